@@ -1,0 +1,194 @@
+"""TensorFlow Transform's analysis of the training split.
+
+The only module of the pipeline that imports TensorFlow. It analyses the
+moments of each clip (`pipeline.clip.compute_moments`), not the clips: tft
+fills the raw arrays, which only the resulting function takes, with zeros.
+
+RecordBatches made from NumPy go in and out. With dicts of lists each clip
+costs 75 ms, and the interpreter crashes at its exit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+# Else importing tft turns `tf.keras` into the legacy package.
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import tensorflow as tf
+import tensorflow_transform as tft
+import tensorflow_transform.beam as tft_beam
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tfx_bsl.tfxio import tensor_adapter
+
+from pipeline.clip import Moments
+from pipeline.schema import Normalisation, RepresentationSchema
+
+#: Rows in a RecordBatch; filling the raw arrays takes 341 kB each.
+BATCH = 32
+
+
+class Analysis(NamedTuple):
+    """Output of `AnalyzeTraining`."""
+
+    normalisation: Any  # PCollection with one Mapping[str, Normalisation]
+    written: Any  # PCollection that is done when the function is written
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class AnalyzeTraining(beam.PTransform):
+    """Analyses training clips: PCollection[Mapping[str, Moments]] to `Analysis`.
+
+    Writes the transform function (`transform_fn/` and `transformed_metadata/`,
+    which `tft.TFTransformOutput` opens): it takes raw arrays by the name of
+    their representation and normalises them.
+
+    Attributes:
+      schemas: the normalised representations.
+      output: dataset folder.
+      temporary: folder for unfinished files.
+    """
+
+    schemas: Mapping[str, RepresentationSchema]
+    output: str
+    temporary: str
+
+    def expand(self, moments: Any) -> Analysis:
+        """Analyses, writes the function, and reads its constants."""
+        schemas = dict(self.schemas)
+        config = _adapter_config(schemas)
+        with tft_beam.Context(temp_dir=self.temporary):
+            batches = (
+                moments
+                | "Batch" >> beam.BatchElements(min_batch_size=1, max_batch_size=BATCH)
+                | "ToArrow" >> beam.Map(to_record_batch, schemas)
+            )
+            function = (batches, config) | "Analyze" >> tft_beam.AnalyzeDataset(
+                make_preprocessing_fn(schemas)
+            )
+            written = function | "Write" >> tft_beam.WriteTransformFn(self.output)
+            probe = (
+                moments.pipeline
+                | "Zeros" >> beam.Create([None])
+                | "ZerosToArrow" >> beam.Map(_zeros, schemas)
+            )
+            transformed, _ = (
+                (probe, config),
+                function,
+            ) | "Probe" >> tft_beam.TransformDataset(output_record_batches=True)
+        normalisation = transformed | "Read" >> beam.Map(
+            _read_constants, sorted(schemas)
+        )
+        return Analysis(normalisation, written)
+
+
+def make_preprocessing_fn(
+    schemas: Mapping[str, RepresentationSchema],
+) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """Builds tft's preprocessing function.
+
+    Its inputs, for each representation, are the raw array and the clip's
+    moments; its outputs the normalised array and the training split's moments.
+    """
+
+    def preprocess(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        outputs = {}
+        for name, schema in schemas.items():
+            clip_mean = inputs[f"{name}_mean"]
+            mean = tft.mean(clip_mean, reduce_instance_dims=False)
+            # The law of total variance; see `compute_moments`.
+            variance = tft.mean(
+                inputs[f"{name}_variance"], reduce_instance_dims=False
+            ) + tft.var(clip_mean, reduce_instance_dims=False)
+            lengths = [segment.length for segment in schema.segments]
+            scale = tf.sqrt(tf.where(variance > 0, variance, tf.ones_like(variance)))
+            raw = inputs[name]
+            outputs[name] = (raw - tf.repeat(mean, lengths)) / tf.repeat(scale, lengths)
+            rows = tf.shape(raw)[:1]
+            outputs[f"{name}_mean"] = _repeat_rows(mean, rows)
+            outputs[f"{name}_variance"] = _repeat_rows(variance, rows)
+        return outputs
+
+    return preprocess
+
+
+def _repeat_rows(values: Any, rows: Any) -> Any:
+    shape = tf.concat([rows, tf.shape(values)], axis=0)
+    return tf.ensure_shape(tf.broadcast_to(values, shape), [None, *values.shape])
+
+
+def _columns(schemas: Mapping[str, RepresentationSchema]) -> Iterator[tuple[str, int]]:
+    """Names and widths of the Arrow columns, in order."""
+    for name in sorted(schemas):
+        yield name, schemas[name].value.size
+        yield f"{name}_mean", len(schemas[name].segments)
+        yield f"{name}_variance", len(schemas[name].segments)
+
+
+def _adapter_config(schemas: Mapping[str, RepresentationSchema]) -> Any:
+    """How tft turns Arrow columns into dense tensors; null rows into zeros."""
+    columns = list(_columns(schemas))
+    representations = {}
+    for name, width in columns:
+        dense = schema_pb2.TensorRepresentation.DenseTensor(
+            column_name=name,
+            shape=schema_pb2.FixedShape(dim=[schema_pb2.FixedShape.Dim(size=width)]),
+        )
+        if name in schemas:
+            dense.default_value.float_value = 0.0
+        representations[name] = schema_pb2.TensorRepresentation(dense_tensor=dense)
+    return tensor_adapter.TensorAdapterConfig(
+        arrow_schema=pa.schema([(name, pa.list_(pa.float32())) for name, _ in columns]),
+        tensor_representations=representations,
+    )
+
+
+def to_record_batch(
+    rows: Sequence[Mapping[str, Moments]], schemas: Mapping[str, RepresentationSchema]
+) -> pa.RecordBatch:
+    """Batches clips' moments; the raw arrays stay null."""
+    arrays = []
+    for name in sorted(schemas):
+        arrays.append(pa.nulls(len(rows), pa.list_(pa.float32())))
+        arrays.append(_to_list_array([row[name].mean for row in rows]))
+        arrays.append(_to_list_array([row[name].variance for row in rows]))
+    return pa.RecordBatch.from_arrays(arrays, [name for name, _ in _columns(schemas)])
+
+
+def _to_list_array(vectors: Sequence[Any]) -> pa.ListArray:
+    width = len(vectors[0])
+    offsets = np.arange(0, width * len(vectors) + 1, width, dtype=np.int32)
+    values = np.concatenate(vectors).astype(np.float32, copy=False)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
+
+
+def _zeros(_: Any, schemas: Mapping[str, RepresentationSchema]) -> pa.RecordBatch:
+    row = {}
+    for name, schema in schemas.items():
+        zeros = np.zeros(len(schema.segments), np.float32)
+        row[name] = Moments(mean=zeros, variance=zeros)
+    return to_record_batch([row], schemas)
+
+
+def _read_constants(
+    transformed: tuple[pa.RecordBatch, Any], names: Iterable[str]
+) -> dict[str, Normalisation]:
+    batch, _ = transformed
+
+    def column(name: str) -> tuple[float, ...]:
+        index = batch.schema.get_field_index(name)
+        return tuple(float(value) for value in batch.column(index)[0].as_py())
+
+    return {
+        name: Normalisation(
+            mean=column(f"{name}_mean"), variance=column(f"{name}_variance")
+        )
+        for name in names
+    }

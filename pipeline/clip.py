@@ -1,0 +1,192 @@
+"""From one audio file to the records of a clip: the whole way, without Beam."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.audio import load_waveform
+from pipeline.config import ClipConfig
+from pipeline.representations import compute_representations, make_schemas
+from pipeline.schema import RepresentationSchema
+from pipeline.spectrum import Float32, Workspace
+from pipeline.tfrecord import Value, encode_example
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, order=True)
+class Clip:
+    """A track's audio file, with all that a record says beside its arrays.
+
+    Attributes:
+      track_id: unique; records are sorted by it within a shard.
+      artist_id: empty where it is not known.
+      genre: name.
+      label: index of the genre in the manifest.
+      split: one of `schema.SPLITS`.
+      path: of the audio file.
+      size: of the audio file in bytes.
+    """
+
+    track_id: str
+    artist_id: str
+    genre: str
+    label: int
+    split: str
+    path: str
+    size: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Moments:
+    """Mean and variance of each segment's values in one clip, (segments,)."""
+
+    mean: Float32
+    variance: Float32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClipRecords:
+    """What one clip adds to a dataset.
+
+    Attributes:
+      records: serialised Examples, by representation.
+      moments: by representation, where it is normalised.
+      samples: the waveform.
+      decoder: which one decoded it.
+      decode_ms: time to decode, in milliseconds.
+      feature_ms: time to compute and serialise all representations.
+    """
+
+    records: Mapping[str, Sequence[bytes]]
+    moments: Mapping[str, Moments]
+    samples: Float32
+    decoder: str
+    decode_ms: float
+    feature_ms: float
+
+
+def make_records(
+    clip: Clip,
+    file: BinaryIO,
+    names: Sequence[str],
+    config: ClipConfig,
+    workspace: Workspace,
+) -> ClipRecords:
+    """Decodes a clip once and computes all of its records.
+
+    Args:
+      clip: its identity.
+      file: its audio, seekable.
+      names: representations.
+      config: parameters.
+      workspace: the thread's buffers.
+
+    Raises:
+      AudioError: the audio cannot be used.
+    """
+    started = time.perf_counter()
+    waveform = load_waveform(file, config)
+    decoded = time.perf_counter()
+    schemas = make_schemas(names, config)
+    arrays = compute_representations(waveform.samples, names, config, workspace)
+    records = {
+        name: _encode(schemas[name], clip, waveform.decoder, values)
+        for name, values in arrays.items()
+    }
+    moments = {
+        name: compute_moments(schemas[name], values)
+        for name, values in arrays.items()
+        if schemas[name].segments
+    }
+    finished = time.perf_counter()
+    return ClipRecords(
+        records=records,
+        moments=moments,
+        samples=waveform.samples,
+        decoder=waveform.decoder,
+        decode_ms=(decoded - started) * 1000,
+        feature_ms=(finished - decoded) * 1000,
+    )
+
+
+def represent_file(
+    path: str, config: ClipConfig, names: Sequence[str]
+) -> dict[str, NDArray[Any]]:
+    """Computes representations of a local audio file.
+
+    Args:
+      path: any file that `load_waveform` takes.
+      config: parameters, as in the manifest.
+      names: representations.
+
+    Returns:
+      Arrays of shape (records_per_clip, *value.shape), by name.
+
+    Raises:
+      AudioError: the file cannot be used.
+      OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        waveform = load_waveform(file, config)
+    return compute_representations(waveform.samples, names, config, Workspace())
+
+
+def compute_moments(schema: RepresentationSchema, values: NDArray[Any]) -> Moments:
+    """Mean and variance of each segment over all of a clip's records.
+
+    Over clips of equal length, the mean of means is the mean of all values,
+    and their variance is the mean of variances plus the variance of means
+    (law of total variance). So a clip's statistics are all that the analysis
+    of the training split needs, a few hundred bytes in place of 341 kB.
+    """
+    means, variances = [], []
+    for part, segments in _segment_blocks(schema):
+        block = values[:, part].reshape(len(values), segments, -1)
+        means.append(block.mean(axis=(0, 2), dtype=np.float64))
+        # In float32, but about the mean: a two-pass variance.
+        block = block - means[-1][None, :, None].astype(np.float32)
+        squares = np.einsum("rsv,rsv->s", block, block, dtype=np.float64)
+        variances.append(squares / (block.shape[0] * block.shape[2]))
+    return Moments(
+        mean=np.concatenate(means).astype(np.float32),
+        variance=np.concatenate(variances).astype(np.float32),
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def _segment_blocks(schema: RepresentationSchema) -> Sequence[tuple[slice, int]]:
+    """Runs of segments of one length: where their values lie, how many."""
+    blocks: list[tuple[slice, int]] = []
+    position = 0
+    for index, segment in enumerate(schema.segments):
+        end = position + segment.length
+        if index and segment.length == schema.segments[index - 1].length:
+            last, count = blocks.pop()
+            blocks.append((slice(last.start, end), count + 1))
+        else:
+            blocks.append((slice(position, end), 1))
+        position = end
+    return tuple(blocks)
+
+
+def _encode(
+    schema: RepresentationSchema, clip: Clip, decoder: str, values: NDArray[Any]
+) -> list[bytes]:
+    records = []
+    for index, value in enumerate(values):
+        content: dict[str, Value] = {
+            "track_id": clip.track_id,
+            "artist_id": clip.artist_id,
+            "decoder": decoder,
+            "label": clip.label,
+            "index": index,
+            schema.value.name: value,
+        }
+        records.append(encode_example(schema.fields, content))
+    return records

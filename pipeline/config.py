@@ -1,0 +1,95 @@
+"""Parameters that shape a record. Standard library only."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.schema import UserError
+
+#: Hz; every clip is resampled to it.
+SAMPLE_RATE = 44_100
+#: Length of an FMA clip in samples (29.98 s): 1148 MP3 frames less the decoder's
+#: delay. With hop 512 it makes exactly 2,582 frames.
+CLIP_SAMPLES = 1_321_967
+N_FFT = 2048
+HOP_LENGTH = 512
+FREQUENCY_BINS = 1 + N_FFT // 2
+CLIP_FRAMES = 1 + CLIP_SAMPLES // HOP_LENGTH
+WINDOW_SAMPLES = 10_000
+
+#: A file up to this length is cropped at its end; a longer one is excerpted.
+MAX_CLIP_SECONDS = 31.0
+EXCERPT_SECONDS = 30.0
+
+EXCERPTS = ("middle", "start")
+MEL_CHANNELS = ("statistics", "repeat")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClipConfig:
+    """How one audio file becomes arrays.
+
+    Attributes:
+      windows_per_clip: raw windows of 10,000 samples, evenly spaced.
+      mel_channels: `statistics` (mean, maximum and minimum power of each
+        pixel's frames) or `repeat` (the mean, three times).
+      min_duration: shortest usable file in seconds.
+      excerpt: which 30 s of a file over 31 s: `middle` (FMA's rule) or `start`.
+    """
+
+    windows_per_clip: int = 8
+    mel_channels: str = "statistics"
+    min_duration: float = 5.0
+    excerpt: str = "middle"
+
+    def __post_init__(self) -> None:
+        """Refuses values that no clip can satisfy."""
+        if not 1 <= self.windows_per_clip <= CLIP_SAMPLES - WINDOW_SAMPLES + 1:
+            raise UserError(
+                "--windows_per_clip must be 1 or more. "
+                f"Received: {self.windows_per_clip}"
+            )
+        if self.mel_channels not in MEL_CHANNELS:
+            raise UserError(
+                f"--mel_channels must be one of {', '.join(MEL_CHANNELS)}. "
+                f"Received: {self.mel_channels!r}"
+            )
+        if not 0 < self.min_duration <= MAX_CLIP_SECONDS:
+            raise UserError(
+                f"--min_duration must be over 0 and at most {MAX_CLIP_SECONDS:g} "
+                f"seconds. Received: {self.min_duration:g}"
+            )
+        if self.excerpt not in EXCERPTS:
+            raise UserError(
+                f"--excerpt must be one of {', '.join(EXCERPTS)}. "
+                f"Received: {self.excerpt!r}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The parameters, and the constants that they build on."""
+        return dataclasses.asdict(self) | {
+            "sample_rate": SAMPLE_RATE,
+            "clip_samples": CLIP_SAMPLES,
+            "n_fft": N_FFT,
+            "hop_length": HOP_LENGTH,
+            "window_samples": WINDOW_SAMPLES,
+        }
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> ClipConfig:
+        """Reads `Manifest.settings` back.
+
+        Raises:
+          UserError: the dataset was made with constants of another version.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        config = cls(**{name: settings[name] for name in names})
+        if config.to_dict() != dict(settings):
+            raise UserError(
+                "The dataset was made by another version of the pipeline "
+                f"(its settings are {dict(settings)}, this version's "
+                f"{config.to_dict()}); preprocess again or use that version."
+            )
+        return config

@@ -1,0 +1,72 @@
+"""The whole job as a graph: wiring only."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import apache_beam as beam
+
+from pipeline import storage
+from pipeline.completion import CompleteDataset, CompletionConfig
+from pipeline.metadata import MetadataConfig
+from pipeline.representations import make_schemas
+from pipeline.transforms import (
+    FindLeaks,
+    JoinTracks,
+    MakeShards,
+    MatchAudio,
+    ReadTracks,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JobConfig:
+    """A preprocessing job.
+
+    Attributes:
+      audio: glob of audio files.
+      metadata: the tracks.
+      metadata_kind: `fma` or `plain`.
+      completion: dataset parameters, and what its end needs.
+    """
+
+    audio: str
+    metadata: MetadataConfig
+    metadata_kind: str
+    completion: CompletionConfig
+
+
+def build(pipeline: beam.Pipeline, config: JobConfig) -> None:
+    """Adds all steps to a pipeline; the output folder must exist and be empty."""
+    dataset = config.completion.dataset
+    tracks = pipeline | "ReadTracks" >> ReadTracks(config=config.metadata)
+    files = pipeline | "MatchAudio" >> MatchAudio(pattern=config.audio)
+    joined = (tracks, files) | "JoinTracks" >> JoinTracks(
+        genres=dataset.genres,
+        kind=config.metadata_kind,
+        audio_base=dataset.audio_base,
+    )
+    shards = joined.clips | "MakeShards" >> MakeShards(config=dataset)
+    rejects = (joined.rejects, shards.rejects) | "AllRejects" >> beam.Flatten()
+    leaks = shards.reports | "FindLeaks" >> FindLeaks()
+    schemas = make_schemas(dataset.representations, dataset.clip)
+    normalised = {name: schema for name, schema in schemas.items() if schema.segments}
+    if normalised:
+        # Imports TensorFlow; a job without normalised arrays does without.
+        from pipeline.analysis import AnalyzeTraining
+
+        normalisation, written = shards.moments | "AnalyzeTraining" >> AnalyzeTraining(
+            schemas=normalised,
+            output=dataset.output,
+            temporary=storage.join(dataset.output, storage.TEMPORARY_FOLDER, "tft"),
+        )
+    else:
+        normalisation = pipeline | "NotNormalised" >> beam.Create([{}])
+        written = pipeline | "NothingToWait" >> beam.Create([None])
+    _ = (
+        shards.reports,
+        rejects,
+        leaks,
+        normalisation,
+        written,
+    ) | "CompleteDataset" >> CompleteDataset(config=config.completion)

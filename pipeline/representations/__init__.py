@@ -1,0 +1,55 @@
+"""The representations of a clip: a module each, listed here once.
+
+A representation is a module with `NAME`, `make_schema(config)` and
+`compute(spectrum, config)`. To add one, write the module and list it below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import ClipConfig
+from pipeline.representations import features, mel, windows
+from pipeline.schema import RepresentationSchema
+from pipeline.spectrum import Float32, Spectrum, Workspace
+
+_MODULES: dict[str, ModuleType] = {
+    module.NAME: module for module in (windows, mel, features)
+}
+
+#: Every representation, and those that are made unless told otherwise.
+NAMES = tuple(_MODULES)
+DEFAULTS = ("windows", "mel", "features")
+
+
+def make_schemas(
+    names: Sequence[str], config: ClipConfig
+) -> dict[str, RepresentationSchema]:
+    """Schemas by name."""
+    return {name: _MODULES[name].make_schema(config) for name in names}
+
+
+def compute_representations(
+    samples: Float32,
+    names: Sequence[str],
+    config: ClipConfig,
+    workspace: Workspace,
+) -> dict[str, NDArray[Any]]:
+    """Computes representations from one waveform and one shared spectrum.
+
+    Args:
+      samples: mono at 44,100 Hz, shape (1321967,), float32.
+      names: which ones.
+      config: their parameters.
+      workspace: the thread's buffers; results do not refer to them.
+
+    Returns:
+      Arrays of shape (records_per_clip, *value.shape), by name.
+    """
+    spectrum = Spectrum(np.ascontiguousarray(samples, np.float32), workspace)
+    return {name: _MODULES[name].compute(spectrum, config) for name in names}

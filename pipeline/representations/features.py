@@ -1,0 +1,176 @@
+"""Feature vector: 33 features of every frame, and four of the clip.
+
+85,210 values = 33 x 2,582 + 4: 20 MFCC, 12 chroma and the zero-crossing rate,
+each over all frames, then mean and standard deviation of spectral centroid and
+spectral roll-off. All follow librosa's defaults at 44,100 Hz.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import librosa
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from pipeline.config import (
+    CLIP_FRAMES,
+    FREQUENCY_BINS,
+    HOP_LENGTH,
+    N_FFT,
+    SAMPLE_RATE,
+    ClipConfig,
+)
+from pipeline.schema import Field, RepresentationSchema, Segment
+from pipeline.spectrum import (
+    CHUNK_FRAMES,
+    TINY,
+    Float32,
+    Spectrum,
+    chroma_filters,
+    power_to_db,
+)
+
+NAME = "features"
+MFCC = 20
+CHROMA = 12
+MEL_BANDS = 128
+ROLLOFF = np.float32(0.85)
+#: Bins are summed in blocks of this many to find the roll-off.
+ROLLOFF_BLOCK = 32
+
+SEGMENTS = (
+    *(Segment(name=f"mfcc_{i:02d}", length=CLIP_FRAMES) for i in range(1, MFCC + 1)),
+    *(Segment(name=f"chroma_{i:02d}", length=CLIP_FRAMES) for i in range(1, 13)),
+    Segment(name="zero_crossing_rate", length=CLIP_FRAMES),
+    Segment(name="spectral_centroid_mean", length=1),
+    Segment(name="spectral_centroid_std", length=1),
+    Segment(name="spectral_rolloff_mean", length=1),
+    Segment(name="spectral_rolloff_std", length=1),
+)
+SIZE = sum(segment.length for segment in SEGMENTS)
+
+
+class Brightness(NamedTuple):
+    """Spectral centroid and roll-off of each frame in Hz, shape (frames,)."""
+
+    centroid: NDArray[Any]
+    rolloff: NDArray[Any]
+
+
+def make_schema(config: ClipConfig) -> RepresentationSchema:
+    """One vector a clip."""
+    del config  # The layout is fixed.
+    return RepresentationSchema(
+        name=NAME,
+        value=Field(
+            name="features", dtype="float32", shape=(SIZE,), encoding="float_list"
+        ),
+        records_per_clip=1,
+        segments=SEGMENTS,
+    )
+
+
+def compute(spectrum: Spectrum, config: ClipConfig) -> NDArray[np.float32]:
+    """Computes the vector: shape (1, 85210), float32, laid out as `SEGMENTS`."""
+    del config  # The layout is fixed.
+    rows = (MFCC + CHROMA + 1) * spectrum.frames
+    vector = np.empty((1, rows + 4), np.float32)
+    matrix = vector[0, :rows].reshape(MFCC + CHROMA + 1, spectrum.frames)
+    matrix[:MFCC] = compute_mfcc(spectrum)
+    matrix[MFCC : MFCC + CHROMA] = compute_chroma(spectrum)
+    matrix[-1] = compute_zero_crossing_rate(spectrum.samples)
+    centroid, rolloff = compute_brightness(spectrum)
+    vector[0, rows:] = centroid.mean(), centroid.std(), rolloff.mean(), rolloff.std()
+    return vector
+
+
+def compute_mfcc(spectrum: Spectrum) -> Float32:
+    """`librosa.feature.mfcc`: shape (20, frames)."""
+    decibels = power_to_db(spectrum.mel(MEL_BANDS))
+    return dct_matrix() @ decibels.T
+
+
+def compute_chroma(spectrum: Spectrum) -> Float32:
+    """`librosa.feature.chroma_stft`: shape (12, frames), each frame's maximum 1."""
+    chroma = spectrum.power @ chroma_filters(spectrum.tuning)
+    loudest = chroma.max(axis=1, keepdims=True)
+    chroma /= np.where(loudest < TINY, 1, loudest)
+    return chroma.T
+
+
+def compute_zero_crossing_rate(samples: Float32) -> NDArray[np.float64]:
+    """`librosa.feature.zero_crossing_rate`: shape (frames,), in crossings a sample.
+
+    librosa pads with the edge values, counts sign changes in frames of 2,048
+    samples, takes |x| <= 1e-10 as zero (a positive sign) and ignores a change
+    at a frame's first sample. Here each block of 512 samples is counted once,
+    as bits, and four blocks make a frame.
+    """
+    pad = N_FFT // 2
+    count = 1 + len(samples) // HOP_LENGTH
+    length = (count + N_FFT // HOP_LENGTH - 1) * HOP_LENGTH
+    negative = np.empty(max(length, len(samples) + N_FFT), bool)
+    np.less(samples, np.float32(-1e-10), out=negative[pad : pad + len(samples)])
+    negative[:pad] = negative[pad]
+    negative[pad + len(samples) :] = negative[pad + len(samples) - 1]
+    changed = np.empty(length, bool)
+    changed[0] = False
+    np.not_equal(negative[1:length], negative[: length - 1], out=changed[1:])
+    words = np.packbits(changed).view(np.uint64).reshape(-1, HOP_LENGTH // 64)
+    blocks = np.bitwise_count(words).sum(axis=1, dtype=np.int64)
+    crossings = np.lib.stride_tricks.sliding_window_view(
+        blocks, N_FFT // HOP_LENGTH
+    ).sum(axis=1)
+    crossings -= changed[: count * HOP_LENGTH : HOP_LENGTH]
+    return np.asarray(crossings / N_FFT)
+
+
+def compute_brightness(spectrum: Spectrum) -> Brightness:
+    """`librosa.feature.spectral_centroid` and `spectral_rolloff` (0.85).
+
+    The roll-off is the lowest frequency below which 85 % of the magnitude
+    lies. Block sums find the block, a cumulative sum within it the bin; summing
+    in blocks is also more exact than librosa's one long float32 sum.
+    """
+    magnitude = spectrum.magnitude
+    frames = len(magnitude)
+    frequencies = bin_frequencies()
+    moments = magnitude @ frequencies
+    total = moments[:, 1]
+    centroid = moments[:, 0] / np.where(total < TINY, 1, total)
+    bins = np.empty(frames, np.int64)
+    for start in range(0, frames, CHUNK_FRAMES):
+        chunk = magnitude[start : start + CHUNK_FRAMES]
+        bins[start : start + CHUNK_FRAMES] = _rolloff_bins(chunk)
+    return Brightness(centroid, frequencies[bins, 0])
+
+
+def _rolloff_bins(magnitude: Float32) -> NDArray[np.int64]:
+    rows = np.arange(len(magnitude))
+    blocks = magnitude[:, :-1].reshape(len(rows), -1, ROLLOFF_BLOCK)
+    sums = np.cumsum(blocks.sum(axis=2), axis=1)
+    threshold = ROLLOFF * (sums[:, -1] + magnitude[:, -1])
+    block = np.count_nonzero(sums < threshold[:, None], axis=1)
+    # The very last bin has no block of its own.
+    inside = np.minimum(block, blocks.shape[1] - 1)
+    before = np.where(inside > 0, sums[rows, inside - 1], 0)
+    within = np.cumsum(blocks[rows, inside], axis=1) + before[:, None]
+    below = np.count_nonzero(within < threshold[:, None], axis=1)
+    return np.asarray(inside * ROLLOFF_BLOCK + below)
+
+
+@functools.cache
+def dct_matrix() -> Float32:
+    """First 20 rows of the orthonormal DCT-II of 128 mel bands."""
+    matrix = scipy.fft.dct(np.eye(MEL_BANDS), type=2, norm="ortho", axis=0)
+    return np.ascontiguousarray(matrix[:MFCC], np.float32)
+
+
+@functools.cache
+def bin_frequencies() -> Float32:
+    """Columns: frequency of each bin in Hz, and ones; shape (1025, 2)."""
+    frequencies = librosa.fft_frequencies(sr=SAMPLE_RATE, n_fft=N_FFT)
+    return np.stack([frequencies, np.ones(FREQUENCY_BINS)], axis=1).astype(np.float32)

@@ -1,0 +1,71 @@
+"""Mel image: the clip as a 224 x 224 x 3 picture for image networks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import ClipConfig
+from pipeline.schema import Field, RepresentationSchema
+from pipeline.spectrum import Spectrum
+
+NAME = "mel"
+SIZE = 224
+#: dB between the loudest mel cell (255) and black (0).
+DEPTH_DB = 80.0
+
+
+def make_schema(config: ClipConfig) -> RepresentationSchema:
+    """One uint8 image a clip; not normalised, networks rescale it."""
+    del config  # Its parameters change the content, not the shape.
+    return RepresentationSchema(
+        name=NAME,
+        value=Field(
+            name="image", dtype="uint8", shape=(SIZE, SIZE, 3), encoding="raw_bytes"
+        ),
+        records_per_clip=1,
+        segments=(),
+    )
+
+
+def compute(spectrum: Spectrum, config: ClipConfig) -> NDArray[np.uint8]:
+    """Draws the image: shape (1, 224, 224, 3), uint8.
+
+    Axes are mel band (row 0 the lowest), time, channel. The frames under a
+    pixel, 11 or 12 of them, are reduced in power: by mean, maximum and minimum
+    for the three channels, or by mean alone, repeated. Then dB relative to the
+    clip's loudest mel cell, -80..0 mapped to 0..255.
+    """
+    mel = spectrum.mel(SIZE)
+    edges = pixel_edges(len(mel))
+    widths = np.diff(edges)[:, None].astype(np.float32)
+    mean = np.add.reduceat(mel, edges[:-1], axis=0) / widths
+    loudest = mel.max()
+    if config.mel_channels == "repeat":
+        return np.repeat(_to_levels(mean, loudest)[None, :, :, None], 3, axis=3)
+    maximum = np.maximum.reduceat(mel, edges[:-1], axis=0)
+    minimum = np.minimum.reduceat(mel, edges[:-1], axis=0)
+    channels = [_to_levels(power, loudest) for power in (mean, maximum, minimum)]
+    return np.stack(channels, axis=2)[None]
+
+
+def pixel_edges(frames: int) -> NDArray[np.int64]:
+    """Frame at which each of the 224 pixel columns begins, and the end.
+
+    Returns:
+      Shape (225,), int64: `round(i * frames / 224)`.
+    """
+    return (np.arange(SIZE + 1) * frames + SIZE // 2) // SIZE
+
+
+def _to_levels(power: NDArray[Any], loudest: np.float32) -> NDArray[np.uint8]:
+    """Power (time, bands) to grey levels (bands, time)."""
+    floor = np.float32(1e-10)
+    decibels = np.log10(np.maximum(power, floor))
+    decibels -= np.log10(max(loudest, floor))
+    decibels *= np.float32(10 * 255 / DEPTH_DB)
+    decibels += np.float32(255.5)
+    levels: NDArray[np.uint8] = np.maximum(decibels, 0).astype(np.uint8)
+    return levels.T

@@ -1,0 +1,241 @@
+"""The contract between pipeline and trainer. Standard library only.
+
+The pipeline writes a `Manifest` as `manifest.json` beside its TFRecords; the
+trainer builds its parse spec from that file and from nothing else. This is the
+only module of the pipeline that the trainer may import at start-up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+#: FMA's own names, used for flags, file names and manifest keys alike.
+SPLITS = ("training", "validation", "test")
+
+MANIFEST_FILE = "manifest.json"
+COMPLETED_FILE = "COMPLETED"
+
+#: How a field is stored in a `tf.train.Example`.
+ENCODINGS = ("int64_list", "float_list", "bytes_list", "raw_bytes")
+
+
+class UserError(Exception):
+    """Input that its owner has to change; the message says what and how.
+
+    Command lines print the message without a traceback and exit with code 2.
+    """
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Field:
+    """One feature of a `tf.train.Example`.
+
+    Attributes:
+      name: key in the Example.
+      dtype: NumPy name of one value: int64, float32, uint8, or `string`.
+      shape: dimensions of the decoded value; () for a scalar.
+      encoding: one of `ENCODINGS`. `raw_bytes` is an array's C-order bytes in
+        a single bytes value.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    encoding: str
+
+    def __post_init__(self) -> None:
+        """Refuses encodings that no reader knows."""
+        if self.encoding not in ENCODINGS:
+            raise ValueError(
+                f"Expected one of {ENCODINGS}. Received: encoding={self.encoding!r}"
+            )
+
+    @property
+    def size(self) -> int:
+        """Number of values in one decoded array."""
+        return math.prod(self.shape)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A named run of values in a flattened float array.
+
+    All `length` values of a segment share one mean and one variance: a frame's
+    position in the clip has no meaning of its own.
+    """
+
+    name: str
+    length: int
+
+
+#: Features that every record of every representation carries.
+CLIP_FIELDS = (
+    Field(name="track_id", dtype="string", shape=(), encoding="bytes_list"),
+    Field(name="artist_id", dtype="string", shape=(), encoding="bytes_list"),
+    Field(name="decoder", dtype="string", shape=(), encoding="bytes_list"),
+    Field(name="label", dtype="int64", shape=(), encoding="int64_list"),
+    Field(name="index", dtype="int64", shape=(), encoding="int64_list"),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RepresentationSchema:
+    """What the records of one representation look like.
+
+    Attributes:
+      name: folder under the dataset, and value of the trainer's `--model`.
+      value: the field that holds the array itself.
+      records_per_clip: how many records (with `index` 0, 1, ...) a clip has.
+      segments: the parts of the flattened value, in order, where it is
+        normalised with training statistics; empty where it is not (images).
+    """
+
+    name: str
+    value: Field
+    records_per_clip: int
+    segments: tuple[Segment, ...]
+
+    def __post_init__(self) -> None:
+        """Checks that the segments cover the value exactly."""
+        total = sum(segment.length for segment in self.segments)
+        if self.segments and total != self.value.size:
+            raise ValueError(
+                f"The segments of {self.name!r} must sum to {self.value.size} values. "
+                f"Received: {total}"
+            )
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """All features of one record: the clip's, then the value."""
+        return (*CLIP_FIELDS, self.value)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Normalisation:
+    """Mean and variance of each segment over the training split."""
+
+    mean: tuple[float, ...]
+    variance: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything a reader needs to know about a dataset.
+
+    Attributes:
+      genres: ordered genre names; a record's `label` is an index into it.
+      representations: schema of each representation, by name.
+      num_shards: shards of each split of each representation.
+      clips: number of clips, by split and genre.
+      records: number of records, by representation and split.
+      record_bytes: size of the shard files, by representation.
+      normalisation: training statistics, by representation.
+      settings: parameters that shape a record (see `pipeline.config`).
+      split_rule: sentence that says how clips were assigned to splits.
+      artists_in_several_splits: artists whose clips the splits share; a
+        leak when not empty. At most 20 are named.
+      inputs: where each input went: counts by outcome, summing to the total.
+      rejects: rejected inputs by reason.
+      versions: library and decoder versions.
+      fingerprint: digest of all that shapes a record.
+      schema_version: version of this layout.
+    """
+
+    genres: tuple[str, ...]
+    representations: Mapping[str, RepresentationSchema]
+    num_shards: int
+    clips: Mapping[str, Mapping[str, int]]
+    records: Mapping[str, Mapping[str, int]]
+    record_bytes: Mapping[str, int]
+    normalisation: Mapping[str, Normalisation]
+    settings: Mapping[str, Any]
+    split_rule: str
+    artists_in_several_splits: tuple[str, ...]
+    inputs: Mapping[str, int]
+    rejects: Mapping[str, int]
+    versions: Mapping[str, str]
+    fingerprint: str
+    schema_version: int = SCHEMA_VERSION
+
+    def shard_files(self, representation: str, split: str) -> list[str]:
+        """Paths of a split's shards, relative to the dataset folder."""
+        return [
+            shard_file(representation, split, shard, self.num_shards)
+            for shard in range(self.num_shards)
+        ]
+
+    def to_json(self) -> str:
+        """Serialises with stable key order, one item a line."""
+        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, *, source: str) -> Manifest:
+        """Parses a manifest.
+
+        Args:
+          text: content of a `manifest.json`.
+          source: path named in errors.
+
+        Raises:
+          UserError: the text is no manifest, or one of another version.
+        """
+        try:
+            raw = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise UserError(
+                f"{source} is not valid JSON ({error}); preprocess the dataset again."
+            ) from error
+        version = raw.get("schema_version") if isinstance(raw, dict) else None
+        if version != SCHEMA_VERSION:
+            raise UserError(
+                f"{source} has schema version {version!r}, this version reads "
+                f"{SCHEMA_VERSION}; preprocess the dataset again."
+            )
+        names = {field.name for field in dataclasses.fields(cls)}
+        if names != set(raw):
+            raise UserError(
+                f"{source} lacks or adds keys: {sorted(names ^ set(raw))}; "
+                "preprocess the dataset again."
+            )
+        raw["genres"] = tuple(raw["genres"])
+        raw["artists_in_several_splits"] = tuple(raw["artists_in_several_splits"])
+        raw["representations"] = {
+            name: _representation_from_json(value)
+            for name, value in raw["representations"].items()
+        }
+        raw["normalisation"] = {
+            name: Normalisation(
+                mean=tuple(value["mean"]), variance=tuple(value["variance"])
+            )
+            for name, value in raw["normalisation"].items()
+        }
+        return cls(**raw)
+
+
+def _representation_from_json(raw: Mapping[str, Any]) -> RepresentationSchema:
+    value = dict(raw["value"])
+    value["shape"] = tuple(value["shape"])
+    return RepresentationSchema(
+        name=raw["name"],
+        value=Field(**value),
+        records_per_clip=raw["records_per_clip"],
+        segments=tuple(Segment(**segment) for segment in raw["segments"]),
+    )
+
+
+def shard_file(representation: str, split: str, shard: int, num_shards: int) -> str:
+    """Path of one shard relative to the dataset folder."""
+    return f"{representation}/{split}-{shard:05d}-of-{num_shards:05d}.tfrecord"
+
+
+def fingerprint(content: Mapping[str, Any] | Sequence[Any]) -> str:
+    """Hex sha256 of a JSON-serialisable value, independent of key order."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,0 +1,348 @@
+"""Trains the classical baselines on a preprocessed dataset and reports on them.
+
+    python -m trainer.baselines --data OUT --output MODELS
+
+Every model gets values normalised with the training statistics of the manifest,
+as the neural networks do. All of them are deterministic, so there is no seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+import trainer.quiet  # noqa: F401  (before anything that imports TensorFlow)
+from pipeline.schema import SPLITS, Manifest, UserError
+from trainer import classifiers
+from trainer.classifiers import Classifier, Examples
+from trainer.dataset import Arrays, Dataset, load_arrays, open_dataset
+from trainer.distances import squared_distances
+from trainer.evaluate import ClipPredictions, evaluate, mean_by_clip
+from trainer.models import expand_normalisation
+from trainer.report import Report, write_report
+
+DEFAULT_REPRESENTATIONS = ("features", "statistics")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """One kind of model.
+
+    Attributes:
+      name: for flags and folders.
+      title: for people.
+      fit: fits it and chooses its parameters.
+      on_distances: whether it reads distances between clips instead of values.
+    """
+
+    name: str
+    title: str
+    fit: Callable[[Examples], Classifier]
+    on_distances: bool = False
+
+
+BASELINES = (
+    Baseline(
+        name="logistic_regression",
+        title="Logistic regression",
+        fit=classifiers.fit_logistic_regression,
+    ),
+    Baseline(name="knn", title="kNN", fit=classifiers.fit_knn, on_distances=True),
+    Baseline(
+        name="gaussian_nb",
+        title="Gaussian naive Bayes",
+        fit=classifiers.fit_gaussian_nb,
+    ),
+    Baseline(
+        name="rbf_svm",
+        title="RBF SVM",
+        fit=classifiers.fit_rbf_svm,
+        on_distances=True,
+    ),
+)
+
+
+def train_baselines(
+    dataset: Dataset, representation: str, baselines: Sequence[Baseline], output: str
+) -> list[Report]:
+    """Trains baselines on one representation and writes their report folders.
+
+    Args:
+      dataset: an open dataset.
+      representation: one that the manifest has training statistics for.
+      baselines: which to train, in this order.
+      output: folder of the report folders `<baseline>-<representation>`.
+
+    Raises:
+      UserError: the representation does not suit, or needs more memory than is
+        free; the splits lack clips or genres.
+    """
+    check_memory(dataset, representation, psutil.virtual_memory().available)
+    started = time.monotonic()
+    splits = {split: load_arrays(dataset, representation, split) for split in SPLITS}
+    check_splits(splits, dataset.folder)
+    mean, variance = expand_normalisation(
+        dataset.manifest.representations[representation],
+        dataset.manifest.normalisation[representation],
+    )
+    for arrays in splits.values():
+        normalise(arrays.values, mean, variance)
+    _print(
+        f"{representation}: {_counts(splits)}, {len(mean):,} values each, "
+        f"loaded in {time.monotonic() - started:.1f} s"
+    )
+
+    rows = {split: arrays.values for split, arrays in splits.items()}
+    distances: Mapping[str, NDArray[np.float64]] = {}
+    distance_seconds = 0.0
+    if any(baseline.on_distances for baseline in baselines):
+        started = time.monotonic()
+        training = rows["training"]
+        distances = {split: squared_distances(rows[split], training) for split in rows}
+        distance_seconds = time.monotonic() - started
+        _print(f"{representation}: distances between clips, {distance_seconds:.1f} s")
+
+    reports = []
+    for baseline in baselines:
+        inputs = distances if baseline.on_distances else rows
+        started = time.monotonic()
+        classifier = baseline.fit(
+            Examples(
+                training=inputs["training"],
+                training_labels=splits["training"].labels,
+                validation=inputs["validation"],
+                validation_labels=splits["validation"].labels,
+                genres=len(dataset.manifest.genres),
+            )
+        )
+        seconds = time.monotonic() - started
+        predictions = {
+            split: mean_by_clip(
+                splits[split].track_ids,
+                splits[split].labels,
+                classifier.predict(inputs[split]),
+            )
+            for split in SPLITS
+        }
+        report = make_report(
+            baseline,
+            representation,
+            classifier,
+            predictions,
+            dataset.manifest,
+            seconds + (distance_seconds if baseline.on_distances else 0.0),
+        )
+        write_report(
+            f"{output.rstrip('/')}/{report.name}",
+            report,
+            predictions["test"],
+            dataset.manifest.genres,
+        )
+        _print(f"{report.name}: {_summary(report)}")
+        reports.append(report)
+    return reports
+
+
+def make_report(
+    baseline: Baseline,
+    representation: str,
+    classifier: Classifier,
+    predictions: Mapping[str, ClipPredictions],
+    manifest: Manifest,
+    seconds: float,
+) -> Report:
+    """Evaluates a fitted baseline by clip."""
+    genres = manifest.genres
+    validation, notes = None, list(classifier.notes)
+    if len(predictions["validation"].labels):
+        validation = evaluate(predictions["validation"], genres)
+    else:
+        notes.append("No validation clips: parameters are defaults.")
+    shared = manifest.artists_in_several_splits
+    if shared:
+        notes.append(f"Splits share artists, {', '.join(shared)}: scores are too high.")
+    return Report(
+        name=f"{baseline.name}-{representation}",
+        model=baseline.title,
+        representation=representation,
+        parameters=classifier.parameters,
+        clips={split: len(predictions[split].labels) for split in SPLITS},
+        test=evaluate(predictions["test"], genres),
+        validation=validation,
+        training_accuracy=evaluate(predictions["training"], genres).accuracy,
+        train_seconds=seconds,
+        fingerprint=manifest.fingerprint,
+        split_rule=manifest.split_rule,
+        notes=tuple(notes),
+    )
+
+
+def normalise(
+    values: NDArray[np.float32],
+    mean: NDArray[np.float32],
+    variance: NDArray[np.float32],
+) -> None:
+    """Replaces values by (value - mean) / sqrt(variance), in place.
+
+    Args:
+      values: `(clips, values)`, overwritten.
+      mean: of each column, `(values,)`.
+      variance: of each column, `(values,)`; positive.
+    """
+    values -= mean
+    values /= np.sqrt(variance)
+
+
+def needed_bytes(dataset: Dataset, representation: str) -> int:
+    """Memory that the baselines take at most, beside the libraries' own."""
+    records = [dataset.count(representation, split) for split in SPLITS]
+    values = dataset.manifest.representations[representation].value.size
+    # Float32 values; distances, a kernel and what computing them takes.
+    return sum(records) * (4 * values + 3 * 8 * records[0])
+
+
+def check_memory(dataset: Dataset, representation: str, available: int) -> None:
+    """Refuses a dataset that would not fit.
+
+    Raises:
+      UserError: it needs more than `available` bytes.
+    """
+    needed = needed_bytes(dataset, representation)
+    if needed > available:
+        raise UserError(
+            f"The baselines on {representation} need {needed / 1e9:.1f} GB of memory "
+            f"for the dataset in {dataset.folder}, {available / 1e9:.1f} GB are free; "
+            "use a larger machine, a smaller dataset, or another --representation."
+        )
+
+
+def check_splits(splits: Mapping[str, Arrays], folder: str) -> None:
+    """Refuses splits that no classifier can be trained on or measured with.
+
+    Raises:
+      UserError: fewer than two genres to train on, no test clips, or values that
+        are not finite.
+    """
+    if len(np.unique(splits["training"].labels)) < 2:
+        raise UserError(
+            f"The training split in {folder} holds fewer than two genres; "
+            "preprocess more clips."
+        )
+    if not len(splits["test"].labels):
+        raise UserError(
+            f"The test split in {folder} holds no clips; preprocess more clips."
+        )
+    for split, arrays in splits.items():
+        # The sum is not finite where a value is not, and needs no second array.
+        sums = arrays.values.sum(axis=1, dtype=np.float64)
+        for bad in np.flatnonzero(~np.isfinite(sums))[:1]:
+            raise UserError(
+                f"Clip {arrays.track_ids[bad]} of the {split} split in {folder} holds "
+                "values that are not finite; preprocess the dataset again."
+            )
+
+
+def choose_representations(dataset: Dataset, wanted: Sequence[str] | None) -> list[str]:
+    """The representations to train on.
+
+    Raises:
+      UserError: a wanted one is missing or is not normalised, or there is none.
+    """
+    held = dataset.manifest.representations
+    if wanted is None:
+        chosen = [name for name in DEFAULT_REPRESENTATIONS if name in held]
+        if not chosen:
+            raise UserError(
+                f"The dataset in {dataset.folder} holds neither "
+                f"{' nor '.join(DEFAULT_REPRESENTATIONS)}, only {', '.join(held)}; "
+                "preprocess it with one of them."
+            )
+        return chosen
+    for name in wanted:
+        if dataset.representation(name).name not in dataset.manifest.normalisation:
+            suitable = ", ".join(dataset.manifest.normalisation) or "none"
+            raise UserError(
+                f"--representation {name} has no training statistics to normalise "
+                f"with; in {dataset.folder} these have: {suitable}."
+            )
+    return list(dict.fromkeys(wanted))
+
+
+def _counts(splits: Mapping[str, Arrays]) -> str:
+    numbers = [f"{len(set(splits[split].track_ids))} {split}" for split in SPLITS]
+    return f"{', '.join(numbers)} clips"
+
+
+def _summary(report: Report) -> str:
+    validation = ""
+    if report.validation is not None:
+        validation = f"validation {report.validation.accuracy:.3f}, "
+    return (
+        f"test accuracy {report.test.accuracy:.3f}, {validation}"
+        f"training {report.training_accuracy:.3f}, {report.train_seconds:.1f} s"
+    )
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.baselines",
+        description="Train the classical baselines on a preprocessed dataset and write "
+        "a report folder for each.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--data", required=True, metavar="OUT", help="dataset folder, local or gs://"
+    )
+    parser.add_argument(
+        "--output",
+        required=True,
+        metavar="MODELS",
+        help="folder of the report folders, one MODEL-REPRESENTATION each",
+    )
+    parser.add_argument(
+        "--representation",
+        nargs="+",
+        metavar="NAME",
+        help="what to train on (default: those of "
+        f"{' and '.join(DEFAULT_REPRESENTATIONS)} that the dataset holds)",
+    )
+    names = [baseline.name for baseline in BASELINES]
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        choices=names,
+        default=names,
+        metavar="NAME",
+        help=f"which to train: {', '.join(names)} (default: all)",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit code."""
+    args = parse_args(argv)
+    baselines = [baseline for baseline in BASELINES if baseline.name in args.models]
+    try:
+        dataset = open_dataset(args.data)
+        for representation in choose_representations(dataset, args.representation):
+            train_baselines(dataset, representation, baselines, args.output)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

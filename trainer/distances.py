@@ -1,0 +1,42 @@
+"""Distances between clips of very many values, by BLAS and in blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Columns in a block: few enough for float32 sums to stay exact to 1e-6.
+COLUMN_BLOCK = 4096
+
+
+def squared_distances(
+    rows: NDArray[np.float32], others: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """|x - y|² of each row x and other y, as |x|² + |y|² - 2xy.
+
+    Float32 products of `COLUMN_BLOCK` columns at a time are summed in float64.
+
+    Args:
+      rows: `(n, values)`; normalised, for a large common offset would cancel.
+      others: `(m, values)`; with the very same array the diagonal is exactly 0.
+
+    Returns:
+      float64 `(n, m)`, never negative.
+    """
+    distances = np.zeros((len(rows), len(others)))
+    for start in range(0, rows.shape[1], COLUMN_BLOCK):
+        block = slice(start, start + COLUMN_BLOCK)
+        distances -= rows[:, block] @ others[:, block].T
+    distances *= 2
+    distances += squared_lengths(rows)[:, np.newaxis]
+    distances += squared_lengths(others)
+    np.maximum(distances, 0, out=distances)
+    if rows is others:
+        np.fill_diagonal(distances, 0)
+    return distances
+
+
+def squared_lengths(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """|x|² of each row, summed in float64."""
+    lengths: NDArray[np.float64] = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+    return lengths

@@ -1,0 +1,131 @@
+"""The networks for raw windows and for vectors, and what all models share.
+
+Every model takes raw records: normalisation with the training statistics of the
+manifest is its first layer, so that what is saved is what was trained.
+"""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.schema import Normalisation, RepresentationSchema
+
+#: Name of the architecture for each representation.
+ARCHITECTURES = {
+    "windows": "1-D CNN",
+    "mel": "MobileNetV2",
+    "features": "Dense net",
+    "statistics": "Dense net",
+}
+
+
+def build_normalisation(
+    layout: RepresentationSchema, normalisation: Normalisation
+) -> keras.Layer:
+    """Layer that gives every segment mean 0 and variance 1.
+
+    Keras' own layer: a saved model loads without this project.
+
+    Args:
+      layout: with the segments, whose lengths sum to the input's `(d,)`.
+      normalisation: a mean and a variance for each segment.
+
+    Returns:
+      A built layer from `(n, d)` to float32 `(n, d)`.
+    """
+    mean, variance = expand_normalisation(layout, normalisation)
+    layer = keras.layers.Normalization(dtype="float32", name="normalisation")
+    layer.build((None, mean.size))
+    layer.set_weights([mean, variance, np.zeros(())])
+    layer.finalize_state()
+    return layer
+
+
+def expand_normalisation(
+    layout: RepresentationSchema, normalisation: Normalisation
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Repeats each segment's mean and variance over its values: two `(d,)`.
+
+    A segment that is constant in the training split gets variance 1: it stays 0,
+    and a record that differs does not become a huge number.
+    """
+    mean = np.array(normalisation.mean, np.float64)
+    variance = np.array(normalisation.variance, np.float64)
+    # The variance of a constant is not always 0 in floating point.
+    constant = variance <= 1e-12 * np.maximum(mean**2, 1e-12)
+    variance = np.where(constant, 1.0, variance)
+    lengths = [segment.length for segment in layout.segments]
+    return (
+        np.repeat(mean, lengths).astype(np.float32),
+        np.repeat(variance, lengths).astype(np.float32),
+    )
+
+
+def build_output(genres: int) -> keras.Layer:
+    """The last layer: genre probabilities, float32 under mixed precision too."""
+    return keras.layers.Dense(
+        genres, activation="softmax", dtype="float32", name="genres"
+    )
+
+
+def build_windows_model(
+    layout: RepresentationSchema,
+    normalisation: Normalisation,
+    genres: int,
+    *,
+    dropout: float = 0.5,
+) -> keras.Model:
+    """1-D CNN from windows `(n, samples)` to probabilities `(n, genres)`.
+
+    Average and maximum over time close it: where in the window a sound lies says
+    nothing about the genre.
+    """
+    inputs = keras.Input(layout.value.shape, dtype="float32", name=layout.value.name)
+    x = build_normalisation(layout, normalisation)(inputs)
+    x = keras.layers.Reshape((layout.value.size, 1))(x)
+    for filters, kernel, stride, pool in (
+        (32, 64, 8, 4),
+        (64, 16, 1, 4),
+        (96, 8, 1, 1),
+    ):
+        x = keras.layers.Conv1D(
+            filters, kernel, strides=stride, padding="same", use_bias=False
+        )(x)
+        x = keras.layers.BatchNormalization(momentum=0.9)(x)
+        x = keras.layers.ReLU()(x)
+        if pool > 1:
+            x = keras.layers.MaxPooling1D(pool, padding="same")(x)
+    x = keras.layers.Concatenate()(
+        [
+            keras.layers.GlobalAveragePooling1D()(x),
+            keras.layers.GlobalMaxPooling1D()(x),
+        ]
+    )
+    x = keras.layers.Dropout(dropout)(x)
+    x = keras.layers.Dense(64, activation="relu")(x)
+    x = keras.layers.Dropout(dropout)(x)
+    return keras.Model(inputs, build_output(genres)(x), name="windows")
+
+
+def build_vector_model(
+    layout: RepresentationSchema,
+    normalisation: Normalisation,
+    genres: int,
+    *,
+    units: int = 64,
+    input_dropout: float = 0.5,
+    dropout: float = 0.5,
+    l2: float = 1e-4,
+) -> keras.Model:
+    """Dense net from vectors `(n, d)` to probabilities `(n, genres)`."""
+    inputs = keras.Input(layout.value.shape, dtype="float32", name=layout.value.name)
+    x = build_normalisation(layout, normalisation)(inputs)
+    x = keras.layers.Dropout(input_dropout)(x)
+    for _ in range(2):
+        x = keras.layers.Dense(
+            units, activation="relu", kernel_regularizer=keras.regularizers.L2(l2)
+        )(x)
+        x = keras.layers.Dropout(dropout)(x)
+    return keras.Model(inputs, build_output(genres)(x), name=layout.name)
