@@ -15,21 +15,23 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-# Else importing tft turns `tf.keras` into the legacy package.
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import tensorflow as tf
-import tensorflow_transform as tft
-import tensorflow_transform.beam as tft_beam
-from tensorflow_metadata.proto.v0 import schema_pb2
-from tfx_bsl.tfxio import tensor_adapter
 
 from pipeline.clip import Moments
+from pipeline.quiet import keep_back_stderr
 from pipeline.schema import Normalisation, RepresentationSchema
+
+# Else importing tft turns `tf.keras` into the legacy package.
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+with keep_back_stderr():
+    import tensorflow as tf
+    import tensorflow_transform as tft
+    import tensorflow_transform.beam as tft_beam
+    from tensorflow_metadata.proto.v0 import schema_pb2
+    from tfx_bsl.tfxio import tensor_adapter
 
 #: Rows in a RecordBatch; filling the raw arrays takes 341 kB each.
 BATCH = 32

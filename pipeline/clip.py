@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.audio import load_waveform
-from pipeline.config import ClipConfig
+from pipeline.config import CLIP_SAMPLES, ClipConfig
 from pipeline.representations import compute_representations, make_schemas
 from pipeline.schema import RepresentationSchema
 from pipeline.spectrum import Float32, Workspace
@@ -135,6 +135,12 @@ def represent_file(
     with open(path, "rb") as file:
         waveform = load_waveform(file, config)
     return compute_representations(waveform.samples, names, config, Workspace())
+
+
+def warm_up(names: Sequence[str], config: ClipConfig, workspace: Workspace) -> None:
+    """Computes noise, so that no clip pays for imports, filters and buffers."""
+    noise = np.random.default_rng(0).standard_normal(CLIP_SAMPLES, np.float32)
+    compute_representations(noise, names, config, workspace)
 
 
 def compute_moments(schema: RepresentationSchema, values: NDArray[Any]) -> Moments:

@@ -17,7 +17,7 @@ from apache_beam.io.filesystem import FileMetadata
 from apache_beam.metrics import Metrics
 
 from pipeline import storage
-from pipeline.clip import Clip
+from pipeline.clip import Clip, warm_up
 from pipeline.metadata import MetadataConfig, Track, audio_key, read_tracks
 from pipeline.rejects import Reason, Reject
 from pipeline.shards import DatasetConfig, ShardReport, ShardResult, make_shard
@@ -257,6 +257,7 @@ class _MakeShardFn(beam.DoFn):
         # Beam runs one bundle a core; BLAS threads would compete with them.
         self._limits = threadpoolctl.threadpool_limits(1)
         self._workspace = Workspace()
+        warm_up(self._config.representations, self._config.clip, self._workspace)
 
     def teardown(self) -> None:
         self._limits.restore_original_limits()

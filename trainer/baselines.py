@@ -84,18 +84,13 @@ def train_baselines(
       UserError: the representation does not suit, or needs more memory than is
         free; the splits lack clips or genres.
     """
+    check_clips(dataset)
     check_memory(dataset, representation, psutil.virtual_memory().available)
     started = time.monotonic()
-    splits = {split: load_arrays(dataset, representation, split) for split in SPLITS}
-    check_splits(splits, dataset.folder)
-    mean, variance = expand_normalisation(
-        dataset.manifest.representations[representation],
-        dataset.manifest.normalisation[representation],
-    )
-    for arrays in splits.values():
-        normalise(arrays.values, mean, variance)
+    splits = load_normalised(dataset, representation)
     _print(
-        f"{representation}: {_counts(splits)}, {len(mean):,} values each, "
+        f"{representation}: {_counts(splits)} of "
+        f"{splits['training'].values.shape[1]:,} values, "
         f"loaded in {time.monotonic() - started:.1f} s"
     )
 
@@ -184,6 +179,24 @@ def make_report(
     )
 
 
+def load_normalised(dataset: Dataset, representation: str) -> dict[str, Arrays]:
+    """Reads all splits, normalised as inside the neural networks.
+
+    Raises:
+      UserError: the files do not hold what the manifest says, or a value is not
+        finite.
+    """
+    splits = {split: load_arrays(dataset, representation, split) for split in SPLITS}
+    check_finite(splits, dataset.folder)
+    mean, variance = expand_normalisation(
+        dataset.manifest.representations[representation],
+        dataset.manifest.normalisation[representation],
+    )
+    for arrays in splits.values():
+        normalise(arrays.values, mean, variance)
+    return splits
+
+
 def normalise(
     values: NDArray[np.float32],
     mean: NDArray[np.float32],
@@ -223,25 +236,34 @@ def check_memory(dataset: Dataset, representation: str, available: int) -> None:
         )
 
 
-def check_splits(splits: Mapping[str, Arrays], folder: str) -> None:
+def check_clips(dataset: Dataset) -> None:
     """Refuses splits that no classifier can be trained on or measured with.
 
     Raises:
-      UserError: fewer than two genres to train on, no test clips, or values that
-        are not finite.
+      UserError: fewer than two genres to train on, or no test clips.
     """
-    if len(np.unique(splits["training"].labels)) < 2:
+    clips = dataset.manifest.clips
+    if sum(count > 0 for count in clips["training"].values()) < 2:
         raise UserError(
-            f"The training split in {folder} holds fewer than two genres; "
+            f"The training split in {dataset.folder} holds fewer than two genres; "
             "preprocess more clips."
         )
-    if not len(splits["test"].labels):
+    if not sum(clips["test"].values()):
         raise UserError(
-            f"The test split in {folder} holds no clips; preprocess more clips."
+            f"The test split in {dataset.folder} holds no clips; preprocess more clips."
         )
+
+
+def check_finite(splits: Mapping[str, Arrays], folder: str) -> None:
+    """Refuses values that no classifier can use.
+
+    Raises:
+      UserError: a clip holds a value that is not finite.
+    """
     for split, arrays in splits.items():
         # The sum is not finite where a value is not, and needs no second array.
-        sums = arrays.values.sum(axis=1, dtype=np.float64)
+        with np.errstate(invalid="ignore"):
+            sums = arrays.values.sum(axis=1, dtype=np.float64)
         for bad in np.flatnonzero(~np.isfinite(sums))[:1]:
             raise UserError(
                 f"Clip {arrays.track_ids[bad]} of the {split} split in {folder} holds "
@@ -276,8 +298,10 @@ def choose_representations(dataset: Dataset, wanted: Sequence[str] | None) -> li
 
 
 def _counts(splits: Mapping[str, Arrays]) -> str:
-    numbers = [f"{len(set(splits[split].track_ids))} {split}" for split in SPLITS]
-    return f"{', '.join(numbers)} clips"
+    training, validation, test = (
+        f"{len(set(splits[split].track_ids))} {split}" for split in SPLITS
+    )
+    return f"{training}, {validation} and {test} clips"
 
 
 def _summary(report: Report) -> str:

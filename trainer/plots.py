@@ -41,7 +41,8 @@ def confusions_png(evaluations: Sequence[Evaluation], titles: Sequence[str]) -> 
     """Draws one sheet of confusion matrices, each row normalised."""
     columns = min(3, len(evaluations))
     rows = -(-len(evaluations) // columns)
-    side = 1.9 + 0.32 * len(evaluations[0].genres)
+    # Wide enough for the titles, however few the genres.
+    side = max(4.4, 1.9 + 0.32 * len(evaluations[0].genres))
     figure = Figure(
         figsize=(side * columns, side * rows), dpi=_DPI, layout="constrained"
     )
