@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import BinaryIO
 
@@ -150,11 +151,13 @@ def _decode(file: BinaryIO, config: ClipConfig) -> _Decoded:
     decoded = None
     try:
         decoded = _decode_with_libsndfile(source, config)
-        if decoded.share >= 0.99 and _peak(decoded.frames) <= MAX_PEAK:
-            return decoded
-        trouble = f"libsndfile reads {decoded.share:.0%} of it"
     except soundfile.LibsndfileError as error:
         trouble = f"libsndfile says: {error.error_string.strip()}"
+    else:
+        _check_levels(decoded.frames)
+        if decoded.share >= 0.99:
+            return decoded
+        trouble = f"libsndfile reads {decoded.share:.0%} of it."
     try:
         second = _decode_with_ffmpeg(source, config)
     except ffmpeg.FfmpegError as error:
@@ -162,7 +165,31 @@ def _decode(file: BinaryIO, config: ClipConfig) -> _Decoded:
             message = f"{trouble} ffmpeg says: {error}"
             raise AudioError(Reason.UNDECODABLE, message) from error
         second = decoded
-    return _choose(decoded, second, mp3.announced_seconds(source))
+    return _choose(decoded, second, _announced_seconds(source))
+
+
+def _check_levels(frames: Float32) -> None:
+    """Refuses what cannot be music.
+
+    Another decoder is no help: what a damaged stream decodes to is noise in
+    any of them, and ffmpeg's 16 bits only hide it.
+    """
+    peak = _peak(frames)
+    if peak > MAX_PEAK:
+        found = f"peaks at {peak:.3g} times full scale"
+        if np.isinf(peak):
+            found = "has samples that are no finite numbers"
+        raise AudioError(Reason.CORRUPT, found)
+
+
+def _announced_seconds(source: BinaryIO) -> float:
+    """Length by the file's own header; 0 where it does not tell."""
+    seconds = mp3.announced_seconds(source)
+    if not seconds:
+        source.seek(0)
+        with contextlib.suppress(soundfile.LibsndfileError):
+            seconds = soundfile.info(source).duration
+    return seconds
 
 
 def _choose(first: _Decoded | None, second: _Decoded, announced: float) -> _Decoded:
@@ -175,11 +202,9 @@ def _choose(first: _Decoded | None, second: _Decoded, announced: float) -> _Deco
     """
     reason, best = Reason.CORRUPT, second
     if first is not None:
-        announced = announced or first.seconds / max(first.share, 1e-9)
-        if _peak(first.frames) <= MAX_PEAK:
-            reason = Reason.TRUNCATED
-            best = max(first, second, key=lambda decoded: decoded.seconds)
-    if best.seconds < MIN_DECODED * announced or _peak(best.frames) > MAX_PEAK:
+        reason = Reason.TRUNCATED
+        best = max(first, second, key=lambda decoded: decoded.seconds)
+    if best.seconds < MIN_DECODED * announced:
         raise AudioError(
             reason,
             f"{best.seconds:.2f} s of the announced {announced:.2f} s can be decoded",

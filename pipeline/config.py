@@ -84,8 +84,8 @@ class ClipConfig:
         Raises:
           UserError: the dataset was made with constants of another version.
         """
-        names = [field.name for field in dataclasses.fields(cls)]
-        config = cls(**{name: settings[name] for name in names})
+        names = {field.name for field in dataclasses.fields(cls)}
+        config = cls(**{name: settings[name] for name in names & settings.keys()})
         if config.to_dict() != dict(settings):
             raise UserError(
                 "The dataset was made by another version of the pipeline "

@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 
 import apache_beam as beam
+import grpc
 import psutil
 from apache_beam.options.pipeline_options import (
     DirectOptions,
@@ -26,6 +26,8 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
+
+from pipeline.quiet import filter_stderr
 
 #: Names under which Beam runs on this machine.
 LOCAL_RUNNERS = (
@@ -92,21 +94,24 @@ def run(pipeline: beam.Pipeline) -> None:
 @contextlib.contextmanager
 def _exit_on_worker_death() -> Iterator[None]:
     original = threading.excepthook
+    # Not through the filter, which dies with this process.
+    stderr = os.dup(2)
 
     def hook(args: threading.ExceptHookArgs) -> None:
+        if isinstance(args.exc_value, grpc.RpcError):
+            return  # A channel to the worker that broke: a symptom.
         # Beam's thread that waits for a worker raises this when it ends badly.
         message = str(args.exc_value)
         if not message.startswith("Worker subprocess exited"):
             original(args)
             return
         code = message.rsplit(" ", 1)[-1]
-        print(
+        message = (
             f"error: a worker process died (exit code {code}; 137 and -9 mean that it "
             "was killed, most often for lack of memory). The dataset is incomplete; "
-            "run again, with fewer --direct_num_workers if memory is short.",
-            file=sys.stderr,
-            flush=True,
+            "run again, with fewer --direct_num_workers if memory is short.\n"
         )
+        os.write(stderr, message.encode())
         for child in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
@@ -115,9 +120,11 @@ def _exit_on_worker_death() -> Iterator[None]:
 
     threading.excepthook = hook
     try:
-        yield
+        with filter_stderr():
+            yield
     finally:
         threading.excepthook = original
+        os.close(stderr)
 
 
 @contextlib.contextmanager
@@ -171,5 +178,9 @@ def quiet() -> None:
     """Silences the start-up chatter of Beam and of what it imports."""
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s: %(message)s")
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    # Reports broken channels, with tracebacks, when a worker has died.
+    logging.getLogger("apache_beam.runners.worker.data_plane").setLevel(
+        logging.CRITICAL
+    )
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

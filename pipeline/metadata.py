@@ -134,7 +134,7 @@ def read_tracks(text: TextIO, config: MetadataConfig) -> Iterator[Track]:
     csv.field_size_limit(_FIELD_LIMIT)
     reader = csv.reader(text)
     layout = read_layout(reader, config)
-    for row in reader:
+    for row in _read_rows(reader, config):
         if not row:
             continue
         if len(row) != layout.width:
@@ -156,7 +156,9 @@ def read_layout(rows: Iterator[list[str]], config: MetadataConfig) -> Layout:
     Raises:
       UserError: it is neither kind, or `config` does not fit it.
     """
-    header = [name.strip().lstrip("\ufeff") for name in next(rows, [])]
+    rows = _read_rows(rows, config)
+    # csv takes quotes after a byte order mark for a part of the name.
+    header = [name.strip().lstrip("\ufeff").strip('"') for name in next(rows, [])]
     if set(_PLAIN_REQUIRED) <= set(header):
         return _plain_layout(header, config)
     if {"artist", "set", "track"} <= set(header):
@@ -169,6 +171,19 @@ def read_layout(rows: Iterator[list[str]], config: MetadataConfig) -> Layout:
         "set split, set subset and track genre_top) nor a CSV with the columns "
         f"path,genre[,track_id,artist_id,split]. Its first row is: {shown}"
     )
+
+
+def _read_rows(
+    rows: Iterator[list[str]], config: MetadataConfig
+) -> Iterator[list[str]]:
+    """Passes rows on; what csv cannot parse is the user's to change."""
+    try:
+        yield from rows
+    except csv.Error as error:
+        raise UserError(
+            f"{config.path} is no CSV ({error}); give FMA's tracks.csv, or a CSV with "
+            "the columns path,genre[,track_id,artist_id,split]."
+        ) from error
 
 
 def _fma_layout(

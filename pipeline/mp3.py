@@ -18,6 +18,8 @@ from pipeline.config import EXCERPT_SECONDS, MAX_CLIP_SECONDS
 
 #: Read to find the first frame; ID3 tags with cover art are skipped by length.
 HEAD_BYTES = 1 << 16
+#: Files up to this size are counted to the last frame, where that is needed.
+COUNTED_BYTES = 4 << 20
 #: Seconds more than needed, since byte positions are estimates.
 EXCERPT_MARGIN = 0.5
 
@@ -205,12 +207,17 @@ def announced_seconds(file: BinaryIO) -> float:
 
 
 def _duration(file: BinaryIO, stream: Stream, size: int) -> float:
-    """Seconds, by the Xing header or else by the first frames' mean size."""
+    """Seconds, by the Xing header or else by counting frames.
+
+    Of a large file the first ones are counted, and their mean size stands for
+    all: exact for a constant bit rate, an estimate for a variable one.
+    """
     frame = stream.frame
     if stream.frames is not None:
         return stream.frames * frame.samples / frame.sample_rate
     file.seek(stream.start)
-    sample = file.read(HEAD_BYTES)
+    small = size - stream.start <= COUNTED_BYTES
+    sample = file.read(COUNTED_BYTES if small else HEAD_BYTES)
     mean_size = len(sample) / max(count_frames(sample), 1)
     return (size - stream.start) / mean_size * frame.samples / frame.sample_rate
 
@@ -225,6 +232,11 @@ def _cut(
     last = _byte_at(stream, size, min((begin + length) / seconds, 1.0))
     file.seek(first)
     data = file.read(last - first)
+    # The positions are estimates: where the bit rate is higher, the same number
+    # of bytes lasts less long.
+    frames = int(length * stream.frame.sample_rate / stream.frame.samples)
+    while count_frames(data) < frames and (more := file.read(HEAD_BYTES)):
+        data += more
     start = find_frame(data)
     if start is None:
         return data

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
+
+#: Lines of TensorFlow's imports and of libmpg123, which comments on every
+#: damaged stream; those end as rejects, with a message of our own.
+_NOISE = re.compile(
+    rb"WARNING: All log messages before absl|[IW]0000 00:00:|"
+    rb"\[src/libmpg123|Note: (Illegal Audio|Trying to resync|Skipped)|"
+    rb"Warning: (Xing stream size|Encountered more data)"
+)
 
 
 @contextlib.contextmanager
@@ -30,3 +40,35 @@ def keep_back_stderr() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(original, 2)
             os.close(original)
+
+
+@contextlib.contextmanager
+def filter_stderr() -> Iterator[None]:
+    """Drops the noise of native libraries from file descriptor 2.
+
+    It holds for this process and for those that it starts; other lines pass as
+    they come.
+    """
+    sys.stderr.flush()
+    original = os.dup(2)
+    reader, writer = os.pipe()
+    os.dup2(writer, 2)
+    os.close(writer)
+    thread = threading.Thread(
+        target=_forward_lines, args=(reader, original), daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        # Closes the pipe's last end here; a child that lives on may hold another.
+        os.dup2(original, 2)
+        thread.join(timeout=1)
+
+
+def _forward_lines(reader: int, target: int) -> None:
+    with os.fdopen(reader, "rb") as lines:
+        for line in lines:
+            if not _NOISE.match(line):
+                os.write(target, line)

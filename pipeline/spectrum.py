@@ -8,8 +8,8 @@ frame-major, (frames, bins), so that a frame's bins are contiguous.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import librosa
 import numpy as np
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pipeline.config import FREQUENCY_BINS, HOP_LENGTH, N_FFT, SAMPLE_RATE
 
 Float32 = NDArray[np.float32]
+Result = TypeVar("Result")
 
 #: Frames transformed at a time: their spectra fit into a core's second cache.
 CHUNK_FRAMES = 64
@@ -73,6 +74,17 @@ class Spectrum:
     def __init__(self, samples: Float32, workspace: Workspace) -> None:
         self.samples = samples
         self.workspace = workspace
+        self._results: dict[Callable[[Spectrum], Any], Any] = {}
+
+    def once(self, compute: Callable[[Spectrum], Result]) -> Result:
+        """`compute(self)`, made once a clip for all representations that ask.
+
+        The result is shared: do not write to it.
+        """
+        if compute not in self._results:
+            self._results[compute] = compute(self)
+        result: Result = self._results[compute]
+        return result
 
     @property
     def frames(self) -> int:
@@ -103,34 +115,55 @@ class Spectrum:
         return out
 
 
-def compute_power(samples: Float32, workspace: Workspace) -> Float32:
+def frame_samples(samples: Float32, workspace: Workspace) -> Float32:
+    """Views a zero-padded copy of the samples as overlapping frames.
+
+    Args:
+      samples: shape (n,), float32.
+      workspace: holds the copy.
+
+    Returns:
+      Read-only view of shape (1 + n // 512, 2048), float32.
+    """
+    padded = workspace.array("padded", 1, len(samples) + N_FFT)[0]
+    padded[: N_FFT // 2] = 0
+    padded[N_FFT // 2 : -N_FFT // 2] = samples
+    padded[-N_FFT // 2 :] = 0
+    frames, step = 1 + len(samples) // HOP_LENGTH, padded.itemsize
+    return as_strided(
+        padded, (frames, N_FFT), (HOP_LENGTH * step, step), writeable=False
+    )
+
+
+def compute_power(
+    samples: Float32, workspace: Workspace, *, double: bool = False
+) -> Float32:
     """Computes |STFT|^2 as `np.abs(librosa.stft(samples)) ** 2`, transposed.
 
     Args:
       samples: shape (n,), float32.
       workspace: holds the result.
+      double: transform in float64, as librosa does: twice the time, but exact
+        also where a bin is 10^-7 of its frame's loudest or less, which is the
+        noise of a float32 FFT and the level above an MP3's low-pass filter.
 
     Returns:
       Array of shape (1 + n // 512, 1025), float32.
     """
-    count = 1 + len(samples) // HOP_LENGTH
-    power = workspace.array("power", count, FREQUENCY_BINS)
-    windowed = workspace.array("windowed", CHUNK_FRAMES, N_FFT)
-    padded = workspace.array("padded", 1, len(samples) + N_FFT)[0]
-    padded[: N_FFT // 2] = 0
-    padded[N_FFT // 2 : -N_FFT // 2] = samples
-    padded[-N_FFT // 2 :] = 0
-    step = padded.itemsize
-    framed = as_strided(padded, (count, N_FFT), (HOP_LENGTH * step, step))
-    window = hann_window()
-    for start in range(0, count, CHUNK_FRAMES):
+    framed = frame_samples(samples, workspace)
+    suffix, real, words = ("-double", np.float64, 2) if double else ("", np.float32, 1)
+    power = workspace.array(f"power{suffix}", len(framed), FREQUENCY_BINS)
+    buffer = workspace.array(f"windowed{suffix}", CHUNK_FRAMES, words * N_FFT)
+    windowed = buffer.view(real)
+    window = hann_window(real)
+    for start in range(0, len(framed), CHUNK_FRAMES):
         chunk = framed[start : start + CHUNK_FRAMES]
         np.multiply(chunk, window, out=windowed[: len(chunk)])
         spectrum = scipy.fft.rfft(windowed[: len(chunk)], axis=1, overwrite_x=True)
-        parts = spectrum.view(np.float32)
+        parts = spectrum.view(real)
         np.multiply(parts, parts, out=parts)
         out = power[start : start + CHUNK_FRAMES]
-        np.add(parts[:, 0::2], parts[:, 1::2], out=out)
+        np.add(parts[:, 0::2], parts[:, 1::2], out=out, casting="same_kind")
     return power
 
 
@@ -174,10 +207,9 @@ def estimate_tuning(power: Float32, *, sample_rate: float = SAMPLE_RATE) -> floa
 
 
 @functools.cache
-def hann_window() -> Float32:
-    """Periodic Hann window of 2,048 samples, float32."""
-    window = get_window("hann", N_FFT, fftbins=True)
-    return np.asarray(window, np.float32)
+def hann_window(dtype: type[np.floating[Any]] = np.float32) -> NDArray[Any]:
+    """Periodic Hann window of 2,048 samples."""
+    return np.asarray(get_window("hann", N_FFT, fftbins=True), dtype)
 
 
 @functools.cache

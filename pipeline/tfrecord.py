@@ -60,9 +60,13 @@ def _encode_feature(field: Field, value: Value) -> bytes:
         if field.encoding == "float_list":
             return _delimited(_FLOAT, _delimited(1, raw))
         return _delimited(_BYTES, _delimited(1, raw))
-    if isinstance(value, str):
+    if isinstance(value, str) and field.encoding == "bytes_list":
         return _delimited(_BYTES, _delimited(1, value.encode()))
-    return _delimited(_INT64, _delimited(1, _varint(value)))
+    if isinstance(value, int) and field.encoding == "int64_list":
+        return _delimited(_INT64, _delimited(1, _varint(value)))
+    raise ValueError(
+        f"Expected {field.name} as {field.dtype}. Received: {type(value).__name__}"
+    )
 
 
 def _delimited(number: int, content: bytes) -> bytes:

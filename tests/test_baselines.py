@@ -2,13 +2,14 @@ import csv
 import dataclasses
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import trainer_fixtures
 
 from pipeline import schema
-from trainer import baselines
+from trainer import vectors
 from trainer.baselines import BASELINES, main
 from trainer.dataset import Arrays, load_arrays, open_dataset
 from trainer.report import read_report, read_reports
@@ -106,7 +107,7 @@ def test_test_labels_change_no_prediction(data, tmp_path, monkeypatch):
     folders = [str(tmp_path / "true"), str(tmp_path / "permuted")]
     options = ["--data", data, "--representation", "statistics"]
     assert main([*options, "--output", folders[0]]) == 0
-    monkeypatch.setattr(baselines, "load_arrays", load_permuted)
+    monkeypatch.setattr(vectors, "load_arrays", load_permuted)
     assert main([*options, "--output", folders[1]]) == 0
     for name in NAMES:
         assert predictions_of(f"{folders[0]}/{name}-statistics") == predictions_of(
@@ -141,10 +142,10 @@ def test_values_are_normalised_with_the_training_statistics(data):
     layout = dataset.manifest.representations["features"]
     values = load_arrays(dataset, "features", "training").values
     before = values.copy()
-    mean, variance = baselines.expand_normalisation(
+    mean, variance = vectors.expand_normalisation(
         layout, dataset.manifest.normalisation["features"]
     )
-    baselines.normalise(values, mean, variance)
+    vectors.normalise(values, mean, variance)
     start = 0
     for segment in layout.segments:
         part = before[:, start : start + segment.length].astype(float)
@@ -218,17 +219,15 @@ def test_dataset_larger_than_memory_is_refused_before_it_is_read(
     data, tmp_path, capsys, monkeypatch
 ):
     dataset = open_dataset(data)
-    needed = baselines.needed_bytes(dataset, "features")
+    needed = vectors.needed_bytes(dataset, "features")
     assert needed >= 48 * 664 * 4 + 3 * 48 * 24 * 8
-    baselines.check_memory(dataset, "features", needed)
+    free = SimpleNamespace(available=needed)
+    monkeypatch.setattr(vectors.psutil, "virtual_memory", lambda: free)
+    vectors.check_memory(dataset, "features")
+    free.available -= 1
     with pytest.raises(schema.UserError, match=r"need .* GB"):
-        baselines.check_memory(dataset, "features", needed - 1)
-
-    class Memory:
-        available = 1000
-
-    monkeypatch.setattr(baselines.psutil, "virtual_memory", Memory)
-    monkeypatch.setattr(baselines, "load_arrays", None)
+        vectors.check_memory(dataset, "features")
+    monkeypatch.setattr(vectors, "load_arrays", None)
     message = error_of(capsys, "--data", data, "--output", str(tmp_path))
     assert "another --representation" in message
 
@@ -239,10 +238,10 @@ def test_values_that_are_not_finite_are_refused(bad):
         split: Arrays(("7", "8"), np.array([0, 1]), np.zeros((2, 5), np.float32))
         for split in schema.SPLITS
     }
-    baselines.check_finite(splits, "OUT")
+    vectors.check_finite(splits, "OUT")
     splits["validation"].values[1, 3] = bad
     with pytest.raises(schema.UserError, match="Clip 8 of the validation split in OUT"):
-        baselines.check_finite(splits, "OUT")
+        vectors.check_finite(splits, "OUT")
 
 
 def test_one_training_genre_is_refused(tmp_path, capsys):

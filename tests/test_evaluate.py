@@ -98,6 +98,10 @@ def test_top_2_counts_every_hit_even_with_ties():
     result = evaluate(uniform, GENRES)
     assert result.accuracy == pytest.approx(1 / 3)
     assert result.top_2 == pytest.approx(2 / 3)
+    many = evaluate(
+        make_predictions([0, 1], np.full((2, 40), 1 / 40)), list(map(str, range(40)))
+    )
+    assert (many.accuracy, many.top_2) == (0.5, 1.0)
 
 
 def test_log_loss_of_a_certain_mistake_is_finite():

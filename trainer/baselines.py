@@ -15,18 +15,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 import trainer.quiet  # noqa: F401  (before anything that imports TensorFlow)
 from pipeline.schema import SPLITS, Manifest, UserError
 from trainer import classifiers
 from trainer.classifiers import Classifier, Examples
-from trainer.dataset import Arrays, Dataset, load_arrays, open_dataset
+from trainer.dataset import Arrays, Dataset, open_dataset
 from trainer.distances import squared_distances
 from trainer.evaluate import ClipPredictions, evaluate, mean_by_clip
-from trainer.models import expand_normalisation
 from trainer.report import Report, write_report
+from trainer.vectors import check_clips, check_memory, load_normalised
 
 DEFAULT_REPRESENTATIONS = ("features", "statistics")
 
@@ -85,7 +84,7 @@ def train_baselines(
         free; the splits lack clips or genres.
     """
     check_clips(dataset)
-    check_memory(dataset, representation, psutil.virtual_memory().available)
+    check_memory(dataset, representation)
     started = time.monotonic()
     splits = load_normalised(dataset, representation)
     _print(
@@ -177,98 +176,6 @@ def make_report(
         split_rule=manifest.split_rule,
         notes=tuple(notes),
     )
-
-
-def load_normalised(dataset: Dataset, representation: str) -> dict[str, Arrays]:
-    """Reads all splits, normalised as inside the neural networks.
-
-    Raises:
-      UserError: the files do not hold what the manifest says, or a value is not
-        finite.
-    """
-    splits = {split: load_arrays(dataset, representation, split) for split in SPLITS}
-    check_finite(splits, dataset.folder)
-    mean, variance = expand_normalisation(
-        dataset.manifest.representations[representation],
-        dataset.manifest.normalisation[representation],
-    )
-    for arrays in splits.values():
-        normalise(arrays.values, mean, variance)
-    return splits
-
-
-def normalise(
-    values: NDArray[np.float32],
-    mean: NDArray[np.float32],
-    variance: NDArray[np.float32],
-) -> None:
-    """Replaces values by (value - mean) / sqrt(variance), in place.
-
-    Args:
-      values: `(clips, values)`, overwritten.
-      mean: of each column, `(values,)`.
-      variance: of each column, `(values,)`; positive.
-    """
-    values -= mean
-    values /= np.sqrt(variance)
-
-
-def needed_bytes(dataset: Dataset, representation: str) -> int:
-    """Memory that the baselines take at most, beside the libraries' own."""
-    records = [dataset.count(representation, split) for split in SPLITS]
-    values = dataset.manifest.representations[representation].value.size
-    # Float32 values; distances, a kernel and what computing them takes.
-    return sum(records) * (4 * values + 3 * 8 * records[0])
-
-
-def check_memory(dataset: Dataset, representation: str, available: int) -> None:
-    """Refuses a dataset that would not fit.
-
-    Raises:
-      UserError: it needs more than `available` bytes.
-    """
-    needed = needed_bytes(dataset, representation)
-    if needed > available:
-        raise UserError(
-            f"The baselines on {representation} need {needed / 1e9:.1f} GB of memory "
-            f"for the dataset in {dataset.folder}, {available / 1e9:.1f} GB are free; "
-            "use a larger machine, a smaller dataset, or another --representation."
-        )
-
-
-def check_clips(dataset: Dataset) -> None:
-    """Refuses splits that no classifier can be trained on or measured with.
-
-    Raises:
-      UserError: fewer than two genres to train on, or no test clips.
-    """
-    clips = dataset.manifest.clips
-    if sum(count > 0 for count in clips["training"].values()) < 2:
-        raise UserError(
-            f"The training split in {dataset.folder} holds fewer than two genres; "
-            "preprocess more clips."
-        )
-    if not sum(clips["test"].values()):
-        raise UserError(
-            f"The test split in {dataset.folder} holds no clips; preprocess more clips."
-        )
-
-
-def check_finite(splits: Mapping[str, Arrays], folder: str) -> None:
-    """Refuses values that no classifier can use.
-
-    Raises:
-      UserError: a clip holds a value that is not finite.
-    """
-    for split, arrays in splits.items():
-        # The sum is not finite where a value is not, and needs no second array.
-        with np.errstate(invalid="ignore"):
-            sums = arrays.values.sum(axis=1, dtype=np.float64)
-        for bad in np.flatnonzero(~np.isfinite(sums))[:1]:
-            raise UserError(
-                f"Clip {arrays.track_ids[bad]} of the {split} split in {folder} holds "
-                "values that are not finite; preprocess the dataset again."
-            )
 
 
 def choose_representations(dataset: Dataset, wanted: Sequence[str] | None) -> list[str]:

@@ -6,9 +6,10 @@ import dataclasses
 
 import numpy as np
 
-from pipeline.demo.drums import Groove, Kit
+from pipeline.demo.drums import Kit
 from pipeline.demo.figures import Song
 from pipeline.demo.genres import GENRES, NEIGHBOURS
+from pipeline.demo.grooves import Groove
 from pipeline.demo.styles import Part, Range, Style
 
 _ROLES = ("bass", "harmony", "lead", "texture")
@@ -212,7 +213,7 @@ def plan_track(artist: Artist, borrowing: float, rng: np.random.Generator) -> Pl
         ),
         treble=artist.mix.treble + float(rng.normal(0, 0.7)),
         wetness=artist.mix.wetness * float(rng.uniform(0.7, 1.3)),
-        loudness=min(artist.mix.loudness + float(rng.normal(0, 0.8)), -10.0),
+        loudness=min(artist.mix.loudness + float(rng.normal(0, 0.8)), -12.0),
     )
     return Plan(
         song=song,

@@ -27,7 +27,7 @@ _DECODER_DELAY = 529
 _SHORT_SECONDS = 1.6
 _KEPT_SHARE = 0.4
 # libsndfile's 0 is the best quality; each has its plausible `track.bit_rate`.
-_QUALITIES = {0.6: 256_000, 0.7: 192_000, 0.8: 160_000, 0.9: 128_000}
+_QUALITIES = {0.6: 256_000, 0.7: 192_000, 0.8: 128_000}
 
 _ERROR_PAGE = b"""<!DOCTYPE html>
 <html><head><title>404 Not Found</title></head>

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from pipeline.demo.drums import read_pattern
+from pipeline.demo.grooves import read_pattern
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

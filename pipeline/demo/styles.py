@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import TypeAlias
 
-from pipeline.demo.drums import Groove, Kit
+from pipeline.demo.drums import Kit
 from pipeline.demo.figures import Figure
-from pipeline.demo.instruments import Instrument
+from pipeline.demo.grooves import Groove
+from pipeline.demo.synth import Instrument
 
 #: (lowest, highest): a value is drawn between the two.
 Range: TypeAlias = tuple[float, float]

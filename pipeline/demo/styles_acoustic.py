@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from pipeline.demo import drums as d
+from pipeline.demo import grooves as g
 from pipeline.demo import parts as p
 from pipeline.demo.harmony import (
     BAYATI,
@@ -27,7 +28,7 @@ _SONGWRITER = Style(
     loose=0.012,
     scales=(MAJOR, MIXOLYDIAN, DORIAN),
     progressions=((0, 3, 0, 4), (0, 5, 3, 4), (0, 4, 3, 0)),
-    grooves=(d.BRUSHED, d.STOMP),
+    grooves=(g.BRUSHED, g.STOMP),
     kits=(d.BRUSH_KIT,),
     drums=0.3,
     drum_level=-6,
@@ -37,34 +38,34 @@ _SONGWRITER = Style(
     texture=(p.FIDDLE_TUNE, p.ACCORDION_TUNE),
     chances=(0.3, 1.0, 0.75, 0.35),
     brightness=(0.3, 0.65),
-    treble=(-4, 1),
+    treble=(-7, -1),
     bass_shelf=(-5, 0),
     room=(0.3, 0.8),
     wetness=(0.04, 0.15),
     hiss=(-60, -48),
     drive=(0, 0.3),
     width=(0.1, 0.5),
-    loudness=(-22, -17),
+    loudness=(-24, -19),
     swells=(1, 3),
 )
 _STRING_BAND = dataclasses.replace(
     _SONGWRITER,
     tempo=(100, 132),
     scales=(MAJOR, MIXOLYDIAN),
-    grooves=(d.TRAIN, d.STOMP),
+    grooves=(g.TRAIN, g.STOMP),
     drums=0.4,
     harmony=(p.BANJO_ROLL, p.STRUMMED_STEEL),
     lead=(p.FIDDLE_TUNE, p.SUNG),
     texture=(p.BANJO_ROLL, p.ACCORDION_TUNE),
     chances=(0.85, 1.0, 0.8, 0.4),
-    treble=(-2, 3),
+    treble=(-4, 1),
 )
 _WALTZ = dataclasses.replace(
     _SONGWRITER,
     tempo=(96, 144),
     beats=3,
     steps=12,
-    grooves=(d.WALTZ,),
+    grooves=(g.WALTZ,),
     bass=(p.WALTZ_BASS,),
     harmony=(p.WALTZ_GUITAR, p.FINGERPICKED_NYLON),
     lead=(p.ACCORDION_TUNE, p.SUNG_LOW, p.FIDDLE_TUNE),
@@ -77,7 +78,7 @@ _WEST_AFRICAN = Style(
     loose=0.01,
     scales=(MAJOR, MAJOR_PENTATONIC, MIXOLYDIAN),
     progressions=((0, 3), (0, 3, 4, 3), (0,)),
-    grooves=(d.AFRO_TWELVE,),
+    grooves=(g.AFRO_TWELVE,),
     kits=(d.DJEMBE_KIT, d.CONGA_KIT),
     drums=0.9,
     bass=(p.AFRO_BASS,),
@@ -93,7 +94,7 @@ _WEST_AFRICAN = Style(
     hiss=(-66, -52),
     drive=(0, 0.6),
     width=(0.4, 0.9),
-    loudness=(-19, -14),
+    loudness=(-21, -16),
 )
 _MAQAM = dataclasses.replace(
     _WEST_AFRICAN,
@@ -101,7 +102,7 @@ _MAQAM = dataclasses.replace(
     steps=16,
     scales=(HIJAZ, BAYATI),
     progressions=((0,), (0, 0, 3, 0), (0, 1)),
-    grooves=(d.MAQSUM, d.MALFUF),
+    grooves=(g.MAQSUM, g.MALFUF),
     kits=(d.DARBUKA_KIT,),
     bass=(p.UPRIGHT_LOOP,),
     harmony=(p.HARMONIUM, p.STRUMMED_NYLON),
@@ -115,7 +116,7 @@ _RAGA = dataclasses.replace(
     steps=16,
     scales=(BHAIRAV, DORIAN, LYDIAN),
     progressions=((0,),),
-    grooves=(d.TEENTAL,),
+    grooves=(g.TEENTAL,),
     kits=(d.TABLA_KIT,),
     drums=0.8,
     bass=(),
@@ -132,7 +133,7 @@ _ISLANDS = dataclasses.replace(
     steps=16,
     scales=(MAJOR, MINOR),
     progressions=((0, 3, 4, 3), (0, 4), (0, 3)),
-    grooves=(d.SON_CLAVE, d.REGGAE),
+    grooves=(g.SON_CLAVE, g.REGGAE),
     kits=(d.CONGA_KIT,),
     bass=(p.TUMBAO,),
     harmony=(p.MONTUNO, p.SKANK, p.STRUMMED_NYLON),
@@ -159,7 +160,7 @@ _SOLO_PIANO = Style(
     hiss=(-74, -60),
     drive=(0, 0.2),
     width=(0.5, 1.0),
-    loudness=(-24, -18),
+    loudness=(-26, -20),
     swells=(2, 6),
 )
 _CINEMATIC = dataclasses.replace(
@@ -176,7 +177,7 @@ _SOFT_BAND = dataclasses.replace(
     _SOLO_PIANO,
     tempo=(76, 112),
     swing=(0.0, 0.25),
-    grooves=(d.BALLAD, d.BRUSHED),
+    grooves=(g.BALLAD, g.BRUSHED),
     kits=(d.BRUSH_KIT, d.RIDE_KIT),
     drums=0.8,
     drum_level=-5,
@@ -186,7 +187,7 @@ _SOFT_BAND = dataclasses.replace(
     texture=(p.STRINGS, p.DRONE_PAD),
     chances=(0.9, 1.0, 0.8, 0.4),
     room=(0.9, 2.0),
-    loudness=(-21, -16),
+    loudness=(-23, -18),
 )
 
 _DRONE = Style(
@@ -194,7 +195,7 @@ _DRONE = Style(
     loose=0.05,
     scales=(CLUSTER, WHOLE_TONE, MINOR_PENTATONIC),
     progressions=((0,), (0, 1)),
-    grooves=(d.SCATTERED,),
+    grooves=(g.SCATTERED,),
     kits=(d.SCRAP_KIT,),
     drums=0.3,
     drum_level=-2,
@@ -211,13 +212,13 @@ _DRONE = Style(
     hiss=(-60, -40),
     drive=(0, 2.5),
     width=(0.7, 1.0),
-    loudness=(-24, -13),
+    loudness=(-26, -15),
     swells=(4, 10),
 )
 _NOISE = dataclasses.replace(
     _DRONE,
     tempo=(70, 150),
-    grooves=(d.SCATTERED, d.MACHINE_LIMP),
+    grooves=(g.SCATTERED, g.MACHINE_LIMP),
     kits=(d.STATIC_KIT, d.SCRAP_KIT),
     drums=0.6,
     harmony=(p.HOWLS, p.NOISE_WAVES),
@@ -226,7 +227,7 @@ _NOISE = dataclasses.replace(
     room=(0.3, 1.5),
     wetness=(0.05, 0.3),
     drive=(1.0, 4.0),
-    loudness=(-18, -11),
+    loudness=(-20, -13),
 )
 _FREE = dataclasses.replace(
     _DRONE,
@@ -237,7 +238,7 @@ _FREE = dataclasses.replace(
     drums=0.5,
     hiss=(-64, -46),
     drive=(0, 0.5),
-    loudness=(-24, -17),
+    loudness=(-26, -19),
 )
 
 FOLK = (_SONGWRITER, _STRING_BAND, _WALTZ)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from pipeline.demo import drums as d
+from pipeline.demo import grooves as g
 from pipeline.demo import parts as p
 from pipeline.demo.harmony import (
     DORIAN,
@@ -21,7 +22,7 @@ _HOUSE = Style(
     loose=0.0,
     scales=(MINOR, DORIAN),
     progressions=((0, 0, 5, 6), (0, 3, 0, 4), (0, 5, 2, 6)),
-    grooves=(d.FOUR_ON_THE_FLOOR,),
+    grooves=(g.FOUR_ON_THE_FLOOR,),
     kits=(d.CLUB_KIT,),
     drum_level=2,
     bass=(p.HOUSE_BASS, p.OCTAVE_BASS),
@@ -36,7 +37,7 @@ _HOUSE = Style(
     hiss=(-90, -80),
     drive=(0.3, 1.2),
     width=(0.8, 1.0),
-    loudness=(-15, -11),
+    loudness=(-17, -13),
     pump=True,
 )
 _TECHNO = dataclasses.replace(
@@ -44,7 +45,7 @@ _TECHNO = dataclasses.replace(
     tempo=(126, 142),
     scales=(PHRYGIAN, MINOR),
     progressions=((0,), (0, 0, 0, 1)),
-    grooves=(d.TECHNO, d.FOUR_ON_THE_FLOOR),
+    grooves=(g.TECHNO, g.FOUR_ON_THE_FLOOR),
     bass=(p.ACID_LINE,),
     harmony=(p.PLUCKED_CHORDS, p.OFFBEAT_STABS),
     lead=(p.SYNTH_ARPEGGIO, p.SQUARE_TUNE),
@@ -55,7 +56,7 @@ _DRUM_AND_BASS = dataclasses.replace(
     tempo=(160, 176),
     scales=(MINOR, PHRYGIAN),
     progressions=((0, 0, 5, 5), (0, 0, 0, 6)),
-    grooves=(d.DRUM_AND_BASS, d.BROKEN_BEAT),
+    grooves=(g.DRUM_AND_BASS, g.BROKEN_BEAT),
     kits=(d.POP_KIT, d.CLUB_KIT),
     drum_level=3,
     bass=(p.ROLLING_BASS, p.SUB_LINE),
@@ -70,7 +71,7 @@ _BOOM_BAP = Style(
     loose=0.008,
     scales=(MINOR, DORIAN),
     progressions=((0, 0, 3, 3), (0, 5), (0, 3, 4, 3)),
-    grooves=(d.BOOM_BAP, d.LAZY_BOOM_BAP),
+    grooves=(g.BOOM_BAP, g.LAZY_BOOM_BAP),
     kits=(d.ACOUSTIC_KIT, d.POP_KIT),
     drum_level=3,
     bass=(p.UPRIGHT_LOOP, p.SUB_LINE),
@@ -87,7 +88,7 @@ _BOOM_BAP = Style(
     crackle=6,
     drive=(0.5, 1.5),
     width=(0.3, 0.7),
-    loudness=(-15, -11),
+    loudness=(-17, -13),
 )
 _TRAP = dataclasses.replace(
     _BOOM_BAP,
@@ -96,7 +97,7 @@ _TRAP = dataclasses.replace(
     loose=0.0,
     scales=(MINOR, PHRYGIAN),
     progressions=((0, 0, 5, 5), (0, 1)),
-    grooves=(d.TRAP,),
+    grooves=(g.TRAP,),
     kits=(d.DEEP_KIT,),
     bass=(p.SUB_LONG, p.SUB_LINE),
     harmony=(p.TINE_CHORDS, p.PAD, p.CHOIR),
@@ -114,7 +115,7 @@ _SYNTH_POP = Style(
     tempo=(100, 126),
     scales=(MAJOR,),
     progressions=((0, 4, 5, 3), (5, 3, 0, 4), (0, 3, 4, 4)),
-    grooves=(d.DISCO_POP, d.BACKBEAT),
+    grooves=(g.DISCO_POP, g.BACKBEAT),
     kits=(d.POP_KIT, d.CLUB_KIT),
     bass=(p.OCTAVE_BASS, p.POP_BASS),
     harmony=(p.POP_STABS, p.PLUCKED_CHORDS, p.HIGH_PAD),
@@ -128,13 +129,13 @@ _SYNTH_POP = Style(
     wetness=(0.12, 0.25),
     hiss=(-88, -75),
     drive=(0.3, 1.0),
-    loudness=(-15, -11),
+    loudness=(-17, -13),
 )
 _PIANO_POP = dataclasses.replace(
     _SYNTH_POP,
     tempo=(72, 108),
     loose=0.006,
-    grooves=(d.BALLAD, d.BACKBEAT, d.SNAP_POP),
+    grooves=(g.BALLAD, g.BACKBEAT, g.SNAP_POP),
     kits=(d.POP_KIT, d.ACOUSTIC_KIT),
     drums=0.85,
     drum_level=-2,
@@ -142,13 +143,13 @@ _PIANO_POP = dataclasses.replace(
     harmony=(p.PIANO_EIGHTHS, p.TINE_CHORDS, p.PIANO_ROLLED),
     texture=(p.STRINGS, p.CHOIR),
     treble=(0, 3),
-    loudness=(-18, -13),
+    loudness=(-20, -15),
 )
 _GUITAR_POP = dataclasses.replace(
     _SYNTH_POP,
     tempo=(104, 138),
     loose=0.006,
-    grooves=(d.BACKBEAT, d.DISCO_POP),
+    grooves=(g.BACKBEAT, g.DISCO_POP),
     kits=(d.ACOUSTIC_KIT, d.POP_KIT),
     bass=(p.MELODIC_BASS, p.ROCK_BASS),
     harmony=(p.CLEAN_STRUM, p.CLEAN_ARPEGGIO, p.STRUMMED_STEEL),
@@ -160,7 +161,7 @@ _ROCK = Style(
     loose=0.007,
     scales=(MIXOLYDIAN, MINOR, MAJOR),
     progressions=((0, 6, 3, 0), (0, 3, 4, 3), (0, 5, 3, 4)),
-    grooves=(d.BACKBEAT, d.DRIVING, d.TOM_ROCK),
+    grooves=(g.BACKBEAT, g.DRIVING, g.TOM_ROCK),
     kits=(d.ACOUSTIC_KIT, d.RIDE_KIT),
     drum_level=1,
     bass=(p.ROCK_BASS, p.MELODIC_BASS),
@@ -176,13 +177,13 @@ _ROCK = Style(
     hiss=(-68, -55),
     drive=(0.8, 2.0),
     width=(0.7, 1.0),
-    loudness=(-14, -10),
+    loudness=(-16, -12),
 )
 _PUNK = dataclasses.replace(
     _ROCK,
     tempo=(160, 200),
     scales=(MAJOR, MINOR_PENTATONIC),
-    grooves=(d.PUNK, d.DRIVING),
+    grooves=(g.PUNK, g.DRIVING),
     harmony=(p.POWER_EIGHTHS,),
     lead=(p.SHOUTED,),
     texture=(p.HOWLS,),
@@ -195,7 +196,7 @@ _METAL = dataclasses.replace(
     tempo=(120, 170),
     scales=(PHRYGIAN, MINOR),
     progressions=((0, 0, 1, 0), (0, 5, 6, 0)),
-    grooves=(d.BLAST, d.DRIVING),
+    grooves=(g.BLAST, g.DRIVING),
     harmony=(p.POWER_GALLOP, p.POWER_SUSTAINED),
     lead=(p.GUITAR_SOLO, p.SHOUTED),
     bass_shelf=(1, 4),

@@ -7,7 +7,7 @@ thirty seconds has to be rendered in less time than its MP3 encoding takes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -18,6 +18,11 @@ import scipy.signal
 SAMPLE_RATE = 44_100
 
 Samples: TypeAlias = npt.NDArray[np.float32]
+#: One note from (frequency in Hz, seconds that it is held, brightness from 0 (dull) to
+#: 1 (piercing), rng). The sound may ring on. Levels are only roughly equal: the mixer
+#: measures every part and sets its level.
+Instrument: TypeAlias = Callable[[float, float, float, np.random.Generator], Samples]
+
 #: Frequencies in Hz: where exact pitch matters, single precision is not enough.
 Curve: TypeAlias = npt.NDArray[np.float64]
 
@@ -98,12 +103,31 @@ def oscillate(
       `count` samples.
     """
     if isinstance(frequency, np.ndarray):
-        periods = np.cumsum(frequency[:count], dtype=np.float64) * (1 / SAMPLE_RATE)
+        periods: Curve = np.cumsum(frequency[:count], dtype=np.float64)
     else:
-        periods = np.arange(count) * (frequency / SAMPLE_RATE)
-    indices = ((periods + phase) * _TABLE_SIZE).astype(np.int64) & (_TABLE_SIZE - 1)
+        periods = np.arange(count, dtype=np.float64) * frequency
+    indices = ((periods / SAMPLE_RATE + phase) * _TABLE_SIZE).astype(np.int64) & (
+        _TABLE_SIZE - 1
+    )
     played: Samples = table[indices]
     return played
+
+
+def unison(
+    table: Samples,
+    frequency: float,
+    count: int,
+    rng: np.random.Generator,
+    *,
+    voices: int,
+    cents: float,
+) -> Samples:
+    """Plays a table several times, up to `cents` apart, at the level of one."""
+    total = np.zeros(count, dtype=np.float32)
+    for offset in np.linspace(-cents, cents, voices):
+        detuned = frequency * 2 ** ((offset + rng.normal(0, 1)) / 1200)
+        total += oscillate(table, detuned, count, rng.random())
+    return total / np.float32(math.sqrt(voices))
 
 
 def vibrato(

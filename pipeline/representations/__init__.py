@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import ClipConfig
-from pipeline.representations import features, mel, windows
+from pipeline.representations import features, mel, statistics, windows
 from pipeline.schema import RepresentationSchema
 from pipeline.spectrum import Float32, Spectrum, Workspace
 
 _MODULES: dict[str, ModuleType] = {
-    module.NAME: module for module in (windows, mel, features)
+    module.NAME: module for module in (windows, mel, features, statistics)
 }
 
 #: Every representation, and those that are made unless told otherwise.

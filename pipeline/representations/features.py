@@ -79,10 +79,10 @@ def compute(spectrum: Spectrum, config: ClipConfig) -> NDArray[np.float32]:
     rows = (MFCC + CHROMA + 1) * spectrum.frames
     vector = np.empty((1, rows + 4), np.float32)
     matrix = vector[0, :rows].reshape(MFCC + CHROMA + 1, spectrum.frames)
-    matrix[:MFCC] = compute_mfcc(spectrum)
-    matrix[MFCC : MFCC + CHROMA] = compute_chroma(spectrum)
-    matrix[-1] = compute_zero_crossing_rate(spectrum.samples)
-    centroid, rolloff = compute_brightness(spectrum)
+    matrix[:MFCC] = spectrum.once(compute_mfcc)
+    matrix[MFCC : MFCC + CHROMA] = spectrum.once(compute_chroma)
+    matrix[-1] = spectrum.once(compute_crossings)
+    centroid, rolloff = spectrum.once(compute_brightness)
     vector[0, rows:] = centroid.mean(), centroid.std(), rolloff.mean(), rolloff.std()
     return vector
 
@@ -99,6 +99,11 @@ def compute_chroma(spectrum: Spectrum) -> Float32:
     loudest = chroma.max(axis=1, keepdims=True)
     chroma /= np.where(loudest < TINY, 1, loudest)
     return chroma.T
+
+
+def compute_crossings(spectrum: Spectrum) -> NDArray[np.float64]:
+    """`compute_zero_crossing_rate` of the spectrum's samples."""
+    return compute_zero_crossing_rate(spectrum.samples)
 
 
 def compute_zero_crossing_rate(samples: Float32) -> NDArray[np.float64]:

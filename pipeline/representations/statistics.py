@@ -1,0 +1,185 @@
+"""Clip statistics: the 518 features of FMA's features.csv.
+
+Seven moments over time of 74 features of a frame, named and ordered as the
+columns of features.csv (`chroma_cens_kurtosis_01` is its column `('chroma_cens',
+'kurtosis', '01')`). The definitions are those of FMA's features.py, with one
+correction: every frequency is computed at 44,100 Hz. features.py omits the
+sampling rate in five calls, so that librosa assumes 22,050 Hz; in features.csv
+centroid, bandwidth and roll-off of a 44,100 Hz clip are half as high, and
+contrast and `chroma_stft` use other bands. Values also differ because
+features.csv describes whole tracks.
+
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import Any
+
+import librosa
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import FREQUENCY_BINS, N_FFT, SAMPLE_RATE, ClipConfig
+from pipeline.constant_q import compute_constant_q
+from pipeline.moments import MOMENTS, compute_moments
+from pipeline.representations import features
+from pipeline.schema import Field, RepresentationSchema, Segment
+from pipeline.spectrum import (
+    CHUNK_FRAMES,
+    TINY,
+    Float32,
+    Spectrum,
+    Workspace,
+    compute_power,
+    estimate_tuning,
+    power_to_db,
+)
+from pipeline.tonality import (
+    compute_cens,
+    compute_tonnetz,
+    fold_octaves,
+    normalise_peak,
+)
+
+NAME = "statistics"
+
+#: Values a frame, by feature, in the order of features.csv.
+FEATURES = {
+    "chroma_cens": 12,
+    "chroma_cqt": 12,
+    "chroma_stft": 12,
+    "mfcc": 20,
+    "rmse": 1,
+    "spectral_bandwidth": 1,
+    "spectral_centroid": 1,
+    "spectral_contrast": 7,
+    "spectral_rolloff": 1,
+    "tonnetz": 6,
+    "zcr": 1,
+}
+SEGMENTS = tuple(
+    Segment(name=f"{feature}_{moment}_{number:02d}", length=1)
+    for feature, size in FEATURES.items()
+    for moment in MOMENTS
+    for number in range(1, size + 1)
+)
+SIZE = len(SEGMENTS)
+
+#: Hz between the seven contrast bands.
+CONTRAST_EDGES = (200, 400, 800, 1600, 3200, 6400)
+#: Share of a band's bins that make its peak, and its valley.
+CONTRAST_QUANTILE = 0.02
+
+
+def make_schema(config: ClipConfig) -> RepresentationSchema:
+    """One vector a clip."""
+    del config  # The layout is fixed.
+    return RepresentationSchema(
+        name=NAME,
+        value=Field(
+            name="statistics", dtype="float32", shape=(SIZE,), encoding="float_list"
+        ),
+        records_per_clip=1,
+        segments=SEGMENTS,
+    )
+
+
+def compute(spectrum: Spectrum, config: ClipConfig) -> NDArray[np.float32]:
+    """Computes the vector: shape (1, 518), float32, laid out as `SEGMENTS`."""
+    del config  # The layout is fixed.
+    frames = compute_frame_features(spectrum)
+    moments = [compute_moments(frames[name]).ravel() for name in FEATURES]
+    return np.concatenate(moments, dtype=np.float32)[None]
+
+
+def compute_frame_features(spectrum: Spectrum) -> dict[str, NDArray[Any]]:
+    """Computes the 74 features of each frame.
+
+    Returns:
+      Arrays of shape (size, frames), by the names and sizes of `FEATURES`.
+    """
+    constant_q = compute_constant_q(
+        spectrum.samples, estimate_tuning(spectrum.magnitude)
+    )
+    chroma = fold_octaves(constant_q)
+    cens = compute_cens(chroma)
+    brightness = spectrum.once(features.compute_brightness)
+    return {
+        "chroma_cens": cens.T,
+        "chroma_cqt": normalise_peak(chroma).T,
+        "chroma_stft": spectrum.once(features.compute_chroma),
+        "mfcc": spectrum.once(features.compute_mfcc),
+        "rmse": compute_rms(spectrum.power)[None],
+        "spectral_bandwidth": compute_bandwidth(
+            spectrum.magnitude, brightness.centroid
+        )[None],
+        "spectral_centroid": brightness.centroid[None],
+        "spectral_contrast": compute_contrast(spectrum.samples, spectrum.workspace),
+        "spectral_rolloff": brightness.rolloff[None],
+        "tonnetz": compute_tonnetz(cens).T,
+        "zcr": spectrum.once(features.compute_crossings)[None],
+    }
+
+
+def compute_rms(power: Float32) -> Float32:
+    """`librosa.feature.rms(S=magnitude)`: Parseval's sum, shape (frames,)."""
+    weights = np.full(power.shape[1], 2 / N_FFT**2, np.float32)
+    weights[[0, -1]] /= 2
+    rms: Float32 = np.sqrt(power @ weights)
+    return rms
+
+
+def compute_bandwidth(
+    magnitude: Float32, centroid: NDArray[Any]
+) -> NDArray[np.float32]:
+    """`librosa.feature.spectral_bandwidth`: in Hz, shape (frames,).
+
+    Deviations are taken from the centroid before they are squared: the mean
+    square less the squared centroid would cancel for a single high tone.
+    """
+    frequencies = features.bin_frequencies()[:, 0]
+    spread = np.empty(len(magnitude), np.float32)
+    for start in range(0, len(magnitude), CHUNK_FRAMES):
+        chunk = slice(start, start + CHUNK_FRAMES)
+        deviation = frequencies - centroid[chunk, None]
+        np.multiply(deviation, deviation, out=deviation)
+        spread[chunk] = np.vecdot(deviation, magnitude[chunk])
+    total = magnitude.sum(axis=1)
+    return np.sqrt(spread / np.where(total < TINY, 1, total), dtype=np.float32)
+
+
+def compute_contrast(samples: Float32, workspace: Workspace) -> Float32:
+    """`librosa.feature.spectral_contrast`: shape (7, frames), in dB.
+
+    Mean magnitude of the loudest 2 % of a band's bins over that of the quietest.
+    The FFT is float64's: above the low-pass filter of an MP3, where the top band
+    finds its quietest bins, a float32 FFT only has its own rounding noise.
+    """
+    power = compute_power(samples, workspace, double=True)
+    bands = contrast_bands()
+    peaks = np.empty((len(bands), len(power)), np.float32)
+    valleys = np.empty_like(peaks)
+    for row, (bins, count) in enumerate(bands):
+        ordered = np.sort(power[:, bins], axis=1)
+        peaks[row] = np.sqrt(ordered[:, -count:]).mean(axis=1)
+        valleys[row] = np.sqrt(ordered[:, :count]).mean(axis=1)
+    return power_to_db(peaks) - power_to_db(valleys)
+
+
+@functools.cache
+def contrast_bands() -> tuple[tuple[slice, int], ...]:
+    """Bins of each contrast band, and how many of them make a peak or a valley.
+
+    As in librosa, a band begins at the last bin below its edge, and a bin that
+    belongs to the next band counts towards the 2 %.
+    """
+    frequencies = librosa.fft_frequencies(sr=SAMPLE_RATE, n_fft=N_FFT)
+    starts = np.searchsorted(frequencies, CONTRAST_EDGES) - 1
+    edges = [0, *starts.tolist(), FREQUENCY_BINS]
+    bands = []
+    for start, end in itertools.pairwise(edges):
+        bins = end - start + (end < FREQUENCY_BINS)
+        bands.append((slice(start, end), max(1, round(CONTRAST_QUANTILE * bins))))
+    return tuple(bands)

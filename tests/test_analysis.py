@@ -1,0 +1,93 @@
+import apache_beam as beam
+import numpy as np
+from apache_beam.testing.test_pipeline import TestPipeline
+from apache_beam.testing.util import assert_that
+
+from pipeline.analysis import AnalyzeTraining, tf, tft, to_record_batch
+from pipeline.clip import Moments, compute_moments
+from pipeline.schema import Field, RepresentationSchema, Segment
+
+
+def make_schema(name: str, lengths: list[int]) -> RepresentationSchema:
+    return RepresentationSchema(
+        name=name,
+        value=Field(
+            name=name, dtype="float32", shape=(sum(lengths),), encoding="float_list"
+        ),
+        records_per_clip=1,
+        segments=tuple(
+            Segment(name=f"s{i}", length=length) for i, length in enumerate(lengths)
+        ),
+    )
+
+
+SCHEMAS = {
+    "windows": make_schema("windows", [5]),
+    "features": make_schema("features", [4, 4, 1, 1]),
+}
+
+
+def make_values(clips: int) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    features = generator.normal(3, 2, (clips, 1, 10)).astype(np.float32)
+    features[:, :, 8] = 7  # A feature that never varies.
+    windows = generator.normal(0, 0.1, (clips, 2, 5)).astype(np.float32)
+    return {"features": features, "windows": windows}
+
+
+def test_statistics_equal_those_of_all_training_values(tmp_path):
+    values = make_values(70)
+    rows = [
+        {name: compute_moments(SCHEMAS[name], values[name][i]) for name in SCHEMAS}
+        for i in range(70)
+    ]
+    output = str(tmp_path / "out")
+    features = values["features"].reshape(70, 10).astype(np.float64)
+    parts = [features[:, :4], features[:, 4:8], features[:, 8], features[:, 9]]
+
+    def check(found):
+        (normalisation,) = found
+        got = normalisation["features"]
+        np.testing.assert_allclose(got.mean, [p.mean() for p in parts], rtol=1e-5)
+        np.testing.assert_allclose(
+            got.variance, [p.var() for p in parts], rtol=1e-4, atol=1e-8
+        )
+        windows = values["windows"].astype(np.float64)
+        np.testing.assert_allclose(
+            normalisation["windows"].mean, [windows.mean()], atol=1e-6
+        )
+        np.testing.assert_allclose(
+            normalisation["windows"].variance, [windows.var()], rtol=1e-4
+        )
+
+    with TestPipeline(runner="FnApiRunner") as pipeline:
+        analysis = (
+            pipeline
+            | beam.Create(rows)
+            | AnalyzeTraining(
+                schemas=SCHEMAS, output=output, temporary=str(tmp_path / "tmp")
+            )
+        )
+        assert_that(analysis.normalisation, check)
+
+    # The written function takes raw arrays alone and normalises them.
+    function = tft.TFTransformOutput(output)
+    raw = tf.constant(values["features"][:3, 0])
+    transformed = function.transform_raw_features({"features": raw})
+    means = np.repeat([p.mean() for p in parts], [4, 4, 1, 1])
+    deviations = np.repeat([p.std() or 1.0 for p in parts], [4, 4, 1, 1])
+    np.testing.assert_allclose(
+        transformed["features"].numpy(),
+        (features[:3] - means) / deviations,
+        rtol=1e-3,
+        atol=1e-4,
+    )
+
+
+def test_record_batches_hold_moments_and_null_arrays():
+    moments = Moments(mean=np.float32([1, 2]), variance=np.float32([3, 4]))
+    schemas = {"x": make_schema("x", [2, 3])}
+    batch = to_record_batch([{"x": moments}, {"x": moments}], schemas)
+    assert batch.schema.names == ["x", "x_mean", "x_variance"]
+    assert batch.column(0).null_count == 2
+    assert batch.column(2).to_pylist() == [[3.0, 4.0], [3.0, 4.0]]
