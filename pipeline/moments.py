@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 MOMENTS = ("kurtosis", "max", "mean", "median", "min", "skew", "std")
 
 
-def compute_moments(rows: NDArray[Any]) -> NDArray[np.float64]:
+def summarise(rows: NDArray[Any]) -> NDArray[np.float64]:
     """Summarises each row by seven numbers, in the order of `MOMENTS`.
 
     Skewness and kurtosis are the biased estimators m3 / m2^1.5 and

@@ -15,7 +15,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 
-from pipeline import local, preflight, storage, summary
+from pipeline import estimate, local, preflight, storage, summary
 from pipeline.completion import (
     REPORT_FILE,
     CompletionConfig,
@@ -94,7 +94,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--output", required=True, metavar="DIR", help="dataset folder, local or gs://"
+        "--output", metavar="DIR", help="dataset folder, local or gs://"
+    )
+    output.add_argument(
+        "--estimate",
+        action="store_true",
+        help="write nothing; measure a few clips and print what the job will take",
     )
     output.add_argument(
         "--representations",
@@ -209,7 +214,7 @@ def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, preflight.Inputs
     )
     inputs = preflight.inspect_inputs(arguments.audio, metadata)
     dataset = DatasetConfig(
-        output=arguments.output,
+        output=arguments.output or "",
         # In their own order, each once, however they were given.
         representations=tuple(n for n in NAMES if n in arguments.representations),
         clip=clip,
@@ -264,6 +269,21 @@ def run_job(job: JobConfig, inputs: preflight.Inputs, options: PipelineOptions) 
         local.run(pipeline)
 
 
+def estimate_job(job: JobConfig, inputs: preflight.Inputs) -> str:
+    """Measures a few clips and says what the whole job takes."""
+    if not inputs.clips:
+        raise UserError(
+            "No file of --audio belongs to a wanted track of --metadata. Received: "
+            f"{job.audio} and {job.metadata.path}"
+        )
+    prices = estimate.Prices()
+    files = estimate.spread(inputs.clips)
+    sample = estimate.measure(files, job.completion.dataset)
+    return estimate.describe(
+        estimate.extrapolate(inputs.clips, sample, prices), sample, prices
+    )
+
+
 def read_report(output: str) -> dict[str, Any]:
     """Reads the counters and distributions of a finished job."""
     report = json.loads(storage.read_text(storage.join(output, REPORT_FILE)))
@@ -275,13 +295,19 @@ def read_report(output: str) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Preprocesses; returns the exit code."""
     local.quiet()
-    arguments, rest = make_parser().parse_known_args(argv)
+    parser = make_parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if not arguments.output and not arguments.estimate:
+        parser.error("the following arguments are required: --output")
     started = time.monotonic()
     output = arguments.output
     try:
         options = parse_beam_options(rest)
         job, inputs = make_job(arguments)
         print(summary.describe_inputs(inputs, job), flush=True)
+        if arguments.estimate:
+            print(f"\n{estimate_job(job, inputs)}")
+            return 0
         preflight.prepare_output(output, overwrite=arguments.overwrite)
         preflight.make_folders(output, job.completion.dataset.representations)
         run_job(job, inputs, options)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.job import JobConfig
 from pipeline.preflight import Inputs
 from pipeline.schema import SPLITS
+from pipeline.tables import align
 
 
 def describe_inputs(inputs: Inputs, job: JobConfig) -> str:
@@ -40,35 +41,21 @@ def make_table(report: Mapping[str, Any]) -> str:
         for name, counts in sorted(report["records"].items())
     ]
     parts = [
-        _align(["clips", *SPLITS], clips),
-        _align(["records", *SPLITS, "size"], records),
+        align(["clips", *SPLITS], clips),
+        align(["records", *SPLITS, "size"], records),
     ]
     if report["rejects"]:
         reasons = sorted(report["rejects_by_reason"].items())
         rows = [[reason, str(count)] for reason, count in reasons]
-        parts.append(_align(["rejects", "inputs"], rows))
+        parts.append(align(["rejects", "inputs"], rows))
     columns = ("mean", "min", "p5", "median", "p95", "max")
     times = [
         [label, *(f"{report[key][column]:.1f}" for column in columns)]
         for label, key in (("decode", "decode_ms"), ("features", "feature_ms"))
         if report[key]["count"]
     ]
-    parts.append(_align(["ms a clip", *columns], times))
+    parts.append(align(["ms a clip", *columns], times))
     return "\n\n".join(parts)
-
-
-def _align(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table: the first column to the left, the others to the right."""
-    table = [header, *rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = []
-    for row in table:
-        first, *others = zip(row, widths, strict=True)
-        cells = [first[0].ljust(first[1])]
-        cells += [cell.rjust(width) for cell, width in others]
-        lines.append("  ".join(cells).rstrip())
-    lines.insert(1, "-" * max(map(len, lines)))
-    return "\n".join(lines)
 
 
 def find_message(error: BaseException, kind: type[Exception]) -> str | None:

@@ -10,6 +10,16 @@ import numpy as np
 import soundfile
 
 RATE = 44_100
+#: What the fixture `signal` makes.
+SIGNALS = (
+    "genuine",
+    "music",
+    "click",
+    "noise",
+    "short sine",
+    "48 kHz",
+    "22 kHz mono",
+)
 #: Marker tones: second k of `make_markers` sounds at FIRST + k * STEP Hz.
 FIRST_MARKER, MARKER_STEP = 400, 20
 

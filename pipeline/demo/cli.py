@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.demo.corpus import make_corpus
+from pipeline.demo.genres import GENRES
 from pipeline.demo.layout import DemoConfig
 from pipeline.schema import UserError
 
@@ -50,7 +51,14 @@ def _build_parser() -> argparse.ArgumentParser:
         "--clip_seconds",
         type=float,
         default=30.0,
-        help="length of a clip, 5 to 60 seconds (default %(default)s)",
+        help="length of a clip, 6 to 60 seconds (default %(default)s)",
+    )
+    parser.add_argument(
+        "--genres",
+        type=lambda names: tuple(names.split(",")),
+        default=tuple(GENRES),
+        metavar="NAME[,NAME...]",
+        help="fewer genres make a smaller corpus (default all eight)",
     )
     return parser
 

@@ -17,7 +17,8 @@ _FIRST_TRACK_ID = 2
 _LAST_TRACK_ID = 155_000
 _MAX_ARTISTS = 400
 _MAX_TRACKS = 24
-_SHORTEST_CLIP, _LONGEST_CLIP = 5.0, 60.0
+# The pipeline rejects files under five seconds as too short.
+_SHORTEST_CLIP, _LONGEST_CLIP = 6.0, 60.0
 
 
 class Kind(enum.StrEnum):
@@ -69,7 +70,7 @@ class DemoConfig:
       genres: Names among fma_small's eight.
       artists_per_genre: Artists in training, validation and test; no artist is in two.
       tracks_per_artist: Clips by each of them.
-      clip_seconds: Length of a clip, 5 to 60.
+      clip_seconds: Length of a clip, 6 to 60.
       workers: Processes that render; 1 renders in this one.
       broken: Whether to add broken files and unusual ones (about ten).
     """
@@ -95,9 +96,10 @@ class DemoConfig:
                 f"Received: {self.clip_seconds:g}"
             )
         unknown = [genre for genre in self.genres if genre not in GENRES]
-        if unknown or not self.genres:
+        if unknown or not self.genres or len(set(self.genres)) < len(self.genres):
             raise UserError(
-                f"genres must be some of {', '.join(GENRES)}. Received: {self.genres}"
+                f"--genres must be some of {', '.join(GENRES)}, each once. "
+                f"Received: {','.join(self.genres)}"
             )
         if min(self.artists_per_genre) < 0 or self.artists_per_genre[0] < 1:
             raise UserError(

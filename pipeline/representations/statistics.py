@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import FREQUENCY_BINS, N_FFT, SAMPLE_RATE, ClipConfig
 from pipeline.constant_q import compute_constant_q
-from pipeline.moments import MOMENTS, compute_moments
+from pipeline.moments import MOMENTS, summarise
 from pipeline.representations import features
 from pipeline.schema import Field, RepresentationSchema, Segment
 from pipeline.spectrum import (
@@ -31,7 +31,6 @@ from pipeline.spectrum import (
     TINY,
     Float32,
     Spectrum,
-    Workspace,
     compute_power,
     estimate_tuning,
     power_to_db,
@@ -90,7 +89,7 @@ def compute(spectrum: Spectrum, config: ClipConfig) -> NDArray[np.float32]:
     """Computes the vector: shape (1, 518), float32, laid out as `SEGMENTS`."""
     del config  # The layout is fixed.
     frames = compute_frame_features(spectrum)
-    moments = [compute_moments(frames[name]).ravel() for name in FEATURES]
+    moments = [summarise(frames[name]).ravel() for name in FEATURES]
     return np.concatenate(moments, dtype=np.float32)[None]
 
 
@@ -100,64 +99,68 @@ def compute_frame_features(spectrum: Spectrum) -> dict[str, NDArray[Any]]:
     Returns:
       Arrays of shape (size, frames), by the names and sizes of `FEATURES`.
     """
-    constant_q = compute_constant_q(
-        spectrum.samples, estimate_tuning(spectrum.magnitude)
-    )
-    chroma = fold_octaves(constant_q)
+    tuning = estimate_tuning(spectrum.magnitude)
+    chroma = fold_octaves(compute_constant_q(spectrum.samples, tuning))
     cens = compute_cens(chroma)
-    brightness = spectrum.once(features.compute_brightness)
+    centroid, rolloff = spectrum.once(features.compute_brightness)
+    power = compute_power(spectrum.samples, spectrum.workspace, double=True)
     return {
         "chroma_cens": cens.T,
         "chroma_cqt": normalise_peak(chroma).T,
         "chroma_stft": spectrum.once(features.compute_chroma),
         "mfcc": spectrum.once(features.compute_mfcc),
-        "rmse": compute_rms(spectrum.power)[None],
-        "spectral_bandwidth": compute_bandwidth(
-            spectrum.magnitude, brightness.centroid
-        )[None],
-        "spectral_centroid": brightness.centroid[None],
-        "spectral_contrast": compute_contrast(spectrum.samples, spectrum.workspace),
-        "spectral_rolloff": brightness.rolloff[None],
+        "rmse": compute_rms(power)[None],
+        "spectral_bandwidth": compute_bandwidth(power, centroid)[None],
+        "spectral_centroid": centroid[None],
+        "spectral_contrast": compute_contrast(power),
+        "spectral_rolloff": rolloff[None],
         "tonnetz": compute_tonnetz(cens).T,
         "zcr": spectrum.once(features.compute_crossings)[None],
     }
 
 
 def compute_rms(power: Float32) -> Float32:
-    """`librosa.feature.rms(S=magnitude)`: Parseval's sum, shape (frames,)."""
-    weights = np.full(power.shape[1], 2 / N_FFT**2, np.float32)
+    """`librosa.feature.rms(S=magnitude)`, by Parseval's theorem: shape (frames,)."""
+    weights = np.full(FREQUENCY_BINS, 2 / N_FFT**2, np.float32)
     weights[[0, -1]] /= 2
     rms: Float32 = np.sqrt(power @ weights)
     return rms
 
 
-def compute_bandwidth(
-    magnitude: Float32, centroid: NDArray[Any]
-) -> NDArray[np.float32]:
-    """`librosa.feature.spectral_bandwidth`: in Hz, shape (frames,).
+def compute_bandwidth(power: Float32, centroid: NDArray[Any]) -> Float32:
+    """`librosa.feature.spectral_bandwidth`: shape (frames,), in Hz.
 
-    Deviations are taken from the centroid before they are squared: the mean
-    square less the squared centroid would cancel for a single high tone.
+    The centroid is subtracted before squaring: the mean square less the squared
+    centroid would cancel for a high, pure tone.
+
+    Args:
+      power: shape (frames, 1025), of a float64 FFT: under a bass note, the noise
+        of a float32 FFT at high frequencies adds up to 0.2 %.
+      centroid: spectral centroid in Hz, shape (frames,).
     """
     frequencies = features.bin_frequencies()[:, 0]
-    spread = np.empty(len(magnitude), np.float32)
-    for start in range(0, len(magnitude), CHUNK_FRAMES):
+    spread, total = np.empty((2, len(power)), np.float32)
+    for start in range(0, len(power), CHUNK_FRAMES):
         chunk = slice(start, start + CHUNK_FRAMES)
-        deviation = frequencies - centroid[chunk, None]
-        np.multiply(deviation, deviation, out=deviation)
-        spread[chunk] = np.vecdot(deviation, magnitude[chunk])
-    total = magnitude.sum(axis=1)
-    return np.sqrt(spread / np.where(total < TINY, 1, total), dtype=np.float32)
+        magnitude = np.sqrt(power[chunk])
+        deviation = np.subtract(frequencies, centroid[chunk, None], dtype=np.float32)
+        deviation *= deviation
+        np.vecdot(magnitude, deviation, out=spread[chunk])
+        np.sum(magnitude, axis=1, out=total[chunk])
+    bandwidth: Float32 = np.sqrt(spread / np.where(total < TINY, 1, total))
+    return bandwidth
 
 
-def compute_contrast(samples: Float32, workspace: Workspace) -> Float32:
+def compute_contrast(power: Float32) -> Float32:
     """`librosa.feature.spectral_contrast`: shape (7, frames), in dB.
 
     Mean magnitude of the loudest 2 % of a band's bins over that of the quietest.
-    The FFT is float64's: above the low-pass filter of an MP3, where the top band
-    finds its quietest bins, a float32 FFT only has its own rounding noise.
+
+    Args:
+      power: shape (frames, 1025), of a float64 FFT: the quietest bins of the top
+        band lie above the low-pass filter of an MP3, where a float32 FFT has
+        only its own rounding noise.
     """
-    power = compute_power(samples, workspace, double=True)
     bands = contrast_bands()
     peaks = np.empty((len(bands), len(power)), np.float32)
     valleys = np.empty_like(peaks)

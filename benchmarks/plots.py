@@ -1,0 +1,107 @@
+"""Pictures of the benchmark's results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+#: Colours of the stages, from dark to light by kind of work.
+_COLOURS = [
+    "#1b3a5c",
+    "#2f5d8a",
+    "#4a82b4",
+    "#74a5cc",
+    "#a5c8e1",
+    "#d0672f",
+    "#e38b52",
+    "#f0ad7a",
+    "#5a8f5a",
+    "#86b386",
+    "#b3d1b3",
+]
+
+
+def draw(results: Mapping[str, Any], folder: Path) -> None:
+    """Draws `ways.png`, `stages.png` and, after jobs, `jobs.png`."""
+    _draw_ways(results["ways"], folder / "ways.png")
+    _draw_stages(results, folder / "stages.png")
+    if results["jobs"]:
+        _draw_jobs(results["jobs"], folder / "jobs.png")
+
+
+def _new_figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _tidy(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_ways(ways: Mapping[str, float], path: Path) -> None:
+    figure = _new_figure(8, 4)
+    axes = figure.subplots()
+    names = sorted(ways, key=lambda name: -ways[name])
+    values = [ways[name] for name in names]
+    colours = [_COLOURS[2] if n.startswith("pipeline") else "#b8b8b8" for n in names]
+    bars = axes.barh(names, values, color=colours)
+    axes.bar_label(bars, [f"{value:.0f}" for value in values], padding=3)
+    axes.set_xlabel("CPU milliseconds a clip, decoding included")
+    axes.set_xlim(0, max(values) * 1.1)
+    _tidy(axes)
+    figure.savefig(path, dpi=120)
+
+
+def _draw_stages(results: Mapping[str, Any], path: Path) -> None:
+    figure = _new_figure(8, 3.2)
+    axes = figure.subplots()
+    left = 0.0
+    for (name, value), colour in zip(results["stages"].items(), _COLOURS, strict=True):
+        axes.barh(["pipeline"], [value], left=left, color=colour, label=name)
+        left += value
+    floor = results["ways"]["floor: decode and one FFT pass"]
+    axes.axvline(floor, color="black", linestyle="--", linewidth=1)
+    axes.annotate("floor: decode and one FFT pass", (floor, 0.55), ha="right")
+    axes.set_ylim(-0.5, 0.75)
+    axes.set_xlabel("CPU milliseconds a clip")
+    axes.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.25), frameon=False)
+    _tidy(axes)
+    figure.savefig(path, dpi=120)
+
+
+def _draw_jobs(jobs: Mapping[str, list[Mapping[str, Any]]], path: Path) -> None:
+    figure = _new_figure(9, 3.8)
+    lines, bars = figure.subplots(1, 2)
+    speeds = {}
+    for number, mode in enumerate(("one process", "2 workers", "80 ms store")):
+        small, large = (
+            min(jobs[f"{mode}, {size}"], key=lambda job: job["wall"])
+            for size in ("small", "large")
+        )
+        label = f"{mode} (2 workers)" if mode == "80 ms store" else mode
+        clips = [small["clips"], large["clips"]]
+        walls = [small["wall"], large["wall"]]
+        lines.plot(clips, walls, marker="o", label=label, color=_COLOURS[2 * number])
+        seconds = (walls[1] - walls[0]) / (clips[1] - clips[0])
+        # Back to no clip at all: the start-up.
+        start = walls[0] - clips[0] * seconds
+        lines.plot([0, clips[0]], [start, walls[0]], ":", color=_COLOURS[2 * number])
+        speeds[label] = 1 / seconds
+    lines.set_xlabel("clips")
+    lines.set_ylabel("wall seconds")
+    lines.set_ylim(0)
+    lines.set_xlim(0)
+    lines.legend(frameon=False)
+    drawn = bars.bar(list(speeds), list(speeds.values()), color=_COLOURS[0:5:2])
+    bars.bar_label(drawn, [f"{speed:.1f}" for speed in speeds.values()])
+    bars.set_ylabel("clips a second, start-up subtracted")
+    bars.tick_params(axis="x", labelsize=8)
+    for axes in (lines, bars):
+        _tidy(axes)
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,242 @@
+"""Measures what the pipeline costs: `python -m benchmarks.run --help`.
+
+Prints a table of ratios against their goals, and draws where the time goes.
+All that is compared is measured in one run, interleaved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import threadpoolctl
+
+from benchmarks import plots
+from benchmarks.clips import make_clips
+from benchmarks.jobs import MODES, JobTimes, run_job
+from benchmarks.ways import make_stages, make_ways
+from pipeline.demo.corpus import DemoConfig, make_corpus
+from pipeline.tables import align
+
+
+def time_interleaved(
+    calls: Mapping[str, Callable[[], object]], rounds: int
+) -> dict[str, float]:
+    """CPU milliseconds of each call: the median over rounds that alternate."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(rounds):
+        for name, call in calls.items():
+            started = time.process_time()
+            call()
+            times[name].append((time.process_time() - started) * 1000)
+    return {name: sorted(values)[len(values) // 2] for name, values in times.items()}
+
+
+def measure_ways(clips: Sequence[Path], rounds: int) -> dict[str, float]:
+    """CPU milliseconds a clip of each way, means over clips."""
+    ways = make_ways()
+    totals = dict.fromkeys(ways, 0.0)
+    for number, clip in enumerate(clips):
+        print(f"ways: clip {number + 1} of {len(clips)}", flush=True)
+        calls = {name: (lambda w=way, c=clip: w(c)) for name, way in ways.items()}
+        for name, milliseconds in time_interleaved(calls, rounds).items():
+            totals[name] += milliseconds / len(clips)
+    return totals
+
+
+def measure_jobs(
+    small: Path, large: Path, scratch: Path, repeats: int
+) -> dict[str, list[JobTimes]]:
+    """Whole jobs of two sizes in every mode, alternating."""
+    results: dict[str, list[JobTimes]] = {}
+    runs = [
+        (f"{mode}, {size}", metadata, options, "pipeline.preprocess")
+        for size, metadata in (("small", small), ("large", large))
+        for mode, options in MODES.items()
+        if mode != "1 worker"
+    ]
+    runs += [
+        (f"80 ms store, {size}", metadata, MODES["2 workers"], "benchmarks.slow_store")
+        for size, metadata in (("small", small), ("large", large))
+    ]
+    for repeat in range(repeats):
+        for name, metadata, options, module in runs:
+            print(f"jobs: {name} ({repeat + 1} of {repeats})", flush=True)
+            times = run_job(metadata, scratch / "dataset", options, module=module)
+            results.setdefault(name, []).append(times)
+            print(f"  {times.wall:.1f} s wall, {times.cpu:.1f} s CPU", flush=True)
+    return results
+
+
+def best(times: Sequence[JobTimes]) -> JobTimes:
+    """The run least disturbed by others: of least wall time."""
+    return min(times, key=lambda item: item.wall)
+
+
+def make_rows(
+    ways: Mapping[str, float], jobs: Mapping[str, Sequence[JobTimes]]
+) -> list[list[str]]:
+    """The goals, what was seen, and whether it is enough."""
+    ours = ways["pipeline: three representations"]
+    notebook = ways["notebook: five loads"]
+    shared = ways["librosa: one load, one STFT"]
+    statistics = ways["librosa: 518 statistics"] / ways["pipeline: statistics"]
+    rows = [
+        _row("notebook / three representations", notebook / ours, 8, least=True),
+        _row("one STFT in librosa / three representations", shared / ours, 3.4, True),
+        _row("three representations / floor", ours / ways[_FLOOR], 1.6),
+        _row("librosa's 518 statistics / statistics", statistics, 4, least=True),
+    ]
+    if jobs:
+        rows += _job_rows(ways["pipeline: their records"], jobs)
+    return rows
+
+
+_FLOOR = "floor: decode and one FFT pass"
+
+
+def _job_rows(bare: float, jobs: Mapping[str, Sequence[JobTimes]]) -> list[list[str]]:
+    one = best(jobs["one process, small"]), best(jobs["one process, large"])
+    two = best(jobs["2 workers, small"]), best(jobs["2 workers, large"])
+    slow = best(jobs["80 ms store, small"]), best(jobs["80 ms store, large"])
+    peak = max(two[1].peak_rss), max(two[0].peak_rss)
+    return [
+        _row("job in one process / bare records, CPU", slope(*one, "cpu") / bare, 1.2),
+        _row("job with 2 workers / bare records, CPU", slope(*two, "cpu") / bare, 1.35),
+        _row(
+            "one process / 2 workers, wall a clip",
+            slope(*one, "wall") / slope(*two, "wall"),
+            1.8,
+            least=True,
+        ),
+        _row("2 workers, large / small, wall", two[1].wall / two[0].wall, 4.2),
+        _row("2 workers, large / small, peak memory", peak[0] / peak[1], 1.1),
+        _row("peak memory of a process, GiB", peak[0] / 2**30, 1.3),
+        _row(
+            "80 ms store / local disk, wall a clip",
+            slope(*slow, "wall") / slope(*two, "wall"),
+            1.15,
+        ),
+    ]
+
+
+def slope(small: JobTimes, large: JobTimes, what: str) -> float:
+    """Milliseconds a clip, with the start-up subtracted."""
+    difference = getattr(large, what) - getattr(small, what)
+    return float(difference) * 1000 / (large.clips - small.clips)
+
+
+def _row(name: str, seen: float, goal: float, least: bool = False) -> list[str]:
+    reached = seen >= goal if least else seen <= goal
+    sign = ">=" if least else "<="
+    return [name, f"{sign} {goal:g}", f"{seen:.2f}", "yes" if reached else "NO"]
+
+
+def find_sources(scratch: Path, given: Sequence[str]) -> list[Path]:
+    """MP3s to make the load from: those given, or a clip of each demo genre."""
+    if given:
+        return [Path(path) for path in given]
+    print("making a demo clip of each genre", flush=True)
+    config = DemoConfig(
+        output=scratch / "demo",
+        artists_per_genre=(1, 0, 0),
+        tracks_per_artist=(1, 0, 0),
+        broken=False,
+    )
+    make_corpus(config)
+    return sorted((scratch / "demo").rglob("*.mp3"))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The benchmark's flags."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.run", description=__doc__
+    )
+    parser.add_argument("--output", default="benchmark-results", metavar="DIR")
+    parser.add_argument("--audio", nargs="*", default=[], metavar="MP3")
+    parser.add_argument("--rounds", type=int, default=7, help="timings of each way")
+    parser.add_argument("--clips", type=int, nargs=2, default=[400, 1600])
+    parser.add_argument("--repeats", type=int, default=1, help="runs of each job")
+    parser.add_argument("--no_jobs", action="store_true", help="only the functions")
+    parser.add_argument("--scratch", metavar="DIR", help="for clips and datasets")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs all benchmarks; returns the exit code."""
+    arguments = make_parser().parse_args(argv)
+    output = Path(arguments.output)
+    output.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix="benchmark-", dir=arguments.scratch))
+    try:
+        sources = find_sources(scratch, arguments.audio)
+        small, large = (
+            make_clips(sources, scratch / f"clips-{count}", count)
+            for count in arguments.clips
+        )
+        distinct = sorted(small.parent.glob("*.mp3"))[: len(sources)]
+        # No way may use another core.
+        with threadpoolctl.threadpool_limits(1):
+            ways = measure_ways(distinct, arguments.rounds)
+            stages = time_interleaved(make_stages(distinct[0]), arguments.rounds)
+        jobs = (
+            {}
+            if arguments.no_jobs
+            else measure_jobs(small, large, scratch, arguments.repeats)
+        )
+    finally:
+        shutil.rmtree(scratch)
+    rows = make_rows(ways, jobs)
+    tables = "\n\n".join(
+        [
+            align(["ratio", "goal", "seen", "reached"], rows),
+            align(["way", "CPU ms"], [[n, f"{v:.1f}"] for n, v in ways.items()]),
+            align(["stage", "CPU ms"], [[n, f"{v:.2f}"] for n, v in stages.items()]),
+            _describe_jobs(jobs),
+        ]
+    )
+    print(f"\n{tables}")
+    results: dict[str, Any] = {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} "
+        f"cores, Python {platform.python_version()}",
+        "ways": ways,
+        "stages": stages,
+        "jobs": {
+            name: [dataclasses.asdict(item) for item in times]
+            for name, times in jobs.items()
+        },
+    }
+    (output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    (output / "results.txt").write_text(tables + "\n")
+    plots.draw(results, output)
+    print(f"\nresults in {output}")
+    return 0
+
+
+def _describe_jobs(jobs: Mapping[str, Sequence[JobTimes]]) -> str:
+    header = ["job", "clips", "wall s", "CPU s", "runner's CPU s", "peak MiB"]
+    rows = []
+    for name, times in jobs.items():
+        job = best(times)
+        peaks = "+".join(f"{size / 2**20:.0f}" for size in job.peak_rss[:3])
+        numbers = [job.wall, job.cpu, job.runner_cpu]
+        rows.append([name, str(job.clips), *(f"{n:.1f}" for n in numbers), peaks])
+    return align(header, rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,19 @@
+"""Text tables. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+
+def align(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table: the first column to the left, the others to the right."""
+    table = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = []
+    for row in table:
+        first, *others = zip(row, widths, strict=True)
+        cells = [first[0].ljust(first[1])]
+        cells += [cell.rjust(width) for cell, width in others]
+        lines.append("  ".join(cells).rstrip())
+    lines.insert(1, "-" * max(map(len, lines)))
+    return "\n".join(lines)

@@ -1,0 +1,105 @@
+"""Sounds and files that several test modules share, made once."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+
+from pipeline.audio import load_waveform
+from pipeline.config import CLIP_SAMPLES, ClipConfig
+from tests.audio_files import encode, make_music, make_sine
+
+# The same examples everywhere and always.
+hypothesis.settings.register_profile(
+    "project", deadline=None, derandomize=True, database=None
+)
+hypothesis.settings.load_profile("project")
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def find_data(path: str) -> Path:
+    found = DATA / path
+    if not found.exists():
+        pytest.skip(f"needs {found}, which is not part of the project")
+    return found
+
+
+@pytest.fixture(scope="session")
+def genuine_path() -> Path:
+    """FMA's clip of track 2."""
+    return find_data("fma_small/000/000002.mp3")
+
+
+@pytest.fixture(scope="session")
+def genuine_mp3(genuine_path: Path) -> bytes:
+    return genuine_path.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def genuine_tracks() -> Path:
+    """The first 682 rows of FMA's tracks.csv."""
+    return find_data("fma_metadata/tracks.csv")
+
+
+@pytest.fixture(scope="session")
+def music() -> np.ndarray:
+    """30 s of synthetic stereo music at 44.1 kHz; shape (n, 2), float32."""
+    return make_music()
+
+
+@pytest.fixture(scope="session")
+def music_mp3(music: np.ndarray) -> bytes:
+    return encode(music)
+
+
+@pytest.fixture(scope="session")
+def music_files(music: np.ndarray, music_mp3: bytes) -> dict[str, bytes]:
+    """The music in each format that libsndfile writes, by its name."""
+    return {
+        "mp3": music_mp3,
+        "wav": encode(music, kind="WAV"),
+        "flac": encode(music, kind="FLAC"),
+        "ogg": encode(music, kind="OGG"),
+    }
+
+
+@pytest.fixture(scope="session")
+def signal(request: pytest.FixtureRequest) -> Callable[[str], np.ndarray]:
+    """Makes clip-long waveforms, shape (1321967,), by the names in `SIGNALS`."""
+    made: dict[str, np.ndarray] = {}
+
+    def load(data: bytes) -> np.ndarray:
+        return load_waveform(io.BytesIO(data), ClipConfig()).samples
+
+    def make(name: str) -> np.ndarray:
+        rng = np.random.default_rng(0)
+        match name:
+            case "genuine":
+                return load(request.getfixturevalue("genuine_mp3"))
+            case "music":
+                return load(request.getfixturevalue("music_mp3"))
+            case "click":
+                silence = np.zeros(CLIP_SAMPLES, np.float32)
+                click = rng.uniform(-0.5, 0.5, 200) * np.exp(-np.arange(200) / 40)
+                silence[600_000:600_200] = click
+                return silence
+            case "noise":
+                return 0.2 * rng.standard_normal(CLIP_SAMPLES, np.float32)
+            case "short sine":
+                return load(encode(make_sine(440, 6), kind="FLAC"))
+            case "48 kHz":
+                return load(encode(make_music(30, 48_000, seed=1), 48_000))
+            case "22 kHz mono":
+                return load(encode(make_music(30, 22_050, seed=2)[:, :1], 22_050))
+        raise ValueError(name)
+
+    def get(name: str) -> np.ndarray:
+        if name not in made:
+            made[name] = make(name)
+        return made[name]
+
+    return get
