@@ -16,6 +16,7 @@ usage: ./launch.sh COMMAND [OPTION ...]
   preprocess OPTION ...  audio files to TFRecords     (preprocess --help)
   train OPTION ...       one model from a dataset     (train --help)
   predict OPTION FILE    genres of audio files        (predict --help)
+  show FILE              draw the representations of an audio file
   setup                  only install what is needed, into .venv
 
 Each command first installs what is missing. Python 3.11 is needed; set PYTHON
@@ -131,7 +132,7 @@ run_tests() {
 command=${1:-}
 (($#)) && shift
 case $command in
-  local | preprocess | train | predict | setup) install_for_use ;;
+  local | preprocess | train | predict | show | setup) install_for_use ;;
   test) install requirements-dev.lock ;;
 esac
 case $command in
@@ -140,6 +141,7 @@ case $command in
   preprocess) run pipeline.preprocess "$@" ;;
   train) run trainer.task "$@" ;;
   predict) run trainer.predict "$@" ;;
+  show) run pipeline.show "$@" ;;
   setup) ;;
   '' | help | -h | --help) usage ;;
   *)

@@ -235,7 +235,10 @@ def _cut(
     # The positions are estimates: where the bit rate is higher, the same number
     # of bytes lasts less long.
     frames = int(length * stream.frame.sample_rate / stream.frame.samples)
-    while count_frames(data) < frames and (more := file.read(HEAD_BYTES)):
+    while 0 < (count := count_frames(data)) < frames:
+        more = file.read((frames - count) * (len(data) // count + 1))
+        if not more:
+            break
         data += more
     start = find_frame(data)
     if start is None:

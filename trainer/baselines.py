@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 import trainer.quiet  # noqa: F401  (before anything that imports TensorFlow)
 from pipeline.schema import SPLITS, Manifest, UserError
@@ -28,6 +29,11 @@ from trainer.report import Report, write_report
 from trainer.vectors import check_clips, check_memory, load_normalised
 
 DEFAULT_REPRESENTATIONS = ("features", "statistics")
+
+#: Below this size of the training split one thread computes: on a busy machine
+#: several wait for each other, after each of very many short steps, for longer
+#: than they compute.
+ONE_THREAD_BYTES = 256 * 2**20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,6 +99,18 @@ def train_baselines(
         f"loaded in {time.monotonic() - started:.1f} s"
     )
 
+    threads = 1 if splits["training"].values.nbytes < ONE_THREAD_BYTES else None
+    with threadpool_limits(threads, "blas"):
+        return _train(dataset.manifest, representation, baselines, output, splits)
+
+
+def _train(
+    manifest: Manifest,
+    representation: str,
+    baselines: Sequence[Baseline],
+    output: str,
+    splits: Mapping[str, Arrays],
+) -> list[Report]:
     rows = {split: arrays.values for split, arrays in splits.items()}
     distances: Mapping[str, NDArray[np.float64]] = {}
     distance_seconds = 0.0
@@ -113,10 +131,12 @@ def train_baselines(
                 training_labels=splits["training"].labels,
                 validation=inputs["validation"],
                 validation_labels=splits["validation"].labels,
-                genres=len(dataset.manifest.genres),
+                genres=len(manifest.genres),
             )
         )
         seconds = time.monotonic() - started
+        if baseline.on_distances:
+            seconds += distance_seconds
         predictions = {
             split: mean_by_clip(
                 splits[split].track_ids,
@@ -126,19 +146,10 @@ def train_baselines(
             for split in SPLITS
         }
         report = make_report(
-            baseline,
-            representation,
-            classifier,
-            predictions,
-            dataset.manifest,
-            seconds + (distance_seconds if baseline.on_distances else 0.0),
+            baseline, representation, classifier, predictions, manifest, seconds
         )
-        write_report(
-            f"{output.rstrip('/')}/{report.name}",
-            report,
-            predictions["test"],
-            dataset.manifest.genres,
-        )
+        folder = f"{output.rstrip('/')}/{report.name}"
+        write_report(folder, report, predictions["test"], manifest.genres)
         _print(f"{report.name}: {_summary(report)}")
         reports.append(report)
     return reports

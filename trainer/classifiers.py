@@ -26,7 +26,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
-from threadpoolctl import threadpool_limits
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
 Float64s = NDArray[np.float64]
@@ -43,9 +42,6 @@ LOGISTIC_MAX_ITERATIONS = 500
 #: Largest component of the mean loss's gradient at which lbfgs stops. A smaller one
 #: doubles the time and changes no prediction to speak of.
 LOGISTIC_TOLERANCE = 1e-3
-#: Below this size one thread computes: on a busy machine several wait for each
-#: other, after each of very many short steps, for longer than they compute.
-LOGISTIC_ONE_THREAD_BYTES = 256 * 2**20
 #: Share of the largest variance that is added to all.
 NAIVE_BAYES_SMOOTHING = (1.0, 0.1, 1e-3, 1e-9)
 #: As far as they are at most a quarter of the training clips.
@@ -100,7 +96,6 @@ def fit_logistic_regression(examples: Examples) -> Classifier:
     """Multinomial logistic regression with an L2 penalty; lbfgs keeps float32."""
     values = examples.training.shape[1]
     grid = [multiple / values for multiple in LOGISTIC_C_TIMES_VALUES]
-    threads = 1 if examples.training.nbytes < LOGISTIC_ONE_THREAD_BYTES else None
 
     def candidates() -> Iterator[Classifier]:
         # Each fit starts from the solution for the stronger penalty before it.
@@ -109,7 +104,7 @@ def fit_logistic_regression(examples: Examples) -> Classifier:
         )
         for strength in grid if len(examples.validation) else grid[1:2]:
             model.set_params(C=strength)
-            with warnings.catch_warnings(), threadpool_limits(threads, "blas"):
+            with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 model.fit(examples.training, examples.training_labels)
             yield _logistic_classifier(copy.deepcopy(model), examples.genres)

@@ -1,14 +1,25 @@
 """Clip statistics: the 518 features of FMA's features.csv.
 
 Seven moments over time of 74 features of a frame, named and ordered as the
-columns of features.csv (`chroma_cens_kurtosis_01` is its column `('chroma_cens',
-'kurtosis', '01')`). The definitions are those of FMA's features.py, with one
-correction: every frequency is computed at 44,100 Hz. features.py omits the
-sampling rate in five calls, so that librosa assumes 22,050 Hz; in features.csv
-centroid, bandwidth and roll-off of a 44,100 Hz clip are half as high, and
-contrast and `chroma_stft` use other bands. Values also differ because
-features.csv describes whole tracks.
+columns of features.csv: `chroma_cens_kurtosis_01` is its column ("chroma_cens",
+"kurtosis", "01"). The definitions are those of FMA's features.py (M. Defferrard
+et al., "FMA: A Dataset For Music Analysis", 2017), but for two things that keep
+the values from equalling the published ones:
 
+* All frequencies are computed at 44,100 Hz. features.py omits the sampling rate
+  in five calls, so that librosa assumes 22,050 Hz: there, centroid, bandwidth
+  and roll-off come out half as high, and contrast and `chroma_stft` in other
+  bands.
+* A constant feature has no skewness and kurtosis; here they are 0, not NaN.
+
+Chroma from the constant-Q transform has 12 bins an octave, librosa's default
+when FMA was made. Today's default, 36, would fold the 84 semitones onto wrong
+pitch classes.
+
+Values are within 0.1 % of those of librosa 0.11 and scipy.stats on music, except
+where they are close to zero: skewness and kurtosis (differences up to 0.0002,
+mostly of the roll-off, which rounding moves by a bin in 0.1 % of frames) and MFCC
+(up to 0.0001; a silent frame's are rounding noise of 0.00001 where librosa has 0).
 """
 
 from __future__ import annotations

@@ -1,0 +1,129 @@
+"""Draws what the pipeline makes of one clip: `python -m pipeline.show --help`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from pipeline.audio import load_waveform
+from pipeline.config import (
+    CLIP_FRAMES,
+    CLIP_SAMPLES,
+    SAMPLE_RATE,
+    WINDOW_SAMPLES,
+    ClipConfig,
+)
+from pipeline.rejects import AudioError
+from pipeline.representations import DEFAULTS, compute_representations
+from pipeline.representations.features import CHROMA, MFCC
+from pipeline.representations.windows import window_starts
+from pipeline.spectrum import Workspace
+
+SECONDS = CLIP_SAMPLES / SAMPLE_RATE
+
+
+def draw_clip(
+    samples: NDArray[np.float32],
+    arrays: Mapping[str, NDArray[Any]],
+    config: ClipConfig,
+) -> Figure:
+    """Draws raw windows, mel image and feature rows, one above the other.
+
+    Args:
+      samples: the clip, shape (1321967,).
+      arrays: its representations, as `compute_representations` gives them.
+      config: their parameters.
+    """
+    figure = Figure(figsize=(10, 9), layout="constrained")
+    FigureCanvasAgg(figure)
+    wave, image, rows = figure.subplots(3, 1, height_ratios=[1, 2, 1.6])
+
+    step = 200
+    blocks = samples[: len(samples) // step * step].reshape(-1, step)
+    time = np.arange(len(blocks)) * step / SAMPLE_RATE
+    wave.fill_between(
+        time, blocks.min(axis=1), blocks.max(axis=1), color="#9fb4c7", linewidth=0
+    )
+    for start in window_starts(config.windows_per_clip):
+        begin = start / SAMPLE_RATE
+        wave.axvspan(begin, begin + WINDOW_SAMPLES / SAMPLE_RATE, color="#d0672f")
+    wave.set_title(
+        f"windows: {config.windows_per_clip} x 10,000 samples of the waveform "
+        "(marked to scale)",
+        loc="left",
+    )
+    wave.set_ylabel("amplitude")
+
+    image.imshow(
+        arrays["mel"][0], origin="lower", aspect="auto", extent=(0, SECONDS, 0, 224)
+    )
+    image.set_title(
+        "mel: 224 x 224 x 3 (red: mean, green: maximum, blue: minimum power)",
+        loc="left",
+    )
+    image.set_ylabel("mel band")
+
+    count = MFCC + CHROMA + 1
+    matrix = arrays["features"][0, : count * CLIP_FRAMES].reshape(count, CLIP_FRAMES)
+    spread = matrix.std(axis=1, keepdims=True)
+    scaled = (matrix - matrix.mean(axis=1, keepdims=True)) / np.maximum(spread, 1e-9)
+    rows.imshow(
+        scaled,
+        aspect="auto",
+        extent=(0, SECONDS, count, 0),
+        cmap="RdBu_r",
+        vmin=-3,
+        vmax=3,
+        interpolation="nearest",
+    )
+    rows.set_title(
+        "features: 33 x 2,582 + 4 = 85,210 values (each row standardised here)",
+        loc="left",
+    )
+    rows.set_yticks(
+        [MFCC / 2, MFCC + CHROMA / 2, count - 0.5], ["MFCC", "chroma", "zero crossings"]
+    )
+    rows.set_xlabel("seconds")
+    for axes in (wave, image, rows):
+        axes.set_xlim(0, SECONDS)
+    return figure
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.show",
+        description="Draws the three representations of one audio file.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("file", help="audio file")
+    parser.add_argument("--output", default="clip.png", metavar="PNG")
+    parser.add_argument("--windows_per_clip", type=int, default=8, metavar="N")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draws; returns the exit code."""
+    arguments = make_parser().parse_args(argv)
+    config = ClipConfig(windows_per_clip=arguments.windows_per_clip)
+    try:
+        with open(arguments.file, "rb") as file:
+            samples = load_waveform(file, config).samples
+    except (OSError, AudioError) as error:
+        print(f"error: {arguments.file}: {error}", file=sys.stderr)
+        return 2
+    arrays = compute_representations(samples, DEFAULTS, config, Workspace())
+    draw_clip(samples, arrays, config).savefig(arguments.output, dpi=100)
+    print(arguments.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
