@@ -81,13 +81,17 @@ def statistics_of(samples: Any, rate: int) -> list[Any]:
     constant_q = np.abs(
         librosa.cqt(samples, sr=rate, bins_per_octave=12, n_bins=84, tuning=None)
     )
-    cens = librosa.feature.chroma_cens(C=constant_q, n_chroma=12, n_octaves=7)
+    cens = librosa.feature.chroma_cens(
+        C=constant_q, n_chroma=12, n_octaves=7, bins_per_octave=12
+    )
     magnitude = np.abs(librosa.stft(samples))
     power = magnitude**2
     mel = librosa.feature.melspectrogram(sr=rate, S=power)
     frames = [
         librosa.feature.zero_crossing_rate(samples),
-        librosa.feature.chroma_cqt(C=constant_q, n_chroma=12, n_octaves=7),
+        librosa.feature.chroma_cqt(
+            C=constant_q, n_chroma=12, n_octaves=7, bins_per_octave=12
+        ),
         cens,
         librosa.feature.tonnetz(chroma=cens),
         librosa.feature.chroma_stft(S=power, sr=rate),

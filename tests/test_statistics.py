@@ -2,7 +2,6 @@
 
 import librosa
 import numpy as np
-import pandas as pd
 import pytest
 import scipy.stats
 from hypothesis import given
@@ -180,9 +179,8 @@ def test_names_and_order_are_those_of_features_csv():
         for moment in FMA_MOMENTS
         for number in range(size)
     ]
-    index = pd.MultiIndex.from_tuples(columns).sort_values()
     names = [segment.name for segment in statistics.SEGMENTS]
-    assert names == ["_".join(column) for column in index]
+    assert names == ["_".join(column) for column in sorted(columns)]
     assert names[0] == "chroma_cens_kurtosis_01"
     assert names[-1] == "zcr_std_01"
 

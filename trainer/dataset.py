@@ -275,7 +275,8 @@ def load_arrays(dataset: Dataset, representation: str, split: str) -> Arrays:
         number of records than its manifest says.
     """
     arrays = dataset.load(representation, split)
-    values = arrays.values.reshape(len(arrays.labels), -1)
+    width = dataset.manifest.representations[representation].value.size
+    values = arrays.values.reshape(len(arrays.labels), width)
     return dataclasses.replace(arrays, values=values.astype(np.float32, copy=False))
 
 

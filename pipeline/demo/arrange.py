@@ -213,7 +213,7 @@ def plan_track(artist: Artist, borrowing: float, rng: np.random.Generator) -> Pl
         ),
         treble=artist.mix.treble + float(rng.normal(0, 0.7)),
         wetness=artist.mix.wetness * float(rng.uniform(0.7, 1.3)),
-        loudness=min(artist.mix.loudness + float(rng.normal(0, 0.8)), -12.0),
+        loudness=min(artist.mix.loudness + float(rng.normal(0, 0.8)), -13.0),
     )
     return Plan(
         song=song,

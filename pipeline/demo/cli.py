@@ -36,7 +36,7 @@ def _build_parser() -> argparse.ArgumentParser:
         "rows, and some files that are broken on purpose (listed in planted.json).",
     )
     parser.add_argument(
-        "--output", type=Path, required=True, help="folder for the corpus (about 80 MB)"
+        "--output", type=Path, required=True, help="folder for the corpus (about 70 MB)"
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="another seed gives other music (default 0)"

@@ -181,7 +181,8 @@ def _to_json(value: object) -> bytes:
 def make_corpus(config: DemoConfig, *, progress: _Progress | None = None) -> DemoCorpus:
     """Makes the demo corpus, or finds it complete.
 
-    The same configuration gives the same bytes, whatever the number of workers. An
+    The same configuration and libraries give the same bytes, whatever the number of
+    workers. An
     interrupted corpus of the same configuration is completed, one of another
     configuration is replaced. The state file, which says "complete", is written last.
 

@@ -16,10 +16,10 @@ Chroma from the constant-Q transform has 12 bins an octave, librosa's default
 when FMA was made. Today's default, 36, would fold the 84 semitones onto wrong
 pitch classes.
 
-Values are within 0.1 % of those of librosa 0.11 and scipy.stats on music, except
-where they are close to zero: skewness and kurtosis (differences up to 0.0002,
-mostly of the roll-off, which rounding moves by a bin in 0.1 % of frames) and MFCC
-(up to 0.0001; a silent frame's are rounding noise of 0.00001 where librosa has 0).
+Values are within 0.1 % of those of librosa 0.11 and scipy.stats on music, but for
+those next to zero: skewness and kurtosis (off by up to 0.0002, mostly the
+roll-off's, which rounding moves by one bin in 0.1 % of frames) and the MFCC of
+silent frames (0 in librosa, here up to 0.00001).
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def compute_bandwidth(power: Float32, centroid: NDArray[Any]) -> Float32:
         of a float32 FFT at high frequencies adds up to 0.2 %.
       centroid: spectral centroid in Hz, shape (frames,).
     """
-    frequencies = features.bin_frequencies()[:, 0]
+    frequencies = np.ascontiguousarray(features.bin_frequencies()[:, 0])
     spread, total = np.empty((2, len(power)), np.float32)
     for start in range(0, len(power), CHUNK_FRAMES):
         chunk = slice(start, start + CHUNK_FRAMES)
