@@ -72,3 +72,4 @@ def _forward_lines(reader: int, target: int) -> None:
         for line in lines:
             if not _NOISE.match(line):
                 os.write(target, line)
+    os.close(target)

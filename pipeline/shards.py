@@ -130,7 +130,7 @@ def make_shard(
     feature_ms: list[float] = []
     rejects: list[Reject] = []
     moments: list[Mapping[str, Moments]] = []
-    wavs: list[concurrent.futures.Future[None]] = []
+    wavs: collections.deque[concurrent.futures.Future[None]] = collections.deque()
     with (
         concurrent.futures.ThreadPoolExecutor(READ_AHEAD) as executor,
         ShardWriter(
@@ -167,6 +167,8 @@ def make_shard(
                 feature_ms.append(made.feature_ms)
                 if config.wav_output:
                     wavs.append(executor.submit(write_wav, clip, made.samples, config))
+                    if len(wavs) > READ_AHEAD:  # Each holds 5 MB of samples.
+                        wavs.popleft().result()
             _count_progress(config.progress_file)
         for wav in wavs:
             wav.result()

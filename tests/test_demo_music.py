@@ -6,15 +6,21 @@ import librosa
 import numpy as np
 import pytest
 import scipy.signal
+import soundfile
+from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from pipeline.demo import synth
 from pipeline.demo.arrange import make_artist, plan_track
+from pipeline.demo.corpus import make_corpus
 from pipeline.demo.encode import render_clip
 from pipeline.demo.figures import Song, arpeggio, drone, melody, pulse, strum
 from pipeline.demo.genres import GENRES, NEIGHBOURS
 from pipeline.demo.grooves import Groove, read_pattern
 from pipeline.demo.harmony import HIJAZ, MAJOR
-from pipeline.demo.layout import DemoConfig, plan_layout
+from pipeline.demo.layout import DemoConfig, Kind, plan_layout
 from pipeline.demo.render import render_track
 from pipeline.demo.synth import SAMPLE_RATE
 
@@ -217,7 +223,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[np.ndarray
     for track in plan_layout(config):
         samples = render_clip(track, 0, 6.0)
         assert samples.dtype == np.float32
-        assert np.abs(samples).max() <= 0.54001
+        assert np.abs(samples).max() <= 0.49001
         rendered.setdefault(track.artist.genre, []).append(samples.mean(axis=0))
     return rendered
 
@@ -248,3 +254,27 @@ def test_genres_differ_in_tempo():
 
     assert mean_tempo("Electronic") > 1.5 * mean_tempo("Instrumental")
     assert mean_tempo("Rock") > 1.2 * mean_tempo("Folk")
+
+
+@pytest.mark.slow
+def test_genres_are_neither_trivial_nor_hopeless(tmp_path):
+    """Simple models on clip statistics, tested on artists they have not heard."""
+    config = DemoConfig(output=tmp_path, clip_seconds=10.0, workers=2)
+    corpus = make_corpus(config)
+    vectors, genres, training = [], [], []
+    for track in plan_layout(config):
+        if track.kind is not Kind.GOOD:
+            continue
+        samples, rate = soundfile.read(corpus.audio_dir / track.path, dtype="float32")
+        mfcc = librosa.feature.mfcc(y=samples.mean(axis=1), sr=rate)
+        vectors.append(np.concatenate([mfcc.mean(axis=1), mfcc.std(axis=1)]))
+        genres.append(track.artist.genre)
+        training.append(track.artist.split == "training")
+    seen = np.array(training)
+    features, labels = np.array(vectors), np.array(genres)
+    for model in (GaussianNB(), LogisticRegression(C=0.1, max_iter=500)):
+        fitted = make_pipeline(StandardScaler(), model).fit(
+            features[seen], labels[seen]
+        )
+        accuracy = fitted.score(features[~seen], labels[~seen])
+        assert 0.35 < accuracy < 0.9

@@ -57,6 +57,7 @@ def test_mel_is_librosas(clip, power, bands):
     )
 
 
+@pytest.mark.filterwarnings("ignore:n_fft=2048 is too large")
 @pytest.mark.parametrize("length", [1, 511, 512, 513, 2047, 2048, 40_000, 65 * 512])
 def test_power_of_any_length(length):
     samples = noise(length)
@@ -104,6 +105,7 @@ def test_tuning_of_silence():
     assert estimate_tuning(np.zeros((5, FREQUENCY_BINS), np.float32)) == 0.0
 
 
+@pytest.mark.filterwarnings("ignore:Trying to estimate tuning from empty")
 @settings(max_examples=25)
 @given(
     power=hnp.arrays(

@@ -182,9 +182,9 @@ def make_corpus(config: DemoConfig, *, progress: _Progress | None = None) -> Dem
     """Makes the demo corpus, or finds it complete.
 
     The same configuration and libraries give the same bytes, whatever the number of
-    workers. An
-    interrupted corpus of the same configuration is completed, one of another
-    configuration is replaced. The state file, which says "complete", is written last.
+    workers. An interrupted corpus of the same configuration is completed, one of
+    another configuration is replaced. The state file, which says "complete", is
+    written last.
 
     Args:
       config: What to make.

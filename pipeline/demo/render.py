@@ -20,7 +20,7 @@ _PART_RMS = 0.1
 _DRUM_LEVELS = {"low": 1.0, "mid": 0.8, "high": 0.28, "ring": 0.35, "extra": 0.4}
 _DRUM_PANS = {"low": 0.0, "mid": 0.05, "high": 0.35, "ring": -0.3, "extra": -0.45}
 # Low-pass and coarse quantisation make an MP3 overshoot, by half and more.
-_CEILING = 0.5
+_CEILING = 0.45
 
 
 def _gain(decibels: float) -> float:
@@ -213,7 +213,7 @@ def render_track(plan: Plan, count: int, seed: list[int]) -> Samples:
       seed: Entropy of everything that is random in the rendering.
 
     Returns:
-      Stereo samples, shape (2, count), peak at most 0.54.
+      Stereo samples, shape (2, count), peak at most 0.49.
     """
     clock = _Clock(plan=plan, count=count)
     mix = np.zeros((2, count), dtype=np.float32)
