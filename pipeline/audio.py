@@ -55,14 +55,16 @@ class _Decoded:
     """What a decoder made of a file.
 
     Attributes:
-      frames: the file or its excerpt, shape (n, channels), float32.
+      samples: the file or its excerpt, mono, shape (n,), float32.
+      peak: their largest magnitude; infinite where one is not finite.
       sample_rate: in Hz.
       seconds: length of the whole file.
       share: part of the frames asked for that the decoder gave.
       decoder: name.
     """
 
-    frames: Float32
+    samples: Float32
+    peak: float
     sample_rate: int
     seconds: float
     share: float
@@ -90,11 +92,9 @@ def load_waveform(file: BinaryIO, config: ClipConfig) -> Waveform:
             f"lasts {seconds:.2f} s; at least {config.min_duration:g} s are needed "
             "(--min_duration)",
         )
-    samples = downmix(decoded.frames)
-    peak = _peak(samples)
-    if peak < MIN_PEAK:
-        raise AudioError(Reason.SILENT, f"peaks at {peak:.1e} of full scale")
-    samples = resample(samples, decoded.sample_rate)
+    if decoded.peak < MIN_PEAK:
+        raise AudioError(Reason.SILENT, f"peaks at {decoded.peak:.1e} of full scale")
+    samples = resample(decoded.samples, decoded.sample_rate)
     return Waveform(samples=fit_length(samples), decoder=decoded.decoder)
 
 
@@ -134,11 +134,11 @@ def fit_length(samples: Float32) -> Float32:
     return np.resize(samples, CLIP_SAMPLES)
 
 
-def _peak(frames: Float32) -> float:
+def _peak(samples: Float32) -> float:
     """Largest magnitude; infinite where a value is not finite."""
-    if not frames.size:
+    if not samples.size:
         return 0.0
-    peak = float(max(frames.max(), -frames.min()))
+    peak = float(max(samples.max(), -samples.min()))
     return peak if np.isfinite(peak) else np.inf
 
 
@@ -154,7 +154,7 @@ def _decode(file: BinaryIO, config: ClipConfig) -> _Decoded:
     except soundfile.LibsndfileError as error:
         trouble = f"libsndfile says: {error.error_string.strip()}"
     else:
-        _check_levels(decoded.frames)
+        _check_levels(decoded.peak)
         if decoded.share >= 0.99:
             return decoded
         trouble = f"libsndfile reads {decoded.share:.0%} of it."
@@ -168,13 +168,12 @@ def _decode(file: BinaryIO, config: ClipConfig) -> _Decoded:
     return _choose(decoded, second, _announced_seconds(source))
 
 
-def _check_levels(frames: Float32) -> None:
+def _check_levels(peak: float) -> None:
     """Refuses what cannot be music.
 
     Another decoder is no help: what a damaged stream decodes to is noise in
     any of them, and ffmpeg's 16 bits only hide it.
     """
-    peak = _peak(frames)
     if peak > MAX_PEAK:
         found = f"peaks at {peak:.3g} times full scale"
         if np.isinf(peak):
@@ -219,9 +218,11 @@ def _decode_with_libsndfile(source: BinaryIO, config: ClipConfig) -> _Decoded:
         if start:
             file.seek(start)
         frames = file.read(length, dtype="float32", always_2d=True)
-        share = len(frames) / max(length, 1)
+        samples = downmix(frames)
+        share = len(samples) / max(length, 1)
         return _Decoded(
-            frames=frames,
+            samples=samples,
+            peak=_peak(samples),
             sample_rate=file.samplerate,
             seconds=file.frames * share / file.samplerate,
             share=share,
@@ -233,8 +234,10 @@ def _decode_with_ffmpeg(source: BinaryIO, config: ClipConfig) -> _Decoded:
     source.seek(0)
     frames, sample_rate = ffmpeg.decode(source)
     start, length = _excerpt(len(frames), sample_rate, config)
+    samples = downmix(frames[start : start + length])
     return _Decoded(
-        frames=frames[start : start + length],
+        samples=samples,
+        peak=_peak(samples),
         sample_rate=sample_rate,
         seconds=len(frames) / sample_rate,
         share=1.0,

@@ -182,8 +182,7 @@ def extrapolate(files: Sequence[AudioFile], sample: Sample, prices: Prices) -> E
 
 def describe(estimate: Estimate, sample: Sample, prices: Prices) -> str:
     """An estimate as text."""
-    rejects = f"; {sample.rejects} files could not be used" if sample.rejects else ""
-    milliseconds = sample.cpu_seconds * 1000
+    rejects = f"; {sample.rejects} files not usable" if sample.rejects else ""
     rows = [
         ["clips", f"{estimate.clips:,}"],
         ["audio to read", _size(estimate.bytes_in)],
@@ -206,7 +205,8 @@ def describe(estimate: Estimate, sample: Sample, prices: Prices) -> str:
     header = ["workers", "local", "Dataflow", "US$", "US$ per 1,000 clips"]
     return "\n\n".join(
         [
-            f"{sample.clips} clips measured, {milliseconds:.0f} ms of CPU each{rejects}.",
+            f"{sample.clips} clips measured: {sample.cpu_seconds * 1000:.0f} ms of CPU "
+            f"each{rejects}",
             align(["the job", "in all"], rows),
             align(header, runs),
             f"Dataflow: one-vCPU workers at list prices of {prices.dated} (vCPU "

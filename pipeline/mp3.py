@@ -23,6 +23,10 @@ COUNTED_BYTES = 4 << 20
 #: Seconds more than needed, since byte positions are estimates.
 EXCERPT_MARGIN = 0.5
 
+#: First bytes of files whose samples may look like frames.
+_OTHER_FORMATS = frozenset(
+    [b"RIFF", b"RF64", b"riff", b"FORM", b"caff", b".snd", b"fLaC", b"OggS"]
+)
 _KBPS_V1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _KBPS_V2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _RATES = (44_100, 48_000, 32_000)
@@ -108,7 +112,7 @@ def read_stream(file: BinaryIO) -> Stream | None:
             head = file.read(HEAD_BYTES)
         else:
             head = head[offset:]
-    elif head[:4] in (b"RIFF", b"fLaC", b"OggS", b"FORM") or head[4:8] == b"ftyp":
+    elif head[:4] in _OTHER_FORMATS or head[4:8] == b"ftyp":
         return None
     start = find_frame(head)
     if start is None:

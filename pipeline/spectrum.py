@@ -207,6 +207,12 @@ def estimate_tuning(power: Float32, *, sample_rate: float = SAMPLE_RATE) -> floa
 
 
 @functools.cache
+def bin_frequencies() -> Float32:
+    """Frequency of each bin in Hz: shape (1025,)."""
+    return np.asarray(librosa.fft_frequencies(sr=SAMPLE_RATE, n_fft=N_FFT), np.float32)
+
+
+@functools.cache
 def hann_window(dtype: type[np.floating[Any]] = np.float32) -> NDArray[Any]:
     """Periodic Hann window of 2,048 samples."""
     return np.asarray(get_window("hann", N_FFT, fftbins=True), dtype)

@@ -91,7 +91,7 @@ def test_a_waveform_of_the_right_length_is_kept():
     np.testing.assert_array_equal(fit_length(samples), samples)
 
 
-@pytest.mark.parametrize("missing", [1, 1152, audio.MAX_PADDING])
+@pytest.mark.parametrize("missing", [1, 1152, 4 * 1152])
 def test_a_little_short_ones_are_padded(missing):
     samples = np.ones(CLIP_SAMPLES - missing, np.float32)
     fitted = fit_length(samples)
@@ -101,7 +101,7 @@ def test_a_little_short_ones_are_padded(missing):
     np.testing.assert_array_equal(fitted[-missing:], 0)
 
 
-@pytest.mark.parametrize("length", [1, 44_100, CLIP_SAMPLES - audio.MAX_PADDING - 1])
+@pytest.mark.parametrize("length", [1, 44_100, CLIP_SAMPLES - 4 * 1152 - 1])
 def test_much_shorter_ones_are_repeated(length):
     samples = np.arange(1, length + 1, dtype=np.float32)
     fitted = fit_length(samples)
@@ -287,6 +287,15 @@ def test_the_end_of_a_slightly_truncated_clip_is_not_missed(music_mp3):
     np.testing.assert_allclose(
         waveform.samples[:1_000_000], intact[:1_000_000], atol=2e-3
     )
+
+
+def test_of_two_partial_decodings_the_longer_is_used(music_mp3, monkeypatch):
+    def decode_less(file):
+        return np.ones((RATE, 1), np.float32), RATE
+
+    monkeypatch.setattr(ffmpeg, "decode", decode_less)
+    waveform = load(music_mp3[: int(0.98 * len(music_mp3))])
+    assert waveform.decoder == "libsndfile"
 
 
 # What does not

@@ -20,6 +20,10 @@ GOLDEN = [
     ("24", "137", SHARES),
     ("9", "2", SHARES),
     ("10", "2", SHARES),
+    ("532", "", SHARES),  # bucket 799
+    ("448", "", SHARES),  # bucket 800
+    ("2177", "", SHARES),  # bucket 899
+    ("482", "", SHARES),  # bucket 900
     ("", "2", SHARES),
     ("", "fma/000/000002", SHARES),
     ("Ólafur", "x", SHARES),
@@ -31,6 +35,10 @@ EXPECTED = [
     "training",
     "training",
     "test",
+    "test",
+    "training",
+    "validation",
+    "validation",
     "test",
     "training",
     "validation",

@@ -29,14 +29,11 @@ class Schedule:
 
 #: What each model is fitted with where flags do not say otherwise.
 SCHEDULES = {
-    "windows": Schedule(epochs=40, batch_size=64, learning_rate=1e-3, patience=8),
+    "windows": Schedule(epochs=40, batch_size=64, learning_rate=2e-3, patience=8),
     "mel": Schedule(epochs=100, batch_size=32, learning_rate=1e-3, patience=10),
-    "features": Schedule(epochs=100, batch_size=32, learning_rate=1e-3, patience=12),
-    "statistics": Schedule(epochs=100, batch_size=32, learning_rate=1e-3, patience=12),
+    "features": Schedule(epochs=60, batch_size=32, learning_rate=3e-4, patience=10),
+    "statistics": Schedule(epochs=100, batch_size=32, learning_rate=1e-3, patience=10),
 }
-
-#: MobileNetV2 without pretrained weights.
-SCRATCH_SCHEDULE = Schedule(epochs=30, batch_size=16, learning_rate=1e-3, patience=8)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,9 +48,10 @@ class TrainConfig:
         `patience`.
       weights: of MobileNetV2: a path, `imagenet` or `none`; None decides by
         what is there.
-      fine_tune_layers: last layers of MobileNetV2 to train in a second phase.
-      fine_tune_epochs: length of that phase.
-      fine_tune_learning_rate: of that phase.
+      fine_tune_layers: last layers of MobileNetV2 to train too.
+      fine_tune_epochs: how long.
+      fine_tune_learning_rate: of Adam in that phase; None for 1e-5 on ImageNet
+        weights and 1e-3 on random ones.
       strategy: see `trainer.distribution`.
       seed: of initial weights, dropout and the order of records.
       cache_mb: MiB of records that may be held in memory.
@@ -72,7 +70,7 @@ class TrainConfig:
     weights: str | None = None
     fine_tune_layers: int = 0
     fine_tune_epochs: int = 10
-    fine_tune_learning_rate: float = 1e-5
+    fine_tune_learning_rate: float | None = None
     strategy: str = "auto"
     seed: int = 0
     cache_mb: int = 1024

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pathlib
 import tempfile
+from collections.abc import Sequence
 
 import keras
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from pipeline.schema import RepresentationSchema, UserError
@@ -15,24 +17,6 @@ from trainer.models import build_output
 
 #: Name under which Keras keeps the ImageNet weights it has downloaded.
 IMAGENET_FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Network:
-    """A classifier and its two halves, which share their layers.
-
-    Attributes:
-      base: MobileNetV2 without its top, called in inference mode only if
-        `frozen`.
-      bottleneck: from images `(n, rows, columns, 3)` uint8 to `(n, 1280)`.
-      head: from `(n, 1280)` to probabilities `(n, genres)`.
-      model: both, from images to probabilities.
-    """
-
-    base: keras.Model
-    bottleneck: keras.Model
-    head: keras.Model
-    model: keras.Model
 
 
 def find_cached_weights() -> str | None:
@@ -58,43 +42,69 @@ def check_weights(weights: str) -> None:
         )
 
 
-def build_network(
-    layout: RepresentationSchema,
-    genres: int,
-    *,
-    weights: str,
-    dropout: float = 0.2,
-    alpha: float = 1.0,
-) -> Network:
-    """Builds MobileNetV2 with a new head.
-
-    With weights, the base is frozen and computes in inference mode whatever `fit`
-    says, so that BatchNorm keeps its statistics, also in fine-tuning. Without, it is
-    an ordinary network to be trained from the start.
+def build_base(shape: Sequence[int], weights: str) -> keras.Model:
+    """MobileNetV2 without its top, from `(n, *shape)` in -1 to 1.
 
     Raises:
       UserError: the weights cannot be downloaded or do not fit.
     """
-    inputs = keras.Input(layout.value.shape, dtype="uint8", name=layout.value.name)
-    pretrained = weights != "none"
     base = keras.applications.MobileNetV2(
-        input_shape=layout.value.shape, include_top=False, weights=None, alpha=alpha
+        input_shape=tuple(shape), include_top=False, weights=None
     )
-    if pretrained:
+    if weights != "none":
         load_base_weights(base, weights)
-        base.trainable = False
+    return base
+
+
+def build_bottleneck(
+    layout: RepresentationSchema, base: keras.Model, *, train_statistics: bool
+) -> keras.Model:
+    """From images `(n, rows, columns, 3)` uint8 to the base's features `(n, 1280)`.
+
+    Args:
+      layout: of the images.
+      base: what `build_base` made.
+      train_statistics: whether BatchNorm uses a batch's own statistics in training.
+        With ImageNet weights it must not, fine-tuned or frozen.
+    """
+    inputs = keras.Input(layout.value.shape, dtype="uint8", name=layout.value.name)
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(inputs)
-    x = base(x, training=False) if pretrained else base(x)
+    x = base(x) if train_statistics else base(x, training=False)
     x = keras.layers.GlobalAveragePooling2D()(x)
-    bottleneck = keras.Model(inputs, x, name="bottleneck")
-    features = keras.Input(x.shape[1:], name="features")
-    head = keras.Model(
-        features,
-        build_output(genres)(keras.layers.Dropout(dropout)(features)),
-        name="head",
+    return keras.Model(inputs, x, name="bottleneck")
+
+
+def build_head(
+    features: int,
+    genres: int,
+    *,
+    standardise: keras.Layer | None = None,
+    dropout: float = 0.2,
+) -> keras.Model:
+    """From features `(n, features)` to probabilities `(n, genres)`."""
+    inputs = keras.Input((features,), name="features")
+    x = inputs if standardise is None else standardise(inputs)
+    x = keras.layers.Dropout(dropout)(x)
+    return keras.Model(inputs, build_output(genres)(x), name="head")
+
+
+def build_standardiser(features: npt.NDArray[np.float32]) -> keras.Layer:
+    """Layer that brings features `(n, d)` to mean 0 and variance 1.
+
+    A random base hands on signals of about 1e-12, which no optimizer moves and
+    which Keras' own Normalization takes for constants.
+    """
+    mean = features.mean(axis=0, dtype=np.float64)
+    deviation = features.std(axis=0, dtype=np.float64)
+    scale = np.divide(1.0, deviation, out=np.zeros_like(mean), where=deviation > 0)
+    return keras.layers.Rescaling(
+        scale.tolist(), offset=(-mean * scale).tolist(), dtype="float32"
     )
-    model = keras.Model(inputs, head(x), name="mel")
-    return Network(base=base, bottleneck=bottleneck, head=head, model=model)
+
+
+def attach_head(bottleneck: keras.Model, head: keras.Model, name: str) -> keras.Model:
+    """From images to probabilities; shares the layers of both."""
+    return keras.Model(bottleneck.inputs, head(bottleneck.output), name=name)
 
 
 def load_base_weights(base: keras.Model, weights: str) -> None:
@@ -139,7 +149,18 @@ def _download_weights() -> str:
 
 
 def unfreeze_last_layers(base: keras.Model, layers: int) -> None:
-    """Makes the last layers trainable; BatchNorm keeps computing in inference mode."""
+    """Makes the last layers trainable, and no others."""
     base.trainable = True
     for layer in base.layers[:-layers]:
         layer.trainable = False
+
+
+def quicken_statistics(base: keras.Model) -> None:
+    """Lets BatchNorm's moving statistics converge within tens of steps.
+
+    MobileNetV2's momentum of 0.999 is meant for hundreds of thousands; until then
+    the network computes nonsense in inference mode.
+    """
+    for layer in base.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.9

@@ -59,15 +59,18 @@ def build_parser() -> argparse.ArgumentParser:
         "--weights",
         help=(
             "ImageNet weights without top: a path, imagenet (Keras' cache, or a "
-            "download) or none (the network is trained from random weights); default: "
-            "Keras' cache if they are there, else none"
+            "download) or none (random weights); default: Keras' cache if they are "
+            "there, else none"
         ),
     )
     mel.add_argument(
         "--fine_tune_layers",
         type=int,
         default=0,
-        help="then train so many last layers too (default: %(default)s)",
+        help=(
+            "train so many last layers too, after the head; with random weights, from "
+            "the start (default: %(default)s)"
+        ),
     )
     mel.add_argument(
         "--fine_tune_epochs", type=int, default=10, help="default: %(default)s"

@@ -42,6 +42,7 @@ from pipeline.spectrum import (
     TINY,
     Float32,
     Spectrum,
+    bin_frequencies,
     compute_power,
     estimate_tuning,
     power_to_db,
@@ -149,7 +150,7 @@ def compute_bandwidth(power: Float32, centroid: NDArray[Any]) -> Float32:
         of a float32 FFT at high frequencies adds up to 0.2 %.
       centroid: spectral centroid in Hz, shape (frames,).
     """
-    frequencies = np.ascontiguousarray(features.bin_frequencies()[:, 0])
+    frequencies = bin_frequencies()
     spread, total = np.empty((2, len(power)), np.float32)
     for start in range(0, len(power), CHUNK_FRAMES):
         chunk = slice(start, start + CHUNK_FRAMES)
