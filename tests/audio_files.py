@@ -96,6 +96,12 @@ def make_id3(size: int) -> bytes:
     return b"ID3\x03\x00\x00" + digits + filling
 
 
+def make_hole(data: bytes, size: int) -> bytes:
+    """Zeroes `size` bytes in the middle."""
+    start = (len(data) - size) // 2
+    return data[:start] + bytes(size) + data[start + size :]
+
+
 class CountingFile(io.BytesIO):
     """Counts the bytes that are read."""
 

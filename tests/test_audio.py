@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pipeline import audio, ffmpeg
 from pipeline.audio import downmix, fit_length, load_waveform, resample
 from pipeline.config import CLIP_SAMPLES, ClipConfig
-from pipeline.rejects import AudioError, Reason
 from tests.audio_files import (
     RATE,
     encode,
     encode_with_ffmpeg,
     find_marker,
+    make_hole,
     make_id3,
     make_markers,
     make_sine,
@@ -27,28 +27,6 @@ LENIENT = ClipConfig(min_duration=0.5)
 
 def load(data: bytes, config: ClipConfig = LENIENT) -> audio.Waveform:
     return load_waveform(io.BytesIO(data), config)
-
-
-def reject(data: bytes, config: ClipConfig | None = None) -> tuple[Reason, str]:
-    with pytest.raises(AudioError) as caught:
-        load(data, config or ClipConfig())
-    message = str(caught.value)
-    assert message
-    assert "\n" not in message
-    return caught.value.reason, message
-
-
-def flip_bytes(data: bytes, count: int, seed: int = 0) -> bytes:
-    rng = np.random.default_rng(seed)
-    damaged = bytearray(data)
-    for position in rng.integers(2_000, len(data), count):
-        damaged[position] = rng.integers(256)
-    return bytes(damaged)
-
-
-def make_hole(data: bytes, size: int) -> bytes:
-    start = (len(data) - size) // 2
-    return data[:start] + bytes(size) + data[start + size :]
 
 
 # Parts
@@ -296,164 +274,3 @@ def test_of_two_partial_decodings_the_longer_is_used(music_mp3, monkeypatch):
     monkeypatch.setattr(ffmpeg, "decode", decode_less)
     waveform = load(music_mp3[: int(0.98 * len(music_mp3))])
     assert waveform.decoder == "libsndfile"
-
-
-# What does not
-
-
-def test_no_bytes():
-    assert reject(b"") == (Reason.EMPTY, "has no bytes")
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"Not Found\n" * 50,
-        b"<!DOCTYPE html><html><body>404</body></html>",
-        b"\0",
-        bytes(100_000),
-        np.random.default_rng(0).bytes(100_000),
-        make_id3(500),
-        make_id3(10_000_000)[:5_000],
-    ],
-    ids=["text", "html", "byte", "zeros", "random", "tag", "lying tag"],
-)
-def test_no_audio(data):
-    reason, message = reject(data)
-    assert reason == Reason.UNDECODABLE
-    assert message.startswith("libsndfile says: ")
-    assert "ffmpeg says: " in message
-    assert "Invalid data" in message
-
-
-def test_the_first_bytes_of_an_mp3(genuine_mp3):
-    assert reject(genuine_mp3[:300])[0] == Reason.UNDECODABLE
-
-
-@pytest.mark.parametrize("share", [0.4, 0.9])
-def test_a_truncated_mp3(genuine_mp3, share):
-    reason, message = reject(genuine_mp3[: int(share * len(genuine_mp3))])
-    assert reason == Reason.TRUNCATED
-    seconds = float(message.split()[0])
-    assert seconds == pytest.approx(share * 29.99, abs=0.1)
-    assert message.endswith(" s of the announced 29.99 s can be decoded")
-
-
-def test_a_truncated_flac(music_files):
-    data = music_files["flac"]
-    reason, message = reject(data[: len(data) // 2])
-    assert reason in (Reason.TRUNCATED, Reason.CORRUPT)
-    assert message.endswith(" s of the announced 30.00 s can be decoded")
-
-
-def test_a_truncated_mp3_without_ffmpeg(genuine_mp3, monkeypatch):
-    def fail(file):
-        raise ffmpeg.FfmpegError("no such decoder")
-
-    monkeypatch.setattr(ffmpeg, "decode", fail)
-    reason, message = reject(genuine_mp3[: len(genuine_mp3) // 2])
-    assert reason == Reason.TRUNCATED
-    assert message.startswith("14.9")
-
-
-def test_flipped_bytes(genuine_mp3):
-    for seed in range(3):
-        reason, message = reject(flip_bytes(genuine_mp3, 3_000, seed))
-        assert reason == Reason.CORRUPT
-        assert message.startswith("peaks at ")
-        assert message.endswith(" times full scale")
-
-
-def test_a_large_hole(genuine_mp3):
-    reason, message = reject(make_hole(genuine_mp3, 200_000))
-    assert reason == Reason.CORRUPT
-    assert message == "23.71 s of the announced 29.99 s can be decoded"
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("where", [slice(500, 501), slice(None)])
-def test_values_that_are_not_finite(value, where):
-    samples = make_sine(440, 6.0)
-    samples[where] = value
-    reason, message = reject(encode(samples, kind="WAV", subtype="FLOAT"))
-    assert reason == Reason.CORRUPT
-    assert message == "has samples that are no finite numbers"
-
-
-def test_a_wav_with_another_full_scale():
-    integers = 32768 * make_sine(440, 6.0)
-    reason, message = reject(encode(integers, kind="WAV", subtype="FLOAT"))
-    assert reason == Reason.CORRUPT
-    assert message == "peaks at 1.64e+04 times full scale"
-
-
-@pytest.mark.parametrize("kind", ["MP3", "WAV", "FLAC", "OGG"])
-def test_a_second_and_a_half(kind):
-    data = encode(make_sine(440, 1.6), kind=kind)
-    reason, message = reject(data)
-    assert reason == Reason.TOO_SHORT
-    assert message == "lasts 1.60 s; at least 5 s are needed (--min_duration)"
-    assert load(data, ClipConfig(min_duration=1.5)).samples.any()
-
-
-def test_no_frames():
-    reason, message = reject(encode(np.zeros((0, 2), np.float32), kind="WAV"))
-    assert reason == Reason.TOO_SHORT
-    assert message.startswith("lasts 0.00 s")
-
-
-@pytest.mark.parametrize("kind", ["MP3", "WAV"])
-def test_silence(kind):
-    reason, message = reject(encode(np.zeros((6 * RATE, 2), np.float32), kind=kind))
-    assert (reason, message) == (Reason.SILENT, "peaks at 0.0e+00 of full scale")
-
-
-def test_the_limit_of_silence():
-    tone = make_sine(440, 6.0)  # peaks at 0.5
-    quiet = encode(1.9e-4 * tone, kind="WAV", subtype="FLOAT")
-    assert reject(quiet) == (Reason.SILENT, "peaks at 9.5e-05 of full scale")
-    assert load(encode(2.1e-4 * tone, kind="WAV", subtype="FLOAT")).samples.any()
-
-
-def test_channels_that_cancel_out():
-    tone = make_sine(440, 6.0)
-    opposed = encode(np.concatenate([tone, -tone], axis=1), kind="WAV", subtype="FLOAT")
-    assert reject(opposed)[0] == Reason.SILENT
-
-
-@settings(max_examples=150)
-@given(data=st.data())
-def test_damaged_headers_are_rejected_or_decode(data, damageable, monkeypatch_ffmpeg):
-    content = bytearray(damageable[data.draw(st.sampled_from(sorted(damageable)))])
-    changes = st.tuples(st.integers(0, 120), st.integers(0, 255))
-    for position, value in data.draw(st.lists(changes, min_size=1, max_size=8)):
-        content[position] = value
-    end = data.draw(st.sampled_from([None, 60, 200, len(content) // 2]))
-    try:
-        waveform = load(bytes(content[:end]), ClipConfig())
-    except AudioError:
-        return
-    assert waveform.samples.shape == (CLIP_SAMPLES,)
-    assert np.isfinite(waveform.samples).all()
-    assert np.abs(waveform.samples).max() < 2 * audio.MAX_PEAK
-
-
-@pytest.fixture(scope="module")
-def damageable() -> dict[str, bytes]:
-    sound = make_sine(440, 6.0, 8_000)
-    files = {
-        kind: encode(sound, 8_000, kind) for kind in ("WAV", "FLAC", "AIFF", "MP3")
-    }
-    return files | {"float": encode(sound, 8_000, "WAV", subtype="FLOAT")}
-
-
-@pytest.fixture(scope="module")
-def monkeypatch_ffmpeg():
-    """Starting ffmpeg for each example would take a minute."""
-
-    def fail(file):
-        raise ffmpeg.FfmpegError("not asked")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ffmpeg, "decode", fail)
-        yield

@@ -261,6 +261,19 @@ def test_progress_is_a_byte_for_each_clip_used_or_not(tmp_path, clips):
     assert progress.read_bytes() == b"....."
 
 
+def test_every_file_is_closed(tmp_path, clips, monkeypatch):
+    opened = []
+
+    def fetch(clip, excerpt):
+        opened.append(fetch_audio(clip, excerpt))
+        return opened[-1]
+
+    monkeypatch.setattr(shards, "fetch_audio", fetch)
+    make_shard(1, clips, make_config(tmp_path), Workspace())
+    assert len(opened) == len(clips) - 1  # One is missing.
+    assert all(file.closed for file in opened)
+
+
 # Decoded clips
 
 

@@ -7,7 +7,7 @@ What a record looks like comes from the manifest alone. Folders may lie anywhere
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -127,12 +127,22 @@ class Dataset:
           start_epoch: number of the first epoch, from 0.
           worker: index of this input pipeline.
           workers: number of input pipelines; each reads its own shards.
+
+        Raises:
+          UserError: the dataset does not hold the representation, or has fewer
+            shards than there are workers.
         """
         layout = self.representation(representation)
         files = self.files(representation, split, worker=worker, workers=workers)
         columns = (layout.value.name, "label")
+        count = self.count(representation, split)
         if training:
-            buffer = _buffer_size(layout.value, self.count(representation, split))
+            if count < batch_size * workers:
+                raise ValueError(
+                    "Expected at least one batch in an epoch. Received: "
+                    f"batch_size={batch_size}, {count} records, {workers} workers"
+                )
+            buffer = _buffer_size(layout.value, count)
             serialized = _shuffled(files, buffer, batch_size, seed, start_epoch)
         else:
             serialized = _interleave(tf.data.Dataset.from_tensor_slices(files))
@@ -149,9 +159,13 @@ class Dataset:
         if training:
             parsed = with_cardinality(parsed, tf.data.INFINITE_CARDINALITY)
         elif workers == 1:
-            count = self.count(representation, split)
             parsed = with_cardinality(parsed, -(-count // batch_size))
-        return parsed.prefetch(tf.data.AUTOTUNE)
+        # How records reach workers is decided here, by file.
+        options = tf.data.Options()
+        options.experimental_distribute.auto_shard_policy = (
+            tf.data.experimental.AutoShardPolicy.OFF
+        )
+        return parsed.prefetch(tf.data.AUTOTUNE).with_options(options)
 
     def load(self, representation: str, split: str) -> Arrays:
         """Reads a whole split into memory, values in their own dtype and shape.
@@ -194,7 +208,7 @@ class Dataset:
 
     def _columns(
         self, representation: str, split: str, columns: Sequence[str]
-    ) -> Any:  # an iterator over dictionaries of arrays
+    ) -> Iterator[Mapping[str, npt.NDArray[Any]]]:
         layout = self.representation(representation)
         files = self.files(representation, split)
         serialized = _interleave(tf.data.Dataset.from_tensor_slices(files))
@@ -203,7 +217,9 @@ class Dataset:
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
-        return parsed.prefetch(2).as_numpy_iterator()
+        batches: Iterator[Mapping[str, npt.NDArray[Any]]]
+        batches = parsed.prefetch(2).as_numpy_iterator()
+        return batches
 
     def _check_count(self, representation: str, split: str, found: int) -> None:
         expected = self.count(representation, split)
@@ -332,7 +348,9 @@ def _shuffled(
     return endless_epochs(epoch_batches, start_epoch)
 
 
-def endless_epochs(epoch_batches: Any, start_epoch: int) -> tf.data.Dataset:
+def endless_epochs(
+    epoch_batches: Callable[[tf.Tensor], tf.data.Dataset], start_epoch: int
+) -> tf.data.Dataset:
     """Concatenates `epoch_batches(epoch)` for start_epoch, start_epoch + 1, ..."""
     return tf.data.Dataset.range(start_epoch, 2**40).flat_map(epoch_batches)
 

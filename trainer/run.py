@@ -70,7 +70,12 @@ class Run:
         self.splits = open_splits(
             dataset, config.model, cache_bytes=config.cache_mb * 2**20
         )
-        self.schedule(SCHEDULES[config.model])
+        schedule = self.schedule(SCHEDULES[config.model])
+        for split in self.splits.values():
+            if split.records:
+                distribution.evaluation_batch_size(
+                    schedule.batch_size, split.records, self.strategy
+                )
 
     def schedule(self, default: Schedule) -> Schedule:
         """The schedule to use: flags first, defaults cut to a small dataset."""

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.schema import UserError
 from trainer import mobilenet
 from trainer.batches import Split
 from trainer.config import SCHEDULES, Schedule
@@ -52,6 +53,12 @@ def train_mobilenet(run: Run) -> Trained:
         schedule, epochs=config.fine_tune_epochs, learning_rate=rate
     )
     layers, shape = config.fine_tune_layers, run.layout.value.shape
+    if weights == "none" and not layers and config.mixed_precision:
+        raise UserError(
+            "--mixed_precision cannot be used with random weights: the signals of a "
+            "random base are too small for 16 bits; leave it out, or give --weights "
+            "PATH."
+        )
     with run.strategy.scope():
         base = mobilenet.build_base(shape, weights)
     notes = []
