@@ -79,7 +79,7 @@ def inspect_inputs(audio: str, metadata: MetadataConfig) -> Inputs:
             io.TextIOWrapper(file, encoding="utf-8", newline="") as text,
         ):
             wanted = {t.key: t for t in read_tracks(text, metadata) if t.wanted}
-    except (OSError, BeamIOError) as error:
+    except storage.STORE_ERRORS as error:
         raise UserError(
             f"--metadata cannot be read: {error}. Received: {metadata.path}"
         ) from error

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
-from apache_beam.io.filesystem import BeamIOError
-
 from pipeline import storage
 from pipeline.schema import SPLITS, shard_file
 from pipeline.tfrecord import write_record
@@ -90,7 +88,7 @@ class ShardWriter:
     ) -> None:
         """Removes what was not committed."""
         for key, (temporary, _) in self._paths.items():
-            with contextlib.suppress(OSError, BeamIOError):
+            with contextlib.suppress(*storage.STORE_ERRORS):
                 self._close(key)
             storage.delete(temporary)
 

@@ -20,7 +20,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import BinaryIO
 
 import soundfile
-from apache_beam.io.filesystem import BeamIOError
 
 from pipeline import mp3, storage
 from pipeline.clip import Clip, Moments, make_records
@@ -201,7 +200,7 @@ def fetch_audio(clip: Clip, excerpt: str) -> BinaryIO:
     while True:
         try:
             return _open_audio(clip, excerpt)
-        except (OSError, BeamIOError) as error:
+        except storage.STORE_ERRORS as error:
             if attempt == READ_ATTEMPTS:
                 raise AudioError(Reason.UNREADABLE, str(error)) from error
         time.sleep(RETRY_SECONDS * 2 ** (attempt - 1))

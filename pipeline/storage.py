@@ -13,10 +13,13 @@ from typing import BinaryIO, TypeVar, cast
 
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
+from google.api_core.exceptions import GoogleAPICallError
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+#: What a store raises when it does not give or take a file's bytes.
+STORE_ERRORS = (OSError, BeamIOError, GoogleAPICallError)
 #: Holds unfinished files; removed when the job completes.
 TEMPORARY_FOLDER = "_temporary"
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 from apache_beam.io.filesystem import BeamIOError
+from google.api_core.exceptions import Forbidden
 
 from pipeline import preflight, shards, storage
 from pipeline.audio import load_waveform
@@ -353,7 +354,9 @@ def test_a_store_that_answers_the_third_time(tmp_path, monkeypatch):
     assert pauses == [0.25, 0.5]
 
 
-@pytest.mark.parametrize("error", [OSError("reset"), BeamIOError("busy")])
+@pytest.mark.parametrize(
+    "error", [OSError("reset"), BeamIOError("busy"), Forbidden("not yours")]
+)
 def test_a_store_that_does_not_answer(tmp_path, monkeypatch, error):
     calls = []
 

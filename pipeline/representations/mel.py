@@ -71,7 +71,7 @@ def pixel_edges(frames: int) -> NDArray[np.int64]:
     """Frame at which each of the 224 pixel columns begins, and the end.
 
     Returns:
-      Shape (225,), int64: `round(i * frames / 224)`.
+      Shape (225,), int64: `i * frames / 224`, rounded half up.
     """
     return (np.arange(SIZE + 1) * frames + SIZE // 2) // SIZE
 
