@@ -101,10 +101,11 @@ run_local() {
   step "2/4 Preprocessing"
   run pipeline.preprocess --audio "$corpus/fma_demo/**.mp3" \
     --metadata "$corpus/fma_metadata/tracks.csv" --subset small \
+    --representations windows mel features statistics \
     --output "$dataset" --overwrite
   step "3/4 Training"
   local model
-  for model in windows mel features; do
+  for model in windows mel features statistics; do
     run trainer.task --data "$dataset" --model "$model" --output "$models/$model"
   done
   run trainer.baselines --data "$dataset" --output "$models"
