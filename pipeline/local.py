@@ -13,7 +13,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import apache_beam as beam
 import grpc
@@ -38,6 +38,7 @@ LOCAL_RUNNERS = (
 )
 #: Fewer clips are done in this process before workers have started.
 CLIPS_WORTH_WORKERS = 300
+_MODE_FLAGS = ("--direct_running_mode", "--direct_num_workers")
 #: Seconds between progress lines: at first, and in the long run.
 PROGRESS_SECONDS = (2.0, 15.0)
 
@@ -47,17 +48,19 @@ def is_local(options: PipelineOptions) -> bool:
     return options.view_as(StandardOptions).runner in LOCAL_RUNNERS
 
 
-def choose_mode(options: PipelineOptions, clips: int, cores: int) -> None:
+def choose_mode(
+    options: PipelineOptions, flags: Sequence[str], clips: int, cores: int
+) -> None:
     """Sets mode and number of workers, unless the user did.
 
     Args:
       options: changed in place.
+      flags: what the user gave; it may be what the options have by default.
       clips: to process.
       cores: available to this process.
     """
     direct = options.view_as(DirectOptions)
-    given = options.get_all_options(drop_default=True)
-    if "direct_running_mode" in given or "direct_num_workers" in given:
+    if any(flag.startswith(_MODE_FLAGS) for flag in flags):
         return
     if clips >= CLIPS_WORTH_WORKERS and cores > 1:
         direct.direct_running_mode = "multi_processing"

@@ -251,13 +251,14 @@ def _make_split(arguments: argparse.Namespace) -> SplitConfig | None:
     return SplitConfig(rule=arguments.split, percent=(training, validation, test))
 
 
-def run_job(job: JobConfig, inputs: preflight.Inputs, options: PipelineOptions) -> None:
-    """Runs a job on whatever runner the options name, and waits for its end."""
+def run_job(job: JobConfig, inputs: preflight.Inputs, flags: Sequence[str]) -> None:
+    """Runs a job on whatever runner Beam's flags name, and waits for its end."""
+    options = parse_beam_options(flags)
     if not local.is_local(options):
         with beam.Pipeline(options=options) as pipeline:
             build(pipeline, job)
         return
-    local.choose_mode(options, len(inputs.clips), os.cpu_count() or 1)
+    local.choose_mode(options, flags, len(inputs.clips), os.cpu_count() or 1)
     print(f"Running {local.describe_mode(options)}.", flush=True)
     with local.show_progress(len(inputs.clips)) as progress_file:
         dataset = dataclasses.replace(
@@ -302,7 +303,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     output = arguments.output
     try:
-        options = parse_beam_options(rest)
+        parse_beam_options(rest)  # Refuses unknown ones before any work.
         job, inputs = make_job(arguments)
         print(summary.describe_inputs(inputs, job), flush=True)
         if arguments.estimate:
@@ -310,7 +311,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         preflight.prepare_output(output, overwrite=arguments.overwrite)
         preflight.make_folders(output, job.completion.dataset.representations)
-        run_job(job, inputs, options)
+        run_job(job, inputs, rest)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -10,7 +10,7 @@ from pipeline import local
 
 def mode(arguments: list[str], clips: int, cores: int) -> tuple[str, int]:
     options = PipelineOptions(arguments)
-    local.choose_mode(options, clips, cores)
+    local.choose_mode(options, arguments, clips, cores)
     direct = options.view_as(DirectOptions)
     return direct.direct_running_mode, direct.direct_num_workers
 
@@ -27,6 +27,10 @@ def test_large_jobs_use_the_cores():
 def test_the_user_decides():
     threads = ["--direct_running_mode=multi_threading", "--direct_num_workers=3"]
     assert mode(threads, clips=5000, cores=8) == ("multi_threading", 3)
+    # Also for what Beam takes by default.
+    here = ["--direct_running_mode=in_memory"]
+    assert mode(here, clips=5000, cores=8) == ("in_memory", 1)
+    assert mode(["--direct_num_workers", "1"], clips=5000, cores=8)[1] == 1
 
 
 @pytest.mark.parametrize(
