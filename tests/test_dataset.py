@@ -11,12 +11,8 @@ from hypothesis import strategies as st
 
 from pipeline import schema
 from trainer.batches import open_splits
-from trainer.dataset import (
-    Dataset,
-    epoch_permutation,
-    load_arrays,
-    open_dataset,
-)
+from trainer.dataset import Dataset, load_arrays, open_dataset
+from trainer.streams import epoch_permutation
 
 NAMES = ("windows", "mel", "features", "statistics")
 SHARDS = 3
@@ -114,6 +110,12 @@ def test_each_epoch_visits_each_record_once_in_an_order_of_its_own(dataset, cach
     assert read(seed=1, epochs=3) == epochs
     assert read(seed=1, epochs=1, start_epoch=2) == epochs[2:]
     assert read(seed=2, epochs=1) != epochs[:1]
+    try:
+        for global_seed in (0, 7):
+            tf.random.set_seed(global_seed)
+            assert read(seed=1, epochs=1) == epochs[:1]
+    finally:
+        tf.random.set_seed(None)
 
 
 @pytest.mark.parametrize("cached", [False, True])

@@ -156,15 +156,15 @@ import numpy as np
 import tensorflow as tf
 
 tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration()] * 2,
 )
 from pipeline.schema import UserError
-from trainer import distribution
+from trainer import distribution, models
 from trainer.batches import open_splits
 from trainer.config import Schedule, TrainConfig
 from trainer.dataset import open_dataset
 from trainer.fit import Phase, fit
-from trainer.models import build_vector_model
 from trainer.run import Run
 
 folder, temporary = sys.argv[1:]
@@ -189,9 +189,11 @@ for strategy, cache_mb in (("cpu", 0), ("mirrored", 0), ("mirrored", 64)):
     replicas = run.strategy.num_replicas_in_sync
     assert replicas == (1 if strategy == "cpu" else 2)
     with run.strategy.scope():
-        model = build_vector_model(
-            run.layout, dataset.manifest.normalisation["statistics"], 3, dropout=0.0
-        )
+        inputs = keras.Input(run.layout.value.shape)
+        x = models.build_normalisation(
+            run.layout, dataset.manifest.normalisation["statistics"]
+        )(inputs)
+        model = keras.Model(inputs, models.build_output(3)(x))
     schedule = Schedule(epochs=3, batch_size=6, learning_rate=1e-3, patience=9)
     # 9 validation records: one over, which must not come first.
     history = fit(

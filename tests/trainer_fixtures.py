@@ -214,8 +214,9 @@ def make_value(
         wave = np.sin(2 * np.pi * cycles * np.arange(shape[0]) / shape[0] + phase)
         return (0.2 * (wave + random)).astype(np.float32)
     if layout.name == "mel":
-        band = shape[0] // genres
-        random[label * band : (label + 1) * band] += 1.0
+        period = 2.0 ** (1 + label)
+        stripes = np.cos(2 * np.pi * np.arange(shape[1]) / period)
+        random += stripes[:, np.newaxis]
         return np.clip(80 + 100 * random, 0, 255).astype(np.uint8)
     start = 0
     for number, segment in enumerate(layout.segments):

@@ -12,13 +12,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from pipeline.schema import SPLITS, UserError
-from trainer.dataset import (
-    Arrays,
-    Dataset,
-    endless_epochs,
-    epoch_permutation,
-    with_cardinality,
-)
+from trainer.dataset import Arrays, Dataset
+from trainer.streams import endless_epochs, epoch_permutation, with_cardinality
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

@@ -8,6 +8,7 @@ import math
 from pipeline.schema import UserError
 
 MODELS = ("windows", "mel", "features", "statistics")
+STRATEGIES = ("auto", "cpu", "gpu", "mirrored", "tpu")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ What a record looks like comes from the manifest alone. Folders may lie anywhere
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,23 +15,16 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from pipeline import schema
-
-#: Files read at the same time. Given explicitly: AUTOTUNE follows the number of
-#: cores, while what has to be hidden here is the latency of a remote store.
-READS = 16
-
-#: Bytes of records that the shuffle buffer of a streamed split may hold.
-SHUFFLE_BYTES = 256 * 2**20
+from trainer.streams import (
+    interleave_files,
+    parse_batch,
+    shuffle_buffer_size,
+    stream_shuffled,
+    with_cardinality,
+)
 
 #: Records that are parsed together where no batch size is given.
 LOAD_BATCH = 64
-
-_TYPES = {
-    "int64_list": tf.int64,
-    "float_list": tf.float32,
-    "bytes_list": tf.string,
-    "raw_bytes": tf.string,
-}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -142,10 +135,10 @@ class Dataset:
                     "Expected at least one batch in an epoch. Received: "
                     f"batch_size={batch_size}, {count} records, {workers} workers"
                 )
-            buffer = _buffer_size(layout.value, count)
-            serialized = _shuffled(files, buffer, batch_size, seed, start_epoch)
+            buffer = shuffle_buffer_size(layout.value, count)
+            serialized = stream_shuffled(files, buffer, batch_size, seed, start_epoch)
         else:
-            serialized = _interleave(tf.data.Dataset.from_tensor_slices(files))
+            serialized = interleave_files(tf.data.Dataset.from_tensor_slices(files))
             serialized = serialized.batch(batch_size)
 
         def parse(batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -211,7 +204,7 @@ class Dataset:
     ) -> Iterator[Mapping[str, npt.NDArray[Any]]]:
         layout = self.representation(representation)
         files = self.files(representation, split)
-        serialized = _interleave(tf.data.Dataset.from_tensor_slices(files))
+        serialized = interleave_files(tf.data.Dataset.from_tensor_slices(files))
         parsed = serialized.batch(LOAD_BATCH).map(
             lambda batch: parse_batch(batch, layout, columns),
             num_parallel_calls=tf.data.AUTOTUNE,
@@ -294,85 +287,6 @@ def load_arrays(dataset: Dataset, representation: str, split: str) -> Arrays:
     width = dataset.manifest.representations[representation].value.size
     values = arrays.values.reshape(len(arrays.labels), width)
     return dataclasses.replace(arrays, values=values.astype(np.float32, copy=False))
-
-
-def parse_batch(
-    serialized: tf.Tensor,
-    layout: schema.RepresentationSchema,
-    columns: Sequence[str],
-) -> Mapping[str, tf.Tensor]:
-    """Parses serialized Examples `(n,)` into arrays `(n, *shape)`, by column."""
-    fields = {field.name: field for field in layout.fields}
-    wanted = [fields[column] for column in columns]
-    parsed = tf.io.parse_example(
-        serialized,
-        {
-            field.name: tf.io.FixedLenFeature(
-                () if field.encoding == "raw_bytes" else field.shape,
-                _TYPES[field.encoding],
-            )
-            for field in wanted
-        },
-    )
-    for field in wanted:
-        if field.encoding == "raw_bytes":
-            flat = tf.io.decode_raw(parsed[field.name], tf.as_dtype(field.dtype))
-            value = tf.reshape(flat, (-1, *field.shape))
-            # The reshape forgets a static batch size, which TPUs need.
-            parsed[field.name] = tf.ensure_shape(
-                value, (serialized.shape[0], *field.shape)
-            )
-    return {field.name: parsed[field.name] for field in wanted}
-
-
-def with_cardinality(dataset: tf.data.Dataset, cardinality: int) -> tf.data.Dataset:
-    """Tells `tf.data` how many elements there are; checked while reading."""
-    return dataset.apply(tf.data.experimental.assert_cardinality(cardinality))
-
-
-def _shuffled(
-    files: Sequence[str], buffer: int, batch_size: int, seed: int, start_epoch: int
-) -> tf.data.Dataset:
-    """Batches of serialized records, epoch after epoch."""
-
-    def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
-        order = epoch_permutation(len(files), seed, epoch)
-        shuffled = _interleave(
-            tf.data.Dataset.from_tensor_slices(tf.gather(tf.constant(files), order))
-        )
-        shuffled = shuffled.shuffle(
-            buffer, seed=seed * 1_000_003 + epoch, reshuffle_each_iteration=False
-        )
-        return shuffled.batch(batch_size, drop_remainder=True)
-
-    return endless_epochs(epoch_batches, start_epoch)
-
-
-def endless_epochs(
-    epoch_batches: Callable[[tf.Tensor], tf.data.Dataset], start_epoch: int
-) -> tf.data.Dataset:
-    """Concatenates `epoch_batches(epoch)` for start_epoch, start_epoch + 1, ..."""
-    return tf.data.Dataset.range(start_epoch, 2**40).flat_map(epoch_batches)
-
-
-def epoch_permutation(count: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
-    """Permutation of `range(count)` that seed and epoch alone decide."""
-    seeds = tf.stack([tf.constant(seed, tf.int64), tf.cast(epoch, tf.int64)])
-    return tf.argsort(tf.random.stateless_uniform([count], seed=seeds))
-
-
-def _interleave(files: tf.data.Dataset) -> tf.data.Dataset:
-    return files.interleave(
-        tf.data.TFRecordDataset,
-        cycle_length=READS,
-        num_parallel_calls=READS,
-        deterministic=True,
-    )
-
-
-def _buffer_size(value: schema.Field, count: int) -> int:
-    size = value.size * np.dtype(value.dtype).itemsize
-    return max(1, min(count, SHUFFLE_BYTES // size))
 
 
 def _join(folder: str, name: str) -> str:

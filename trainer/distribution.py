@@ -11,8 +11,7 @@ import os
 import tensorflow as tf
 
 from pipeline.schema import UserError
-
-STRATEGIES = ("auto", "cpu", "gpu", "mirrored", "tpu")
+from trainer.config import STRATEGIES
 
 
 def get_strategy(name: str = "auto") -> tf.distribute.Strategy:

@@ -102,6 +102,32 @@ class EpochLines(keras.callbacks.Callback):
         )
 
 
+class TensorBoardScalars(keras.callbacks.Callback):
+    """Writes loss and accuracy for TensorBoard, whose package it does not need."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        self._folder = folder
+        self._writers: dict[str, tf.summary.SummaryWriter] = {}
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Writes the epoch's numbers, where Keras' own callback would."""
+        metadata = tf.compat.v1.SummaryMetadata()
+        metadata.plugin_data.plugin_name = "scalars"
+        logs = logs or {}
+        for key in METRICS.keys() & logs.keys():
+            run = "validation" if key.startswith("val_") else "train"
+            if run not in self._writers:
+                folder = f"{self._folder.rstrip('/')}/{run}"
+                self._writers[run] = tf.summary.create_file_writer(folder)
+            with self._writers[run].as_default():
+                name = f"epoch_{key.removeprefix('val_')}"
+                value = tf.constant(logs[key], tf.float32)
+                tf.summary.write(name, value, step=epoch, metadata=metadata)
+        for writer in self._writers.values():
+            writer.flush()
+
+
 def format_epoch(
     name: str, epoch: int, epochs: int, values: Mapping[str, float], seconds: float
 ) -> str:
@@ -167,7 +193,7 @@ def fit(
             )
         )
     if phase.tensorboard_dir is not None:
-        callbacks.append(keras.callbacks.TensorBoard(phase.tensorboard_dir))
+        callbacks.append(TensorBoardScalars(phase.tensorboard_dir))
     start_epoch = 0
     if phase.checkpoint_dir is not None:
         start_epoch = read_start_epoch(phase.checkpoint_dir)

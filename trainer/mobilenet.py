@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import tempfile
+import warnings
 from collections.abc import Sequence
 
 import keras
@@ -56,21 +57,11 @@ def build_base(shape: Sequence[int], weights: str) -> keras.Model:
     return base
 
 
-def build_bottleneck(
-    layout: RepresentationSchema, base: keras.Model, *, train_statistics: bool
-) -> keras.Model:
-    """From images `(n, rows, columns, 3)` uint8 to the base's features `(n, 1280)`.
-
-    Args:
-      layout: of the images.
-      base: what `build_base` made.
-      train_statistics: whether BatchNorm uses a batch's own statistics in training.
-        With ImageNet weights it must not, fine-tuned or frozen.
-    """
+def build_bottleneck(layout: RepresentationSchema, base: keras.Model) -> keras.Model:
+    """From images `(n, rows, columns, 3)` uint8 to the base's features `(n, 1280)`."""
     inputs = keras.Input(layout.value.shape, dtype="uint8", name=layout.value.name)
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(inputs)
-    x = base(x) if train_statistics else base(x, training=False)
-    x = keras.layers.GlobalAveragePooling2D()(x)
+    x = keras.layers.GlobalAveragePooling2D()(base(x))
     return keras.Model(inputs, x, name="bottleneck")
 
 
@@ -104,7 +95,7 @@ def build_standardiser(features: npt.NDArray[np.float32]) -> keras.Layer:
 
 def attach_head(bottleneck: keras.Model, head: keras.Model, name: str) -> keras.Model:
     """From images to probabilities; shares the layers of both."""
-    return keras.Model(bottleneck.inputs, head(bottleneck.output), name=name)
+    return keras.Model(bottleneck.input, head(bottleneck.output), name=name)
 
 
 def load_base_weights(base: keras.Model, weights: str) -> None:
@@ -122,7 +113,10 @@ def load_base_weights(base: keras.Model, weights: str) -> None:
         local = os.path.join(folder, pathlib.PurePosixPath(weights).name)
         tf.io.gfile.copy(weights, local)
         try:
-            base.load_weights(local)
+            with warnings.catch_warnings():
+                # What does not fit ends in an error; no line for each layer before.
+                warnings.simplefilter("ignore")
+                base.load_weights(local)
         except (ValueError, KeyError, OSError) as error:
             raise UserError(
                 f"--weights {weights} does not hold the weights of MobileNetV2 without "
@@ -148,11 +142,21 @@ def _download_weights() -> str:
     return path
 
 
-def unfreeze_last_layers(base: keras.Model, layers: int) -> None:
-    """Makes the last layers trainable, and no others."""
+def unfreeze_last_layers(base: keras.Model, layers: int, *, batch_norm: bool) -> None:
+    """Makes the last layers trainable, and no others.
+
+    Args:
+      base: what `build_base` made.
+      layers: how many; all, where there are fewer.
+      batch_norm: whether BatchNorm is among them. Pretrained statistics must stay:
+        a layer that is not trainable computes in inference mode, which calling the
+        base with `training=False` does not ensure (`fit` overrides it in Keras 3).
+    """
     base.trainable = True
-    for layer in base.layers[:-layers]:
-        layer.trainable = False
+    frozen = len(base.layers) - layers
+    for number, layer in enumerate(base.layers):
+        kept = isinstance(layer, keras.layers.BatchNormalization) and not batch_norm
+        layer.trainable = number >= frozen and not kept
 
 
 def quicken_statistics(base: keras.Model) -> None:

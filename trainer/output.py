@@ -56,7 +56,7 @@ def write_model_folder(
     with tempfile.TemporaryDirectory() as local:
         # Without the optimizer's state the file is a third as large.
         model = trained.model
-        bare = keras.Model(model.inputs, model.outputs, name=model.name)
+        bare = keras.Model(model.input, model.output, name=model.name)
         bare.save(os.path.join(local, MODEL_FILE))
         title = "loss and accuracy, record by record"
         contents = {

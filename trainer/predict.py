@@ -110,6 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m trainer.predict",
+        allow_abbrev=False,
         description=(
             "Prints the most probable genres of audio files, one line each. Of a file "
             "longer than a clip, the excerpt that training would have taken is used."

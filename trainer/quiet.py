@@ -32,7 +32,6 @@ def _keep_back_stderr() -> Iterator[None]:
                 os.write(2, kept.read())
 
 
-if os.environ.get("TF_CPP_MIN_LOG_LEVEL") is None:
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "0":
     with _keep_back_stderr():
         import tensorflow  # noqa: F401

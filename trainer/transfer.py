@@ -25,6 +25,9 @@ RANDOM_NOTE = (
     "No pretrained weights: the head reads the features of a random MobileNetV2."
 )
 SCRATCH_NOTE = "No pretrained weights: trained from random ones."
+WORSE_NOTE = (
+    "Fine-tuning did not lower the validation loss: the head phase's model is kept."
+)
 
 
 def train_mobilenet(run: Run) -> Trained:
@@ -71,8 +74,13 @@ def train_mobilenet(run: Run) -> Trained:
         model, phase = train_head(run, base, schedule, standardise=weights == "none")
         phases = [phase]
         if layers:
-            mobilenet.unfreeze_last_layers(base, layers)
+            mobilenet.unfreeze_last_layers(base, layers, batch_norm=False)
+            kept = model.get_weights()
             phases.append(fit_images(run, model, "fine-tuning", tuning))
+            if not improves(*phases):
+                model.set_weights(kept)
+                notes.append(WORSE_NOTE)
+                print(WORSE_NOTE, flush=True)
         if weights == "none":
             notes.append(RANDOM_NOTE)
     parameters = run.describe(model, schedule, phases) | {
@@ -82,6 +90,15 @@ def train_mobilenet(run: Run) -> Trained:
     if layers:
         parameters["fine_tune_learning_rate"] = rate
     return Trained(model=model, phases=phases, parameters=parameters, notes=notes)
+
+
+def improves(before: PhaseHistory, after: PhaseHistory) -> bool:
+    """Whether a phase lowered the validation loss; without one, it is taken to."""
+    lowest = [
+        min(phase.metrics.get("validation_loss", ()), default=None)
+        for phase in (before, after)
+    ]
+    return lowest[0] is None or lowest[1] is None or lowest[1] < lowest[0]
 
 
 def describe_weights(asked: str | None, weights: str) -> str:
@@ -116,9 +133,7 @@ def train_head(
     """
     start = time.perf_counter()
     with run.strategy.scope():
-        bottleneck = mobilenet.build_bottleneck(
-            run.layout, base, train_statistics=False
-        )
+        bottleneck = mobilenet.build_bottleneck(run.layout, base)
     features, training = compute_features(run, bottleneck, run.splits["training"])
     validation = run.validation
     if validation is not None:
@@ -151,9 +166,9 @@ def compute_features(
 def build_from_scratch(run: Run, base: keras.Model, layers: int) -> keras.Model:
     """The whole network, to be trained from random weights."""
     mobilenet.quicken_statistics(base)
-    mobilenet.unfreeze_last_layers(base, layers)
+    mobilenet.unfreeze_last_layers(base, layers, batch_norm=True)
     with run.strategy.scope():
-        bottleneck = mobilenet.build_bottleneck(run.layout, base, train_statistics=True)
+        bottleneck = mobilenet.build_bottleneck(run.layout, base)
         head = mobilenet.build_head(bottleneck.output_shape[-1], len(run.genres))
         return mobilenet.attach_head(bottleneck, head, run.config.model)
 

@@ -1,0 +1,108 @@
+"""The steps of a `tf.data` pipeline from TFRecord files to parsed batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from pipeline import schema
+
+#: Files read at the same time. Given explicitly: AUTOTUNE follows the number of
+#: cores, while what has to be hidden here is the latency of a remote store.
+READS = 16
+
+#: Bytes of records that the shuffle buffer of a streamed split may hold.
+SHUFFLE_BYTES = 256 * 2**20
+
+_TYPES = {
+    "int64_list": tf.int64,
+    "float_list": tf.float32,
+    "bytes_list": tf.string,
+    "raw_bytes": tf.string,
+}
+
+
+def parse_batch(
+    serialized: tf.Tensor,
+    layout: schema.RepresentationSchema,
+    columns: Sequence[str],
+) -> Mapping[str, tf.Tensor]:
+    """Parses serialized Examples `(n,)` into arrays `(n, *shape)`, by column."""
+    fields = {field.name: field for field in layout.fields}
+    wanted = [fields[column] for column in columns]
+    parsed = tf.io.parse_example(
+        serialized,
+        {
+            field.name: tf.io.FixedLenFeature(
+                () if field.encoding == "raw_bytes" else field.shape,
+                _TYPES[field.encoding],
+            )
+            for field in wanted
+        },
+    )
+    for field in wanted:
+        if field.encoding == "raw_bytes":
+            flat = tf.io.decode_raw(parsed[field.name], tf.as_dtype(field.dtype))
+            value = tf.reshape(flat, (-1, *field.shape))
+            # The reshape forgets a static batch size, which TPUs need.
+            parsed[field.name] = tf.ensure_shape(
+                value, (serialized.shape[0], *field.shape)
+            )
+    return {field.name: parsed[field.name] for field in wanted}
+
+
+def with_cardinality(dataset: tf.data.Dataset, cardinality: int) -> tf.data.Dataset:
+    """Tells `tf.data` how many elements there are; checked while reading."""
+    return dataset.apply(tf.data.experimental.assert_cardinality(cardinality))
+
+
+def stream_shuffled(
+    files: Sequence[str], buffer: int, batch_size: int, seed: int, start_epoch: int
+) -> tf.data.Dataset:
+    """Batches of serialized records, epoch after epoch."""
+
+    def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
+        # `shuffle` mixes in the graph's seed, which is the global one if none is
+        # set here (and fails where that is 0).
+        tf.compat.v1.get_default_graph().seed = 1
+        order = epoch_permutation(len(files), seed, epoch)
+        shuffled = interleave_files(
+            tf.data.Dataset.from_tensor_slices(tf.gather(tf.constant(files), order))
+        )
+        shuffled = shuffled.shuffle(
+            buffer, seed=seed * 1_000_003 + epoch, reshuffle_each_iteration=False
+        )
+        return shuffled.batch(batch_size, drop_remainder=True)
+
+    return endless_epochs(epoch_batches, start_epoch)
+
+
+def endless_epochs(
+    epoch_batches: Callable[[tf.Tensor], tf.data.Dataset], start_epoch: int
+) -> tf.data.Dataset:
+    """Concatenates `epoch_batches(epoch)` for start_epoch, start_epoch + 1, ..."""
+    return tf.data.Dataset.range(start_epoch, 2**40).flat_map(epoch_batches)
+
+
+def epoch_permutation(count: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
+    """Permutation of `range(count)` that seed and epoch alone decide."""
+    seeds = tf.stack([tf.constant(seed, tf.int64), tf.cast(epoch, tf.int64)])
+    return tf.argsort(tf.random.stateless_uniform([count], seed=seeds))
+
+
+def interleave_files(files: tf.data.Dataset) -> tf.data.Dataset:
+    """Reads TFRecord files, `READS` at a time; the order is always the same."""
+    return files.interleave(
+        tf.data.TFRecordDataset,
+        cycle_length=READS,
+        num_parallel_calls=READS,
+        deterministic=True,
+    )
+
+
+def shuffle_buffer_size(value: schema.Field, count: int) -> int:
+    """How many of `count` records to shuffle at a time."""
+    size = value.size * np.dtype(value.dtype).itemsize
+    return max(1, min(count, SHUFFLE_BYTES // size))
