@@ -137,14 +137,12 @@ def _train(
         seconds = time.monotonic() - started
         if baseline.on_distances:
             seconds += distance_seconds
-        predictions = {
-            split: mean_by_clip(
-                splits[split].track_ids,
-                splits[split].labels,
-                classifier.predict(inputs[split]),
-            )
-            for split in SPLITS
-        }
+        predictions = {}
+        for split, arrays in splits.items():
+            scores = np.empty((0, len(manifest.genres)))
+            if len(arrays.labels):
+                scores = classifier.predict(inputs[split])
+            predictions[split] = mean_by_clip(arrays.track_ids, arrays.labels, scores)
         report = make_report(
             baseline, representation, classifier, predictions, manifest, seconds
         )
