@@ -50,7 +50,7 @@ def make_folder(path: str) -> None:
     """Creates a folder and its parents, where the file system has folders."""
     if not exists(path):
         # Another process may be faster.
-        with contextlib.suppress(FileExistsError, OSError):
+        with contextlib.suppress(OSError):
             FileSystems.mkdirs(path)
 
 
