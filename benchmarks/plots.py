@@ -24,6 +24,9 @@ _COLOURS = [
     "#86b386",
     "#b3d1b3",
 ]
+#: One process, one worker, two workers, two workers on a slow store.
+_MODE_COLOURS = ["#8a8a8a", "#4a82b4", "#1b3a5c", "#d0672f"]
+_STORE = "80 ms store"
 
 
 def draw(results: Mapping[str, Any], folder: Path) -> None:
@@ -78,29 +81,40 @@ def _draw_stages(results: Mapping[str, Any], path: Path) -> None:
 def _draw_jobs(jobs: Mapping[str, list[Mapping[str, Any]]], path: Path) -> None:
     figure = _new_figure(9, 3.8)
     lines, bars = figure.subplots(1, 2)
-    speeds = {}
-    for number, mode in enumerate(("one process", "2 workers", "80 ms store")):
+    seconds = {}
+    for number, mode in enumerate(("one process", "1 worker", "2 workers", _STORE)):
         small, large = (
             min(jobs[f"{mode}, {size}"], key=lambda job: job["wall"])
             for size in ("small", "large")
         )
-        label = f"{mode} (2 workers)" if mode == "80 ms store" else mode
         clips = [small["clips"], large["clips"]]
         walls = [small["wall"], large["wall"]]
-        lines.plot(clips, walls, marker="o", label=label, color=_COLOURS[2 * number])
-        seconds = (walls[1] - walls[0]) / (clips[1] - clips[0])
+        seconds[mode] = (walls[1] - walls[0]) / (clips[1] - clips[0])
         # Back to no clip at all: the start-up.
-        start = walls[0] - clips[0] * seconds
-        lines.plot([0, clips[0]], [start, walls[0]], ":", color=_COLOURS[2 * number])
-        speeds[label] = 1 / seconds
-    lines.set_xlabel("clips")
+        start = walls[0] - clips[0] * seconds[mode]
+        colour = _MODE_COLOURS[number]
+        lines.plot(clips, walls, marker=".", label=mode, color=colour)
+        lines.plot([0, clips[0]], [start, walls[0]], ":", color=colour)
+        lines.annotate(
+            f" {mode}", (clips[1], walls[1]), color=colour, va="center", fontsize=8
+        )
+    lines.set_xlabel("clips (dotted: back to the start-up)")
     lines.set_ylabel("wall seconds")
     lines.set_ylim(0)
-    lines.set_xlim(0)
-    lines.legend(frameon=False)
-    drawn = bars.bar(list(speeds), list(speeds.values()), color=_COLOURS[0:5:2])
-    bars.bar_label(drawn, [f"{speed:.1f}" for speed in speeds.values()])
-    bars.set_ylabel("clips a second, start-up subtracted")
+    lines.set_xlim(0, clips[1] * 1.25)
+    milliseconds = [value * 1000 for value in seconds.values()]
+    labels = ["one process", "1 worker", "2 workers", "2 workers,\n80 ms store"]
+    drawn = bars.bar(labels, milliseconds, color=_MODE_COLOURS)
+    bars.bar_label(drawn, [f"{value:.0f}" for value in milliseconds])
+    bars.axhline(milliseconds[0] / 2, color="#555555", linestyle="--", linewidth=1)
+    bars.annotate(
+        "half of one process",
+        (3.45, milliseconds[0] / 2),
+        ha="right",
+        va="bottom",
+        fontsize=8,
+    )
+    bars.set_ylabel("wall milliseconds a clip, start-up subtracted")
     bars.tick_params(axis="x", labelsize=8)
     for axes in (lines, bars):
         _tidy(axes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
+import itertools
 import json
 import os
 import platform
@@ -16,18 +17,23 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import threadpoolctl
 
 from benchmarks import plots
+from benchmarks.analysis import measure_analysis
 from benchmarks.clips import make_clips
 from benchmarks.jobs import MODES, JobTimes, run_job
-from benchmarks.ways import make_stages, make_ways
+from benchmarks.ways import make_ours, make_stages, make_ways
 from pipeline.demo.corpus import DemoConfig, make_corpus
+from pipeline.representations import DEFAULTS
 from pipeline.tables import align
+
+#: Clips whose records are made outside a job, before each job.
+BARE_CLIPS = 40
 
 
 def time_interleaved(
@@ -59,26 +65,45 @@ def measure_ways(clips: Sequence[Path], rounds: int) -> dict[str, float]:
 
 def measure_jobs(
     small: Path, large: Path, scratch: Path, repeats: int
-) -> dict[str, list[JobTimes]]:
-    """Whole jobs of two sizes in every mode, alternating."""
+) -> tuple[dict[str, list[JobTimes]], float]:
+    """Whole jobs of two sizes in every mode, and the bare function beside them.
+
+    Returns:
+      Times by job, and CPU milliseconds of a clip's records without a job: the
+      median of looks taken before each job, on clips that the job reads too.
+    """
     results: dict[str, list[JobTimes]] = {}
-    runs = [
-        (f"{mode}, {size}", metadata, options, "pipeline.preprocess")
-        for size, metadata in (("small", small), ("large", large))
-        for mode, options in MODES.items()
-        if mode != "1 worker"
-    ]
-    runs += [
-        (f"80 ms store, {size}", metadata, MODES["2 workers"], "benchmarks.slow_store")
-        for size, metadata in (("small", small), ("large", large))
-    ]
+    bare = []
+    modes = [(mode, options, "pipeline.preprocess") for mode, options in MODES.items()]
+    modes.append(("80 ms store", MODES["2 workers"], "benchmarks.slow_store"))
+    clips = itertools.cycle(sorted(large.parent.glob("*.mp3")))
+    with threadpoolctl.threadpool_limits(1):
+        make_bare = make_ours(DEFAULTS, records=True)
     for repeat in range(repeats):
-        for name, metadata, options, module in runs:
-            print(f"jobs: {name} ({repeat + 1} of {repeats})", flush=True)
-            times = run_job(metadata, scratch / "dataset", options, module=module)
-            results.setdefault(name, []).append(times)
-            print(f"  {times.wall:.1f} s wall, {times.cpu:.1f} s CPU", flush=True)
-    return results
+        for mode, options, module in modes:
+            if repeat and mode == "1 worker":
+                continue  # For the picture; no goal is about it.
+            for size, metadata in (("small", small), ("large", large)):
+                with threadpoolctl.threadpool_limits(1):
+                    bare.append(_time_bare(make_bare, clips))
+                name = f"{mode}, {size}"
+                print(f"jobs: {name} ({repeat + 1} of {repeats})", flush=True)
+                times = run_job(metadata, scratch / "dataset", options, module=module)
+                results.setdefault(name, []).append(times)
+                print(
+                    f"  {times.wall:.1f} s wall, {times.cpu:.1f} s CPU; a clip's "
+                    f"records alone {bare[-1]:.1f} ms",
+                    flush=True,
+                )
+    return results, sorted(bare)[len(bare) // 2]
+
+
+def _time_bare(make: Callable[[Path], object], clips: Iterator[Path]) -> float:
+    make(next(clips))
+    started = time.process_time()
+    for clip in itertools.islice(clips, BARE_CLIPS):
+        make(clip)
+    return (time.process_time() - started) * 1000 / BARE_CLIPS
 
 
 def best(times: Sequence[JobTimes]) -> JobTimes:
@@ -87,7 +112,9 @@ def best(times: Sequence[JobTimes]) -> JobTimes:
 
 
 def make_rows(
-    ways: Mapping[str, float], jobs: Mapping[str, Sequence[JobTimes]]
+    ways: Mapping[str, float],
+    jobs: Mapping[str, Sequence[JobTimes]],
+    costs: Mapping[str, float],
 ) -> list[list[str]]:
     """The goals, what was seen, and whether it is enough."""
     ours = ways["pipeline: three representations"]
@@ -101,14 +128,17 @@ def make_rows(
         _row("librosa's 518 statistics / statistics", statistics, 4, least=True),
     ]
     if jobs:
-        rows += _job_rows(ways["pipeline: their records"], jobs)
+        rows += _job_rows(jobs, costs)
     return rows
 
 
 _FLOOR = "floor: decode and one FFT pass"
 
 
-def _job_rows(bare: float, jobs: Mapping[str, Sequence[JobTimes]]) -> list[list[str]]:
+def _job_rows(
+    jobs: Mapping[str, Sequence[JobTimes]], costs: Mapping[str, float]
+) -> list[list[str]]:
+    bare = costs["a clip's records"]
     one = best(jobs["one process, small"]), best(jobs["one process, large"])
     two = best(jobs["2 workers, small"]), best(jobs["2 workers, large"])
     slow = best(jobs["80 ms store, small"]), best(jobs["80 ms store, large"])
@@ -116,6 +146,7 @@ def _job_rows(bare: float, jobs: Mapping[str, Sequence[JobTimes]]) -> list[list[
     return [
         _row("job in one process / bare records, CPU", slope(*one, "cpu") / bare, 1.2),
         _row("job with 2 workers / bare records, CPU", slope(*two, "cpu") / bare, 1.35),
+        _row("tft analysis, CPU ms a clip", costs["tft analysis"], 3),
         _row(
             "one process / 2 workers, wall a clip",
             slope(*one, "wall") / slope(*two, "wall"),
@@ -192,14 +223,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         with threadpoolctl.threadpool_limits(1):
             ways = measure_ways(distinct, arguments.rounds)
             stages = time_interleaved(make_stages(distinct[0]), arguments.rounds)
-        jobs = (
-            {}
-            if arguments.no_jobs
-            else measure_jobs(small, large, scratch, arguments.repeats)
-        )
+        jobs: dict[str, list[JobTimes]] = {}
+        costs: dict[str, float] = {}
+        if not arguments.no_jobs:
+            jobs, bare = measure_jobs(small, large, scratch, arguments.repeats)
+            costs = {"a clip's records": bare, "tft analysis": measure_analysis()}
     finally:
         shutil.rmtree(scratch)
-    rows = make_rows(ways, jobs)
+    rows = make_rows(ways, jobs, costs)
     tables = "\n\n".join(
         [
             align(["ratio", "goal", "seen", "reached"], rows),
@@ -215,6 +246,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"cores, Python {platform.python_version()}",
         "ways": ways,
         "stages": stages,
+        "costs": costs,
         "jobs": {
             name: [dataclasses.asdict(item) for item in times]
             for name, times in jobs.items()

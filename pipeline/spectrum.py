@@ -69,11 +69,15 @@ class Spectrum:
     Args:
       samples: mono waveform at 44,100 Hz, shape (n,), float32.
       workspace: the thread's buffers.
+      double: whether the power is that of a float64 FFT; see `compute_power`.
     """
 
-    def __init__(self, samples: Float32, workspace: Workspace) -> None:
+    def __init__(
+        self, samples: Float32, workspace: Workspace, *, double: bool = False
+    ) -> None:
         self.samples = samples
         self.workspace = workspace
+        self.double = double
         self._results: dict[Callable[[Spectrum], Any], Any] = {}
 
     def once(self, compute: Callable[[Spectrum], Result]) -> Result:
@@ -94,7 +98,7 @@ class Spectrum:
     @functools.cached_property
     def power(self) -> Float32:
         """|STFT|^2, shape (frames, 1025)."""
-        return compute_power(self.samples, self.workspace)
+        return compute_power(self.samples, self.workspace, double=self.double)
 
     @functools.cached_property
     def magnitude(self) -> Float32:

@@ -107,7 +107,7 @@ def compared(signal):
     def get(name):
         if name not in made:
             samples = signal(name)
-            spectrum = Spectrum(samples, Workspace())
+            spectrum = Spectrum(samples, Workspace(), double=True)
             ours = statistics.compute_frame_features(spectrum)
             vector = statistics.compute(spectrum, ClipConfig())
             made[name] = ours, vector, compute_oracle(samples)
@@ -195,10 +195,15 @@ def test_schema():
     assert "statistics" not in DEFAULTS
 
 
+def test_refuses_a_spectrum_of_single_precision(signal):
+    with pytest.raises(ValueError, match="Received: single"):
+        statistics.compute(Spectrum(signal("music"), Workspace()), ClipConfig())
+
+
 @pytest.mark.parametrize("level", [0.0, 0.25])
 def test_constant_signals_give_finite_numbers(level):
     samples = np.full(CLIP_SAMPLES, level, np.float32)
-    spectrum = Spectrum(samples, Workspace())
+    spectrum = Spectrum(samples, Workspace(), double=True)
     vector = statistics.compute(spectrum, ClipConfig())
     assert vector.dtype == np.float32
     assert vector.shape == (1, 518)
@@ -244,8 +249,9 @@ def test_shared_frames_are_computed_once(monkeypatch, names):
         monkeypatch.setattr(features, name, count(name))
     together = compute_representations(samples, names, ClipConfig(), workspace)
     assert sorted(calls) == sorted(shared)
-    for name in names:
-        np.testing.assert_array_equal(together[name], alone[name])
+    np.testing.assert_array_equal(together["statistics"], alone["statistics"])
+    # Alone, its spectrum is of single precision.
+    np.testing.assert_allclose(together["features"], alone["features"], 1e-3, 1e-3)
 
 
 @pytest.mark.filterwarnings("ignore:Precision loss")

@@ -51,5 +51,8 @@ def compute_representations(
     Returns:
       Arrays of shape (records_per_clip, *value.shape), by name.
     """
-    spectrum = Spectrum(np.ascontiguousarray(samples, np.float32), workspace)
+    # One FFT pass serves all: the finest that any of them needs.
+    double = statistics.NAME in names
+    samples = np.ascontiguousarray(samples, np.float32)
+    spectrum = Spectrum(samples, workspace, double=double)
     return {name: _MODULES[name].compute(spectrum, config) for name in names}

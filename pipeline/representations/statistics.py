@@ -43,7 +43,6 @@ from pipeline.spectrum import (
     Float32,
     Spectrum,
     bin_frequencies,
-    compute_power,
     estimate_tuning,
     power_to_db,
 )
@@ -108,14 +107,22 @@ def compute(spectrum: Spectrum, config: ClipConfig) -> NDArray[np.float32]:
 def compute_frame_features(spectrum: Spectrum) -> dict[str, NDArray[Any]]:
     """Computes the 74 features of each frame.
 
+    Args:
+      spectrum: of double precision, which contrast and bandwidth need.
+
     Returns:
       Arrays of shape (size, frames), by the names and sizes of `FEATURES`.
+
+    Raises:
+      ValueError: the spectrum is of single precision.
     """
+    if not spectrum.double:
+        raise ValueError("Expected a Spectrum of double precision. Received: single")
     tuning = estimate_tuning(spectrum.magnitude)
     chroma = fold_octaves(compute_constant_q(spectrum.samples, tuning))
     cens = compute_cens(chroma)
     centroid, rolloff = spectrum.once(features.compute_brightness)
-    power = compute_power(spectrum.samples, spectrum.workspace, double=True)
+    power = spectrum.power
     return {
         "chroma_cens": cens.T,
         "chroma_cqt": normalise_peak(chroma).T,

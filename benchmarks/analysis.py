@@ -1,0 +1,68 @@
+"""What TensorFlow Transform's analysis adds to each training clip."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipeline.clip import Moments
+from pipeline.config import ClipConfig
+from pipeline.local import make_runner
+from pipeline.representations import DEFAULTS, make_schemas
+from pipeline.schema import RepresentationSchema
+
+
+def measure_analysis(small: int = 100, large: int = 3000) -> float:
+    """CPU milliseconds a clip: the slope between two numbers of clips."""
+    schemas = {
+        name: schema
+        for name, schema in make_schemas(DEFAULTS, ClipConfig()).items()
+        if schema.segments
+    }
+    _time_analysis(schemas, _make_moments(schemas, 10))
+    times = [_time_analysis(schemas, _make_moments(schemas, n)) for n in (small, large)]
+    return (times[1] - times[0]) * 1000 / (large - small)
+
+
+def _make_moments(
+    schemas: Mapping[str, RepresentationSchema], count: int
+) -> list[Mapping[str, Moments]]:
+    rng = np.random.default_rng(0)
+    return [
+        {
+            name: Moments(
+                mean=rng.standard_normal(len(schema.segments), np.float32),
+                variance=rng.random(len(schema.segments), np.float32),
+            )
+            for name, schema in schemas.items()
+        }
+        for _ in range(count)
+    ]
+
+
+def _time_analysis(
+    schemas: Mapping[str, RepresentationSchema],
+    moments: Sequence[Mapping[str, Moments]],
+) -> float:
+    # Imports TensorFlow, which a benchmark without jobs does not need.
+    from pipeline.analysis import AnalyzeTraining
+
+    options = PipelineOptions(["--direct_running_mode=in_memory"])
+    started = time.process_time()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        beam.Pipeline(make_runner(options), options) as pipeline,
+    ):
+        _ = (
+            pipeline
+            | beam.Create(moments)
+            | AnalyzeTraining(
+                schemas=schemas, output=f"{folder}/out", temporary=f"{folder}/tmp"
+            )
+        )
+    return time.process_time() - started
