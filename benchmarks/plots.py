@@ -24,9 +24,8 @@ _COLOURS = [
     "#86b386",
     "#b3d1b3",
 ]
-#: One process, one worker, two workers, two workers on a slow store.
 _MODE_COLOURS = ["#8a8a8a", "#4a82b4", "#1b3a5c", "#d0672f"]
-_STORE = "80 ms store"
+_MODES = ("one process", "1 worker", "2 workers", "80 ms store")
 
 
 def draw(results: Mapping[str, Any], folder: Path) -> None:
@@ -65,10 +64,11 @@ def _draw_stages(results: Mapping[str, Any], path: Path) -> None:
     figure = _new_figure(8, 3.2)
     axes = figure.subplots()
     left = 0.0
-    for (name, value), colour in zip(results["stages"].items(), _COLOURS, strict=True):
+    stages = dict(results["stages"])
+    floor = stages.pop("floor")
+    for (name, value), colour in zip(stages.items(), _COLOURS, strict=True):
         axes.barh(["pipeline"], [value], left=left, color=colour, label=name)
         left += value
-    floor = results["ways"]["floor: decode and one FFT pass"]
     axes.axvline(floor, color="black", linestyle="--", linewidth=1)
     axes.annotate("floor: decode and one FFT pass", (floor, 0.55), ha="right")
     axes.set_ylim(-0.5, 0.75)
@@ -81,39 +81,36 @@ def _draw_stages(results: Mapping[str, Any], path: Path) -> None:
 def _draw_jobs(jobs: Mapping[str, list[Mapping[str, Any]]], path: Path) -> None:
     figure = _new_figure(9, 3.8)
     lines, bars = figure.subplots(1, 2)
-    seconds = {}
-    for number, mode in enumerate(("one process", "1 worker", "2 workers", _STORE)):
-        small, large = (
-            min(jobs[f"{mode}, {size}"], key=lambda job: job["wall"])
-            for size in ("small", "large")
-        )
-        clips = [small["clips"], large["clips"]]
-        walls = [small["wall"], large["wall"]]
-        seconds[mode] = (walls[1] - walls[0]) / (clips[1] - clips[0])
+    milliseconds = []
+    for mode, colour in zip(_MODES, _MODE_COLOURS, strict=True):
+        small, large = (jobs[f"{mode}, {size}"] for size in ("small", "large"))
+        clips = [small[0]["clips"], large[0]["clips"]]
+        walls = [sum(j["wall"] for j in sized) / len(sized) for sized in (small, large)]
+        slope = (walls[1] - walls[0]) / (clips[1] - clips[0])
+        milliseconds.append(slope * 1000)
         # Back to no clip at all: the start-up.
-        start = walls[0] - clips[0] * seconds[mode]
-        colour = _MODE_COLOURS[number]
-        lines.plot(clips, walls, marker=".", label=mode, color=colour)
+        start = walls[0] - clips[0] * slope
+        lines.plot(clips, walls, marker=".", color=colour, label=mode)
         lines.plot([0, clips[0]], [start, walls[0]], ":", color=colour)
-        lines.annotate(
-            f" {mode}", (clips[1], walls[1]), color=colour, va="center", fontsize=8
-        )
+        for sized in (small, large):
+            for job in sized:
+                lines.plot(job["clips"], job["wall"], "_", color=colour)
     lines.set_xlabel("clips (dotted: back to the start-up)")
     lines.set_ylabel("wall seconds")
     lines.set_ylim(0)
-    lines.set_xlim(0, clips[1] * 1.25)
-    milliseconds = [value * 1000 for value in seconds.values()]
+    lines.set_xlim(0)
+    lines.legend(frameon=False, loc="upper left")
     labels = ["one process", "1 worker", "2 workers", "2 workers,\n80 ms store"]
     drawn = bars.bar(labels, milliseconds, color=_MODE_COLOURS)
     bars.bar_label(drawn, [f"{value:.0f}" for value in milliseconds])
     bars.axhline(milliseconds[0] / 2, color="#555555", linestyle="--", linewidth=1)
     bars.annotate(
-        "half of one process",
-        (3.45, milliseconds[0] / 2),
-        ha="right",
-        va="bottom",
+        "half of\none process",
+        (3.55, milliseconds[0] / 2),
+        va="center",
         fontsize=8,
     )
+    bars.set_xlim(-0.6, 5.2)
     bars.set_ylabel("wall milliseconds a clip, start-up subtracted")
     bars.tick_params(axis="x", labelsize=8)
     for axes in (lines, bars):

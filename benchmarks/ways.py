@@ -168,7 +168,7 @@ def make_ways() -> Mapping[str, Way]:
 
 
 def make_stages(path: Path) -> Mapping[str, Callable[[], object]]:
-    """The pipeline's stages for one clip, each to be timed alone."""
+    """The pipeline's stages for one clip, each to be timed alone, and the floor."""
     from pipeline.representations import features, mel, windows
 
     config, workspace = ClipConfig(), Workspace()
@@ -187,6 +187,7 @@ def make_stages(path: Path) -> Mapping[str, Callable[[], object]]:
 
     frames, _ = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
     return {
+        "floor": lambda: floor(path),
         "decode": lambda: soundfile.read(
             io.BytesIO(data), dtype="float32", always_2d=True
         ),
