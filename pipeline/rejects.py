@@ -13,14 +13,25 @@ class Reason(enum.StrEnum):
     MISSING = "missing"  # a track without an audio file
     NO_METADATA = "no_metadata"  # an audio file without a track
     NO_GENRE = "no_genre"
-    DUPLICATE = "duplicate"  # a second file or row for the same track
+    DUPLICATE_FILE = "duplicate_file"  # a second file for the same track
+    DUPLICATE_ROW = "duplicate_row"  # a second row for the same file
+    DUPLICATE_ID = "duplicate_id"  # a second row, with a file, of the same track id
     UNREADABLE = "unreadable"  # the store does not give the file's bytes
     EMPTY = "empty"  # zero bytes
     UNDECODABLE = "undecodable"  # no decoder takes it for audio
     TRUNCATED = "truncated"  # shorter than its own header says
-    CORRUPT = "corrupt"  # decodes to what cannot be music
+    CHECKSUM = "checksum"  # not what its own checksum says
+    CORRUPT = "corrupt"  # parts of it cannot be decoded
+    NOT_FINITE = "not_finite"  # decodes to infinities or to no numbers
+    TOO_LOUD = "too_loud"  # decodes to levels that no music has
+    SAMPLE_RATE = "sample_rate"  # one that no music has
+    CHANNELS = "channels"  # more than music has
     TOO_SHORT = "too_short"
     SILENT = "silent"
+    DECODER_CRASHED = "decoder_crashed"  # the process that decodes died of it
+    DECODER_TIMED_OUT = "decoder_timed_out"
+    DUPLICATE_AUDIO = "duplicate_audio"  # the same audio as a track in another split
+    ARTIST_LEAK = "artist_leak"  # its artist is in another split, too
 
 
 class AudioError(Exception):
@@ -42,7 +53,7 @@ class Reject:
     Attributes:
       path: of the audio file, or as the metadata would have it.
       track_id: empty for a file without a track.
-      stage: `join` or `decode`.
+      stage: `join`, `decode` or `split`.
       reason: one of `Reason`.
       message: what was found, for people.
     """

@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pipeline import audio, ffmpeg
-from pipeline.audio import downmix, fit_length, load_waveform, resample
 from pipeline.config import CLIP_SAMPLES, ClipConfig
+from pipeline.decoding import audio, ffmpeg
+from pipeline.decoding.audio import downmix, fit_length, load_waveform, resample
+from pipeline.rejects import AudioError
 from tests.audio_files import (
     RATE,
     encode,
     encode_with_ffmpeg,
     find_marker,
-    make_hole,
     make_id3,
     make_markers,
     make_sine,
@@ -251,14 +251,6 @@ def test_of_what_ffmpeg_decodes_the_middle_is_used():
         assert found == pytest.approx(start + 10, abs=0.1)
 
 
-def test_a_small_hole_is_bridged(music_mp3):
-    # libsndfile gives up there, ffmpeg goes on.
-    waveform = load(make_hole(music_mp3, 3_000))
-    assert waveform.decoder == "ffmpeg"
-    intact = load(music_mp3).samples
-    np.testing.assert_allclose(waveform.samples[:400_000], intact[:400_000], atol=2e-3)
-
-
 def test_the_end_of_a_slightly_truncated_clip_is_not_missed(music_mp3):
     waveform = load(music_mp3[: int(0.98 * len(music_mp3))])
     intact = load(music_mp3).samples
@@ -269,8 +261,31 @@ def test_the_end_of_a_slightly_truncated_clip_is_not_missed(music_mp3):
 
 def test_of_two_partial_decodings_the_longer_is_used(music_mp3, monkeypatch):
     def decode_less(file):
-        return np.ones((RATE, 1), np.float32), RATE
+        return ffmpeg.Decoding(np.ones((RATE, 1), np.int32), RATE, 0.0, ())
 
-    monkeypatch.setattr(ffmpeg, "decode", decode_less)
+    monkeypatch.setattr(ffmpeg, "decode_integers", decode_less)
     waveform = load(music_mp3[: int(0.98 * len(music_mp3))])
     assert waveform.decoder == "libsndfile"
+
+
+@pytest.mark.parametrize("seconds", [7.0, 40.0])
+def test_a_waveform_knows_the_length_of_its_file(seconds):
+    waveform = load(encode(make_sine(440, seconds), kind="FLAC"))
+    assert waveform.seconds == pytest.approx(seconds)
+
+
+def test_what_reading_raises_is_not_taken_for_damage(music_files):
+    class FailingFile(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() > 1_000_000:
+                raise OSError("the store is gone")
+            return super().read(size)
+
+    with pytest.raises(OSError, match="the store is gone"):
+        load_waveform(FailingFile(music_files["wav"]), LENIENT)
+
+
+def test_libsndfile_may_seek_before_the_beginning(music_files, capfd):
+    with pytest.raises(AudioError):
+        load(encode(make_sine(440, 6.0), kind="AIFF")[:30])
+    assert "Traceback" not in capfd.readouterr().err

@@ -5,11 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import audio, ffmpeg
-from pipeline.audio import load_waveform
 from pipeline.config import CLIP_SAMPLES, ClipConfig
+from pipeline.decoding import audio, ffmpeg
+from pipeline.decoding.audio import load_waveform
 from pipeline.rejects import AudioError, Reason
-from tests.audio_files import RATE, encode, make_hole, make_id3, make_sine
+from tests.audio_files import (
+    RATE,
+    encode,
+    encode_with_ffmpeg,
+    make_hole,
+    make_id3,
+    make_sine,
+)
 
 
 def load(data: bytes, config: ClipConfig) -> audio.Waveform:
@@ -66,40 +73,93 @@ def test_the_first_bytes_of_an_mp3(genuine_mp3):
 def test_a_truncated_mp3(genuine_mp3, share):
     reason, message = reject(genuine_mp3[: int(share * len(genuine_mp3))])
     assert reason == Reason.TRUNCATED
-    seconds = float(message.split()[0])
+    seconds = float(message.split()[1])
     assert seconds == pytest.approx(share * 29.99, abs=0.1)
-    assert message.endswith(" s of the announced 29.99 s can be decoded")
+    assert message.endswith(" s of the announced 29.99 s")
 
 
 def test_a_truncated_flac(music_files):
     data = music_files["flac"]
     reason, message = reject(data[: len(data) // 2])
-    assert reason in (Reason.TRUNCATED, Reason.CORRUPT)
+    assert reason == Reason.TRUNCATED
     assert message.endswith(" s of the announced 30.00 s can be decoded")
 
 
-def test_a_truncated_mp3_without_ffmpeg(genuine_mp3, monkeypatch):
+def test_a_truncated_flac_without_ffmpeg(music_files, without_ffmpeg):
+    data = music_files["flac"]
+    assert reject(data[: len(data) // 2])[0] in (Reason.TRUNCATED, Reason.UNDECODABLE)
+
+
+@pytest.fixture
+def without_ffmpeg(monkeypatch) -> None:
     def fail(file):
         raise ffmpeg.FfmpegError("no such decoder")
 
-    monkeypatch.setattr(ffmpeg, "decode", fail)
-    reason, message = reject(genuine_mp3[: len(genuine_mp3) // 2])
-    assert reason == Reason.TRUNCATED
-    assert message.startswith("14.9")
+    monkeypatch.setattr(ffmpeg, "decode_integers", fail)
 
 
-def test_flipped_bytes(genuine_mp3):
+@pytest.fixture(scope="module")
+def bare_mp3(music) -> bytes:
+    """Without Xing header and LAME tag, and so without a checksum."""
+    return encode_with_ffmpeg(
+        music, "-b:a", "128k", "-write_xing", "0", "-id3v2_version", "0"
+    )
+
+
+@pytest.mark.parametrize("count", [1, 3_000])
+def test_flipped_bytes(genuine_mp3, count):
     for seed in range(3):
-        reason, message = reject(flip_bytes(genuine_mp3, 3_000, seed))
+        damaged = flip_bytes(genuine_mp3, count, seed)
+        assert damaged != genuine_mp3
+        reason, message = reject(damaged)
+        assert reason == Reason.CHECKSUM
+        assert message == "its audio is not that of the checksum in its LAME tag"
+
+
+def test_a_small_hole_in_a_stream_without_checksum(bare_mp3):
+    reason, message = reject(make_hole(bare_mp3, 3_000))
+    assert (reason, message) == (
+        Reason.CORRUPT,
+        "the chain of its frames breaks once",
+    )
+
+
+def test_flipped_bytes_of_a_stream_without_checksum(bare_mp3):
+    for seed in range(3):
+        reason, message = reject(flip_bytes(bare_mp3, 3_000, seed))
         assert reason == Reason.CORRUPT
-        assert message.startswith("peaks at ")
-        assert message.endswith(" times full scale")
+        assert message.startswith("the chain of its frames breaks ")
 
 
 def test_a_large_hole(genuine_mp3):
-    reason, message = reject(make_hole(genuine_mp3, 200_000))
+    assert reject(make_hole(genuine_mp3, 200_000))[0] == Reason.CHECKSUM
+
+
+def test_many_errors_of_ffmpeg(music):
+    # AAC as such knows neither its length nor a checksum.
+    aac = encode_with_ffmpeg(music, extension="aac")
+    load(aac, ClipConfig())
+    reason, message = reject(flip_bytes(aac, 20))
     assert reason == Reason.CORRUPT
-    assert message == "23.71 s of the announced 29.99 s can be decoded"
+    assert message.startswith("ffmpeg reports errors in it (")
+    assert "; the first: " in message
+
+
+@pytest.mark.parametrize("rate", [1, 3_999, 192_001, 400_000_000])
+def test_sample_rates_that_no_music_has(rate):
+    data = bytearray(encode(make_sine(440, 6.0), kind="WAV"))
+    data[24:28] = rate.to_bytes(4, "little")
+    reason, message = reject(bytes(data))
+    assert reason == Reason.SAMPLE_RATE
+    assert message.startswith(f"has {rate:,} samples a second")
+
+
+@pytest.mark.parametrize("channels", [9, 200])
+def test_more_channels_than_music_has(channels):
+    frames = np.zeros((8_000, channels), np.float32)
+    reason, message = reject(encode(frames, 8_000, "WAV"))
+    assert reason == Reason.CHANNELS
+    assert message.startswith(f"has {channels} channels")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -108,14 +168,14 @@ def test_values_that_are_not_finite(value, where):
     samples = make_sine(440, 6.0)
     samples[where] = value
     reason, message = reject(encode(samples, kind="WAV", subtype="FLOAT"))
-    assert reason == Reason.CORRUPT
+    assert reason == Reason.NOT_FINITE
     assert message == "has samples that are no finite numbers"
 
 
 def test_a_wav_with_another_full_scale():
     integers = 32768 * make_sine(440, 6.0)
     reason, message = reject(encode(integers, kind="WAV", subtype="FLOAT"))
-    assert reason == Reason.CORRUPT
+    assert reason == Reason.TOO_LOUD
     assert message == "peaks at 1.64e+04 times full scale"
 
 
@@ -189,5 +249,5 @@ def monkeypatch_ffmpeg():
         raise ffmpeg.FfmpegError("not asked")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ffmpeg, "decode", fail)
+        patch.setattr(ffmpeg, "decode_integers", fail)
         yield

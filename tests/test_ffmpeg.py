@@ -4,7 +4,8 @@ import tempfile
 import numpy as np
 import pytest
 
-from pipeline import ffmpeg
+from pipeline.decoding import ffmpeg
+from pipeline.rejects import AudioError, Reason
 from tests.audio_files import (
     RATE,
     encode,
@@ -73,3 +74,64 @@ def test_long_files_are_decoded_in_part(monkeypatch):
     monkeypatch.setattr(ffmpeg, "MAX_SECONDS", 2)
     samples, _ = ffmpeg.decode(io.BytesIO(encode(make_markers(5), kind="FLAC")))
     assert len(samples) == 2 * RATE
+
+
+def test_levels_over_full_scale_are_seen():
+    loud = encode(5 * make_markers(2), kind="WAV", subtype="FLOAT")
+    samples, _ = ffmpeg.decode(io.BytesIO(loud))
+    assert np.abs(samples).max() == pytest.approx(2.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("extension", ["m4a", "webm", "aac"])
+def test_what_ffmpeg_tells_of_a_file(extension):
+    data = encode_with_ffmpeg(make_markers(4), extension=extension)
+    whole = ffmpeg.decode_integers(io.BytesIO(data))
+    assert whole.errors == ()
+    # AAC without a container has no header that knows.
+    assert whole.announced == pytest.approx(0 if extension == "aac" else 4, abs=0.1)
+    damaged = bytearray(data)
+    damaged[len(data) // 2 : len(data) // 2 + 5_000] = bytes(5_000)
+    assert ffmpeg.decode_integers(io.BytesIO(bytes(damaged))).errors
+
+
+@pytest.mark.parametrize(
+    "playlist",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{path}\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile '{path}'\n",
+        "#EXTM3U\n#EXTINF:9,\nhttp://127.0.0.1:9/a.mp3\n#EXT-X-ENDLIST\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+        "m=audio 5004 RTP/AVP 14\n",
+    ],
+    ids=["HLS", "concat", "address", "SDP"],
+)
+def test_a_playlist_opens_no_other_file(temporary, playlist):
+    (temporary / "other.mp3").write_bytes(encode(make_markers(9)))
+    content = playlist.format(path=temporary / "other.mp3").encode()
+    with pytest.raises(ffmpeg.FfmpegError):
+        ffmpeg.decode(io.BytesIO(content))
+
+
+def fake_ffmpeg(folder, script: str) -> str:
+    path = folder / "ffmpeg"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_an_ffmpeg_that_hangs_is_ended(temporary, monkeypatch):
+    executable = fake_ffmpeg(temporary, "exec sleep 60")
+    monkeypatch.setattr(ffmpeg.imageio_ffmpeg, "get_ffmpeg_exe", lambda: executable)
+    monkeypatch.setattr(ffmpeg, "TIME_LIMIT", 0.3)
+    with pytest.raises(AudioError, match=r"longer than 0\.3 s") as caught:
+        ffmpeg.decode(io.BytesIO(b"audio"))
+    assert caught.value.reason == Reason.DECODER_TIMED_OUT
+    assert [path.name for path in temporary.iterdir()] == ["ffmpeg"]
+
+
+def test_an_ffmpeg_that_crashes_is_a_reason(temporary, monkeypatch):
+    executable = fake_ffmpeg(temporary, "kill -SEGV $$")
+    monkeypatch.setattr(ffmpeg.imageio_ffmpeg, "get_ffmpeg_exe", lambda: executable)
+    with pytest.raises(AudioError, match=r"died \(Segmentation fault\)") as caught:
+        ffmpeg.decode(io.BytesIO(b"audio"))
+    assert caught.value.reason == Reason.DECODER_CRASHED

@@ -1,3 +1,4 @@
+import contextlib
 import io
 
 import numpy as np
@@ -6,8 +7,9 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import mp3
-from pipeline.mp3 import Frame
+from pipeline.decoding import mp3
+from pipeline.decoding.mp3 import Frame
+from pipeline.rejects import AudioError
 from tests.audio_files import (
     RATE,
     CountingFile,
@@ -132,7 +134,9 @@ def test_no_bytes_make_the_parser_crash_or_loop(data):
     stream = mp3.read_stream(file)
     assert stream is None or 0 <= stream.start < len(data)
     for excerpt in ("middle", "start"):
-        assert mp3.prepare(file, excerpt).tell() == 0
+        # A stream may announce more than there is.
+        with contextlib.suppress(AudioError):
+            assert mp3.prepare(file, excerpt).tell() == 0
     assert mp3.announced_seconds(file) >= 0
 
 

@@ -15,6 +15,8 @@ import struct
 from typing import BinaryIO, NamedTuple
 
 from pipeline.config import EXCERPT_SECONDS, MAX_CLIP_SECONDS
+from pipeline.decoding.checksums import crc16
+from pipeline.rejects import AudioError, Reason
 
 #: Read to find the first frame; ID3 tags with cover art are skipped by length.
 HEAD_BYTES = 1 << 16
@@ -22,10 +24,17 @@ HEAD_BYTES = 1 << 16
 COUNTED_BYTES = 4 << 20
 #: Seconds more than needed, since byte positions are estimates.
 EXCERPT_MARGIN = 0.5
+#: Share of what a header promises that must be there.
+MIN_PRESENT = 0.95
 
 #: First bytes of files whose samples may look like frames.
 _OTHER_FORMATS = frozenset(
-    [b"RIFF", b"RF64", b"riff", b"FORM", b"caff", b".snd", b"fLaC", b"OggS"]
+    [
+        *(b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b"caff", b".snd"),
+        *(b"fLaC", b"OggS"),
+        # Matroska and WebM, ASF and WMA, FLV, WavPack, Monkey's Audio.
+        *(b"\x1a\x45\xdf\xa3", b"\x30\x26\xb2\x75", b"FLV\x01", b"wvpk", b"MAC "),
+    ]
 )
 _KBPS_V1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _KBPS_V2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
@@ -41,6 +50,18 @@ class Frame(NamedTuple):
     side_info: int
 
 
+class Checksum(NamedTuple):
+    """What a LAME tag says of the bytes of its stream.
+
+    Attributes:
+      length: of the stream, from its Xing frame on.
+      crc: CRC-16 of the stream without the Xing frame.
+    """
+
+    length: int
+    crc: int
+
+
 class Stream(NamedTuple):
     """Where a file's audio lies.
 
@@ -50,12 +71,30 @@ class Stream(NamedTuple):
       frames: number of audio frames by the Xing header; None without.
       toc: Xing's table: byte position, in 256ths of the stream, of every
         percent of the duration; None without.
+      size: bytes from `start` on, by the Xing header; None without.
+      checksum: of the LAME tag, where it is intact; None without.
     """
 
     start: int
     frame: Frame
     frames: int | None
     toc: bytes | None
+    size: int | None = None
+    checksum: Checksum | None = None
+
+
+class Survey(NamedTuple):
+    """What following the headers of a stream finds.
+
+    Attributes:
+      frames: number of frames, the Xing frame included.
+      gaps: places where no header is where one should be, but later again.
+      missing: bytes that the last frame lacks.
+    """
+
+    frames: int
+    gaps: int
+    missing: int
 
 
 def parse_frame(data: bytes, position: int) -> Frame | None:
@@ -112,7 +151,7 @@ def read_stream(file: BinaryIO) -> Stream | None:
             head = file.read(HEAD_BYTES)
         else:
             head = head[offset:]
-    elif head[:4] in _OTHER_FORMATS or head[4:8] == b"ftyp":
+    if head[:4] in _OTHER_FORMATS or head[4:8] == b"ftyp":
         return None
     start = find_frame(head)
     if start is None:
@@ -120,42 +159,77 @@ def read_stream(file: BinaryIO) -> Stream | None:
     frame = parse_frame(head, start)
     if frame is None:  # pragma: no cover - find_frame returns frames only
         return None
-    frames, toc = _parse_xing(head, start, frame)
-    return Stream(offset + start, frame, frames, toc)
+    return _parse_xing(head, start, offset, frame)
 
 
-def _parse_xing(
-    head: bytes, start: int, frame: Frame
-) -> tuple[int | None, bytes | None]:
+def _parse_xing(head: bytes, start: int, offset: int, frame: Frame) -> Stream:
+    """Reads the Xing header of a first frame, and the LAME tag behind it."""
+    bare = Stream(offset + start, frame, None, None)
     tag = start + 4 + frame.side_info
     if head[tag : tag + 4] not in (b"Xing", b"Info") or len(head) < tag + 120:
-        return None, None
+        return bare
     (flags,) = struct.unpack_from(">I", head, tag + 4)
     position = tag + 8
-    frames = None
+    frames = size = toc = None
     if flags & 1:
         (frames,) = struct.unpack_from(">I", head, position)
         position += 4
     if flags & 2:
+        (size,) = struct.unpack_from(">I", head, position)
         position += 4
-    toc = head[position : position + 100] if flags & 4 else None
-    return frames, toc
+    if flags & 4:
+        toc = head[position : position + 100]
+        position += 100
+    if flags & 8:
+        position += 4
+    checksum = _parse_lame(head[start : start + frame.size], position - start, size)
+    return bare._replace(frames=frames, toc=toc, size=size, checksum=checksum)
+
+
+def _parse_lame(frame: bytes, position: int, size: int | None) -> Checksum | None:
+    """Reads a LAME tag, if it is one and as it was written.
+
+    Its own checksum says so, or else that it and the Xing header before it agree
+    about the length.
+    """
+    if not any(frame[position : position + 4]) or len(frame) < position + 36:
+        return None
+    length, crc, own = struct.unpack_from(">IHH", frame, position + 28)
+    # LAME computes it over all that comes before it; ffmpeg always over 190 bytes,
+    # even where it lies among them, still zero.
+    blank = frame[: position + 34] + bytes(2) + frame[position + 36 :]
+    if length != size and own not in (
+        crc16(blank[: position + 34]),
+        crc16(blank[:190]),
+    ):
+        return None
+    return Checksum(length, crc)
+
+
+def survey(data: bytes, limit: int | None = None) -> Survey:
+    """Follows a stream from header to header, finding sync again after damage.
+
+    Args:
+      data: a stream.
+      limit: of frames; None for all.
+    """
+    frames = gaps = end = 0
+    position = find_frame(data)
+    while position is not None and position < len(data) and frames != limit:
+        frame = parse_frame(data, position)
+        if frame is None:
+            position = find_frame(data, position + 1)
+            gaps += position is not None
+            continue
+        frames += 1
+        position += frame.size
+        end = position
+    return Survey(frames, gaps, max(end - len(data), 0))
 
 
 def count_frames(data: bytes) -> int:
     """Counts the frames of a stream, finding sync again after damage."""
-    count = 0
-    position: int | None = find_frame(data)
-    while position is not None:
-        frame = parse_frame(data, position)
-        if frame is None:
-            position = find_frame(data, position + 1)
-            continue
-        count += 1
-        position += frame.size
-        if position >= len(data):
-            break
-    return count
+    return survey(data).frames
 
 
 def add_length(data: bytes) -> bytes:
@@ -188,11 +262,14 @@ def prepare(file: BinaryIO, excerpt: str) -> BinaryIO:
       An excerpt of some 30 s, read from the estimated bytes alone, for a longer
       MP3; a stream with its length in front for an MP3 without a Xing header;
       otherwise the file itself, rewound.
+
+    Raises:
+      AudioError: a longer MP3 ends before what its header places there.
     """
     stream = read_stream(file)
     if stream is not None:
         size = file.seek(0, io.SEEK_END)
-        seconds = _duration(file, stream, size)
+        seconds = find_duration(file, stream, size)
         if seconds > MAX_CLIP_SECONDS:
             return io.BytesIO(_cut(file, stream, size, seconds, excerpt))
         if stream.frames is None:
@@ -210,8 +287,8 @@ def announced_seconds(file: BinaryIO) -> float:
     return stream.frames * stream.frame.samples / stream.frame.sample_rate
 
 
-def _duration(file: BinaryIO, stream: Stream, size: int) -> float:
-    """Seconds, by the Xing header or else by counting frames.
+def find_duration(file: BinaryIO, stream: Stream, size: int) -> float:
+    """Seconds of a file of `size` bytes: by its Xing header, or counted.
 
     Of a large file the first ones are counted, and their mean size stands for
     all: exact for a constant bit rate, an estimate for a variable one.
@@ -235,7 +312,7 @@ def _cut(
     first = _byte_at(stream, size, begin / seconds)
     last = _byte_at(stream, size, min((begin + length) / seconds, 1.0))
     file.seek(first)
-    data = file.read(last - first)
+    data = file.read(max(last - first, 0))  # A table may run backwards.
     # The positions are estimates: where the bit rate is higher, the same number
     # of bytes lasts less long.
     frames = int(length * stream.frame.sample_rate / stream.frame.samples)
@@ -244,6 +321,13 @@ def _cut(
         if not more:
             break
         data += more
+    if stream.frames is not None and count < MIN_PRESENT * frames:
+        found = count * stream.frame.samples / stream.frame.sample_rate
+        raise AudioError(
+            Reason.TRUNCATED,
+            f"announces {seconds:,.0f} s, but of the {length:g} s to be used it has "
+            f"{found:.2f} s",
+        )
     start = find_frame(data)
     if start is None:
         return data

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+from collections.abc import Callable
 from typing import BinaryIO
 
 import numpy as np
@@ -11,7 +11,6 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from pipeline import ffmpeg, mp3
 from pipeline.config import (
     CLIP_SAMPLES,
     EXCERPT_SECONDS,
@@ -19,6 +18,8 @@ from pipeline.config import (
     SAMPLE_RATE,
     ClipConfig,
 )
+from pipeline.decoding import ffmpeg, integrity, libsndfile, mp3
+from pipeline.decoding.checksums import flac_md5
 from pipeline.rejects import AudioError, Reason
 
 Float32 = NDArray[np.float32]
@@ -27,7 +28,12 @@ Float32 = NDArray[np.float32]
 #: decoders and resamplers disagree about); beyond that it is repeated.
 MAX_PADDING = 4608
 #: Share of the announced length that must decode.
-MIN_DECODED = 0.95
+MIN_DECODED = mp3.MIN_PRESENT
+#: What libsndfile gives less of is tried by ffmpeg too.
+ENOUGH_DECODED = 0.99
+#: In Hz; beyond telephone and studio.
+SAMPLE_RATES = (4_000, 192_000)
+MAX_CHANNELS = 8
 #: MP3s of loud music peak at up to 1.5; a damaged stream at 77 and more.
 MAX_PEAK = 4.0
 #: -80 dB of full scale.
@@ -44,10 +50,16 @@ class Waveform:
     Attributes:
       samples: mono at 44,100 Hz, shape (1321967,), float32, full scale 1.
       decoder: `libsndfile` or `ffmpeg`.
+      seconds: length of the whole file.
     """
 
     samples: Float32
     decoder: str
+    seconds: float
+
+
+#: Decodes a file: `load_waveform`, or the same in another process.
+Loader = Callable[[BinaryIO, ClipConfig], Waveform]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,6 +73,7 @@ class _Decoded:
       seconds: length of the whole file.
       share: part of the frames asked for that the decoder gave.
       decoder: name.
+      errors: what the decoder reports and goes on after.
     """
 
     samples: Float32
@@ -69,6 +82,7 @@ class _Decoded:
     seconds: float
     share: float
     decoder: str
+    errors: tuple[str, ...]
 
 
 def load_waveform(file: BinaryIO, config: ClipConfig) -> Waveform:
@@ -95,7 +109,9 @@ def load_waveform(file: BinaryIO, config: ClipConfig) -> Waveform:
     if decoded.peak < MIN_PEAK:
         raise AudioError(Reason.SILENT, f"peaks at {decoded.peak:.1e} of full scale")
     samples = resample(decoded.samples, decoded.sample_rate)
-    return Waveform(samples=fit_length(samples), decoder=decoded.decoder)
+    return Waveform(
+        samples=fit_length(samples), decoder=decoded.decoder, seconds=seconds
+    )
 
 
 def downmix(frames: Float32) -> Float32:
@@ -106,10 +122,13 @@ def downmix(frames: Float32) -> Float32:
     if frames.shape[1] == 1:
         return np.ascontiguousarray(frames[:, 0])
     if frames.shape[1] == 2:
-        mono = frames[:, 0] + frames[:, 1]
+        # A damaged file may hold anything; its peak tells.
+        with np.errstate(over="ignore", invalid="ignore"):
+            mono = frames[:, 0] + frames[:, 1]
         mono *= np.float32(0.5)
         return mono
-    return np.asarray(frames.mean(axis=1))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(frames.mean(axis=1))
 
 
 def resample(samples: Float32, sample_rate: int) -> Float32:
@@ -147,48 +166,70 @@ def _decode(file: BinaryIO, config: ClipConfig) -> _Decoded:
     file.seek(0)
     if not file.read(1):
         raise AudioError(Reason.EMPTY, "has no bytes")
+    integrity.check_length(file)
+    integrity.check_content(file)
     source = mp3.prepare(file, config.excerpt)
-    decoded = None
     try:
-        decoded = _decode_with_libsndfile(source, config)
+        first = _decode_with_libsndfile(source, config)
     except soundfile.LibsndfileError as error:
-        trouble = f"libsndfile says: {error.error_string.strip()}"
+        first, trouble = None, f"libsndfile says: {error.error_string.strip()}"
     else:
-        _check_levels(decoded.peak)
-        if decoded.share >= 0.99:
-            return decoded
-        trouble = f"libsndfile reads {decoded.share:.0%} of it."
+        if first is not None and first.share >= ENOUGH_DECODED:
+            return first
+        trouble = "libsndfile cannot tell its length."
     try:
-        second = _decode_with_ffmpeg(source, config)
+        second, announced = _decode_with_ffmpeg(source, config)
     except ffmpeg.FfmpegError as error:
-        if decoded is None:
+        if first is None:
             message = f"{trouble} ffmpeg says: {error}"
             raise AudioError(Reason.UNDECODABLE, message) from error
-        second = decoded
-    return _choose(decoded, second, _announced_seconds(source))
+        second, announced = first, 0.0
+    return _choose(first, second, announced or _announced_seconds(source))
 
 
 def _check_levels(peak: float) -> None:
     """Refuses what cannot be music.
 
     Another decoder is no help: what a damaged stream decodes to is noise in
-    any of them, and ffmpeg's 16 bits only hide it.
+    any of them.
     """
+    if np.isinf(peak):
+        raise AudioError(Reason.NOT_FINITE, "has samples that are no finite numbers")
     if peak > MAX_PEAK:
-        found = f"peaks at {peak:.3g} times full scale"
-        if np.isinf(peak):
-            found = "has samples that are no finite numbers"
-        raise AudioError(Reason.CORRUPT, found)
+        raise AudioError(Reason.TOO_LOUD, f"peaks at {peak:.3g} times full scale")
+
+
+def _check_format(sample_rate: int, channels: int) -> None:
+    """Refuses what no music has, before memory is taken for it."""
+    low, high = SAMPLE_RATES
+    if not low <= sample_rate <= high:
+        raise AudioError(
+            Reason.SAMPLE_RATE,
+            f"has {sample_rate:,} samples a second; {low:,} to {high:,} are expected",
+        )
+    if channels > MAX_CHANNELS:
+        raise AudioError(
+            Reason.CHANNELS,
+            f"has {channels} channels; at most {MAX_CHANNELS} are expected",
+        )
+
+
+def _check_digest(frames: Float32, digest: libsndfile.FlacDigest | None) -> None:
+    """Refuses a FLAC file that does not decode to what was encoded."""
+    if digest is not None and flac_md5(frames, digest.bits) != digest.md5:
+        raise AudioError(Reason.CHECKSUM, "its audio is not what its MD5 says")
 
 
 def _announced_seconds(source: BinaryIO) -> float:
     """Length by the file's own header; 0 where it does not tell."""
     seconds = mp3.announced_seconds(source)
-    if not seconds:
-        source.seek(0)
-        with contextlib.suppress(soundfile.LibsndfileError):
-            seconds = soundfile.info(source).duration
-    return seconds
+    if seconds:
+        return seconds
+    try:
+        with libsndfile.open_sound(source) as file:
+            return file.frames / file.samplerate if libsndfile.has_length(file) else 0.0
+    except soundfile.LibsndfileError:
+        return 0.0
 
 
 def _choose(first: _Decoded | None, second: _Decoded, announced: float) -> _Decoded:
@@ -199,50 +240,81 @@ def _choose(first: _Decoded | None, second: _Decoded, announced: float) -> _Deco
       second: ffmpeg's, or again the first if that failed.
       announced: seconds that the file's header announces; 0 if it does not.
     """
-    reason, best = Reason.CORRUPT, second
+    best = second
     if first is not None:
-        reason = Reason.TRUNCATED
         best = max(first, second, key=lambda decoded: decoded.seconds)
     if best.seconds < MIN_DECODED * announced:
         raise AudioError(
-            reason,
+            Reason.TRUNCATED,
             f"{best.seconds:.2f} s of the announced {announced:.2f} s can be decoded",
+        )
+    if best.errors:
+        raise AudioError(
+            Reason.CORRUPT,
+            f"ffmpeg reports errors in it ({len(best.errors)}; the first: "
+            f"{best.errors[0].strip()})",
         )
     return best
 
 
-def _decode_with_libsndfile(source: BinaryIO, config: ClipConfig) -> _Decoded:
-    source.seek(0)
-    with soundfile.SoundFile(source) as file:
-        start, length = _excerpt(file.frames, file.samplerate, config)
+def _decode_with_libsndfile(source: BinaryIO, config: ClipConfig) -> _Decoded | None:
+    """Without a result where libsndfile cannot tell the length."""
+    digest = libsndfile.read_flac_digest(source)
+    with libsndfile.open_sound(source) as file:
+        sample_rate = file.samplerate
+        _check_format(sample_rate, file.channels)
+        if not libsndfile.has_length(file):
+            return None
+        start, length = _excerpt(file.frames, sample_rate, config)
         if start:
             file.seek(start)
         frames = file.read(length, dtype="float32", always_2d=True)
-        samples = downmix(frames)
-        share = len(samples) / max(length, 1)
-        return _Decoded(
-            samples=samples,
-            peak=_peak(samples),
-            sample_rate=file.samplerate,
-            seconds=file.frames * share / file.samplerate,
-            share=share,
-            decoder=LIBSNDFILE,
-        )
-
-
-def _decode_with_ffmpeg(source: BinaryIO, config: ClipConfig) -> _Decoded:
-    source.seek(0)
-    frames, sample_rate = ffmpeg.decode(source)
-    start, length = _excerpt(len(frames), sample_rate, config)
-    samples = downmix(frames[start : start + length])
+        share = len(frames) / max(length, 1)
+        whole = len(frames) == file.frames
+        seconds = file.frames * share / sample_rate
+        is_ogg = file.format == "OGG"
+    samples = downmix(frames)
+    peak = _peak(samples)
+    _check_levels(peak)
+    if whole:
+        _check_digest(frames, digest)
+    if is_ogg and seconds <= MAX_CLIP_SECONDS:
+        source.seek(0)
+        integrity.check_ogg(source.read())
     return _Decoded(
         samples=samples,
-        peak=_peak(samples),
+        peak=peak,
         sample_rate=sample_rate,
-        seconds=len(frames) / sample_rate,
+        seconds=seconds,
+        share=share,
+        decoder=LIBSNDFILE,
+        errors=(),
+    )
+
+
+def _decode_with_ffmpeg(source: BinaryIO, config: ClipConfig) -> tuple[_Decoded, float]:
+    """Also gives the seconds that the file's header announces."""
+    source.seek(0)
+    decoding = ffmpeg.decode_integers(source)
+    sample_rate, (total, channels) = decoding.sample_rate, decoding.frames.shape
+    _check_format(sample_rate, channels)
+    start, length = _excerpt(total, sample_rate, config)
+    frames = ffmpeg.scale(decoding.frames[start : start + length])
+    if len(frames) == total >= MIN_DECODED * decoding.announced * sample_rate:
+        _check_digest(frames, libsndfile.read_flac_digest(source))
+    samples = downmix(frames)
+    peak = _peak(samples)
+    _check_levels(peak)
+    decoded = _Decoded(
+        samples=samples,
+        peak=peak,
+        sample_rate=sample_rate,
+        seconds=total / sample_rate,
         share=1.0,
         decoder=FFMPEG,
+        errors=decoding.errors,
     )
+    return decoded, decoding.announced
 
 
 def _excerpt(frames: int, sample_rate: int, config: ClipConfig) -> tuple[int, int]:

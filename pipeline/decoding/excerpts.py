@@ -1,0 +1,116 @@
+"""Clips from audio of any length: one of a short file, several of a long one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from pipeline.config import (
+    EXCERPT_SECONDS,
+    MAX_CLIP_SECONDS,
+    ClipConfig,
+)
+from pipeline.decoding import ffmpeg
+from pipeline.decoding.audio import (
+    MAX_PEAK,
+    MIN_DECODED,
+    MIN_PEAK,
+    downmix,
+    fit_length,
+    load_waveform,
+    resample,
+)
+
+Float32 = NDArray[np.float32]
+
+
+def load_excerpts(path: str, config: ClipConfig, limit: int) -> list[Float32]:
+    """Decodes one or more clips of a local audio file.
+
+    Of a file that is no longer than a clip, the one that training would have made.
+    A longer file is cut into equal parts, and the middle of each is taken; silent
+    and damaged ones are left out.
+
+    Args:
+      path: any file that `load_waveform` takes.
+      config: clip parameters.
+      limit: take no more than this many.
+
+    Returns:
+      Waveforms `(1321967,)`, at least one.
+
+    Raises:
+      AudioError: the file cannot be used.
+      OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        excerpts: list[Float32] = []
+        if limit > 1:
+            try:
+                excerpts = _read_excerpts(file.name, limit)
+            except soundfile.LibsndfileError:
+                excerpts = _decode_excerpts(file.name, limit)
+        # Short files, and those of which nothing could be used: it says why.
+        return excerpts or [load_waveform(file, config).samples]
+
+
+def excerpt_starts(
+    frames: int, sample_rate: int, limit: int
+) -> tuple[NDArray[np.int64], int]:
+    """First frames of the excerpts of a file, and their length in frames.
+
+    None of a file that is no longer than a clip.
+    """
+    length = round(EXCERPT_SECONDS * sample_rate)
+    if frames <= MAX_CLIP_SECONDS * sample_rate:
+        return np.zeros(0, np.int64), length
+    count = max(1, min(limit, frames // length))
+    centres = (np.arange(count) + 0.5) * frames / count
+    return np.asarray(centres - length / 2, np.int64).clip(0, frames - length), length
+
+
+def _read_excerpts(path: str, limit: int) -> list[Float32]:
+    """By seeking, so that an hour of music is not decoded for five minutes of it."""
+    with soundfile.SoundFile(path) as file:
+        starts, length = excerpt_starts(file.frames, file.samplerate, limit)
+
+        def read(start: int) -> Float32:
+            file.seek(start)
+            frames: Float32 = file.read(length, dtype="float32", always_2d=True)
+            return frames
+
+        return _make_clips(starts, length, file.samplerate, read)
+
+
+def _decode_excerpts(path: str, limit: int) -> list[Float32]:
+    """With ffmpeg, which decodes from the beginning."""
+    try:
+        with open(path, "rb") as file:
+            frames, sample_rate = ffmpeg.decode(file)
+    except ffmpeg.FfmpegError:
+        return []
+    starts, length = excerpt_starts(len(frames), sample_rate, limit)
+    return _make_clips(
+        starts, length, sample_rate, lambda start: frames[start : start + length]
+    )
+
+
+def _make_clips(
+    starts: NDArray[np.int64],
+    length: int,
+    sample_rate: int,
+    read: Callable[[int], Float32],
+) -> list[Float32]:
+    clips = []
+    for start in starts.tolist():
+        frames = read(start)
+        if len(frames) < MIN_DECODED * length:
+            continue
+        samples = downmix(frames)
+        peak = np.abs(samples).max()
+        if MIN_PEAK <= peak <= MAX_PEAK:
+            clips.append(fit_length(resample(samples, sample_rate)))
+    return clips

@@ -1,0 +1,223 @@
+"""Decodes in a process of its own: a file that crashes a decoder costs a reject.
+
+Native decoders read untrusted bytes. Where one of them crashes, hangs or takes
+all memory, that ends a small helper process in place of the worker with all its
+other clips. A helper serves one file after the other, so that the boundary costs
+two copies of the samples and no start of a process.
+
+The helper asks for the bytes that it needs, and so works with any file system
+without knowing it. Messages are framed bytes and JSON; the waveform is in shared
+memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import mmap
+import os
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import IO, BinaryIO, cast
+
+import numpy as np
+
+from pipeline.config import CLIP_SAMPLES, ClipConfig
+from pipeline.decoding.audio import Waveform
+from pipeline.rejects import AudioError, Reason
+
+#: A clip takes some 0.05 s; ten minutes of AAC take two.
+TIME_LIMIT = 20.0
+#: Address space of a helper; clips of eight channels at 192 kHz take a tenth.
+MEMORY_LIMIT = 4 << 30
+#: Crashes before a file is given up. A helper also dies when other processes
+#: have used up the memory, which is not the file's fault.
+ATTEMPTS = 2
+#: The module that a helper runs.
+HELPER = "pipeline.decoding.isolation_helper"
+
+_WAVEFORM_BYTES = CLIP_SAMPLES * 4
+_HEADER = struct.Struct("<cQ")
+_RANGE = struct.Struct("<QQ")
+
+
+class IsolatedDecoder:
+    """Runs `load_waveform` in a helper process; for one thread.
+
+    Use as a context manager, or call `close`. The helper starts with the object,
+    and again after it died.
+
+    Args:
+      time_limit: seconds of CPU time that decoding a file may take. It may take six
+        times as long if it has to wait; reading does not count.
+      helper: module to run in place of `HELPER`.
+    """
+
+    def __init__(self, *, time_limit: float = TIME_LIMIT, helper: str = "") -> None:
+        self._time_limit = time_limit
+        self._helper = helper or HELPER
+        self._file = _make_shared_file(_WAVEFORM_BYTES)
+        self._memory = mmap.mmap(self._file.fileno(), _WAVEFORM_BYTES)
+        self._process: subprocess.Popen[bytes] | None = self._start()
+
+    def load_waveform(self, file: BinaryIO, config: ClipConfig) -> Waveform:
+        """As `audio.load_waveform`.
+
+        Raises:
+          AudioError: as there; also where decoding crashes or takes too long.
+          RuntimeError: the helper ended by a programming error, which it printed.
+        """
+        for _ in range(ATTEMPTS):
+            try:
+                return self._ask(file, config)
+            except _HelperDiedError as error:
+                code = error.code
+            if code in (-signal.SIGPROF, -signal.SIGALRM):
+                raise AudioError(
+                    Reason.DECODER_TIMED_OUT,
+                    f"decoding takes more than {self._time_limit:g} s",
+                )
+            if code >= 0:
+                raise RuntimeError(
+                    f"The decoding process ended with exit code {code}; what it "
+                    "printed says why."
+                )
+        name = signal.strsignal(-code) or f"signal {-code}"
+        raise AudioError(
+            Reason.DECODER_CRASHED,
+            f"the process that decodes it died {ATTEMPTS} times ({name})",
+        )
+
+    def close(self) -> None:
+        """Ends the helper."""
+        self._stop()
+        self._memory.close()
+        self._file.close()
+
+    def __enter__(self) -> IsolatedDecoder:
+        """Returns itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends the helper."""
+        self.close()
+
+    def _ask(self, file: BinaryIO, config: ClipConfig) -> Waveform:
+        """Has the running helper decode a file, and serves what it reads."""
+        if self._process is None:
+            self._process = self._start()
+        try:
+            answer = self._converse(self._process, file, config)
+        except (EOFError, BrokenPipeError) as error:
+            raise _HelperDiedError(self._stop()) from error
+        except BaseException:
+            # Reading the file failed: the helper still waits for the bytes.
+            self._stop()
+            raise
+        if isinstance(answer, AudioError):
+            raise answer
+        return answer
+
+    def _converse(
+        self, process: subprocess.Popen[bytes], file: BinaryIO, config: ClipConfig
+    ) -> Waveform | AudioError:
+        requests, answers = process.stdin, process.stdout
+        if requests is None or answers is None:
+            raise TypeError("The helper has no pipes.")
+        size = file.seek(0, os.SEEK_END)
+        request = {"size": size, "config": dataclasses.asdict(config)}
+        send(requests, b"D", json.dumps(request).encode())
+        while True:
+            kind, payload = receive(answers)
+            if kind == b"R":
+                offset, count = _RANGE.unpack(payload)
+                file.seek(offset)
+                send(requests, b"B", file.read(count))
+                continue
+            answer = json.loads(payload)
+            if kind == b"X":
+                return AudioError(Reason(answer["reason"]), answer["message"])
+            samples = np.frombuffer(self._memory, np.float32).copy()
+            return Waveform(samples=samples, **answer)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        arguments = [self._file.fileno(), self._time_limit, MEMORY_LIMIT]
+        root = str(Path(__file__).resolve().parents[2])
+        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        return subprocess.Popen(
+            # -P: the current folder may hold files of any name.
+            [sys.executable, "-P", "-m", self._helper, *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=[self._file.fileno()],
+            # BLAS would reserve memory for threads that are never used.
+            env=os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
+        )
+
+    def _stop(self) -> int:
+        """Ends the helper, if there is one; returns its exit code."""
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+        try:
+            # It ends by itself when its input does.
+            return process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+
+
+class _HelperDiedError(Exception):
+    """The helper is gone; `code` is its exit code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def send(stream: IO[bytes], kind: bytes, payload: bytes) -> None:
+    """Writes a message: its kind, its length, its content."""
+    stream.write(_HEADER.pack(kind, len(payload)))
+    stream.write(payload)
+    stream.flush()
+
+
+def receive(stream: IO[bytes]) -> tuple[bytes, bytes]:
+    """Reads a message: kind and content.
+
+    Raises:
+      EOFError: the other side is gone.
+    """
+    kind, length = _HEADER.unpack(_read_exactly(stream, _HEADER.size))
+    return kind, _read_exactly(stream, length)
+
+
+def request_range(stream: IO[bytes], offset: int, count: int) -> None:
+    """Asks for bytes of the file that is being decoded."""
+    send(stream, b"R", _RANGE.pack(offset, count))
+
+
+def _read_exactly(stream: IO[bytes], count: int) -> bytes:
+    data = stream.read(count)
+    if len(data) < count:
+        raise EOFError
+    return data
+
+
+def _make_shared_file(size: int) -> BinaryIO:
+    """A file in memory, where the system has that, to share with a child."""
+    if hasattr(os, "memfd_create"):
+        file = cast(BinaryIO, os.fdopen(os.memfd_create("waveform"), "w+b"))
+    else:
+        file = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115
+    os.ftruncate(file.fileno(), size)
+    return file
