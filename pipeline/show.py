@@ -12,7 +12,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.audio import load_waveform
 from pipeline.config import (
     CLIP_FRAMES,
     CLIP_SAMPLES,
@@ -20,6 +19,7 @@ from pipeline.config import (
     WINDOW_SAMPLES,
     ClipConfig,
 )
+from pipeline.decoding.audio import load_waveform
 from pipeline.rejects import AudioError
 from pipeline.representations import DEFAULTS, compute_representations
 from pipeline.representations.features import CHROMA, MFCC
