@@ -14,6 +14,10 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.12",
     packages=find_packages(include=["pipeline", "pipeline.*", "trainer", "trainer.*"]),
-    package_data={"pipeline": ["py.typed"], "trainer": ["py.typed"]},
+    package_data={
+        "pipeline": ["py.typed"],
+        "trainer": ["py.typed"],
+        "trainer.reporting": ["web/*"],
+    },
     install_requires=[],
 )

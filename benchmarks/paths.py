@@ -1,0 +1,223 @@
+"""A million paths without audio through the whole job: `python -m benchmarks.paths`.
+
+Join, split, reject accounting, sharding, leak check and manifest are the product's,
+with Beam in this process; only listing, reading and decoding are replaced: a file
+system that lists names, and records of a few bytes. Planted faults are counted, so
+that a fast wrong answer is seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import csv
+import io
+import json
+import random
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from apache_beam.io.filesystem import FileMetadata, FileSystem
+
+from pipeline import local, preprocess, shards
+from pipeline.clip import Clip, ClipRecords
+from pipeline.rejects import AudioError, Reason
+from pipeline.splits import stable_hash
+from pipeline.tables import align
+
+GENRES = 16
+#: The most productive artist's share of all tracks: FMA's has 0.7 %.
+HOT_ARTIST = 0.02
+#: One in so many tracks has this fault.
+FAULTS = {"missing": 100, "no_metadata": 97, "no_genre": 211, "undecodable": 89}
+
+
+class Listed(FileSystem):
+    """Lists `listed://COUNT/NUMBER.mp3`; has nothing to read."""
+
+    @classmethod
+    def scheme(cls) -> str:
+        """The scheme of its paths."""
+        return "listed"
+
+    def join(self, basepath: str, *paths: str) -> str:
+        """Joins with slashes."""
+        return "/".join([basepath.rstrip("/"), *paths])
+
+    def split(self, path: str) -> tuple[str, str]:
+        """Splits at the last slash."""
+        folder, _, name = path.rpartition("/")
+        return folder, name
+
+    def has_dirs(self) -> bool:
+        """It has none."""
+        return False
+
+    def _list(self, dir_or_prefix: str) -> Iterator[FileMetadata]:
+        count = int(dir_or_prefix.removeprefix("listed://").partition("/")[0])
+        for number in range(count):
+            if not is_faulty(number, "missing"):
+                yield FileMetadata(f"listed://{count}/{number:07d}.mp3", 1 << 20, 1.0)
+
+    def exists(self, path: str) -> bool:
+        """Whether it is one of its own."""
+        return path.endswith(".mp3")
+
+    def _nothing(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
+    mkdirs = create = open = copy = rename = delete = _nothing
+    size = last_updated = checksum = metadata = _nothing
+
+
+def is_faulty(number: int, fault: str) -> bool:
+    """Whether that track has that fault; each has one at most."""
+    for name, share in FAULTS.items():
+        if number % share == 7:
+            return name == fault
+    return False
+
+
+def find_artist(number: int) -> str:
+    """The first artist has many tracks, the others a geometric number."""
+    if number % round(1 / HOT_ARTIST) == 0:
+        return "hot"
+    return f"a{stable_hash(str(number // 7)) % 10**9}"
+
+
+def write_metadata(path: Path, count: int) -> None:
+    """Writes a CSV of all tracks but those without metadata, shuffled."""
+    numbers = [n for n in range(count) if not is_faulty(n, "no_metadata")]
+    random.Random(0).shuffle(numbers)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "genre", "artist_id"])
+        for number in numbers:
+            genre = "" if is_faulty(number, "no_genre") else f"Genre {number % GENRES}"
+            writer.writerow([f"{number:07d}.mp3", genre, find_artist(number)])
+
+
+def fetch_nothing(clip: Clip, *_: Any, **__: Any) -> BinaryIO:
+    """Stands for reading; the content differs by file."""
+    return io.BytesIO(clip.path.encode())
+
+
+def make_tiny_records(
+    clip: Clip, file: BinaryIO, names: Sequence[str], *_: Any, **__: Any
+) -> ClipRecords:
+    """Stands for decoding and computing: one small record."""
+    if is_faulty(int(clip.track_id), "undecodable"):
+        raise AudioError(Reason.UNDECODABLE, "planted")
+    return ClipRecords(
+        records={name: [file.read()] for name in names},
+        moments={},
+        samples=np.zeros(0, np.float32),
+        decoder="none",
+        seconds=30.0,
+        audio=clip.track_id,
+        decode_ms=0.0,
+        feature_ms=0.0,
+    )
+
+
+def peak_mib() -> float:
+    """Largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def make_row(phase: str, wall: float, cpu: float) -> list[str]:
+    """A phase that began at these readings of the clocks and ends now."""
+    seconds = time.monotonic() - wall, time.process_time() - cpu
+    return [phase, *(f"{value:.0f}" for value in (*seconds, peak_mib()))]
+
+
+def measure(count: int, num_shards: int, folder: Path) -> list[list[str]]:
+    """Runs the job; returns a table of phases.
+
+    Raises:
+      RuntimeError: the dataset's counts are not the planted ones.
+    """
+    metadata = folder / "tracks.csv"
+    write_metadata(metadata, count)
+    rows = [["imports and CSV", "", "", f"{peak_mib():.0f}"]]
+    arguments = preprocess.make_parser().parse_args(
+        [
+            f"--audio=listed://{count}/**.mp3",
+            f"--metadata={metadata}",
+            f"--output={folder / 'dataset'}",
+            "--representations=mel",
+            f"--num_shards={num_shards}",
+        ]
+    )
+    started = time.monotonic(), time.process_time()
+    job, inputs = preprocess.make_job(arguments)
+    rows.append(make_row("preflight", *started))
+    preprocess.preflight.prepare_output(job.completion.dataset, overwrite=False)
+    started = time.monotonic(), time.process_time()
+    preprocess.run_job(job, inputs, ["--direct_running_mode=in_memory"])
+    rows.append(make_row("job", *started))
+    check(json.loads((folder / "dataset" / "manifest.json").read_text()), count)
+    return rows
+
+
+def check(manifest: dict[str, Any], count: int) -> None:
+    """Compares a manifest with what was planted.
+
+    Raises:
+      RuntimeError: they differ.
+    """
+    planted = {
+        fault: sum(is_faulty(number, fault) for number in range(count))
+        for fault in FAULTS
+    }
+    clips = sum(sum(genres.values()) for genres in manifest["clips"].values())
+    if manifest["rejects"] != planted or clips != count - sum(planted.values()):
+        raise RuntimeError(
+            f"Expected {planted} and {count - sum(planted.values())} clips. "
+            f"Received: {manifest['rejects']} and {clips}"
+        )
+
+
+def describe_spots(count: int, num_shards: int) -> str:
+    """How even shards are, and how large the largest artist."""
+    sizes = np.bincount(
+        [stable_hash(f"{number:07d}") % num_shards for number in range(count)],
+        minlength=num_shards,
+    )
+    artists = collections.Counter(map(find_artist, range(count)))
+    (name, most), *_ = artists.most_common(1)
+    return (
+        f"{num_shards} shards of {sizes.mean():.0f} clips on average, at most "
+        f"{sizes.max()} ({sizes.max() / sizes.mean():.2f} times), at least "
+        f"{sizes.min()}; {len(artists):,} artists, the largest ({name}) with "
+        f"{most:,} tracks"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs it; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.paths", description=__doc__
+    )
+    parser.add_argument("--count", type=int, default=1_000_000)
+    parser.add_argument("--num_shards", type=int, default=2048)
+    arguments = parser.parse_args(argv)
+    local.quiet()
+    shards.fetch_audio = fetch_nothing
+    shards.make_records = make_tiny_records  # type: ignore[assignment]
+    with tempfile.TemporaryDirectory(prefix="paths-") as folder:
+        rows = measure(arguments.count, arguments.num_shards, Path(folder))
+    print()
+    print(align(["phase", "wall s", "CPU s", "peak MiB"], rows))
+    print(describe_spots(arguments.count, arguments.num_shards))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""What FMA's subsets take on Dataflow, on paper: `python -m benchmarks.plan`.
+
+From the measured cost of a clip and the constants of `pipeline.estimate`, as
+`./launch.sh dataflow` estimates it, but without a bucket. docs/scaling.md explains.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+
+from pipeline import estimate
+from pipeline.cloud.dataflow import suggest_shards
+from pipeline.cloud.machines import Machine, parse_machine
+from pipeline.cloud.submission import DISK_GB
+from pipeline.schema import SPLITS
+from pipeline.tables import align
+
+#: Clips and GB of audio, of which a job reads: all of 30 s clips, and of an untrimmed
+#: MP3 its header and the bytes of the middle 30 s.
+SUBSETS = {
+    "small": (8_000, 7.7, 7.7),
+    "medium": (25_000, 23.6, 23.6),
+    "large": (106_574, 99.9, 99.9),
+    "full": (106_574, 943.8, 140.0),
+}
+WORKERS = (1, 4, 16, 64)
+#: Measured: CPU milliseconds and MB of records of a clip, three representations.
+CLIP_MS = 80.0
+CLIP_MB = 0.82
+REPRESENTATIONS = 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A subset on a number of workers."""
+
+    clips: int
+    workers: int
+    machine: Machine
+
+    @property
+    def seconds(self) -> float:
+        """Wall time, with the time until workers compute."""
+        cpu = self.clips * CLIP_MS / 1000 * estimate.JOB_OVERHEAD
+        busy = min(self.workers * self.machine.vcpus, suggest_shards(self.clips))
+        return cpu / busy + estimate.DATAFLOW_START
+
+    @property
+    def dollars(self) -> float:
+        """At list prices, without storage and network."""
+        vcpus = self.workers * self.machine.vcpus
+        prices = dataclasses.replace(
+            estimate.Prices(),
+            memory_gb=self.machine.memory_gib / self.machine.vcpus,
+            disk_gb=DISK_GB / self.machine.vcpus,
+        )
+        return self.seconds / 3600 * vcpus * prices.worker_hour
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints two tables; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.plan", description=__doc__
+    )
+    parser.add_argument("--machine_type", default="n1-standard-4")
+    machine = parse_machine(parser.parse_args(argv).machine_type)
+    sizes, runs = [], []
+    for name, (clips, stored, read) in SUBSETS.items():
+        shards = suggest_shards(clips)
+        sizes.append(
+            [
+                f"fma_{name}",
+                f"{clips:,}",
+                f"{stored:,.0f}",
+                f"{read:,.0f}",
+                f"{clips * CLIP_MS / 3.6e6 * estimate.JOB_OVERHEAD:.1f}",
+                f"{clips * CLIP_MB / 1000:.1f}",
+                f"{shards:,}",
+                f"{clips / shards:.0f}",
+                f"{shards * REPRESENTATIONS * len(SPLITS):,}",
+            ]
+        )
+        plans = [Plan(clips=clips, workers=n, machine=machine) for n in WORKERS]
+        runs.append(
+            [
+                f"fma_{name}",
+                *(f"{p.seconds / 60:.0f} min, ${p.dollars:.2f}" for p in plans),
+            ]
+        )
+    header = [
+        "subset",
+        "clips",
+        "stored",
+        "read",
+        "CPU",
+        "records",
+        "shards",
+        "clips/shard",
+        "files",
+    ]
+    units = ["-", "-", "GB", "GB", "hours", "GB", "-", "-", "-"]
+    print(align(header, [units, *sizes]))
+    print()
+    print(align([machine.name, *(f"{n} workers" for n in WORKERS)], runs))
+    print(
+        f"\nMemory of a worker: {machine.memory_gib:.1f} GiB, of which "
+        f"{machine.headroom_gib:.1f} stay free with {machine.vcpus} processes of one "
+        "thread each."
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,343 @@
+"""Preprocesses on Google Cloud Dataflow: `python -m pipeline.cloud.dataflow --help`.
+
+The job, its flags and its dataset are those of `pipeline.preprocess`. This module
+adds what a submission needs: defaults for a bucket's layout, checks that cost
+seconds here and would cost half an hour there, Dataflow's options, a follower.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import json
+import sys
+from collections.abc import Sequence
+
+from pipeline import estimate, local, preflight, preprocess, storage, summary
+from pipeline.cloud import gcs
+from pipeline.cloud.follow import Follower
+from pipeline.cloud.submission import (
+    DISK_GB,
+    CloudConfig,
+    check_service,
+    console_link,
+    is_given,
+    make_options,
+    make_request,
+    submit,
+)
+from pipeline.credentials import SCHEME
+from pipeline.job import JobConfig
+from pipeline.metadata import SUBSETS
+from pipeline.schema import COMPLETED_FILE, UserError
+
+#: A shard is the unit of work; this many clips take a vCPU some seconds.
+CLIPS_A_SHARD = 64
+SHARDS = (16, 4096)
+#: Clips decoded here for the estimate.
+ESTIMATE_CLIPS = 6
+
+_EPILOG = """\
+All options of `pipeline.preprocess` (representations, shards, clips, ...) and all of
+Apache Beam may follow, for example --representations mel --no_use_public_ips.
+
+Without --container the workers install the locked dependencies when they start, which
+takes minutes and needs access to PyPI; docker/dataflow.Dockerfile makes an image that
+has them. docs/cloud.md tells the whole way.
+
+example:
+  python -m pipeline.cloud.dataflow --project my-project --region europe-west1 \\
+      --bucket my-bucket --subset medium --max_workers 20 --wait
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Flags of the submission; `pipeline.preprocess` has the others."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.cloud.dataflow",
+        description="Turns audio files in a bucket into sharded TFRecords, on "
+        "Dataflow.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    cloud = parser.add_argument_group("cloud")
+    cloud.add_argument("--project", required=True, help="id of the project to bill")
+    cloud.add_argument("--region", required=True, help="e.g. europe-west1")
+    cloud.add_argument(
+        "--bucket",
+        required=True,
+        help="for inputs, output and staging; in that region, or reading costs",
+    )
+    cloud.add_argument(
+        "--max_workers",
+        type=int,
+        default=10,
+        metavar="N",
+        help="machines at most (default: %(default)s)",
+    )
+    cloud.add_argument(
+        "--machine_type", default="n1-standard-4", help="default: %(default)s"
+    )
+    cloud.add_argument(
+        "--container",
+        default="",
+        metavar="IMAGE",
+        help="worker image with the dependencies (default: workers install them)",
+    )
+    cloud.add_argument(
+        "--service_account", default="", metavar="EMAIL", help="that workers act as"
+    )
+    cloud.add_argument("--network", default="", help="default: the project's")
+    cloud.add_argument(
+        "--subnetwork", default="", help="regions/REGION/subnetworks/NAME"
+    )
+    cloud.add_argument(
+        "--job_name", default="", metavar="NAME", help="default: fma-SUBSET-TIME"
+    )
+    cloud.add_argument(
+        "--wait",
+        action="store_true",
+        help="follow the job to its end; interrupting does not cancel it",
+    )
+    cloud.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="check everything, print the request, submit nothing",
+    )
+    data = parser.add_argument_group("data, all on gs://")
+    data.add_argument("--subset", choices=SUBSETS, help="FMA subset (default: small)")
+    data.add_argument(
+        "--audio", metavar="GLOB", help="default: gs://BUCKET/fma_SUBSET/**.mp3"
+    )
+    data.add_argument(
+        "--metadata",
+        metavar="FILE",
+        help="default: gs://BUCKET/fma_metadata/tracks.csv",
+    )
+    data.add_argument(
+        "--output", metavar="DIR", help="default: gs://BUCKET/dataset_SUBSET"
+    )
+    return parser
+
+
+def make_config(
+    flags: argparse.Namespace, now: datetime.datetime | None = None
+) -> CloudConfig:
+    """Flags as a checked configuration.
+
+    Args:
+      flags: of `make_parser`.
+      now: for the default job name; None for the present.
+
+    Raises:
+      UserError: a value cannot be right.
+    """
+    now = now or datetime.datetime.now(datetime.UTC)
+    subset = flags.subset or "small"
+    return CloudConfig(
+        project=flags.project,
+        region=flags.region,
+        bucket=flags.bucket.removeprefix(SCHEME).rstrip("/"),
+        max_workers=flags.max_workers,
+        machine_type=flags.machine_type,
+        container=flags.container,
+        service_account=flags.service_account,
+        network=flags.network,
+        subnetwork=flags.subnetwork,
+        job_name=flags.job_name or f"fma-{subset}-{now:%Y%m%d-%H%M%S}",
+    )
+
+
+def make_data_flags(flags: argparse.Namespace, bucket: str) -> list[str]:
+    """The flags of `pipeline.preprocess` that the bucket's layout gives.
+
+    Raises:
+      UserError: a path is not on Cloud Storage, where workers cannot reach it.
+    """
+    subset = flags.subset or "small"
+    # FMA's large and full hold the same tracks, as clips and untrimmed.
+    paths = {
+        "--audio": flags.audio or f"{SCHEME}{bucket}/fma_{subset}/**.mp3",
+        "--metadata": flags.metadata or f"{SCHEME}{bucket}/fma_metadata/tracks.csv",
+        "--output": flags.output or f"{SCHEME}{bucket}/dataset_{subset}",
+    }
+    for flag, path in paths.items():
+        if not path.startswith(SCHEME):
+            raise UserError(
+                f"{flag} must be on gs://, since workers cannot reach this machine's "
+                f"files. Received: {path}"
+            )
+    if flags.subset or not flags.metadata:
+        paths["--subset"] = subset
+    return [f"{flag}={value}" for flag, value in paths.items()]
+
+
+def suggest_shards(clips: int) -> int:
+    """Number of shards for a number of clips, whatever the number of workers."""
+    low, high = SHARDS
+    shards = low
+    while shards < high and shards * CLIPS_A_SHARD < clips:
+        shards *= 2
+    return shards
+
+
+def describe_estimate(
+    job: JobConfig, inputs: preflight.Inputs, config: CloudConfig
+) -> str:
+    """Decodes a few clips here and says what the job takes there."""
+    if not inputs.clips:
+        raise UserError(
+            "No file of --audio belongs to a wanted track of --metadata. Received: "
+            f"{job.audio} and {job.metadata.path}"
+        )
+    dataset, machine = job.completion.dataset, config.machine
+    files = estimate.spread(inputs.clips, ESTIMATE_CLIPS)
+    sample = estimate.measure(files, dataset)
+    prices = dataclasses.replace(
+        estimate.Prices(),
+        memory_gb=machine.memory_gib / machine.vcpus,
+        disk_gb=DISK_GB / machine.vcpus,
+    )
+    whole = estimate.extrapolate(inputs.clips, sample, prices)
+    vcpus = config.max_workers * machine.vcpus
+    busy = min(vcpus, dataset.num_shards)
+    hours = (whole.cpu_seconds / busy + estimate.DATAFLOW_START) / 3600
+    lines = [
+        f"Estimate: {hours:.1f} hours on {config.max_workers} x {machine.name} "
+        f"({vcpus} vCPUs), US$ {hours * vcpus * prices.worker_hour:.2f} at list prices "
+        f"of {prices.dated} without storage and network; "
+        f"{sum(whole.bytes_out.values()) / 1e9:.1f} GB of records.",
+        f"Assumed: vCPUs as fast as this core ({sample.cpu_seconds * 1000:.0f} ms a "
+        f"clip), {estimate.DATAFLOW_START / 60:.0f} minutes to start.",
+    ]
+    if 4 * vcpus > dataset.num_shards:
+        lines.append(
+            f"{dataset.num_shards} shards keep {dataset.num_shards // 4} vCPUs evenly "
+            f"busy; --max_workers {max(1, dataset.num_shards // 4 // machine.vcpus)} "
+            "costs less, more --num_shards is faster."
+        )
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Submits, and follows if asked; returns the exit code."""
+    local.quiet()
+    flags, rest = make_parser().parse_known_args(argv)
+    # The request is what a dry run prints, so that it can be piped.
+    stream = sys.stderr if flags.dry_run else sys.stdout
+    try:
+        config = make_config(flags)
+        data = make_data_flags(flags, config.bucket)
+        arguments, beam_flags = preprocess.make_parser().parse_known_args(
+            [*data, *rest]
+        )
+        options = make_options(config, beam_flags)
+        if flags.dry_run:
+            options.append("--dry_run=True")
+        preprocess.parse_beam_options(options)  # Refuses unknown ones before any work.
+        dry_run = flags.dry_run or arguments.estimate
+        job, inputs = check(arguments, rest, config, dry_run=dry_run)
+        print(summary.describe_inputs(inputs, job), file=stream)
+        print(describe_estimate(job, inputs, config), file=stream, flush=True)
+        if arguments.estimate:
+            return 0
+        beam_options = preprocess.parse_beam_options(options)
+        if flags.dry_run:
+            print(json.dumps(make_request(job, beam_options), indent=1, sort_keys=True))
+            return 0
+        check_service(beam_options)
+        dataset = job.completion.dataset
+        finished = preflight.prepare_output(dataset, overwrite=arguments.overwrite)
+        if finished:
+            print(summary.describe_resumption(finished, dataset), flush=True)
+        job_id, client = submit(job, beam_options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"Submitted: {job_id}\n{console_link(config, job_id)}", flush=True)
+    if not flags.wait:
+        return 0
+    follower = Follower(client, job_id, len(inputs.clips), _say)
+    return wait(follower, config, job_id, dataset.output)
+
+
+def check(
+    arguments: argparse.Namespace,
+    given: Sequence[str],
+    config: CloudConfig,
+    *,
+    dry_run: bool,
+) -> tuple[JobConfig, preflight.Inputs]:
+    """Checks buckets, inputs and output.
+
+    Args:
+      arguments: of `pipeline.preprocess`.
+      given: what the user gave, to see whether shards were asked for.
+      config: where the job will run.
+      dry_run: try no writing.
+
+    Raises:
+      UserError: the job could not run, or its output is there already.
+    """
+    output = arguments.output
+    paths = [f"{SCHEME}{config.bucket}", arguments.audio, arguments.metadata, output]
+    if arguments.wav_output:
+        if not arguments.wav_output.startswith(SCHEME):
+            raise UserError(
+                "--wav_output must be on gs://, since workers cannot reach this "
+                f"machine's files. Received: {arguments.wav_output}"
+            )
+        paths.append(arguments.wav_output)
+    gcs.check_readable(paths, project=config.project)
+    if not arguments.overwrite and storage.exists(storage.join(output, COMPLETED_FILE)):
+        raise UserError(
+            "--output already holds a completed dataset; give another folder, or "
+            f"--overwrite to replace it. Received: {output}"
+        )
+    if not dry_run:
+        for folder in filter(None, (output, arguments.wav_output, paths[0])):
+            gcs.check_writable(folder, project=config.project)
+    job, inputs = preprocess.make_job(arguments)
+    if not is_given(given, "--num_shards"):
+        dataset = dataclasses.replace(
+            job.completion.dataset, num_shards=suggest_shards(len(inputs.clips))
+        )
+        completion = dataclasses.replace(job.completion, dataset=dataset)
+        job = dataclasses.replace(job, completion=completion)
+    return job, inputs
+
+
+def wait(follower: Follower, config: CloudConfig, job_id: str, output: str) -> int:
+    """Follows a job; its final state is the exit code."""
+    try:
+        state = follower.follow()
+    except KeyboardInterrupt:
+        print(
+            f"\nThe job goes on: {console_link(config, job_id)}\nTo cancel it: gcloud "
+            f"dataflow jobs cancel {job_id} --project={config.project} "
+            f"--region={config.region}",
+            file=sys.stderr,
+        )
+        return 130
+    if state != "DONE":
+        print(
+            f"error: the job ended as {state.lower()}; see "
+            f"{console_link(config, job_id)}. The same command, sent again, keeps the "
+            "shards that are finished.",
+            file=sys.stderr,
+        )
+        return 1
+    print(summary.make_table(preprocess.read_report(output)))
+    print(f"\n{summary.describe_integrity(preprocess.read_manifest(output))}")
+    print(f"\nDataset: {output}")
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

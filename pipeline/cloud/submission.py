@@ -1,0 +1,267 @@
+"""A job for Dataflow: configuration, options, request, submission.
+
+`pipeline.cloud.dataflow` is its command line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
+from apache_beam.portability.api import beam_runner_api_pb2
+from apache_beam.runners.dataflow.internal import apiclient
+from google.api_core.exceptions import GoogleAPICallError
+from google.auth.exceptions import GoogleAuthError
+from google.cloud import dataflow
+from requests.exceptions import RequestException
+
+from pipeline import storage
+from pipeline.cloud import gcs
+from pipeline.cloud.machines import Machine, parse_machine
+from pipeline.credentials import SCHEME
+from pipeline.job import JobConfig, build
+from pipeline.quiet import keep_back_stderr
+from pipeline.schema import UserError
+
+#: Where `setup.py` and the lock file are: the checkout.
+ROOT = Path(__file__).resolve().parents[2]
+#: GB of each worker's disk: the image and what it installs; no data is kept there.
+DISK_GB = 50
+
+_REGION = re.compile(r"[a-z]+-[a-z]+\d+")
+_ZONE = re.compile(r"([a-z]+-[a-z]+\d+)-[a-z]")
+_PROJECT = re.compile(r"(?:[a-z0-9.-]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]")
+_JOB_NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CloudConfig:
+    """Where and how a job runs on Dataflow.
+
+    Attributes:
+      project: id of the project that is billed.
+      region: Compute Engine's name.
+      bucket: for inputs, output and staging, without `gs://`.
+      max_workers: number of machines at most.
+      machine_type: of a worker.
+      container: image with the locked dependencies; empty: Beam's own image, and
+        workers install them.
+      service_account: that workers act as; empty for the project's default.
+      network: empty for the default one.
+      subnetwork: empty for the region's default.
+      job_name: unique among the project's running jobs.
+    """
+
+    project: str
+    region: str
+    bucket: str
+    max_workers: int
+    machine_type: str
+    container: str
+    service_account: str
+    network: str
+    subnetwork: str
+    job_name: str
+
+    def __post_init__(self) -> None:
+        """Refuses what the service would, minutes later."""
+        if not _PROJECT.fullmatch(self.project):
+            raise UserError(
+                "--project must be a project's id, not its name or number. "
+                f"Received: {self.project!r}"
+            )
+        if zone := _ZONE.fullmatch(self.region):
+            raise UserError(
+                f"--region takes a region, not a zone: {zone[1]}. "
+                f"Received: {self.region!r}"
+            )
+        if not _REGION.fullmatch(self.region):
+            raise UserError(
+                "--region must be a region such as europe-west1. "
+                f"Received: {self.region!r}"
+            )
+        gcs.check_bucket_name(self.bucket, "--bucket")
+        if not 1 <= self.max_workers <= 4000:
+            raise UserError(
+                f"--max_workers must be 1 to 4000. Received: {self.max_workers}"
+            )
+        if self.container and "/" not in self.container:
+            raise UserError(
+                "--container must be an image with its registry, such as "
+                "europe-west1-docker.pkg.dev/PROJECT/fma/dataflow:1. "
+                f"Received: {self.container!r}"
+            )
+        if self.service_account and "@" not in self.service_account:
+            raise UserError(
+                "--service_account must be an e-mail address. "
+                f"Received: {self.service_account!r}"
+            )
+        if not _JOB_NAME.fullmatch(self.job_name):
+            raise UserError(
+                "--job_name must have at most 63 lower-case letters, digits and "
+                f"dashes, and start with a letter. Received: {self.job_name!r}"
+            )
+        parse_machine(self.machine_type)
+
+    @property
+    def machine(self) -> Machine:
+        """The worker's machine type."""
+        return parse_machine(self.machine_type)
+
+
+def make_options(config: CloudConfig, given: Sequence[str]) -> list[str]:
+    """All of Beam's options for a submission, the user's last.
+
+    Args:
+      config: where and how.
+      given: Beam's options from the command line.
+
+    Raises:
+      UserError: the workers could not install what they need.
+    """
+    stage = f"{SCHEME}{config.bucket}/dataflow"
+    options = [
+        "--runner=DataflowRunner",
+        f"--project={config.project}",
+        f"--region={config.region}",
+        f"--job_name={config.job_name}",
+        f"--temp_location={stage}/temp",
+        f"--staging_location={stage}/staging",
+        f"--setup_file={_find_in_checkout('setup.py')}",
+        "--no_save_main_session",
+        f"--max_num_workers={config.max_workers}",
+        f"--machine_type={config.machine_type}",
+        f"--disk_size_gb={DISK_GB}",
+        # A process a vCPU, with one thread: a second one would only share its core.
+        "--number_of_worker_harness_threads=1",
+        # The list of packages installed here is nobody's business.
+        "--experiments=disable_logging_submission_environment",
+        "--labels=application=fma-genre-classifiers",
+    ]
+    if config.container:
+        options += [
+            f"--sdk_container_image={config.container}",
+            "--sdk_location=container",
+        ]
+    elif not is_given(given, "--sdk_container_image", "--requirements_file"):
+        if is_given(given, "--no_use_public_ips"):
+            raise UserError(
+                "--no_use_public_ips keeps workers from installing the dependencies; "
+                "give --container an image that has them (docs/cloud.md)."
+            )
+        options += [
+            f"--requirements_file={_find_in_checkout('requirements.lock')}",
+            # Else 2 GB of wheels are downloaded here and uploaded again.
+            "--requirements_cache=skip",
+        ]
+    for flag in ("network", "subnetwork"):
+        if value := getattr(config, flag):
+            options.append(f"--{flag}={value}")
+    if config.service_account:
+        options.append(f"--service_account_email={config.service_account}")
+    return [*options, *given]
+
+
+def is_given(given: Sequence[str], *flags: str) -> bool:
+    """Whether one of the flags is on a command line."""
+    return any(item.partition("=")[0] in flags for item in given)
+
+
+def _find_in_checkout(name: str) -> Path:
+    path = ROOT / name
+    if not path.is_file():
+        raise UserError(
+            f"{path} does not exist; submit from a checkout of the project, since the "
+            "workers install what is there."
+        )
+    return path
+
+
+def check_service(options: PipelineOptions) -> None:
+    """Asks Dataflow for the project's jobs, to see whether it would take one.
+
+    Raises:
+      UserError: it would not.
+    """
+    cloud = options.view_as(GoogleCloudOptions)
+    try:
+        client = dataflow.JobsV1Beta3Client(
+            transport="rest",
+            client_options={
+                "api_endpoint": cloud.dataflow_endpoint.removeprefix("https://")
+            },
+        )
+        request = dataflow.ListJobsRequest(
+            project_id=cloud.project, location=cloud.region, page_size=1
+        )
+        client.list_jobs(request=request, timeout=gcs.TIMEOUT, retry=None)
+    except (GoogleAPICallError, GoogleAuthError, RequestException) as error:
+        raise UserError(
+            f"Dataflow does not take jobs for {cloud.project} in {cloud.region} "
+            f"({error}); check --project and --region, enable the API with `gcloud "
+            "services enable dataflow.googleapis.com`, and see docs/cloud.md for the "
+            "roles that are needed."
+        ) from error
+
+
+def make_request(job: JobConfig, options: PipelineOptions) -> dict[str, Any]:
+    """The request that would be sent, as Dataflow's REST API names things.
+
+    Beam builds the graph and the package as for a submission, and sends nothing.
+    """
+    pipeline = beam.Pipeline(options=options)
+    build(pipeline, job)
+    with keep_back_stderr():
+        described = pipeline.run().job
+    cloud = described.google_cloud_options
+    packages = [
+        beam_runner_api_pb2.ArtifactStagingToRolePayload.FromString(
+            dependency.role_payload
+        ).staged_name
+        for environment in described.proto_pipeline.components.environments.values()
+        for dependency in environment.dependencies
+    ]
+    described.proto.environment = apiclient.Environment(
+        packages=sorted(set(packages)),
+        options=described.options,
+        environment_version=apiclient._FNAPI_ENVIRONMENT_MAJOR_VERSION,
+        proto_pipeline_staged_url=storage.join(cloud.staging_location, "pipeline.pb"),
+        proto_pipeline=described.proto_pipeline,
+    ).proto
+    request = json.loads(described.json())
+    if not isinstance(request, dict):
+        raise TypeError(request)
+    return request
+
+
+def submit(job: JobConfig, options: PipelineOptions) -> tuple[str, Any]:
+    """Stages and submits a job; returns its id and Beam's client of the service.
+
+    Raises:
+      UserError: Dataflow refuses it.
+    """
+    pipeline = beam.Pipeline(options=options)
+    build(pipeline, job)
+    try:
+        # Packing prints what concerns nobody, unless it fails.
+        with keep_back_stderr():
+            result = pipeline.run()
+    except (GoogleAPICallError, GoogleAuthError, RequestException) as error:
+        raise UserError(f"Dataflow refuses the job: {error}") from error
+    except apiclient.DataflowJobAlreadyExistsError as error:
+        raise UserError(f"{error} Received: --job_name") from error
+    return result.job_id(), pipeline.runner.dataflow_client
+
+
+def console_link(config: CloudConfig, job_id: str) -> str:
+    """Where people watch the job."""
+    return (
+        f"https://console.cloud.google.com/dataflow/jobs/{config.region}/{job_id}"
+        f"?project={config.project}"
+    )
