@@ -1,11 +1,14 @@
 """TensorFlow Transform's analysis of the training split.
 
-The only module of the pipeline that imports TensorFlow. It analyses the
-moments of each clip (`pipeline.clip.compute_moments`), not the clips: tft
-fills the raw arrays, which only the resulting function takes, with zeros.
+With `saved_model`, the only module of the pipeline that imports TensorFlow. It
+analyses the moments of each shard (`pipeline.finishing.pool_clips`), not the clips:
+tft fills the raw arrays, which only the resulting function takes, with zeros.
 
 RecordBatches made from NumPy go in and out. With dicts of lists each clip
 costs 75 ms, and the interpreter crashes at its exit.
+
+All rows are in one batch, in the order of the shards, since sums of floats depend
+on their order: the same shards give the same bits with any number of workers.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from pipeline.clip import Moments
+from pipeline import storage
+from pipeline.finishing import PooledMoments, pool_shards
 from pipeline.quiet import keep_back_stderr
 from pipeline.schema import Normalisation, RepresentationSchema
 
@@ -33,8 +37,12 @@ with keep_back_stderr():
     from tensorflow_metadata.proto.v0 import schema_pb2
     from tfx_bsl.tfxio import tensor_adapter
 
-#: Rows in a RecordBatch; filling the raw arrays takes 341 kB each.
-BATCH = 32
+    from pipeline.saved_model import make_reproducible
+
+#: Rows of the batch at most; filling the raw arrays takes 341 kB each.
+ROWS = 32
+#: A standard deviation this small beside the mean is rounding, not variation.
+NOISE = 1e-6
 
 
 class Analysis(NamedTuple):
@@ -46,11 +54,12 @@ class Analysis(NamedTuple):
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class AnalyzeTraining(beam.PTransform):
-    """Analyses training clips: PCollection[Mapping[str, Moments]] to `Analysis`.
+    """Analyses the training split.
 
-    Writes the transform function (`transform_fn/` and `transformed_metadata/`,
-    which `tft.TFTransformOutput` opens): it takes raw arrays by the name of
-    their representation and normalises them.
+    From PCollection[tuple[int, Mapping[str, PooledMoments]]], by shard, to
+    `Analysis`. Writes the transform function (`transform_fn/` and
+    `transformed_metadata/`, which `tft.TFTransformOutput` opens): it takes raw arrays
+    by the name of their representation and normalises them.
 
     Attributes:
       schemas: the normalised representations.
@@ -69,13 +78,26 @@ class AnalyzeTraining(beam.PTransform):
         with tft_beam.Context(temp_dir=self.temporary):
             batches = (
                 moments
-                | "Batch" >> beam.BatchElements(min_batch_size=1, max_batch_size=BATCH)
+                | "InOnePlace" >> beam.WithKeys(None)
+                | "Together" >> beam.GroupByKey()
+                | "Rows" >> beam.FlatMapTuple(lambda _, shards: group_shards(shards))
                 | "ToArrow" >> beam.Map(to_record_batch, schemas)
             )
             function = (batches, config) | "Analyze" >> tft_beam.AnalyzeDataset(
                 make_preprocessing_fn(schemas)
             )
-            written = function | "Write" >> tft_beam.WriteTransformFn(self.output)
+            written = (
+                function
+                | "Write" >> tft_beam.WriteTransformFn(self.output)
+                | "MakeReproducible"
+                >> beam.Map(
+                    lambda _, output: make_reproducible(
+                        storage.join(output, tft.TFTransformOutput.TRANSFORM_FN_DIR),
+                        scratch=output,
+                    ),
+                    self.output,
+                )
+            )
             probe = (
                 moments.pipeline
                 | "Zeros" >> beam.Create([None])
@@ -96,21 +118,37 @@ def make_preprocessing_fn(
 ) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     """Builds tft's preprocessing function.
 
-    Its inputs, for each representation, are the raw array and the clip's
-    moments; its outputs the normalised array and the training split's moments.
+    Its inputs, for each representation, are the raw array and a shard's number of
+    clips and moments; its outputs the normalised array and the training split's
+    moments.
     """
 
     def preprocess(inputs: Mapping[str, Any]) -> dict[str, Any]:
         outputs = {}
         for name, schema in schemas.items():
-            clip_mean = inputs[f"{name}_mean"]
-            mean = tft.mean(clip_mean, reduce_instance_dims=False)
-            # The law of total variance; see `compute_moments`.
-            variance = tft.mean(
-                inputs[f"{name}_variance"], reduce_instance_dims=False
-            ) + tft.var(clip_mean, reduce_instance_dims=False)
+            clips = tf.cast(inputs[f"{name}_clips"], tf.float64)
+            means = tf.cast(inputs[f"{name}_mean"], tf.float64)
+            within = tf.cast(inputs[f"{name}_variance"], tf.float64)
+
+            def add_up(values: Any, what: str, name: str = name) -> Any:
+                # Named, since the order in which they are traced may vary.
+                return tft.sum(
+                    values, reduce_instance_dims=False, name=f"{name}_{what}"
+                )
+
+            total = add_up(clips, "total")
+            mean = add_up(clips * means, "means") / total
+            # The law of total variance (see `finishing.pool_clips`) in one pass: the
+            # difference loses digits that float64 has to spare, down to `NOISE`.
+            squares = add_up(clips * (within + means**2), "squares") / total
+            variance = squares - mean**2
+            varies = variance > (NOISE * mean) ** 2
+            scale = tf.sqrt(tf.where(varies, variance, tf.ones_like(variance)))
+            variance = tf.where(varies, variance, tf.zeros_like(variance))
+            mean, variance, scale = (
+                tf.cast(values, tf.float32) for values in (mean, variance, scale)
+            )
             lengths = [segment.length for segment in schema.segments]
-            scale = tf.sqrt(tf.where(variance > 0, variance, tf.ones_like(variance)))
             raw = inputs[name]
             outputs[name] = (raw - tf.repeat(mean, lengths)) / tf.repeat(scale, lengths)
             rows = tf.shape(raw)[:1]
@@ -130,6 +168,7 @@ def _columns(schemas: Mapping[str, RepresentationSchema]) -> Iterator[tuple[str,
     """Names and widths of the Arrow columns, in order."""
     for name in sorted(schemas):
         yield name, schemas[name].value.size
+        yield f"{name}_clips", 1
         yield f"{name}_mean", len(schemas[name].segments)
         yield f"{name}_variance", len(schemas[name].segments)
 
@@ -152,13 +191,44 @@ def _adapter_config(schemas: Mapping[str, RepresentationSchema]) -> Any:
     )
 
 
+def group_shards(
+    shards: Iterable[tuple[int, Mapping[str, PooledMoments]]],
+) -> list[list[Mapping[str, PooledMoments]]]:
+    """Pools neighbouring shards until there are at most `ROWS` rows.
+
+    Args:
+      shards: index and moments of each, in any order.
+
+    Returns:
+      The rows of the one batch; no batch where no shard has training clips.
+    """
+    ordered = [moments for _, moments in sorted(shards, key=_index) if moments]
+    size = -(-len(ordered) // ROWS)
+    rows: list[Mapping[str, PooledMoments]] = [
+        {
+            name: pool_shards(
+                [moments[name] for moments in ordered[start : start + size]]
+            )
+            for name in ordered[start]
+        }
+        for start in range(0, len(ordered), max(size, 1))
+    ]
+    return [rows] if rows else []
+
+
+def _index(item: tuple[int, Any]) -> int:
+    return item[0]
+
+
 def to_record_batch(
-    rows: Sequence[Mapping[str, Moments]], schemas: Mapping[str, RepresentationSchema]
+    rows: Sequence[Mapping[str, PooledMoments]],
+    schemas: Mapping[str, RepresentationSchema],
 ) -> pa.RecordBatch:
-    """Batches clips' moments; the raw arrays stay null."""
+    """Batches moments; the raw arrays stay null."""
     arrays = []
     for name in sorted(schemas):
         arrays.append(pa.nulls(len(rows), pa.list_(pa.float32())))
+        arrays.append(_to_list_array([[row[name].clips] for row in rows]))
         arrays.append(_to_list_array([row[name].mean for row in rows]))
         arrays.append(_to_list_array([row[name].variance for row in rows]))
     return pa.RecordBatch.from_arrays(arrays, [name for name, _ in _columns(schemas)])
@@ -174,8 +244,8 @@ def _to_list_array(vectors: Sequence[Any]) -> pa.ListArray:
 def _zeros(_: Any, schemas: Mapping[str, RepresentationSchema]) -> pa.RecordBatch:
     row = {}
     for name, schema in schemas.items():
-        zeros = np.zeros(len(schema.segments), np.float32)
-        row[name] = Moments(mean=zeros, variance=zeros)
+        zeros = np.zeros(len(schema.segments))
+        row[name] = PooledMoments(clips=0, mean=zeros, variance=zeros)
     return to_record_batch([row], schemas)
 
 

@@ -7,16 +7,12 @@ import dataclasses
 import apache_beam as beam
 
 from pipeline import storage
+from pipeline.audit import Audit, AuditInputs
 from pipeline.completion import CompleteDataset, CompletionConfig
 from pipeline.metadata import MetadataConfig
 from pipeline.representations import make_schemas
-from pipeline.transforms import (
-    FindLeaks,
-    JoinTracks,
-    MakeShards,
-    MatchAudio,
-    ReadTracks,
-)
+from pipeline.sharding import MakeShards
+from pipeline.transforms import JoinTracks, MatchAudio, ReadTracks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,16 +24,19 @@ class JobConfig:
       metadata: the tracks.
       metadata_kind: `fma` or `plain`.
       completion: dataset parameters, and what its end needs.
+      leaks: what to do with clips that leak from one split to another; one of
+        `leaks.POLICIES`.
     """
 
     audio: str
     metadata: MetadataConfig
     metadata_kind: str
     completion: CompletionConfig
+    leaks: str = "drop"
 
 
 def build(pipeline: beam.Pipeline, config: JobConfig) -> None:
-    """Adds all steps to a pipeline; the output folder must exist and be empty."""
+    """Adds all steps to a pipeline; `preflight.prepare_output` made the folder."""
     dataset = config.completion.dataset
     tracks = pipeline | "ReadTracks" >> ReadTracks(config=config.metadata)
     files = pipeline | "MatchAudio" >> MatchAudio(pattern=config.audio)
@@ -46,9 +45,20 @@ def build(pipeline: beam.Pipeline, config: JobConfig) -> None:
         kind=config.metadata_kind,
         audio_base=dataset.audio_base,
     )
-    shards = joined.clips | "MakeShards" >> MakeShards(config=dataset)
+    shards = joined.clips | "MakeShards" >> MakeShards(
+        config=dataset, leaks=config.leaks
+    )
     rejects = (joined.rejects, shards.rejects) | "AllRejects" >> beam.Flatten()
-    leaks = shards.reports | "FindLeaks" >> FindLeaks()
+    findings = (
+        AuditInputs(
+            tracks=tracks,
+            files=files | "Paths" >> beam.Map(lambda file: file.path),
+            not_wanted=joined.not_wanted,
+            clips=shards.clips,
+            rejects=rejects,
+        )
+        | "Audit" >> Audit()
+    )
     schemas = make_schemas(dataset.representations, dataset.clip)
     normalised = {name: schema for name, schema in schemas.items() if schema.segments}
     if normalised:
@@ -66,7 +76,7 @@ def build(pipeline: beam.Pipeline, config: JobConfig) -> None:
     _ = (
         shards.reports,
         rejects,
-        leaks,
+        findings,
         normalisation,
         written,
     ) | "CompleteDataset" >> CompleteDataset(config=config.completion)

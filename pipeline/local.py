@@ -22,6 +22,7 @@ from apache_beam.options.pipeline_options import (
     DirectOptions,
     PipelineOptions,
     StandardOptions,
+    WorkerOptions,
 )
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import fn_runner
@@ -68,7 +69,14 @@ def choose_mode(
 
 
 def make_runner(options: PipelineOptions) -> fn_runner.FnApiRunner:
-    """The Python SDK's runner; its workers see all options."""
+    """The Python SDK's runner; its workers see all options.
+
+    What a step raises in a worker comes to this process. Unless the user asks for
+    another log level, workers do not print it as well.
+    """
+    logs = options.view_as(WorkerOptions)
+    if logs.default_sdk_harness_log_level is None:
+        logs.default_sdk_harness_log_level = "CRITICAL"
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
     info = beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
     return fn_runner.FnApiRunner(provision_info=fn_runner.ExtendedProvisionInfo(info))
@@ -181,9 +189,12 @@ def quiet() -> None:
     """Silences the start-up chatter of Beam and of what it imports."""
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s: %(message)s")
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
-    # Reports broken channels, with tracebacks, when a worker has died.
-    logging.getLogger("apache_beam.runners.worker.data_plane").setLevel(
-        logging.CRITICAL
-    )
+    for name in (
+        # Reports broken channels, with tracebacks, when a worker has died.
+        "apache_beam.runners.worker.data_plane",
+        # Prints the traceback of what a step raises, which comes here anyway.
+        "apache_beam.runners.common",
+    ):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import importlib.metadata
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import soundfile
 from apache_beam.io.filesystem import BeamIOError
-from apache_beam.io.filesystems import FileSystems
 
-from pipeline import storage
+from pipeline import completion, progress, storage
+from pipeline.finishing import CLIPS_FOLDER
 from pipeline.metadata import (
     Layout,
     MetadataConfig,
@@ -21,9 +23,17 @@ from pipeline.metadata import (
     read_layout,
     read_tracks,
 )
+from pipeline.progress import DatasetConfig
 from pipeline.representations import NAMES
-from pipeline.schema import COMPLETED_FILE, MANIFEST_FILE, UserError
-from pipeline.transforms import AudioFile
+from pipeline.schema import (
+    COMPLETED_FILE,
+    MANIFEST_FILE,
+    SPLITS,
+    UserError,
+    fingerprint,
+    shard_file,
+)
+from pipeline.transforms import AudioFile, audio_file
 
 #: Packages whose version can change a record.
 SHAPING_PACKAGES = (
@@ -34,6 +44,21 @@ SHAPING_PACKAGES = (
     "scipy",
     "soundfile",
     "soxr",
+)
+#: Folders and files of a dataset beside its shards; those that end a job again.
+_FOLDERS = (
+    CLIPS_FOLDER,
+    "transform_fn",
+    "transform_tmp",
+    "transformed_metadata",
+    storage.TEMPORARY_FOLDER,
+)
+_FILES = (
+    MANIFEST_FILE,
+    completion.REJECTS_FILE,
+    completion.REPORT_FILE,
+    completion.UNFINISHED + MANIFEST_FILE,
+    completion.UNFINISHED + COMPLETED_FILE,
 )
 
 
@@ -48,6 +73,7 @@ class Inputs:
       tracks: number of wanted tracks.
       clips: audio files of wanted tracks with a genre.
       files: number of audio files matched.
+      leaking_artists: number of artists that the metadata puts into several splits.
     """
 
     layout: Layout
@@ -55,6 +81,7 @@ class Inputs:
     tracks: int
     clips: tuple[AudioFile, ...]
     files: int
+    leaking_artists: int = 0
 
 
 def inspect_inputs(audio: str, metadata: MetadataConfig) -> Inputs:
@@ -70,12 +97,12 @@ def inspect_inputs(audio: str, metadata: MetadataConfig) -> Inputs:
     files = match_audio(audio)
     try:
         with (
-            storage.open_for_reading(metadata.path) as file,
+            storage.open_patiently(metadata.path) as file,
             io.TextIOWrapper(file, encoding="utf-8", newline="") as text,
         ):
             layout = read_layout(csv.reader(text), metadata)
         with (
-            storage.open_for_reading(metadata.path) as file,
+            storage.open_patiently(metadata.path) as file,
             io.TextIOWrapper(file, encoding="utf-8", newline="") as text,
         ):
             wanted = {t.key: t for t in read_tracks(text, metadata) if t.wanted}
@@ -101,6 +128,7 @@ def inspect_inputs(audio: str, metadata: MetadataConfig) -> Inputs:
         tracks=len(wanted),
         clips=tuple(clips[key] for key in sorted(clips)),
         files=len(files),
+        leaking_artists=_count_leaking_artists(wanted.values()),
     )
 
 
@@ -111,7 +139,7 @@ def match_audio(pattern: str) -> list[AudioFile]:
       UserError: there are none, or the file system is unknown.
     """
     try:
-        matched = FileSystems.match([pattern])[0].metadata_list
+        matched = storage.match(pattern)
     except (ValueError, BeamIOError) as error:
         raise UserError(
             f"--audio cannot be matched: {error}. Received: {pattern}"
@@ -121,7 +149,22 @@ def match_audio(pattern: str) -> list[AudioFile]:
             "--audio matches no file; give a quoted glob such as 'fma_small/**.mp3'. "
             f"Received: {pattern}"
         )
-    return [AudioFile(item.path, item.size_in_bytes) for item in matched]
+    for found in matched:
+        if not found.path.isprintable() and not _is_text(found.path):
+            raise UserError(
+                "--audio matches a file whose name is not UTF-8 text; rename it. "
+                f"Received: {found.path!r}"
+            )
+    return [audio_file(found) for found in matched]
+
+
+def _is_text(path: str) -> bool:
+    """Whether a path can be sent to a worker: it may hold bytes of no encoding."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _order_genres(tracks: Iterable[Track], metadata: MetadataConfig) -> tuple[str, ...]:
@@ -140,12 +183,38 @@ def _order_genres(tracks: Iterable[Track], metadata: MetadataConfig) -> tuple[st
     return metadata.genres or tuple(sorted(present))
 
 
-def prepare_output(output: str, *, overwrite: bool) -> None:
-    """Makes the dataset folder, without what an earlier job left there.
+def _count_leaking_artists(tracks: Iterable[Track]) -> int:
+    splits: dict[str, set[str]] = {}
+    for track in tracks:
+        if track.artist_id:
+            splits.setdefault(track.artist_id, set()).add(track.split)
+    return sum(len(found) > 1 for found in splits.values())
+
+
+def prepare_output(dataset: DatasetConfig, *, overwrite: bool) -> int:
+    """Makes the dataset folder, without what an earlier job left half done.
+
+    Shards that an unfinished job finished stay, so that those which are still what
+    this job would make need not be made again.
+
+    Args:
+      dataset: names the folder and its layout.
+      overwrite: replace a completed dataset, and keep nothing of an unfinished one.
+
+    Returns:
+      Number of shards that stay.
 
     Raises:
-      UserError: it holds a completed dataset and `overwrite` is not set.
+      UserError: the folder holds a completed dataset and `overwrite` is not set, or
+        its name has wildcards.
     """
+    output = dataset.output
+    for flag, folder in (("--output", output), ("--wav_output", dataset.wav_output)):
+        if set("*?[]") & set(folder):
+            raise UserError(
+                f"{flag} must not contain any of * ? [ ], which stand for other names "
+                f"on some file systems. Received: {folder}"
+            )
     marker = storage.join(output, COMPLETED_FILE)
     if storage.exists(marker):
         if not overwrite:
@@ -155,23 +224,45 @@ def prepare_output(output: str, *, overwrite: bool) -> None:
             )
         # First, so that a half-deleted dataset is not taken for a whole one.
         storage.delete(marker)
-    for folder in (
-        *NAMES,
-        "transform_fn",
-        "transformed_metadata",
-        storage.TEMPORARY_FOLDER,
-    ):
+    # From here on, no job that began earlier writes to the folder.
+    progress.begin_run(dataset)
+    for name in _FILES:
+        storage.delete(storage.join(output, name))
+    for folder in _FOLDERS:
         storage.delete_tree(storage.join(output, folder))
-    storage.delete(storage.join(output, MANIFEST_FILE))
-
-
-def make_folders(output: str, representations: tuple[str, ...]) -> None:
-    """Makes the folders before several workers would do it at once."""
-    for name in (*representations, storage.TEMPORARY_FOLDER):
+    finished = [] if overwrite else progress.list_finished(dataset)
+    kept = {f"{progress.PROGRESS_FOLDER}/{progress.RUN_FILE}"}
+    for shard in finished:
+        kept.add(progress.result_file(shard, dataset.num_shards))
+        kept |= {
+            shard_file(name, split, shard, dataset.num_shards)
+            for name in dataset.representations
+            for split in SPLITS
+        }
+    for folder in (*NAMES, progress.PROGRESS_FOLDER):
+        storage.delete_others(output, folder, kept)
+    for name in (*dataset.representations, CLIPS_FOLDER, storage.TEMPORARY_FOLDER):
         storage.make_folder(storage.join(output, name))
+    return len(finished)
 
 
 def find_versions() -> dict[str, str]:
     """Versions of all that can change a record's numbers."""
     versions = {name: importlib.metadata.version(name) for name in SHAPING_PACKAGES}
     return versions | {"libsndfile": soundfile.__libsndfile_version__}
+
+
+def fingerprint_tools(versions: Mapping[str, str]) -> str:
+    """Digest of all that makes the files, apart from inputs and options.
+
+    Args:
+      versions: of libraries and decoders.
+    """
+    package = Path(__file__).parent
+    code = {
+        path.relative_to(package).as_posix(): hashlib.sha256(
+            path.read_bytes()
+        ).hexdigest()
+        for path in package.rglob("*.py")
+    }
+    return fingerprint({"versions": dict(versions), "code": code})

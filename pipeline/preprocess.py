@@ -7,8 +7,10 @@ import contextlib
 import dataclasses
 import json
 import os
+import shlex
 import sys
 import time
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,17 +18,16 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 
 from pipeline import estimate, local, preflight, storage, summary
-from pipeline.completion import (
-    REPORT_FILE,
-    CompletionConfig,
-    IncompleteDatasetError,
-)
+from pipeline.cloud import gcs
+from pipeline.completion import REPORT_FILE, CompletionConfig
 from pipeline.config import EXCERPTS, MEL_CHANNELS, ClipConfig
 from pipeline.job import JobConfig, build
+from pipeline.leaks import POLICIES
 from pipeline.metadata import SUBSETS, MetadataConfig, glob_base
+from pipeline.progress import DatasetConfig
 from pipeline.representations import DEFAULTS, NAMES
-from pipeline.schema import UserError
-from pipeline.shards import DatasetConfig
+from pipeline.runners import check_runner
+from pipeline.schema import MANIFEST_FILE, Manifest, UserError
 from pipeline.splits import SPLIT_RULES, SplitConfig
 
 _EPILOG = """\
@@ -92,6 +93,14 @@ def make_parser() -> argparse.ArgumentParser:
         help="share of training,validation,test with --split hash (default: "
         "%(default)s; the 2020 article: 80,0,20)",
     )
+    inputs.add_argument(
+        "--leaks",
+        choices=POLICIES,
+        default=POLICIES[0],
+        help="clips whose artist, or very audio, is also in another split: leave them "
+        "out of training (and of validation, if it is in test), or keep them (default: "
+        "%(default)s)",
+    )
     output = parser.add_argument_group("output")
     output.add_argument(
         "--output", metavar="DIR", help="dataset folder, local or gs://"
@@ -123,7 +132,10 @@ def make_parser() -> argparse.ArgumentParser:
         help="also keep each decoded clip as a WAV; a later run can read those",
     )
     output.add_argument(
-        "--overwrite", action="store_true", help="replace a completed dataset"
+        "--overwrite",
+        action="store_true",
+        help="replace a completed dataset, and keep nothing of an unfinished one; "
+        "without it, the shards that an unfinished job has finished are kept",
     )
     output.add_argument(
         "--max_reject_ratio",
@@ -132,6 +144,13 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="X",
         help="fail if a larger share of the audio files cannot be used (default: "
         "%(default)s)",
+    )
+    output.add_argument(
+        "--description",
+        default="",
+        metavar="TEXT",
+        help="what the corpus is, in a sentence; the manifest, reports and model "
+        "cards carry it (begin with Synthetic where nobody recorded the music)",
     )
     clips = parser.add_argument_group("clips")
     clips.add_argument(
@@ -179,6 +198,7 @@ def parse_beam_options(arguments: Sequence[str]) -> PipelineOptions:
     if unknown:
         raise UserError(f"unknown option; see --help. Received: {' '.join(unknown)}")
     options = PipelineOptions(list(arguments))
+    check_runner(options)
     # Nothing lives in __main__, so nothing of it has to travel.
     options.view_as(SetupOptions).save_main_session = False
     return options
@@ -212,7 +232,11 @@ def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, preflight.Inputs
         split=_make_split(arguments),
         audio_base=glob_base(arguments.audio),
     )
+    gcs.check_readable(
+        [arguments.audio, arguments.metadata, arguments.output, arguments.wav_output]
+    )
     inputs = preflight.inspect_inputs(arguments.audio, metadata)
+    versions = preflight.find_versions()
     dataset = DatasetConfig(
         output=arguments.output or "",
         # In their own order, each once, however they were given.
@@ -222,18 +246,22 @@ def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, preflight.Inputs
         num_shards=arguments.num_shards,
         wav_output=arguments.wav_output,
         audio_base=metadata.audio_base,
+        tools=preflight.fingerprint_tools(versions),
+        run=uuid.uuid4().hex,
     )
     completion = CompletionConfig(
         dataset=dataset,
         split_rule=inputs.layout.split.describe(),
         max_reject_ratio=arguments.max_reject_ratio,
-        versions=preflight.find_versions(),
+        versions=versions,
+        description=arguments.description,
     )
     job = JobConfig(
         audio=arguments.audio,
         metadata=metadata,
         metadata_kind=inputs.layout.kind,
         completion=completion,
+        leaks=arguments.leaks,
     )
     return job, inputs
 
@@ -262,7 +290,9 @@ def run_job(job: JobConfig, inputs: preflight.Inputs, flags: Sequence[str]) -> N
     print(f"Running {local.describe_mode(options)}.", flush=True)
     with local.show_progress(len(inputs.clips)) as progress_file:
         dataset = dataclasses.replace(
-            job.completion.dataset, progress_file=progress_file
+            job.completion.dataset,
+            progress_file=progress_file,
+            launcher=os.getpid(),
         )
         completion = dataclasses.replace(job.completion, dataset=dataset)
         pipeline = beam.Pipeline(runner=local.make_runner(options), options=options)
@@ -293,6 +323,19 @@ def read_report(output: str) -> dict[str, Any]:
     return report
 
 
+def read_manifest(output: str) -> Manifest:
+    """Reads the manifest of a finished job."""
+    path = storage.join(output, MANIFEST_FILE)
+    return Manifest.from_json(storage.read_text(path), source=path)
+
+
+def note_command(job: JobConfig, argv: Sequence[str]) -> JobConfig:
+    """Lets the dataset's report say what makes the same again."""
+    command = shlex.join(["python", "-m", "pipeline.preprocess", *argv])
+    completion = dataclasses.replace(job.completion, command=command)
+    return dataclasses.replace(job, completion=completion)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Preprocesses; returns the exit code."""
     local.quiet()
@@ -305,24 +348,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         parse_beam_options(rest)  # Refuses unknown ones before any work.
         job, inputs = make_job(arguments)
+        job = note_command(job, sys.argv[1:] if argv is None else argv)
         print(summary.describe_inputs(inputs, job), flush=True)
         if arguments.estimate:
             print(f"\n{estimate_job(job, inputs)}")
             return 0
-        preflight.prepare_output(output, overwrite=arguments.overwrite)
-        preflight.make_folders(output, job.completion.dataset.representations)
+        dataset = job.completion.dataset
+        finished = preflight.prepare_output(dataset, overwrite=arguments.overwrite)
+        if finished:
+            print(summary.describe_resumption(finished, dataset), flush=True)
         run_job(job, inputs, rest)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; {summary.GO_ON}", file=sys.stderr)
+        return 130
     except Exception as error:
         # Beam wraps or, from a worker process, quotes what was raised.
-        message = summary.find_message(error, IncompleteDatasetError)
+        message = summary.explain_failure(error)
         if message is None:
             raise
         print(f"error: {message}", file=sys.stderr)
         return 1
     print(summary.make_table(read_report(output)))
+    print(f"\n{summary.describe_integrity(read_manifest(output))}")
     seconds = time.monotonic() - started
     print(f"\nDataset: {output} ({seconds:.0f} s)")
     return 0

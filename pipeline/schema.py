@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 #: FMA's own names, used for flags, file names and manifest keys alike.
 SPLITS = ("training", "validation", "test")
@@ -126,6 +126,22 @@ class Normalisation:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ShardFile:
+    """What a shard file holds.
+
+    Attributes:
+      records: number of records.
+      size: in bytes.
+      crc32c: checksum of all bytes, eight hexadecimal digits; the same that Cloud
+        Storage keeps of an object, in base64.
+    """
+
+    records: int
+    size: int
+    crc32c: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
     """Everything a reader needs to know about a dataset.
 
@@ -141,10 +157,18 @@ class Manifest:
       split_rule: sentence that says how clips were assigned to splits.
       artists_in_several_splits: artists whose clips the splits share; a
         leak when not empty. At most 20 are named.
-      inputs: where each input went: counts by outcome, summing to the total.
+      audio_in_several_splits: tracks with the same audio in several splits; a
+        leak when not empty. At most 20 groups are named.
+      inputs: where each input went: `clips` and `rejects`, summing to `total`,
+        and what they were made of: `tracks`, `files`, `files_not_wanted`.
       rejects: rejected inputs by reason.
       versions: library and decoder versions.
       fingerprint: digest of all that shapes a record.
+      files: every shard file, by its path relative to the dataset folder.
+      integrity: what was counted in the records: distinct `artists` and `audio`,
+        `artists_in_several_splits`, `audio_in_several_splits`, and
+        `audio_with_several_ids`.
+      description: what the corpus is, in its owner's words; may be empty.
       schema_version: version of this layout.
     """
 
@@ -162,6 +186,10 @@ class Manifest:
     rejects: Mapping[str, int]
     versions: Mapping[str, str]
     fingerprint: str
+    files: Mapping[str, ShardFile] = dataclasses.field(default_factory=dict)
+    integrity: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    audio_in_several_splits: tuple[str, ...] = ()
+    description: str = ""
     schema_version: int = SCHEMA_VERSION
 
     def shard_files(self, representation: str, split: str) -> list[str]:
@@ -198,6 +226,7 @@ class Manifest:
                 f"{source} has schema version {version!r}, this version reads "
                 f"{SCHEMA_VERSION}; preprocess the dataset again."
             )
+        raw.setdefault("description", "")
         names = {field.name for field in dataclasses.fields(cls)}
         if names != set(raw):
             raise UserError(
@@ -206,6 +235,10 @@ class Manifest:
             )
         raw["genres"] = tuple(raw["genres"])
         raw["artists_in_several_splits"] = tuple(raw["artists_in_several_splits"])
+        raw["audio_in_several_splits"] = tuple(raw["audio_in_several_splits"])
+        raw["files"] = {
+            name: ShardFile(**value) for name, value in raw["files"].items()
+        }
         raw["representations"] = {
             name: _representation_from_json(value)
             for name, value in raw["representations"].items()

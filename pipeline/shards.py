@@ -10,105 +10,95 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
-import dataclasses
 import functools
 import io
 import os
 import posixpath
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import BinaryIO
 
+import numpy as np
 import soundfile
 
-from pipeline import mp3, storage
+from pipeline import progress, storage
 from pipeline.clip import Clip, Moments, make_records
-from pipeline.config import SAMPLE_RATE, ClipConfig
+from pipeline.config import SAMPLE_RATE
+from pipeline.decoding import mp3
+from pipeline.decoding.audio import Loader, load_waveform
 from pipeline.metadata import relative_path
+from pipeline.progress import DatasetConfig, ShardResult, WrittenClip
 from pipeline.rejects import AudioError, Reason, Reject
-from pipeline.schema import fingerprint
 from pipeline.shard_writer import ShardWriter
 from pipeline.spectrum import Float32, Workspace
+
+__all__ = [
+    "READ_AHEAD",
+    "DatasetConfig",
+    "fetch_audio",
+    "keep_or_make_shard",
+    "make_shard",
+    "write_wav",
+]
 
 #: Clips read at the same time, ahead of the computation: at 65 ms a clip this
 #: hides half a second of latency.
 READ_AHEAD = 8
 #: A larger file may hold far more than a clip: only its excerpt is read.
 WHOLE_FILE_BYTES = 4 << 20
-READ_ATTEMPTS = 3
-#: Pause before the second attempt; it doubles for each one after.
-RETRY_SECONDS = 0.25
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DatasetConfig:
-    """What to make of the clips, and where.
+def keep_or_make_shard(
+    shard: int,
+    clips: Iterable[Clip],
+    config: DatasetConfig,
+    workspace: Workspace,
+    load: Loader = load_waveform,
+) -> tuple[ShardResult, bool]:
+    """Makes a shard, unless an earlier run has made the very same.
 
-    Attributes:
-      output: dataset folder.
-      representations: names.
-      clip: clip parameters.
-      genres: ordered; labels are indices into it.
-      num_shards: files of each split of each representation.
-      wav_output: folder for decoded clips; empty for none.
-      audio_base: folder that the audio's relative paths start from.
-      progress_file: local file that grows by a byte a clip; empty for none.
+    Its result is kept for later runs either way.
+
+    Args:
+      shard: index, below `config.num_shards`.
+      clips: in any order.
+      config: dataset parameters.
+      workspace: the thread's buffers.
+      load: decodes a file.
+
+    Returns:
+      The result, and whether an earlier run made the shard.
+
+    Raises:
+      WriteError: the store does not take the files.
+      SupersededError: a later run has taken over the folder.
     """
-
-    output: str
-    representations: tuple[str, ...]
-    clip: ClipConfig
-    genres: tuple[str, ...]
-    num_shards: int = 16
-    wav_output: str = ""
-    audio_base: str = ""
-    progress_file: str = ""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ShardReport:
-    """What a shard holds, in numbers.
-
-    Attributes:
-      shard: index.
-      clips: number by (split, genre).
-      records: number by (representation, split).
-      record_bytes: size of the files by representation.
-      decoders: number of clips by decoder.
-      decode_ms: each clip's decoding time.
-      feature_ms: each clip's time for all representations.
-      artists: distinct (artist_id, split), without unknown artists.
-      digest: of the clips' identities, in order.
-    """
-
-    shard: int
-    clips: Mapping[tuple[str, str], int]
-    records: Mapping[tuple[str, str], int]
-    record_bytes: Mapping[str, int]
-    decoders: Mapping[str, int]
-    decode_ms: Sequence[float]
-    feature_ms: Sequence[float]
-    artists: Sequence[tuple[str, str]]
-    digest: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ShardResult:
-    """All that leaves a shard's worker.
-
-    Attributes:
-      report: numbers.
-      rejects: clips that could not be used.
-      moments: of each training clip, by representation.
-    """
-
-    report: ShardReport
-    rejects: Sequence[Reject]
-    moments: Sequence[Mapping[str, Moments]]
+    clips = list(clips)
+    expected = progress.fingerprint_shard(shard, clips, config)
+    found = progress.find_finished(shard, expected, config)
+    if found is not None:
+        for _ in clips:
+            _count_progress(config.progress_file)
+        return found, True
+    progress.forget_result(shard, config)
+    attempt = 1
+    while True:
+        try:
+            result = make_shard(shard, clips, config, workspace, load)
+            break
+        except storage.WriteError as error:
+            if attempt == storage.ATTEMPTS or not error.transient:
+                raise
+        attempt += 1
+    progress.write_result(result, config)
+    return result, False
 
 
 def make_shard(
-    shard: int, clips: Iterable[Clip], config: DatasetConfig, workspace: Workspace
+    shard: int,
+    clips: Iterable[Clip],
+    config: DatasetConfig,
+    workspace: Workspace,
+    load: Loader = load_waveform,
 ) -> ShardResult:
     """Computes and writes all clips of one shard.
 
@@ -120,16 +110,19 @@ def make_shard(
       clips: in any order; they are written by ascending id.
       config: dataset parameters.
       workspace: the thread's buffers.
+      load: decodes a file.
+
+    Raises:
+      WriteError: the store does not take the files.
+      SupersededError: a later run has taken over the folder.
     """
-    tally: collections.Counter[tuple[str, str]] = collections.Counter()
-    decoders: collections.Counter[str] = collections.Counter()
-    artists: set[tuple[str, str]] = set()
-    used: list[tuple[str, str, str, int]] = []
+    clips = sorted(clips)
+    written: list[WrittenClip] = []
     decode_ms: list[float] = []
     feature_ms: list[float] = []
-    rejects: list[Reject] = []
     moments: list[Mapping[str, Moments]] = []
     wavs: collections.deque[concurrent.futures.Future[None]] = collections.deque()
+    unique, rejects = _reject_repeated(clips)
     with (
         concurrent.futures.ThreadPoolExecutor(READ_AHEAD) as executor,
         ShardWriter(
@@ -140,28 +133,35 @@ def make_shard(
             executor=executor,
         ) as writer,
     ):
-        ordered = sorted(clips)
         fetch = functools.partial(fetch_audio, excerpt=config.clip.excerpt)
         for clip, reading in storage.read_ahead(
-            ordered, fetch, executor=executor, depth=READ_AHEAD
+            unique, fetch, executor=executor, depth=READ_AHEAD
         ):
             try:
                 with reading.result() as file:
                     made = make_records(
-                        clip, file, config.representations, config.clip, workspace
+                        clip, file, config.representations, config.clip, workspace, load
                     )
             except AudioError as error:
-                rejects.append(_make_reject(clip, error))
+                rejects.append(_make_reject(clip, "decode", error.reason, str(error)))
             else:
                 for name, records in made.records.items():
                     writer.write(name, clip.split, records)
                 if clip.split == "training":
                     moments.append(made.moments)
-                if clip.artist_id:
-                    artists.add((clip.artist_id, clip.split))
-                used.append((clip.track_id, clip.genre, clip.split, clip.size))
-                tally[clip.split, clip.genre] += 1
-                decoders[made.decoder] += 1
+                written.append(
+                    WrittenClip(
+                        track_id=clip.track_id,
+                        artist_id=clip.artist_id,
+                        genre=clip.genre,
+                        split=clip.split,
+                        path=clip.path,
+                        size=clip.size,
+                        seconds=made.seconds,
+                        decoder=made.decoder,
+                        audio=made.audio,
+                    )
+                )
                 decode_ms.append(made.decode_ms)
                 feature_ms.append(made.feature_ms)
                 if config.wav_output:
@@ -171,19 +171,41 @@ def make_shard(
             _count_progress(config.progress_file)
         for wav in wavs:
             wav.result()
-        writer.commit()
-    report = ShardReport(
+        writer.commit(check=functools.partial(progress.check_run, config))
+    return ShardResult(
         shard=shard,
-        clips=dict(tally),
-        records=dict(writer.records),
-        record_bytes=dict(writer.record_bytes),
-        decoders=dict(decoders),
-        decode_ms=decode_ms,
-        feature_ms=feature_ms,
-        artists=sorted(artists),
-        digest=fingerprint(used),
+        fingerprint=progress.fingerprint_shard(shard, clips, config),
+        clips=tuple(written),
+        files=writer.files,
+        rejects=tuple(rejects),
+        moments=_stack(moments),
+        decode_ms=tuple(decode_ms),
+        feature_ms=tuple(feature_ms),
     )
-    return ShardResult(report=report, rejects=rejects, moments=moments)
+
+
+def _reject_repeated(clips: Sequence[Clip]) -> tuple[list[Clip], list[Reject]]:
+    """Tells clips, sorted by id, from those whose id another one has already."""
+    unique: list[Clip] = []
+    rejects: list[Reject] = []
+    for clip in clips:
+        if unique and clip.track_id == unique[-1].track_id:
+            message = f"{unique[-1].path} is used for this track id"
+            rejects.append(_make_reject(clip, "join", Reason.DUPLICATE_ID, message))
+        else:
+            unique.append(clip)
+    return unique, rejects
+
+
+def _stack(moments: Sequence[Mapping[str, Moments]]) -> dict[str, Moments]:
+    """Moments of single clips, (segments,), as arrays (clips, segments)."""
+    return {
+        name: Moments(
+            mean=np.stack([found[name].mean for found in moments]),
+            variance=np.stack([found[name].variance for found in moments]),
+        )
+        for name in (moments[0] if moments else ())
+    }
 
 
 def fetch_audio(clip: Clip, excerpt: str) -> BinaryIO:
@@ -196,23 +218,13 @@ def fetch_audio(clip: Clip, excerpt: str) -> BinaryIO:
     Raises:
       AudioError: the store does not give the file, also when asked again.
     """
-    attempt = 1
-    while True:
-        try:
-            return _open_audio(clip, excerpt)
-        except storage.STORE_ERRORS as error:
-            if attempt == READ_ATTEMPTS:
-                raise AudioError(Reason.UNREADABLE, str(error)) from error
-        time.sleep(RETRY_SECONDS * 2 ** (attempt - 1))
-        attempt += 1
-
-
-def _open_audio(clip: Clip, excerpt: str) -> BinaryIO:
-    file = storage.open_for_reading(clip.path)
-    if clip.size <= WHOLE_FILE_BYTES:
-        with file:
-            return io.BytesIO(file.read())
-    source = mp3.prepare(file, excerpt)
+    try:
+        if clip.size <= WHOLE_FILE_BYTES:
+            return io.BytesIO(storage.read_bytes(clip.path))
+        file = storage.open_patiently(clip.path, sparsely=True)
+        source = mp3.prepare(file, excerpt)
+    except storage.STORE_ERRORS as error:
+        raise AudioError(Reason.UNREADABLE, str(error)) from error
     if source is not file:
         file.close()
     return source
@@ -222,18 +234,21 @@ def write_wav(clip: Clip, samples: Float32, config: DatasetConfig) -> None:
     """Keeps a decoded clip as a 32-bit float WAV, which decodes to the same bits."""
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, SAMPLE_RATE, format="WAV", subtype="FLOAT")
+    # libsndfile writes the time into its PEAK chunk, behind name, size and version.
+    time = buffer.getbuffer()[:256].tobytes().index(b"PEAK") + 12
+    buffer.getbuffer()[time : time + 4] = bytes(4)
     name = posixpath.splitext(relative_path(clip.path, config.audio_base))[0] + ".wav"
     path = storage.join(config.wav_output, *name.lstrip("/").split("/"))
     storage.write_atomically(path, buffer.getvalue(), scratch=config.wav_output)
 
 
-def _make_reject(clip: Clip, error: AudioError) -> Reject:
+def _make_reject(clip: Clip, stage: str, reason: Reason, message: str) -> Reject:
     return Reject(
         path=clip.path,
         track_id=clip.track_id,
-        stage="decode",
-        reason=error.reason,
-        message=str(error),
+        stage=stage,
+        reason=reason,
+        message=message,
     )
 
 

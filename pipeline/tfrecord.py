@@ -69,6 +69,77 @@ def _encode_feature(field: Field, value: Value) -> bytes:
     )
 
 
+def decode_example(fields: tuple[Field, ...], record: bytes) -> dict[str, Value]:
+    """Parses what `encode_example` serialises, by any writer.
+
+    Args:
+      fields: the record's schema.
+      record: a serialised Example.
+
+    Returns:
+      A value for each field, by name; arrays are read-only.
+
+    Raises:
+      ValueError: the record is no Example, or not one of this schema.
+    """
+    features: dict[str, bytes] = {}
+    for entries in _parse_fields(record, 1):
+        for entry in _parse_fields(entries, 1):
+            [name], [feature] = (_parse_fields(entry, n) for n in (1, 2))
+            features[name.decode()] = feature
+    if set(features) != {field.name for field in fields}:
+        raise ValueError(f"The record has the features {sorted(features)}.")
+    return {
+        field.name: _decode_feature(field, features[field.name]) for field in fields
+    }
+
+
+def _decode_feature(field: Field, feature: bytes) -> Value:
+    kind = {"float_list": _FLOAT, "int64_list": _INT64}.get(field.encoding, _BYTES)
+    lists = _parse_fields(feature, kind)
+    values = _parse_fields(lists[0], 1) if len(lists) == 1 else []
+    if len(values) != 1:
+        raise ValueError(f"{field.name} is not one value as {field.encoding}.")
+    if field.encoding == "int64_list":
+        number, end = _parse_varint(values[0], 0)
+        if end != len(values[0]):
+            raise ValueError(f"{field.name} is not one integer.")
+        return number
+    if field.encoding == "bytes_list":
+        return values[0].decode()
+    array = np.frombuffer(values[0], np.dtype(field.dtype).newbyteorder("<"))
+    if array.size != field.size:
+        raise ValueError(f"{field.name} has {array.size} values, not {field.size}.")
+    return array.reshape(field.shape)
+
+
+def _parse_fields(message: bytes, number: int) -> list[bytes]:
+    """Contents of a message's fields of one number, if all are delimited."""
+    contents = []
+    position = 0
+    while position < len(message):
+        key, position = _parse_varint(message, position)
+        length, position = _parse_varint(message, position)
+        if key & 7 != 2 or position + length > len(message):
+            raise ValueError("The record is no Example, or cut off.")
+        if key >> 3 == number:
+            contents.append(message[position : position + length])
+        position += length
+    return contents
+
+
+def _parse_varint(data: bytes, position: int) -> tuple[int, int]:
+    """An integer, and the position after it."""
+    value = shift = 0
+    while position < len(data) and shift < 64:
+        byte = data[position]
+        value |= (byte & 0x7F) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 0x80:
+            return value, position
+    raise ValueError("The record ends within a number.")
+
+
 def _delimited(number: int, content: bytes) -> bytes:
     """A length-delimited protobuf field."""
     return bytes([number << 3 | 2]) + _varint(len(content)) + content

@@ -11,28 +11,27 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
-import threadpoolctl
-from apache_beam.io import fileio
 from apache_beam.io.filesystem import FileMetadata
-from apache_beam.metrics import Metrics
 
 from pipeline import storage
-from pipeline.clip import Clip, warm_up
+from pipeline.clip import Clip
 from pipeline.metadata import MetadataConfig, Track, audio_key, read_tracks
+from pipeline.metrics import count_files_not_wanted, count_reject
 from pipeline.rejects import Reason, Reject
-from pipeline.shards import DatasetConfig, ShardReport, ShardResult, make_shard
-from pipeline.spectrum import Workspace
-from pipeline.splits import stable_hash
-
-#: Namespace of the counters and distributions that the runner shows.
-METRICS = "fma"
 
 
 class AudioFile(NamedTuple):
-    """A file that the audio glob matched, with its size in bytes."""
+    """A file that the audio glob matched.
+
+    Attributes:
+      path: with which to open it.
+      size: in bytes.
+      modified: seconds since 1970; 0 where the file system does not tell.
+    """
 
     path: str
     size: int
+    modified: float = 0.0
 
 
 class JoinedTracks(NamedTuple):
@@ -40,14 +39,7 @@ class JoinedTracks(NamedTuple):
 
     clips: Any  # PCollection[Clip]
     rejects: Any  # PCollection[Reject]
-
-
-class Shards(NamedTuple):
-    """Output of `MakeShards`."""
-
-    reports: Any  # PCollection[ShardReport]
-    rejects: Any  # PCollection[Reject]
-    moments: Any  # PCollection[Mapping[str, Moments]], of training clips
+    not_wanted: Any  # PCollection[str], paths of files
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -68,7 +60,7 @@ class ReadTracks(beam.PTransform):
 class _ReadTracksFn(beam.DoFn):
     def process(self, config: MetadataConfig) -> Iterator[Track]:
         with (
-            storage.open_for_reading(config.path) as file,
+            storage.open_patiently(config.path) as file,
             io.TextIOWrapper(file, encoding="utf-8", newline="") as text,
         ):
             yield from read_tracks(text, config)
@@ -84,13 +76,16 @@ class MatchAudio(beam.PTransform):
         """Matches the glob; directories are not files."""
         return (
             begin
-            | "Match" >> fileio.MatchFiles(self.pattern)
-            | "Name" >> beam.Map(_audio_file)
+            | "Pattern" >> beam.Create([self.pattern])
+            | "Match" >> beam.FlatMap(storage.match)
+            | "Name" >> beam.Map(audio_file)
         )
 
 
-def _audio_file(found: FileMetadata) -> AudioFile:
-    return AudioFile(found.path, found.size_in_bytes)
+def audio_file(found: FileMetadata) -> AudioFile:
+    """What a file system says of a file."""
+    modified = found.last_updated_in_seconds or 0.0
+    return AudioFile(found.path, found.size_in_bytes, modified)
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -122,33 +117,42 @@ class JoinTracks(beam.PTransform):
             }
             | "Join" >> beam.CoGroupByKey()
             | "Pair"
-            >> beam.ParDo(_PairFn(self.genres)).with_outputs("rejects", main="clips")
+            >> beam.ParDo(_PairFn(self.genres)).with_outputs(
+                "rejects", "not_wanted", main="clips"
+            )
         )
-        return JoinedTracks(joined.clips, joined.rejects)
+        return JoinedTracks(joined.clips, joined.rejects, joined.not_wanted)
 
 
 class _PairFn(beam.DoFn):
     def __init__(self, genres: Sequence[str]) -> None:
         self._labels = {genre: label for label, genre in enumerate(genres)}
-        self._not_wanted = Metrics.counter(METRICS, "files_not_wanted")
 
     def process(
         self, element: tuple[str, Mapping[str, Iterable[Any]]]
     ) -> Iterator[Any]:
         _, group = element
         result = pair(sorted(group["tracks"]), sorted(group["files"]), self._labels)
-        self._not_wanted.inc(result.not_wanted)
+        count_files_not_wanted(len(result.not_wanted))
         yield from result.clips
         for reject in result.rejects:
-            yield beam.pvalue.TaggedOutput("rejects", _counted(reject))
+            yield beam.pvalue.TaggedOutput("rejects", count_reject(reject))
+        for path in result.not_wanted:
+            yield beam.pvalue.TaggedOutput("not_wanted", path)
 
 
 class Pairing(NamedTuple):
-    """What becomes of the tracks and files of one key."""
+    """What becomes of the tracks and files of one key.
+
+    Attributes:
+      clips: at most one.
+      rejects: of rows and of files.
+      not_wanted: paths of files whose track is known but not wanted.
+    """
 
     clips: list[Clip]
     rejects: list[Reject]
-    not_wanted: int
+    not_wanted: list[str]
 
 
 def pair(
@@ -171,31 +175,31 @@ def pair(
                 reject(file.path, "", Reason.NO_METADATA, "no metadata row names it")
                 for file in files
             ],
-            0,
+            [],
         )
     track, *others = tracks
     rejects = [
         reject(
             other.path,
             other.track_id,
-            Reason.DUPLICATE,
+            Reason.DUPLICATE_ROW,
             f"another row names the same file ({track.path}, track {track.track_id})",
         )
         for other in others
         if other.wanted
     ]
     if not track.wanted:
-        return Pairing([], rejects, len(files))
+        return Pairing([], rejects, [file.path for file in files])
     if not files:
         message = "no audio file matches it"
         rejects.append(reject(track.path, track.track_id, Reason.MISSING, message))
-        return Pairing([], rejects, 0)
+        return Pairing([], rejects, [])
     file, *copies = files
     rejects += [
         reject(
             copy.path,
             track.track_id,
-            Reason.DUPLICATE,
+            Reason.DUPLICATE_FILE,
             f"{file.path} is used for this track",
         )
         for copy in copies
@@ -203,7 +207,7 @@ def pair(
     if not track.genre:
         message = "the metadata gives no genre"
         rejects.append(reject(file.path, track.track_id, Reason.NO_GENRE, message))
-        return Pairing([], rejects, 0)
+        return Pairing([], rejects, [])
     clip = Clip(
         track_id=track.track_id,
         artist_id=track.artist_id,
@@ -212,107 +216,6 @@ def pair(
         split=track.split,
         path=file.path,
         size=file.size,
+        modified=file.modified,
     )
-    return Pairing([clip], rejects, 0)
-
-
-@dataclasses.dataclass(kw_only=True, eq=False)
-class MakeShards(beam.PTransform):
-    """Decodes, computes and writes: PCollection[Clip] to `Shards`.
-
-    Paths are grouped by the shard that their track's id hashes to; a worker
-    then makes whole shards.
-    """
-
-    config: DatasetConfig
-
-    def expand(self, clips: Any) -> Shards:
-        """Groups the paths and makes the shards, also those without a clip."""
-        count = self.config.num_shards
-        every_shard = clips.pipeline | "EveryShard" >> beam.Create(
-            [(shard, None) for shard in range(count)]
-        )
-        keyed = clips | "KeyByShard" >> beam.Map(
-            lambda clip: (stable_hash(clip.track_id) % count, clip)
-        )
-        made = (
-            (every_shard, keyed)
-            | "Flatten" >> beam.Flatten()
-            | "GroupByShard" >> beam.GroupByKey()
-            | "MakeShard"
-            >> beam.ParDo(_MakeShardFn(self.config)).with_outputs(
-                "rejects", "moments", main="reports"
-            )
-        )
-        return Shards(made.reports, made.rejects, made.moments)
-
-
-class _MakeShardFn(beam.DoFn):
-    """Makes whole shards with a workspace of its own."""
-
-    def __init__(self, config: DatasetConfig) -> None:
-        self._config = config
-
-    def setup(self) -> None:
-        # Beam runs one bundle a core; BLAS threads would compete with them.
-        self._limits = threadpoolctl.threadpool_limits(1)
-        self._workspace = Workspace()
-        warm_up(self._config.representations, self._config.clip, self._workspace)
-
-    def teardown(self) -> None:
-        self._limits.restore_original_limits()
-
-    def process(self, element: tuple[int, Iterable[Clip | None]]) -> Iterator[Any]:
-        shard, clips = element
-        result = make_shard(
-            shard,
-            [clip for clip in clips if clip is not None],
-            self._config,
-            self._workspace,
-        )
-        _count_shard(result)
-        for moments in result.moments:
-            yield beam.pvalue.TaggedOutput("moments", moments)
-        for reject in result.rejects:
-            yield beam.pvalue.TaggedOutput("rejects", _counted(reject))
-        yield result.report
-
-
-def _count_shard(result: ShardResult) -> None:
-    report = result.report
-    clips = sum(report.clips.values())
-    Metrics.counter(METRICS, "clips_read").inc(clips + len(result.rejects))
-    for (split, genre), count in report.clips.items():
-        Metrics.counter(METRICS, f"clips_{split}_{genre}").inc(count)
-    for (representation, split), count in report.records.items():
-        Metrics.counter(METRICS, f"records_{representation}_{split}").inc(count)
-    for name in ("decode_ms", "feature_ms"):
-        distribution = Metrics.distribution(METRICS, name)
-        for milliseconds in getattr(report, name):
-            distribution.update(round(milliseconds))
-
-
-def _counted(reject: Reject) -> Reject:
-    Metrics.counter(METRICS, f"rejected_{reject.reason}").inc()
-    return reject
-
-
-class FindLeaks(beam.PTransform):
-    """Artists in several splits: PCollection[ShardReport] to PCollection[str].
-
-    It looks at what was written, not at what the split rule promises.
-    """
-
-    def expand(self, reports: Any) -> Any:
-        """Groups the splits by artist."""
-        return (
-            reports
-            | "Artists" >> beam.FlatMap(_artists)
-            | "Splits" >> beam.GroupByKey()
-            | "Several" >> beam.Filter(lambda item: len(set(item[1])) > 1)
-            | "Artist" >> beam.Keys()
-        )
-
-
-def _artists(report: ShardReport) -> Sequence[tuple[str, str]]:
-    return report.artists
+    return Pairing([clip], rejects, [])

@@ -1,3 +1,4 @@
+import errno
 import json
 import subprocess
 import sys
@@ -5,8 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline import preprocess, summary
+from pipeline import preprocess, storage, summary
 from pipeline.completion import IncompleteDatasetError
+from pipeline.progress import SupersededError
 from pipeline.schema import Manifest
 from pipeline.tfrecord import read_records
 from tests.corpora import write_csv, write_plain_corpus, write_tone
@@ -26,6 +28,14 @@ def read_shards(folder) -> dict[str, list[bytes]]:
         with path.open("rb") as file:
             contents[f"{path.parent.name}/{path.name}"] = list(read_records(file))
     return contents
+
+
+def read_dataset(folder) -> dict[str, bytes]:
+    """All files but the report, which has times in it."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    found = {str(path.relative_to(folder)): path.read_bytes() for path in files}
+    del found["report.json"]
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -79,24 +89,19 @@ def test_wavs_give_the_same_records(dataset):
 
 
 def test_workers_write_the_same_bytes(dataset, capfd):
+    """And so does another order of the metadata's rows."""
+    header, *rows = (dataset / "tracks.csv").read_text().splitlines(keepends=True)
+    (dataset / "reversed.csv").write_text(header + "".join(reversed(rows)))
     code = run(
-        "--audio", f"{dataset}/audio/*.wav", "--metadata", dataset / "tracks.csv",
+        "--audio", f"{dataset}/audio/*.wav", "--metadata", dataset / "reversed.csv",
         "--output", dataset / "workers", "--num_shards", 2,
         "--direct_running_mode=multi_processing", "--direct_num_workers=2",
     )  # fmt: skip
     assert code == 0
-    first, workers = dataset / "dataset", dataset / "workers"
-    names = [p.relative_to(first) for p in sorted(first.glob("*/*.tfrecord"))]
-    assert len(names) == 18
-    for name in names:
-        assert (first / name).read_bytes() == (workers / name).read_bytes()
-    mine, theirs = read_manifest(first), read_manifest(workers)
-    assert mine.fingerprint == theirs.fingerprint
-    # Sums of floats depend on their order.
-    for name, statistics in mine.normalisation.items():
-        other = theirs.normalisation[name]
-        np.testing.assert_allclose(statistics.mean, other.mean, rtol=1e-4, atol=1e-7)
-        np.testing.assert_allclose(statistics.variance, other.variance, rtol=1e-4)
+    first = read_dataset(dataset / "dataset")
+    assert len([name for name in first if name.endswith(".tfrecord")]) == 18
+    assert "transform_fn/saved_model.pb" in first
+    assert read_dataset(dataset / "workers") == first
     captured = capfd.readouterr()
     assert "clips: 6 of 6" in captured.out
     assert captured.err == ""
@@ -163,7 +168,7 @@ def test_bad_metadata_is_one_sentence(dataset, tmp_path, capsys, text, message):
     assert message in capsys.readouterr().err
 
 
-def test_too_many_rejects_fail_the_job(tmp_path, capsys):
+def test_too_many_rejects_fail_the_job(tmp_path, capfd):
     write_tone(tmp_path / "good.wav", 440)
     for name in ("a.wav", "b.wav"):
         (tmp_path / name).write_text("not audio")
@@ -174,8 +179,10 @@ def test_too_many_rejects_fail_the_job(tmp_path, capsys):
         "--output", tmp_path / "out", "--split", "hash", "--split_percent", "100,0,0",
         "--representations", "mel",
     )  # fmt: skip
-    assert run(*arguments) == 1
-    error = capsys.readouterr().err
+    workers = ["--direct_running_mode=multi_processing", "--direct_num_workers=1"]
+    assert run(*arguments, *workers) == 1
+    error = capfd.readouterr().err
+    assert error.count("\n") == 1, error
     assert "2 of 3 audio files could not be used (2 undecodable)" in error
     assert "Traceback" not in error
     assert "while running" not in error
@@ -185,6 +192,100 @@ def test_too_many_rejects_fail_the_job(tmp_path, capsys):
     # The way out that the message names works, in the same folder.
     assert run(*arguments, "--max_reject_ratio", "0.9") == 0
     assert (tmp_path / "out" / "COMPLETED").exists()
+
+
+def test_leaks_are_taken_out_or_kept(tmp_path, capsys):
+    tones = [write_tone(tmp_path / "a" / f"{i}.wav", 300 + i) for i in range(4)]
+    tones[1].write_bytes(tones[0].read_bytes())
+    rows = [
+        {"path": f"{i}.wav", "genre": "Low", "artist_id": artist, "split": split}
+        for i, (artist, split) in enumerate(
+            [("a", "test"), ("b", "training"), ("a", "training"), ("c", "training")]
+        )
+    ]
+    write_csv(tmp_path / "t.csv", rows)
+    arguments = (
+        "--audio", f"{tmp_path}/a/*.wav", "--metadata", tmp_path / "t.csv",
+        "--representations", "mel", "--output", tmp_path / "out",
+    )  # fmt: skip
+    assert run(*arguments) == 0
+    out = capsys.readouterr().out
+    assert "1 artists are in several splits; their clips stay in one of them" in out
+    assert "4 tracks and 4 files are 2 clips, 2 rejects and 0 files not wanted" in out
+    assert "No artist (of 2) and no recording (of 2) is in two splits." in out
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest.rejects == {"artist_leak": 1, "duplicate_audio": 1}
+    assert manifest.records["mel"] == {"training": 1, "validation": 0, "test": 1}
+    assert manifest.integrity["artists_in_several_splits"] == 0
+    assert manifest.integrity["audio_in_several_splits"] == 0
+    assert run(*arguments, "--overwrite", "--leaks", "keep") == 0
+    out = capsys.readouterr().out
+    assert "stay there, which makes scores too high" in out
+    assert "Splits share artists (a): scores will be too high." in out
+    assert "Splits share recordings (0 (test), 1 (training))" in out
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest.rejects == {}
+    assert manifest.artists_in_several_splits == ("a",)
+    assert manifest.audio_in_several_splits == ("0 (test), 1 (training)",)
+
+
+def test_a_full_disk_is_one_sentence(dataset, tmp_path, capsys, monkeypatch):
+    """At any time: nothing looks finished, and the next run goes on."""
+    arguments = (
+        "--audio", f"{dataset}/audio/*.wav", "--metadata", dataset / "tracks.csv",
+        "--output", tmp_path / "out", "--num_shards", 2, "--representations", "mel",
+    )  # fmt: skip
+    original = storage.create
+    monkeypatch.setattr(storage, "create", lambda path: FullDisk(original(path)))
+    for room in (10, 200_000, 640_000):
+        FullDisk.left = room
+        assert run(*arguments) == 1
+        error = capsys.readouterr().err
+        assert "cannot be written: No space left on device." in error
+        assert "finished shards are kept" in error
+        assert error.count("\n") == 1
+        assert not (tmp_path / "out" / "COMPLETED").exists()
+        assert not (tmp_path / "out" / "manifest.json").exists()
+    FullDisk.left = 10**9
+    assert run(*arguments) == 0
+    assert "shards kept from an earlier run" in capsys.readouterr().out
+
+
+class FullDisk:
+    """A file on a disk with little room left; all such files share it."""
+
+    left = 0
+
+    def __init__(self, file) -> None:
+        self._file = file
+
+    def write(self, data: bytes) -> int:
+        if len(data) > FullDisk.left:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        FullDisk.left -= len(data)
+        return self._file.write(data)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def test_an_interruption_says_how_to_go_on(dataset, tmp_path, capsys, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(preprocess, "run_job", interrupt)
+    code = run(
+        "--audio", f"{dataset}/audio/*.wav", "--metadata", dataset / "tracks.csv",
+        "--output", tmp_path / "out",
+    )  # fmt: skip
+    assert code == 130
+    assert "run the same command again to go on" in capsys.readouterr().err
 
 
 def test_help_names_every_flag():
@@ -210,3 +311,17 @@ def test_finds_messages_inside_what_runners_raise():
     )
     assert summary.find_message(quoted, IncompleteDatasetError) == "No clip."
     assert summary.find_message(ValueError("x"), IncompleteDatasetError) is None
+
+
+def test_explains_what_people_can_change():
+    explain = summary.explain_failure
+    assert explain(ValueError("x")) is None
+    assert (
+        explain(SupersededError("Another job. [while running 'X']")) == "Another job."
+    )
+    quoted = RuntimeError("T\npipeline.storage.WriteError: a cannot be written: full.")
+    message = "a cannot be written: full. Then run the same command again to go on; "
+    assert explain(quoted) == message + "finished shards are kept."
+    # TensorFlow's own writes.
+    other = RuntimeError("ResourceExhaustedError: /a/b; No space left on device")
+    assert explain(other).startswith("No space left on device. Make room, then run")

@@ -1,11 +1,12 @@
 import concurrent.futures
 from pathlib import Path
 
+import google_crc32c
 import pytest
 
 from pipeline import storage
-from pipeline.schema import SPLITS
-from pipeline.shard_writer import ShardWriter
+from pipeline.schema import SPLITS, ShardFile
+from pipeline.shard_writer import ShardWriter, total_sizes
 from pipeline.tfrecord import read_records
 
 NAMES = ("images", "vectors")
@@ -80,12 +81,41 @@ def test_counts(output, make_writer):
     with make_writer() as writer:
         fill(writer)
         writer.commit()
-    assert writer.records == {("images", "training"): 3, ("vectors", "test"): 1}
-    sizes = {
-        name: sum(path.stat().st_size for path in (output / name).iterdir())
-        for name in NAMES
-    }
-    assert writer.record_bytes == sizes == {"images": 3 * 16 + 6, "vectors": 17}
+    expected = {}
+    for path, records in FILLED.items():
+        data = (output / path).read_bytes()
+        expected[path] = ShardFile(
+            records=len(records),
+            size=len(data),
+            crc32c=f"{google_crc32c.value(data):08x}",
+        )
+    assert writer.files == expected
+    assert total_sizes(writer.files) == {"images": 3 * 16 + 6, "vectors": 17}
+
+
+def test_a_check_comes_when_files_are_whole_and_have_no_names(output, make_writer):
+    seen = []
+    with make_writer() as writer:
+        fill(writer)
+        writer.commit(check=lambda: seen.append(read_all(output)))
+    [before] = seen
+    assert sorted(before.values()) == sorted(FILLED.values())
+    assert all(path.startswith("_temporary/") for path in before)
+    assert read_all(output) == FILLED
+
+
+def test_a_check_that_fails_leaves_nothing(output, make_writer):
+    def fail() -> None:
+        raise ValueError("not now")
+
+    def attempt() -> None:
+        with make_writer() as writer:
+            fill(writer)
+            writer.commit(check=fail)
+
+    with pytest.raises(ValueError, match="not now"):
+        attempt()
+    assert read_all(output) == {}
 
 
 @pytest.mark.parametrize("error", [ValueError("a"), KeyboardInterrupt()])
@@ -117,7 +147,7 @@ def test_after_a_failure_files_are_whole_or_absent(
     def fail_once(*arguments):
         calls.append(arguments)
         if len(calls) == call:
-            raise OSError("no space")
+            raise OSError(28, "no space")
         return original(*arguments)
 
     def attempt() -> None:
@@ -126,8 +156,11 @@ def test_after_a_failure_files_are_whole_or_absent(
             writer.commit()
 
     monkeypatch.setattr(storage, failing, fail_once)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(
+        storage.WriteError, match=r"00001-of-00003.* no space"
+    ) as caught:
         attempt()
+    assert not caught.value.transient
     left = read_all(output)
     # Of names already given, the files are complete; no unfinished ones stay.
     assert left.items() <= FILLED.items()
@@ -160,7 +193,7 @@ def test_a_failure_to_close_leaves_nothing(output, make_writer, monkeypatch):
             writer.commit()
 
     monkeypatch.setattr(storage, "create", create_failing)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(storage.WriteError, match=r"vectors/test-.*: no space"):
         attempt()
     assert read_all(output) == {}
 

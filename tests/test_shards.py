@@ -4,23 +4,30 @@ import io
 import json
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import pytest
 import soundfile
 from apache_beam.io.filesystem import BeamIOError
 from google.api_core.exceptions import Forbidden
 
-from pipeline import preflight, shards, storage
-from pipeline.audio import load_waveform
+from pipeline import progress, shards, storage
 from pipeline.clip import Clip
 from pipeline.config import ClipConfig
+from pipeline.decoding.audio import load_waveform
 from pipeline.quiet import keep_back_stderr
 from pipeline.rejects import AudioError, Reason
-from pipeline.schema import SPLITS, fingerprint
-from pipeline.shards import DatasetConfig, fetch_audio, make_shard
+from pipeline.schema import SPLITS, ShardFile
+from pipeline.shards import (
+    DatasetConfig,
+    fetch_audio,
+    keep_or_make_shard,
+    make_shard,
+)
 from pipeline.spectrum import Workspace
 from pipeline.tfrecord import read_records
 from tests.audio_files import RATE, encode, encode_with_ffmpeg, make_markers, make_music
+from tests.flaky import make_store_flaky
 
 with keep_back_stderr():
     import tensorflow as tf
@@ -75,20 +82,21 @@ def make_config(output: Path, **changes) -> DatasetConfig:
         "genres": GENRES,
         "num_shards": 2,
     }
-    preflight.make_folders(str(output), NAMES)
+    for name in (*NAMES, "_temporary"):
+        (output / name).mkdir(parents=True, exist_ok=True)
     return DatasetConfig(**(values | changes))
 
 
 @pytest.fixture(autouse=True)
-def patient(monkeypatch) -> None:
-    monkeypatch.setattr(shards, "RETRY_SECONDS", 0.001)
+def impatient(monkeypatch) -> None:
+    monkeypatch.setattr(storage, "RETRY_SECONDS", 0.001)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, clips):
     """The output folder and the result of shard 1."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards, "RETRY_SECONDS", 0.001)
+        patch.setattr(storage, "RETRY_SECONDS", 0.001)
         output = tmp_path_factory.mktemp("output")
         result = make_shard(1, clips, make_config(output), Workspace())
     return output, result
@@ -146,36 +154,29 @@ def test_records_name_their_decoder(made):
     assert [row["decoder"] for row in rows] == ["libsndfile", "ffmpeg", "libsndfile"]
 
 
-def test_the_report_counts_what_was_written(made, clips):
+def test_the_result_tells_what_was_written(made, clips):
     output, result = made
-    report = result.report
-    assert report.shard == 1
-    assert report.clips == {("training", "Jazz"): 3, ("test", "Folk"): 1}
-    assert report.records == {
-        ("windows", "training"): 6,
-        ("windows", "test"): 2,
-        ("mel", "training"): 3,
-        ("mel", "test"): 1,
-        ("features", "training"): 3,
-        ("features", "test"): 1,
-    }
-    assert report.record_bytes == {
-        name: sum(path.stat().st_size for path in (output / name).iterdir())
-        for name in NAMES
-    }
-    assert report.decoders == {"libsndfile": 3, "ffmpeg": 1}
-    # Without t5, whose artist is not known.
-    assert report.artists == [
-        ("at1", "training"),
-        ("at2", "training"),
-        ("at4", "test"),
-    ]
-    assert len(report.decode_ms) == len(report.feature_ms) == 4
+    assert result.shard == 1
     by_id = {clip.track_id: clip for clip in clips}
-    used = [by_id[name] for name in ("t1", "t2", "t4", "t5")]
-    assert report.digest == fingerprint(
-        [(clip.track_id, clip.genre, clip.split, clip.size) for clip in used]
-    )
+    assert [clip.track_id for clip in result.clips] == ["t1", "t2", "t4", "t5"]
+    for written in result.clips:
+        clip = by_id[written.track_id]
+        for name in ("artist_id", "genre", "split", "path", "size"):
+            assert getattr(written, name) == getattr(clip, name)
+        assert 5 < written.seconds < 31
+    decoders = [clip.decoder for clip in result.clips]
+    assert decoders == ["libsndfile", "ffmpeg", "libsndfile", "libsndfile"]
+    assert len({clip.audio for clip in result.clips}) == 4
+    expected = {}
+    for path in output.rglob("*.tfrecord"):
+        data = path.read_bytes()
+        expected[str(path.relative_to(output))] = ShardFile(
+            records=len(list(read_records(io.BytesIO(data)))),
+            size=len(data),
+            crc32c=f"{google_crc32c.value(data):08x}",
+        )
+    assert result.files == expected
+    assert len(result.decode_ms) == len(result.feature_ms) == 4
 
 
 def test_every_other_clip_is_a_reject(made, clips):
@@ -186,7 +187,7 @@ def test_every_other_clip_is_a_reject(made, clips):
         "t3": Reason.EMPTY,
         "t6": Reason.UNDECODABLE,
     }
-    assert len(result.rejects) + sum(result.report.clips.values()) == len(clips)
+    assert len(result.rejects) + len(result.clips) == len(clips)
     for clip in clips:
         if clip.track_id in found:
             reject = found[clip.track_id]
@@ -198,10 +199,9 @@ def test_every_other_clip_is_a_reject(made, clips):
 
 def test_moments_are_of_training_clips(made):
     _, result = made
-    assert len(result.moments) == 3
-    for moments in result.moments:
-        assert set(moments) == {"windows", "features"}
-        assert moments["features"].mean.shape == (37,)
+    assert set(result.moments) == {"windows", "features"}
+    assert result.moments["features"].mean.shape == (3, 37)
+    assert result.moments["windows"].variance.shape == (3, 1)
 
 
 def test_a_rerun_writes_the_same_bytes(made, clips, tmp_path):
@@ -209,10 +209,9 @@ def test_a_rerun_writes_the_same_bytes(made, clips, tmp_path):
     again = make_shard(1, reversed(clips), make_config(tmp_path), Workspace())
     assert hash_files(tmp_path) == hash_files(output)
     assert again.rejects == result.rejects
-    times = {"decode_ms": [], "feature_ms": []}
-    assert dataclasses.replace(again.report, **times) == dataclasses.replace(
-        result.report, **times
-    )
+    assert again.clips == result.clips
+    assert again.files == result.files
+    assert again.fingerprint == result.fingerprint
     # Over its own output as well.
     make_shard(1, clips, make_config(tmp_path), Workspace())
     assert hash_files(tmp_path) == hash_files(output)
@@ -220,8 +219,7 @@ def test_a_rerun_writes_the_same_bytes(made, clips, tmp_path):
 
 def test_a_shard_without_clips_has_empty_files(tmp_path):
     result = make_shard(0, [], make_config(tmp_path), Workspace())
-    assert (result.rejects, result.moments) == ([], [])
-    assert not result.report.clips
+    assert (result.rejects, result.moments, result.clips) == ((), {}, ())
     files = sorted(tmp_path.rglob("*.tfrecord"))
     assert len(files) == len(NAMES) * len(SPLITS)
     assert all(path.stat().st_size == 0 for path in files)
@@ -275,6 +273,119 @@ def test_every_file_is_closed(tmp_path, clips, monkeypatch):
     assert all(file.closed for file in opened)
 
 
+def test_a_second_clip_of_an_id_is_a_reject(tmp_path, clips, music_mp3):
+    again = tmp_path / "z.mp3"
+    again.write_bytes(music_mp3)
+    doubled = [clips[1], make_clip(again, "t1", artist_id="z")]
+    for number, ordered in enumerate((doubled, doubled[::-1])):
+        config = make_config(tmp_path / str(number))
+        result = make_shard(1, ordered, config, Workspace())
+        [reject] = result.rejects
+        assert (reject.path, reject.reason) == (str(again), Reason.DUPLICATE_ID)
+        assert (reject.track_id, reject.stage) == ("t1", "join")
+        assert clips[1].path in reject.message
+        assert [clip.path for clip in result.clips] == [clips[1].path]
+
+
+# Finished shards
+
+
+def test_a_finished_shard_is_kept(made, clips, tmp_path, monkeypatch):
+    output, _ = made
+    progress_file = tmp_path / "progress"
+    progress_file.write_bytes(b"")
+    config = make_config(tmp_path / "out")
+    first, kept = keep_or_make_shard(1, clips, config, Workspace())
+    assert not kept
+    monkeypatch.setattr(shards, "make_shard", None)
+    config = dataclasses.replace(config, progress_file=str(progress_file))
+    again, kept = keep_or_make_shard(1, reversed(clips), config, Workspace())
+    assert kept
+    assert again.to_json() == first.to_json()
+    assert progress_file.read_bytes() == b"." * len(clips)
+    assert hash_files(output).items() <= hash_files(tmp_path / "out").items()
+
+
+@pytest.mark.parametrize("damage", ["missing", "shorter", "no JSON", "other JSON"])
+def test_a_shard_that_is_not_as_it_was_is_made_anew(clips, tmp_path, damage):
+    config = make_config(tmp_path)
+    keep_or_make_shard(1, clips[:2], config, Workspace())
+    expected = hash_files(tmp_path)
+    file = tmp_path / "mel" / "training-00001-of-00002.tfrecord"
+    result = tmp_path / "_progress" / "shard-00001-of-00002.json"
+    match damage:
+        case "missing":
+            file.unlink()
+        case "shorter":
+            file.write_bytes(file.read_bytes()[:-1])
+        case "no JSON":
+            result.write_text("")
+        case "other JSON":
+            result.write_text("[1]")
+    _, kept = keep_or_make_shard(1, clips[:2], config, Workspace())
+    assert not kept
+    name = "_progress/shard-00001-of-00002.json"  # It has times.
+    assert hash_files(tmp_path).keys() == expected.keys()
+    assert {**hash_files(tmp_path), name: ""} == {**expected, name: ""}
+
+
+def test_files_of_two_runs_are_never_taken_for_one(clips, tmp_path, monkeypatch):
+    """An interruption while the files of a shard get their names."""
+    first = make_config(tmp_path)
+    second = dataclasses.replace(first, tools="newer")
+    keep_or_make_shard(1, clips[:2], first, Workspace())
+    expected = hash_files(tmp_path)
+    original, calls = storage.rename, []
+
+    def fail_late(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device")
+        original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "rename", fail_late)
+        with pytest.raises(storage.WriteError):
+            keep_or_make_shard(1, clips[:2], second, Workspace())
+    # Sizes alone could not tell: those of vectors are always the same.
+    _, kept = keep_or_make_shard(1, clips[:2], first, Workspace())
+    assert not kept
+    assert hash_files(tmp_path).keys() == expected.keys()
+
+
+def test_a_run_that_was_taken_over_names_no_file(clips, tmp_path):
+    config = make_config(tmp_path, run="mine")
+    progress.begin_run(config)
+    progress.begin_run(dataclasses.replace(config, run="the other"))
+    with pytest.raises(progress.SupersededError, match="Another job has begun"):
+        keep_or_make_shard(1, clips[:2], config, Workspace())
+    assert set(hash_files(tmp_path)) == {"_progress/RUN"}
+
+
+def test_a_write_error_that_passes_is_tried_again(clips, tmp_path, monkeypatch):
+    original, calls = shards.make_shard, []
+
+    def fail_at_first(*arguments):
+        calls.append(arguments)
+        if len(calls) < 3:
+            raise storage.WriteError("mel: reset.", transient=True)
+        return original(*arguments)
+
+    monkeypatch.setattr(shards, "make_shard", fail_at_first)
+    result, _ = keep_or_make_shard(1, clips[:1], make_config(tmp_path), Workspace())
+    assert len(result.clips) == 1
+
+    def fail_for_good(*arguments):
+        calls.append(arguments)
+        raise storage.WriteError("mel: disk full.")
+
+    calls.clear()
+    monkeypatch.setattr(shards, "make_shard", fail_for_good)
+    with pytest.raises(storage.WriteError, match="disk full"):
+        keep_or_make_shard(0, [], make_config(tmp_path), Workspace())
+    assert len(calls) == 1
+
+
 # Decoded clips
 
 
@@ -314,7 +425,17 @@ def test_kept_wavs_make_the_same_records(made, clips, tmp_path):
     assert hash_files(tmp_path / "c") == hash_files(tmp_path / "b")
 
 
-def test_a_kept_wav_decodes_to_the_same_samples(tmp_path, music_mp3):
+def write_a_year_later(file, *arguments, _write=soundfile.write, **options):
+    _write(file, *arguments, **options)
+    data = bytearray(file.getvalue())
+    at = data.index(b"PEAK") + 12
+    assert int.from_bytes(data[at : at + 4], "little") > 1_700_000_000
+    data[at : at + 4] = (2_000_000_000).to_bytes(4, "little")
+    file.seek(0)
+    file.write(data)
+
+
+def test_a_kept_wav_decodes_to_the_same_samples(tmp_path, music_mp3, monkeypatch):
     samples = load_waveform(io.BytesIO(music_mp3), ClipConfig()).samples
     samples = samples * np.float32(2)  # beyond full scale, as loud MP3s are
     clip = make_clip(tmp_path / "in" / "x" / "a.b.mp3", "t")
@@ -326,6 +447,11 @@ def test_a_kept_wav_decodes_to_the_same_samples(tmp_path, music_mp3):
     shards.write_wav(clip, samples, config)
     path = tmp_path / "wav" / "x" / "a.b.wav"
     assert soundfile.info(path).subtype == "FLOAT"
+    # On another day, too: libsndfile writes the time into it.
+    first = path.read_bytes()
+    monkeypatch.setattr(soundfile, "write", write_a_year_later)
+    shards.write_wav(clip, samples, config)
+    assert path.read_bytes() == first
     again = load_waveform(io.BytesIO(path.read_bytes()), ClipConfig())
     np.testing.assert_array_equal(again.samples, samples)
     assert again.decoder == "libsndfile"
@@ -334,41 +460,36 @@ def test_a_kept_wav_decodes_to_the_same_samples(tmp_path, music_mp3):
 # Reading
 
 
-def test_a_store_that_answers_the_third_time(tmp_path, monkeypatch):
-    path = tmp_path / "a"
-    path.write_bytes(b"content")
-    original, calls, pauses = storage.open_for_reading, [], []
-
-    def answer_late(name):
-        calls.append(name)
-        if len(calls) < 3:
-            raise [OSError("reset"), BeamIOError("busy")][len(calls) - 1]
-        return original(name)
-
-    monkeypatch.setattr(storage, "open_for_reading", answer_late)
-    monkeypatch.setattr(shards.time, "sleep", pauses.append)
-    monkeypatch.setattr(shards, "RETRY_SECONDS", 0.25)
-    with fetch_audio(make_clip(path, "t"), "middle") as file:
-        assert file.read() == b"content"
-    assert len(calls) == 3
-    assert pauses == [0.25, 0.5]
+def test_a_store_that_fails_twice_costs_nothing(made, clips, tmp_path, monkeypatch):
+    """Reading audio, creating files and renaming them."""
+    output, _ = made
+    config = make_config(tmp_path)
+    failures = make_store_flaky(monkeypatch)
+    result, kept = keep_or_make_shard(1, clips, config, Workspace())
+    assert not kept
+    assert {r.track_id: r.reason for r in result.rejects}["t0"] == Reason.UNREADABLE
+    found = hash_files(tmp_path)
+    del found["_progress/shard-00001-of-00002.json"]
+    assert found == hash_files(output)
+    assert [failures[name] for name in ("open", "create", "rename")] == [2, 2, 2]
 
 
 @pytest.mark.parametrize(
-    "error", [OSError("reset"), BeamIOError("busy"), Forbidden("not yours")]
+    ("error", "calls"),
+    [(OSError("reset"), 3), (BeamIOError("busy"), 3), (Forbidden("not yours"), 1)],
 )
-def test_a_store_that_does_not_answer(tmp_path, monkeypatch, error):
-    calls = []
+def test_a_store_that_does_not_answer(tmp_path, monkeypatch, error, calls):
+    names = []
 
     def fail(name):
-        calls.append(name)
+        names.append(name)
         raise error
 
     monkeypatch.setattr(storage, "open_for_reading", fail)
     with pytest.raises(AudioError, match=str(error)) as caught:
         fetch_audio(make_clip(tmp_path / "a", "t"), "middle")
     assert caught.value.reason == Reason.UNREADABLE
-    assert len(calls) == shards.READ_ATTEMPTS
+    assert len(names) == calls
 
 
 def test_a_file_that_is_gone(tmp_path):

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.localfilesystem import LocalFileSystem
+from google.api_core.exceptions import Forbidden, ServiceUnavailable
 
 from pipeline import storage
+from tests.flaky import make_store_flaky
 
 
 def files_under(folder: Path) -> list[str]:
@@ -26,6 +29,11 @@ def test_write_atomically(tmp_path, name):
         storage.write_atomically(str(path), data, scratch=str(tmp_path))
         assert path.read_bytes() == data
         assert files_under(tmp_path) == [name]
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch) -> None:
+    monkeypatch.setattr(storage, "RETRY_SECONDS", 0.001)
 
 
 @pytest.mark.parametrize("error", [OSError("full"), KeyboardInterrupt()])
@@ -54,7 +62,10 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch, failing, er
         monkeypatch.setattr(storage, "rename", fail)
     else:
         monkeypatch.setattr(storage, "create", create_failing)
-    with pytest.raises(type(error)):
+    kind = storage.WriteError if isinstance(error, OSError) else type(error)
+    with pytest.raises(
+        kind, match="a.json cannot be written: full" if error.args else ""
+    ):
         storage.write_atomically(str(path), b"new content", scratch=str(tmp_path))
     assert files_under(tmp_path) == ["a.json"]
     assert path.read_bytes() == b"old"
@@ -90,7 +101,145 @@ def test_temporary_names_differ():
         assert name.endswith("-x.tfrecord")
 
 
+# Patience
+
+
+def test_a_store_that_works_the_third_time(tmp_path, monkeypatch):
+    failures = make_store_flaky(monkeypatch)
+    path = str(tmp_path / "a")
+    storage.write_atomically(path, bytes(200_000), scratch=str(tmp_path))
+    assert storage.read_bytes(path) == bytes(200_000)
+    assert [found.path for found in storage.match(f"{tmp_path}/*")] == [path]
+    assert failures == dict.fromkeys(["create", "rename", "open", "match"], 2)
+
+
+def test_a_file_is_read_on_where_it_broke(tmp_path, monkeypatch):
+    data = os.urandom(300_000)
+    (tmp_path / "a").write_bytes(data)
+    failures = make_store_flaky(monkeypatch)
+    with storage.open_patiently(str(tmp_path / "a")) as file:
+        assert file.read(90_000) == data[:90_000]
+        file.seek(5_000, os.SEEK_CUR)
+        assert file.tell() == 95_000
+        assert file.read(100_000) == data[95_000:195_000]
+        file.seek(-10, os.SEEK_END)
+        assert file.read() == data[-10:]
+        file.seek(3)
+        assert file.read(5) == data[3:8]
+    assert failures["open"] == failures["read"] == 2
+    assert file.closed
+
+
+def test_what_asking_again_cannot_help_is_asked_once(tmp_path, monkeypatch):
+    calls = []
+
+    def fail(error):
+        calls.append(error)
+        raise error
+
+    final = [
+        FileNotFoundError(2, "no such file"),
+        PermissionError(13, "not yours"),
+        OSError(28, "full"),
+        BeamIOError("failed", {"a": OSError(OSError(28, "full"))}),
+        Forbidden("not yours"),
+    ]
+    for error in final:
+        with pytest.raises(type(error)):
+            storage.retry(fail, error)
+    assert calls == final
+    calls.clear()
+    passing = [OSError("reset"), BeamIOError("busy"), ServiceUnavailable("busy")]
+    for error in passing:
+        with pytest.raises(type(error)):
+            storage.retry(fail, error)
+    assert len(calls) == storage.ATTEMPTS * len(passing)
+
+
+def test_programming_errors_are_not_repeated():
+    calls = []
+
+    def fail():
+        calls.append(1)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        storage.retry(fail)
+    assert len(calls) == 1
+
+
+def test_pauses_double(monkeypatch):
+    pauses = []
+    monkeypatch.setattr(storage, "RETRY_SECONDS", 0.25)
+    monkeypatch.setattr(storage.time, "sleep", pauses.append)
+    with pytest.raises(ConnectionError):
+        storage.retry(fail_to_connect)
+    assert pauses == [0.25, 0.5]
+
+
+def fail_to_connect():
+    raise ConnectionError("refused")
+
+
+def test_a_rename_that_was_done_but_not_confirmed(tmp_path, monkeypatch):
+    original, calls = LocalFileSystem.rename, []
+
+    def rename(self, *arguments):
+        calls.append(arguments)
+        original(self, *arguments)
+        raise BeamIOError("lost", {"x": TimeoutError("late")})
+
+    (tmp_path / "a").write_bytes(b"new")
+    (tmp_path / "b").write_bytes(b"old")
+    monkeypatch.setattr(LocalFileSystem, "rename", rename)
+    storage.rename(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert (tmp_path / "b").read_bytes() == b"new"
+    assert len(calls) == 1
+    # Without a source, the old file is not taken for the new one.
+    with pytest.raises(BeamIOError):
+        storage.rename(str(tmp_path / "a"), str(tmp_path / "b"))
+
+
+def test_a_delete_that_fails_is_no_secret(tmp_path, monkeypatch):
+    (tmp_path / "COMPLETED").write_text("x")
+
+    def fail(self, paths):
+        raise BeamIOError("failed", {paths[0]: PermissionError(13, "not yours")})
+
+    monkeypatch.setattr(LocalFileSystem, "delete", fail)
+    with pytest.raises(BeamIOError):
+        storage.delete(str(tmp_path / "COMPLETED"))
+    storage.delete(str(tmp_path / "gone"))
+
+
+def test_explain_names_the_cause():
+    full = OSError(28, "No space left on device")
+    for error in (full, BeamIOError("failed", {"x": OSError(full)})):
+        assert storage.explain(error) == "No space left on device"
+    assert storage.explain(Forbidden("no")) == "403 no"
+
+
 # Files and folders
+
+
+def test_list_sizes(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "c d").write_bytes(b"123")
+    (tmp_path / "a" / "e").write_bytes(b"")
+    assert storage.list_sizes(str(tmp_path / "a")) == {"b/c d": 3, "e": 0}
+    assert storage.list_sizes(f"{tmp_path}/a/") == {"b/c d": 3, "e": 0}
+    assert storage.list_sizes(str(tmp_path / "none")) == {}
+
+
+def test_delete_others(tmp_path):
+    for name in ("a/1", "a/b/2", "c/3"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    storage.delete_others(str(tmp_path), "a", {"a/1", "c/3"})
+    assert files_under(tmp_path) == ["a/1", "c/3"]
+    storage.delete_others(str(tmp_path), "c", {"a/1"})
+    assert not (tmp_path / "c").exists()
+    storage.delete_others(str(tmp_path), "none", set())
 
 
 def test_files_are_read_as_they_are_stored(tmp_path):

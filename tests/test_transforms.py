@@ -2,29 +2,22 @@ import dataclasses
 from pathlib import Path
 
 import apache_beam as beam
-import pytest
 from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
 
-from pipeline.config import ClipConfig
 from pipeline.metadata import MetadataConfig, Track
+from pipeline.metrics import METRICS
 from pipeline.rejects import Reason, Reject
-from pipeline.schema import SPLITS
-from pipeline.shards import DatasetConfig, ShardReport
-from pipeline.splits import stable_hash
-from pipeline.tfrecord import read_records
 from pipeline.transforms import (
-    METRICS,
     AudioFile,
-    FindLeaks,
     JoinTracks,
-    MakeShards,
     MatchAudio,
     ReadTracks,
     pair,
 )
-from tests.corpora import make_clip, write_csv, write_plain_corpus, write_tone
+from tests.corpora import write_csv, write_plain_corpus
+from tests.flaky import make_store_flaky
 
 LABELS = {"High": 0, "Low": 1}
 
@@ -72,11 +65,29 @@ def test_match_audio_lists_files_with_sizes(tmp_path):
     (tmp_path / "c.txt").write_bytes(b"no")
     with test_pipeline() as pipeline:
         files = pipeline | MatchAudio(pattern=f"{tmp_path}/**.mp3")
-        expected = [
-            AudioFile(f"{tmp_path}/deep/er/a b.mp3", 3),
-            AudioFile(f"{tmp_path}/c.mp3", 0),
-        ]
+        expected = []
+        for name, size in (("deep/er/a b.mp3", 3), ("c.mp3", 0)):
+            modified = (tmp_path / name).stat().st_mtime
+            expected.append(AudioFile(f"{tmp_path}/{name}", size, modified))
         assert_that(files, equal_to(expected))
+
+
+def test_a_store_that_fails_twice_costs_nothing(tmp_path, monkeypatch):
+    """Listing, and reading the metadata, also in the middle of it."""
+    rows = [{"path": f"{i}.mp3", "genre": "x" * 1_000} for i in range(300)]
+    write_csv(tmp_path / "tracks.csv", rows)
+    for row in rows[:5]:
+        (tmp_path / row["path"]).write_bytes(b"1")
+    config = MetadataConfig(path=str(tmp_path / "tracks.csv"))
+    failures = make_store_flaky(monkeypatch)
+    with test_pipeline() as pipeline:
+        files = pipeline | MatchAudio(pattern=f"{tmp_path}/*.mp3")
+        tracks = pipeline | ReadTracks(config=config)
+        names = tracks | "Path" >> beam.Map(lambda track: track.path)
+        assert_that(names, equal_to([row["path"] for row in rows]))
+        sizes = files | "Size" >> beam.Map(lambda file: file.size)
+        assert_that(sizes, equal_to([1] * 5), label="Sizes")
+    assert [failures[name] for name in ("match", "open", "read")] == [2, 2, 2]
 
 
 def test_join_puts_every_input_in_one_place():
@@ -120,16 +131,18 @@ def test_join_puts_every_input_in_one_place():
                 [
                     (Reason.MISSING, "t-missing", "missing.mp3", "join"),
                     (Reason.NO_GENRE, "t-no-genre", "m/no-genre.mp3", "join"),
-                    (Reason.DUPLICATE, "t-2", "twice.mp3", "join"),
-                    (Reason.DUPLICATE, "t-copies", "m/copies.wav", "join"),
+                    (Reason.DUPLICATE_ROW, "t-2", "twice.mp3", "join"),
+                    (Reason.DUPLICATE_FILE, "t-copies", "m/copies.wav", "join"),
                     (Reason.NO_METADATA, "", "m/stray.mp3", "join"),
                 ]
             ),
             label="Rejects",
         )
+        assert_that(joined.not_wanted, equal_to(["m/unwanted.mp3"]), label="NotWanted")
     counted = counters(pipeline.result)
     assert counted["files_not_wanted"] == 1
-    assert counted["rejected_duplicate"] == 2
+    assert counted["rejected_duplicate_row"] == 1
+    assert counted["rejected_duplicate_file"] == 1
     assert counted["rejected_missing"] == 1
 
 
@@ -146,119 +159,7 @@ def test_join_matches_fma_numbers():
 
 
 def test_pair_ignores_missing_audio_of_unwanted_tracks():
-    assert pair([make_track(wanted=False)], [], LABELS) == ([], [], 0)
-
-
-def make_config(output: Path, **changes) -> DatasetConfig:
-    for folder in ("windows", "mel", "_temporary"):
-        (output / folder).mkdir(parents=True, exist_ok=True)
-    values = {
-        "output": str(output),
-        "representations": ("windows", "mel"),
-        "clip": ClipConfig(windows_per_clip=2),
-        "genres": tuple(LABELS),
-        "num_shards": 3,
-    }
-    return DatasetConfig(**(values | changes))
-
-
-def test_make_shards_writes_every_shard_and_counts(tmp_path):
-    clips = [
-        make_clip(write_tone(tmp_path / f"{i}.wav", 300 + i), f"t{i}") for i in range(4)
-    ]
-    broken = tmp_path / "broken.wav"
-    broken.write_bytes(b"RIFF nothing")
-    clips.append(make_clip(broken, "t-broken"))
-    output = tmp_path / "out"
-    with test_pipeline() as pipeline:
-        shards = pipeline | beam.Create(clips) | MakeShards(config=make_config(output))
-        assert_that(
-            shards.rejects | "R" >> beam.Map(lambda r: (r.track_id, r.reason, r.stage)),
-            equal_to([("t-broken", Reason.UNDECODABLE, "decode")]),
-        )
-        assert_that(
-            shards.reports | "S" >> beam.Map(lambda r: r.shard),
-            equal_to([0, 1, 2]),
-            label="Reports",
-        )
-        assert_that(
-            shards.moments
-            | "M" >> beam.Map(lambda m: (sorted(m), m["windows"].mean.shape)),
-            equal_to([(["windows"], (1,))] * 4),
-            label="Moments",
-        )
-    assert len(list(output.glob("*/*.tfrecord"))) == 2 * 3 * len(SPLITS)
-    for shard in range(3):
-        here = sum(stable_hash(clip.track_id) % 3 == shard for clip in clips[:4])
-        path = output / "windows" / f"training-{shard:05d}-of-00003.tfrecord"
-        with path.open("rb") as file:
-            assert len(list(read_records(file))) == 2 * here
-    counted = counters(pipeline.result)
-    assert counted["clips_read"] == 5
-    assert counted["clips_training_Low"] == 4
-    assert counted["records_windows_training"] == 8
-    assert counted["rejected_undecodable"] == 1
-    query = pipeline.result.metrics().query(MetricsFilter().with_namespace(METRICS))
-    distributions = {d.key.metric.name: d.result for d in query["distributions"]}
-    assert distributions["decode_ms"].count == 4
-    assert distributions["feature_ms"].min > 0
-
-
-@pytest.mark.parametrize("options", [[], ["--direct_runner_bundle_repeat=2"]])
-def test_shards_are_the_same_bytes_for_any_order_and_retry(tmp_path, options):
-    clips = [
-        make_clip(write_tone(tmp_path / f"{i}.wav", 300 + i), f"t{i}") for i in range(3)
-    ]
-    contents = []
-    for attempt, ordered in enumerate((clips, clips[::-1])):
-        output = tmp_path / f"out-{attempt}"
-        with TestPipeline(
-            runner="FnApiRunner",
-            options=beam.options.pipeline_options.PipelineOptions(options),
-        ) as pipeline:
-            _ = pipeline | beam.Create(ordered) | MakeShards(config=make_config(output))
-        files = sorted(output.glob("*/*.tfrecord"))
-        contents.append({file.name: file.read_bytes() for file in files})
-        assert not list((output / "_temporary").iterdir())
-    assert contents[0] == contents[1]
-
-
-def test_programming_errors_fail_the_job(tmp_path, monkeypatch):
-    def broken(*args, **kwargs):
-        raise TypeError("a bug, not a bad file")
-
-    monkeypatch.setattr("pipeline.shards.make_records", broken)
-    clip = make_clip(write_tone(tmp_path / "a.wav", 440))
-    with pytest.raises(TypeError, match="a bug"), test_pipeline() as pipeline:
-        _ = (
-            pipeline
-            | beam.Create([clip])
-            | MakeShards(config=make_config(tmp_path / "out"))
-        )
-
-
-def make_report(shard: int, artists: list[tuple[str, str]]) -> ShardReport:
-    return ShardReport(
-        shard=shard,
-        clips={},
-        records={},
-        record_bytes={},
-        decoders={},
-        decode_ms=[],
-        feature_ms=[],
-        artists=artists,
-        digest="",
-    )
-
-
-def test_find_leaks_names_artists_in_several_splits():
-    reports = [
-        make_report(0, [("a", "training"), ("b", "training")]),
-        make_report(1, [("a", "training"), ("b", "test"), ("c", "test")]),
-    ]
-    with test_pipeline() as pipeline:
-        leaks = pipeline | beam.Create(reports) | FindLeaks()
-        assert_that(leaks, equal_to(["b"]))
+    assert pair([make_track(wanted=False)], [], LABELS) == ([], [], [])
 
 
 def test_rejects_are_plain_rows():
