@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 from matplotlib import image as images
 
-from trainer import compare, plots
+from trainer import plots
 from trainer.compare import main
+from trainer.comparison import ARTICLE_GENRES, compare
 from trainer.evaluate import ClipPredictions, evaluate
-from trainer.report import Report
+from trainer.report import Report, predictions_csv
+from trainer.results import read_results
 
 GENRES = ("Electronic", "Folk", "Hip-Hop", "Rock")
 
@@ -44,6 +46,8 @@ def write_model(folder, name, hits, clips=40, genres=GENRES, **changes):
     report = dataclasses.replace(report, **changes)
     (folder / name).mkdir(parents=True)
     (folder / name / "report.json").write_text(report.to_json())
+    text = predictions_csv(predictions, genres)
+    (folder / name / "predictions.csv").write_text(text)
     return report
 
 
@@ -70,14 +74,14 @@ def test_table_is_sorted_and_aligned_and_says_what_was_tested(models, capsys):
     assert main(["--models", str(models)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == (
-        "40 test clips of 4 genres, dataset ffffffffffff. "
+        "40 test clips, 4 genres, dataset ffffffffffff. "
         "Splits: FMA's own split, artist-disjoint."
     )
     header, rule, *rows = lines[2:8]
     assert [row.split()[0] for row in rows] == ["CNN", "SVM", "KNN", "chance"]
     assert all(len(line) <= 100 for line in lines[2:8])
-    column = header.index("test acc.")
-    width = len("test acc.")
+    column = header.index("accuracy")
+    width = len("accuracy")
     assert [float(row[column : column + width]) for row in rows] == [
         0.75,
         0.55,
@@ -85,12 +89,36 @@ def test_table_is_sorted_and_aligned_and_says_what_was_tested(models, capsys):
         0.25,
     ]
     assert rule[column : column + width] == "-" * width
-    end = header.index("train acc.") + len("train acc.")
-    assert rows[0][:end].rstrip() == rows[0][: end - len("train acc.")].rstrip()
+    end = header.index("train") + len("train")
+    assert rows[0][:end].rstrip() == rows[0][: end - len("train")].rstrip()
     assert rows[1][:end].endswith("0.900")
     assert rows[1].endswith("12.3")
     low, high = map(float, rows[0].split()[3].split("-"))
     assert 0.55 < low < 0.75 < high < 0.9
+
+
+def test_noise_is_told_from_differences(models, capsys):
+    assert main(["--models", str(models)]) == 0
+    out = capsys.readouterr().out
+    # The models are right about nested sets of clips: 30, 22 and 14 of 40.
+    assert "No other model is within noise of the first (95 %, over clips)." in out
+    write_model(models, "twin", 29)
+    assert main(["--models", str(models)]) == 0
+    out = capsys.readouterr().out
+    assert "bootstrap of the difference over clips): TWIN (features)." in out
+    content = json.loads((models.parent / "report.json").read_text())
+    close = {m["name"]: m["within_noise_of_best"] for m in content["models"]}
+    assert close == {"cnn": True, "twin": True, "svm": False, "knn": False}
+    low, high = content["models"][2]["behind_best_interval"]
+    assert 0.05 < low < 0.2 < high < 0.4
+
+
+def test_models_without_predictions_are_never_called_noise(models):
+    (models / "svm" / "predictions.csv").unlink()
+    assert main(["--models", str(models)]) == 0
+    content = json.loads((models.parent / "report.json").read_text())
+    assert content["models"][1]["behind_best_interval"] is None
+    assert content["models"][1]["within_noise_of_best"] is False
 
 
 def test_files_are_written_above_the_models_and_their_paths_printed(models, capsys):
@@ -100,9 +128,15 @@ def test_files_are_written_above_the_models_and_their_paths_printed(models, caps
         for line in capsys.readouterr().out.splitlines()
         if line.startswith("wrote ")
     ]
-    names = ["comparison.md", "comparison.json", "comparison.png", "confusions.png"]
+    names = [
+        "report.html",
+        "report.json",
+        "report.md",
+        "comparison.png",
+        "confusions.png",
+    ]
     assert printed == [str(models.parent / name) for name in names]
-    for name in names[2:]:
+    for name in names[3:]:
         picture = images.imread(models.parent / name)
         assert min(picture.shape[:2]) > 200
 
@@ -110,31 +144,35 @@ def test_files_are_written_above_the_models_and_their_paths_printed(models, caps
 def test_output_folder_is_made(models, tmp_path):
     output = tmp_path / "new" / "report"
     assert main(["--models", str(models), "--output", str(output)]) == 0
-    assert (output / "comparison.md").is_file()
+    assert (output / "report.md").is_file()
 
 
 def test_json_holds_the_numbers_unrounded(models):
     assert main(["--models", str(models)]) == 0
-    content = json.loads((models.parent / "comparison.json").read_text())
+    content = json.loads((models.parent / "report.json").read_text())
     assert [model["name"] for model in content["models"]] == ["cnn", "svm", "knn"]
     expected = evaluate(make_predictions(22), GENRES)
     svm = content["models"][1]
-    assert svm["test_accuracy"] == expected.accuracy
-    assert svm["test_accuracy_interval"] == list(expected.accuracy_interval)
-    assert svm["test_macro_f1"] == expected.macro_f1
+    assert svm["test"]["accuracy"] == expected.accuracy
+    assert svm["test"]["accuracy_interval"] == list(expected.accuracy_interval)
+    assert svm["test"]["macro_f1_interval"] == list(expected.macro_f1_interval)
+    assert svm["test"]["top_3"] == expected.top_3
+    assert svm["test"]["confusion"] == [list(row) for row in expected.confusion]
     assert svm["representation"] == "statistics"
     assert content["models"][0]["training_accuracy"] is None
     assert content["test_clips"] == 40
     assert content["genres"] == list(GENRES)
     assert content["chance_accuracy"] == 0.25
+    assert content["article"]["accuracy"] == 0.4
 
 
 def test_markdown_holds_every_table_and_each_note_once(models):
     assert main(["--models", str(models)]) == 0
-    text = (models.parent / "comparison.md").read_text()
+    text = (models.parent / "report.md").read_text()
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in tables[:6]}) == 1
     assert "| CNN | features | 0.750 |" in text
+    assert "about 40 %" in text
     assert text.count("A note.") == 1
     assert "- cnn, svm: A note." in text
     scores = evaluate(make_predictions(30), GENRES).genres
@@ -162,13 +200,30 @@ def test_most_frequent_genre_is_shown_where_it_beats_chance(tmp_path, capsys):
     assert output.split("most frequent genre")[1].split()[0] == "0.625"
 
 
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"representation": "mel"}, True),
+        ({"representation": "mel", "description": "Synthetic demo"}, False),
+        ({}, False),
+    ],
+)
+def test_the_article_stands_beside_the_same_measurement(tmp_path, changes, shown):
+    genres = sorted(ARTICLE_GENRES)
+    write_model(tmp_path / "m", "cnn", 20, genres=genres, **changes)
+    assert main(["--models", str(tmp_path / "m")]) == 0
+    text = (tmp_path / "report.md").read_text()
+    assert ("| 2020 article | mel | 0.400 |" in text) == shown
+    assert main(["--models", str(tmp_path / "m")]) == 0
+
+
 def test_reports_of_different_datasets_are_refused_by_name(models, capsys):
     write_model(models, "old", 9, fingerprint="0" * 64)
     message = error_of(capsys, "--models", str(models))
     assert "dataset 000000000000 (40 test clips" in message
     assert ": old" in message
     assert ": cnn, knn, svm" in message
-    assert not (models.parent / "comparison.md").exists()
+    assert not (models.parent / "report.md").exists()
 
 
 @pytest.mark.parametrize(
@@ -202,13 +257,13 @@ def test_models_are_required(capsys):
 def test_relative_folder_writes_beside_itself(models, monkeypatch):
     monkeypatch.chdir(models.parent)
     assert main(["--models", "models"]) == 0
-    assert (models.parent / "comparison.md").is_file()
+    assert (models.parent / "report.md").is_file()
 
 
 def test_pictures_are_the_same_each_time(models):
-    reports = compare.rank(compare.read_reports(str(models)))
-    evaluations = [report.test for report in reports]
-    names = compare.titles(reports)
+    comparison = compare(read_results(str(models)), str(models))
+    evaluations = [report.test for report in comparison.reports]
+    names = comparison.titles
     for draw in (plots.confusions_png, lambda e, n: plots.comparison_png(e, n, "t")):
         assert draw(evaluations, names) == draw(evaluations, names)
 

@@ -1,233 +1,176 @@
-"""Compares the trained models of one dataset: a table, and pictures.
+"""Compares the trained models of one dataset in a report.
 
     python -m trainer.compare --models MODELS --output REPORT_DIR
 
-Writes comparison.md, comparison.json, comparison.png (accuracies) and
-confusions.png (all models' confusion matrices).
+Writes report.html (one file that needs nothing else), report.json (all numbers),
+report.md, comparison.png (accuracies) and confusions.png (confusion matrices).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import dataclasses
+import datetime
 import os
+import shlex
 import sys
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import trainer.quiet  # noqa: F401  (before anything that imports TensorFlow)
+from pipeline.credentials import require_credentials
 from pipeline.schema import UserError
 from trainer import plots
-from trainer.report import Report, read_reports, write_files
-
-_HEADER = (
-    "model",
-    "representation",
-    "test acc.",
-    "95 % interval",
-    "macro-F1",
-    "top-2",
-    "train acc.",
-    "seconds",
+from trainer.artists import read_artists, with_artists
+from trainer.comparison import (
+    Comparison,
+    check_comparable,
+    compare,
+    comparison_json,
 )
-#: Columns of text; the others hold numbers and are aligned to the right.
-_TEXT_COLUMNS = 2
+from trainer.dataset import Dataset, open_dataset
+from trainer.evaluate import evaluate
+from trainer.report import Report, write_files
+from trainer.reporting.clip_media import (
+    find_audio,
+    find_values,
+    mel_picture,
+    sound_uris,
+)
+from trainer.reporting.data import DataFacts, read_facts
+from trainer.reporting.models import HardClip, find_hard_clips
+from trainer.reporting.page import Media, format_page
+from trainer.results import Result, read_results
+from trainer.tables import format_markdown, format_text
+
+HTML_FILE = "report.html"
 
 
-def rank(reports: Sequence[Report]) -> list[Report]:
-    """Sorts by test accuracy, then macro-F1, the best first."""
-    return sorted(
-        reports,
-        key=lambda report: (-report.test.accuracy, -report.test.macro_f1, report.name),
-    )
+def find_dataset(reports: Sequence[Report], folder: str | None) -> Dataset | None:
+    """Opens the dataset that the models were tested on.
 
-
-def check_comparable(reports: Sequence[Report], folder: str) -> None:
-    """Refuses reports that were not measured on the same clips.
+    Args:
+      reports: of the models.
+      folder: where it is; None: where the models were trained from, if it is still
+        there.
 
     Raises:
-      UserError: they come from several datasets; all are named.
+      UserError: the folder that was given holds no dataset, or another one.
     """
-    models: dict[str, list[str]] = defaultdict(list)
-    for report in reports:
-        genres = ", ".join(scores.genre for scores in report.test.genres)
-        models[
-            f"dataset {report.fingerprint[:12]} ({report.test.clips} test clips of "
-            f"{genres})"
-        ].append(report.name)
-    if len(models) > 1:
-        found = "; ".join(
-            f"{dataset}: {', '.join(sorted(names))}"
-            for dataset, names in sorted(models.items())
-        )
-        raise UserError(
-            f"The models in {folder} were tested on different datasets, which one "
-            f"table must not mix. Remove or move all but one group's folders: {found}."
-        )
-
-
-def titles(reports: Sequence[Report]) -> list[str]:
-    """The models' titles, with the folder's name where two would look the same."""
-    kinds = Counter((report.model, report.representation) for report in reports)
-    return [
-        report.model
-        if kinds[report.model, report.representation] == 1
-        else f"{report.model} ({report.name})"
-        for report in reports
-    ]
-
-
-def table_rows(reports: Sequence[Report]) -> list[tuple[str, ...]]:
-    """The table's cells, one row a model and then what needs no model."""
-    rows: list[tuple[str, ...]] = [
-        (
-            model,
-            report.representation,
-            f"{report.test.accuracy:.3f}",
-            "{:.3f}-{:.3f}".format(*report.test.accuracy_interval),
-            f"{report.test.macro_f1:.3f}",
-            f"{report.test.top_2:.3f}",
-            _format(report.training_accuracy),
-            f"{report.train_seconds:.1f}",
-        )
-        for model, report in zip(titles(reports), reports, strict=True)
-    ]
-    test = reports[0].test
-    guesses = {"chance": test.chance_accuracy}
-    if test.majority_accuracy > test.chance_accuracy:
-        guesses["most frequent genre"] = test.majority_accuracy
-    empty = ("",) * (len(_HEADER) - 3)
-    rows += [(name, "", f"{share:.3f}", *empty) for name, share in guesses.items()]
-    return rows
-
-
-def _format(share: float | None) -> str:
-    return "" if share is None else f"{share:.3f}"
-
-
-def format_text(reports: Sequence[Report]) -> str:
-    """The table with aligned columns, under a line that says what was tested."""
-    table = [_HEADER, *table_rows(reports)]
-    widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
-    lines = []
-    for row in table:
-        cells = [
-            cell.ljust(width) if column < _TEXT_COLUMNS else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([describe_test(reports), "", *lines, ""])
-
-
-def describe_test(reports: Sequence[Report]) -> str:
-    """Says what the numbers of all reports were measured on."""
     first = reports[0]
-    rules = [report.split_rule for report in reports if report.split_rule]
-    rule = f" Splits: {rules[0].rstrip('.')}." if rules else ""
-    return (
-        f"{first.test.clips} test clips of {len(first.test.genres)} genres, dataset "
-        f"{first.fingerprint[:12]}.{rule}"
+    if folder is None:
+        known = [report.data for report in reports if report.data]
+        try:
+            dataset = open_dataset(known[0]) if known else None
+        except UserError:
+            return None
+    else:
+        dataset = open_dataset(folder)
+    if dataset is None:
+        return None
+    genres = tuple(scores.genre for scores in first.test.genres)
+    # Cross-validation makes datasets of its own from one that is kept.
+    same = dataset.manifest.fingerprint == first.fingerprint
+    if same or ("folds" in first.parameters and dataset.manifest.genres == genres):
+        return dataset
+    if folder is None:
+        return None
+    raise UserError(
+        f"--data {folder} is not the dataset that the models were tested on "
+        f"({first.fingerprint[:12]}); give that one. Received: "
+        f"{dataset.manifest.fingerprint[:12]}"
     )
 
 
-def format_markdown(reports: Sequence[Report]) -> str:
-    """The same table, then F1 by genre and the reports' notes."""
-    genres = [f"{score.genre} ({score.support})" for score in reports[0].test.genres]
-    by_genre = [
-        (
-            model,
-            report.representation,
-            *(f"{score.f1:.3f}" for score in report.test.genres),
-        )
-        for model, report in zip(titles(reports), reports, strict=True)
+def add_artists(results: Sequence[Result], dataset: Dataset) -> list[Result]:
+    """Takes the artists of test clips from the dataset, where a model lacks them."""
+    lacking = [
+        result
+        for result in results
+        if result.predictions is not None and not result.predictions.artist_ids
     ]
-    notes: dict[str, list[str]] = defaultdict(list)
-    for report in reports:
-        for note in report.notes:
-            notes[note].append(report.name)
-    lines = [
-        "# Comparison",
-        "",
-        describe_test(reports),
-        "",
-        *_markdown_table(_HEADER, table_rows(reports)),
-        "",
-        "The interval is a bootstrap over the test clips. A training accuracy far "
-        "above the test accuracy is a sign of overfitting.",
-        "",
-        "![Test accuracies](comparison.png)",
-        "",
-        "## F1 by genre (test clips)",
-        "",
-        *_markdown_table((*_HEADER[:_TEXT_COLUMNS], *genres), by_genre),
-        "",
-        "![Confusion matrices](confusions.png)",
-        "",
-    ]
-    if notes:
-        lines += ["## Notes", ""]
-        lines += [f"- {', '.join(names)}: {note}" for note, names in notes.items()]
-        lines.append("")
-    return "\n".join(lines)
-
-
-def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    numbers = len(header) - _TEXT_COLUMNS
-    rule = ["---"] * _TEXT_COLUMNS + ["---:"] * numbers
-    table = [header, rule, *rows]
-    return ["| " + " | ".join(_escape(cell) for cell in row) + " |" for row in table]
-
-
-def _escape(cell: str) -> str:
-    return cell.replace("|", "\\|")
-
-
-def comparison_json(reports: Sequence[Report]) -> str:
-    """The table's numbers, unrounded, the most accurate model first."""
-    first = reports[0]
-    content: Mapping[str, Any] = {
-        "fingerprint": first.fingerprint,
-        "split_rule": next((r.split_rule for r in reports if r.split_rule), ""),
-        "test_clips": first.test.clips,
-        "genres": [scores.genre for scores in first.test.genres],
-        "chance_accuracy": first.test.chance_accuracy,
-        "majority_accuracy": first.test.majority_accuracy,
-        "models": [
-            {
-                "name": report.name,
-                "model": report.model,
-                "representation": report.representation,
-                "test_accuracy": report.test.accuracy,
-                "test_accuracy_interval": report.test.accuracy_interval,
-                "test_macro_f1": report.test.macro_f1,
-                "test_top_2": report.test.top_2,
-                "test_log_loss": report.test.log_loss,
-                "validation_accuracy": (
-                    report.validation.accuracy if report.validation else None
-                ),
-                "training_accuracy": report.training_accuracy,
-                "train_seconds": report.train_seconds,
-                "parameters": report.parameters,
-            }
-            for report in reports
-        ],
+    if not lacking:
+        return list(results)
+    artists = {
+        track: artist
+        for tracks in read_artists(dataset).values()
+        for track, artist in tracks.items()
     }
-    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+    completed = []
+    for result in results:
+        if result in lacking and result.predictions is not None:
+            genres = [scores.genre for scores in result.report.test.genres]
+            predictions = with_artists(result.predictions, artists)
+            test = evaluate(predictions, genres)
+            report = dataclasses.replace(result.report, test=test)
+            result = dataclasses.replace(result, report=report, predictions=predictions)
+        completed.append(result)
+    return completed
 
 
-def write_comparison(folder: str, reports: Sequence[Report]) -> list[str]:
-    """Writes the comparison's files; returns their paths."""
+def make_media(
+    clips: Sequence[HardClip], dataset: Dataset | None, audio: str | None
+) -> Media:
+    """Pictures of clips from the dataset, and their sounds from local files.
+
+    Raises:
+      UserError: there is no such folder of audio files.
+    """
+    tracks = {clip.track_id for clip in clips}
+    images = {}
+    if dataset is not None and "mel" in dataset.manifest.representations:
+        found = find_values(dataset, "mel", tracks)
+        images = {track: mel_picture(values[0]) for track, values in found.items()}
+    sounds = {}
+    if audio is not None:
+        if not os.path.isdir(audio):
+            raise UserError(
+                f"--audio {audio} is no folder; give the one that the audio files "
+                "were preprocessed from."
+            )
+        sounds = sound_uris(find_audio(audio, tracks))
+    return Media(images=images, sounds=sounds)
+
+
+def write_comparison(
+    folder: str,
+    comparison: Comparison,
+    *,
+    dataset: Dataset | None = None,
+    audio: str | None = None,
+    command: str = "",
+    created: str = "",
+) -> list[str]:
+    """Writes the report's files; returns their paths.
+
+    Args:
+      folder: local or remote.
+      comparison: the models.
+      dataset: shown in the report, where it is at hand.
+      audio: folder of audio files that the report plays.
+      command: see `trainer.reporting.page.format_page`.
+      created: likewise.
+    """
+    reports = comparison.reports
     evaluations = [report.test for report in reports]
     labels = [
         f"{model}, {report.representation}"
-        for model, report in zip(titles(reports), reports, strict=True)
+        for model, report in zip(comparison.titles, reports, strict=True)
     ]
     title = f"{reports[0].test.clips} test clips, {len(reports[0].test.genres)} genres"
+    facts: DataFacts | None = None if dataset is None else read_facts(dataset)
+    clips = find_hard_clips(comparison)
+    page = format_page(
+        comparison,
+        data=facts,
+        hard_clips=clips,
+        media=make_media(clips, dataset, audio),
+        command=command,
+        created=created,
+    )
     contents = {
-        "comparison.md": format_markdown(reports).encode(),
-        "comparison.json": comparison_json(reports).encode(),
+        HTML_FILE: page.encode(),
+        "report.json": comparison_json(comparison).encode(),
+        "report.md": format_markdown(comparison).encode(),
         "comparison.png": plots.comparison_png(evaluations, labels, title),
         "confusions.png": plots.confusions_png(evaluations, labels),
     }
@@ -238,7 +181,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m trainer.compare",
-        description="Compare the models trained on one dataset: a table and pictures.",
+        description="Compare the models trained on one dataset: a table, and a report "
+        "in one HTML file.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -249,7 +193,19 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--output",
         metavar="REPORT_DIR",
-        help="where to write the comparison (default: the folder above --models)",
+        help="where to write the report (default: the folder above --models)",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="DATASET",
+        help="the dataset, for counts and pictures (default: where the models were "
+        "trained from, if it is still there)",
+    )
+    parser.add_argument(
+        "--audio",
+        metavar="DIR",
+        help="folder of the audio files: the report plays parts of the clips that "
+        "models get most wrong",
     )
     return parser.parse_args(argv)
 
@@ -260,15 +216,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = args.models.rstrip("/") or "/"
     output = args.output or os.path.dirname(folder) or "."
     try:
-        reports = rank(read_reports(folder))
-        check_comparable(reports, folder)
-        print(format_text(reports))
-        for path in write_comparison(output, reports):
+        require_credentials([folder, output, args.data])
+        results = read_results(folder)
+        check_comparable([result.report for result in results], folder)
+        dataset = find_dataset([result.report for result in results], args.data)
+        if dataset is not None:
+            results = add_artists(results, dataset)
+        comparison = compare(results, folder)
+        print(format_text(comparison))
+        for path in write_comparison(
+            output,
+            comparison,
+            dataset=dataset,
+            audio=args.audio,
+            command=command_line(args),
+            created=datetime.date.today().isoformat(),
+        ):
             print(f"wrote {path}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if dataset is None:
+        print("The dataset is not at hand: with --data, the report shows it too.")
     return 0
+
+
+def command_line(args: argparse.Namespace) -> str:
+    """The command that these flags came from."""
+    flags = [
+        f"--{name} {shlex.quote(value)}"
+        for name, value in vars(args).items()
+        if value is not None
+    ]
+    return " ".join(["python -m trainer.compare", *flags])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Measures how well predictions match the labels, clip by clip. NumPy only."""
+"""Measures how well predictions match the labels, clip by clip."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-#: How often the clips are resampled for an interval.
-RESAMPLES = 10_000
+from trainer.bootstrap import Interval, group_clips, score_intervals
+from trainer.calibration import log_loss, measure_reliability
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -20,11 +20,13 @@ class ClipPredictions:
       track_ids: the clips' ids, each once.
       labels: true genres as indices, int64 of shape `(clips,)`.
       probabilities: float64 of shape `(clips, genres)`.
+      artist_ids: of each clip, empty where it is not known; () if none is.
     """
 
     track_ids: tuple[str, ...]
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float64]
+    artist_ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuses arrays that do not belong together."""
@@ -44,6 +46,11 @@ class ClipPredictions:
             self.probabilities < 0
         ):
             raise ValueError("Probabilities must be finite and not negative.")
+        if self.artist_ids and len(self.artist_ids) != clips:
+            raise ValueError(
+                f"Expected an artist for each of {clips} clips, or none at all. "
+                f"Received: {len(self.artist_ids)}"
+            )
         genres = self.probabilities.shape[1]
         if np.any(self.labels < 0) or np.any(self.labels >= genres):
             raise ValueError(f"Labels must be indices of {genres} genres.")
@@ -80,11 +87,15 @@ class Evaluation:
 
     Attributes:
       clips: number of clips evaluated.
+      artists: number of different artists among them; 0 if none is known.
       accuracy: share of clips whose most probable genre is the true one.
-      accuracy_interval: 95 % bootstrap interval of the accuracy over clips.
+      accuracy_interval: 95 % bootstrap interval over artists, or over clips where
+        no artist is known.
       macro_f1: mean F1 of the genres that occur among labels or predictions.
-      top_2: share of clips whose genre is among the two most probable.
+      macro_f1_interval: likewise.
+      top_3: share of clips whose genre is among the three most probable.
       log_loss: mean of -ln(probability of the true genre), in nats.
+      calibration_error: see `trainer.calibration.Reliability`.
       chance_accuracy: what guessing evenly reaches, 1 / genres.
       majority_accuracy: what naming these clips' most frequent genre reaches.
       genres: scores of each genre, in the dataset's order.
@@ -92,11 +103,14 @@ class Evaluation:
     """
 
     clips: int
+    artists: int
     accuracy: float
-    accuracy_interval: tuple[float, float]
+    accuracy_interval: Interval
     macro_f1: float
-    top_2: float
+    macro_f1_interval: Interval
+    top_3: float
     log_loss: float
+    calibration_error: float
     chance_accuracy: float
     majority_accuracy: float
     genres: tuple[GenreScores, ...]
@@ -169,18 +183,27 @@ def evaluate(
     scores = genre_scores(confusion, genres)
     occurring = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
     hits = int(np.trace(confusion))
-    # A stable sort breaks ties as argmax does, so top-2 never misses a hit.
-    best_two = np.argsort(-predictions.probabilities, axis=1, kind="stable")[:, :2]
-    true_probability = predictions.probabilities[np.arange(clips), predictions.labels]
-    # As in scikit-learn: a probability of 0 must not make the mean infinite.
-    floor = np.finfo(np.float64).eps
+    # A stable sort breaks ties as argmax does, so top-3 never misses a hit.
+    order = np.argsort(-predictions.probabilities, axis=1, kind="stable")
+    top_3 = np.any(order[:, :3] == predictions.labels[:, np.newaxis], axis=1)
+    accuracy_interval, macro_f1_interval = score_intervals(
+        predictions.labels,
+        predictions.predicted,
+        group_clips(predictions.artist_ids, predictions.track_ids),
+        columns,
+        seed=seed,
+    )
+    reliability = measure_reliability(predictions.probabilities, predictions.labels)
     return Evaluation(
         clips=clips,
+        artists=len(set(predictions.artist_ids) - {""}),
         accuracy=hits / clips,
-        accuracy_interval=accuracy_interval(hits, clips, seed=seed),
+        accuracy_interval=accuracy_interval,
         macro_f1=float(np.mean([scores[genre].f1 for genre in occurring])),
-        top_2=float(np.mean(np.any(best_two == predictions.labels[:, None], axis=1))),
-        log_loss=float(-np.mean(np.log(np.clip(true_probability, floor, 1 - floor)))),
+        macro_f1_interval=macro_f1_interval,
+        top_3=float(np.mean(top_3)),
+        log_loss=log_loss(predictions.probabilities, predictions.labels),
+        calibration_error=reliability.error,
         chance_accuracy=1 / columns,
         majority_accuracy=float(confusion.sum(axis=1).max() / clips),
         genres=scores,
@@ -217,17 +240,3 @@ def genre_scores(
         )
         for index, genre in enumerate(genres)
     )
-
-
-def accuracy_interval(hits: int, clips: int, *, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of `hits / clips`.
-
-    Drawing `clips` clips with replacement hits Binomial(clips, hits / clips) of
-    them, so that number is drawn directly.
-
-    Source: B. Efron, R. Tibshirani, An Introduction to the Bootstrap (1993),
-    chapter 13.
-    """
-    draws = np.random.default_rng(seed).binomial(clips, hits / clips, size=RESAMPLES)
-    low, high = np.percentile(draws / clips, [2.5, 97.5])
-    return float(low), float(high)

@@ -5,29 +5,39 @@ A report folder holds
     report.json       how the model was trained and how well it does
     predictions.csv   each test clip's genre, prediction and probabilities
     confusion.png     the test split's confusion matrix
+    model_card.md     the same for people
 """
 
 from __future__ import annotations
 
 import csv
 import dataclasses
+import importlib.metadata
 import io
 import json
 import os
+import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from pipeline.schema import UserError
+from pipeline.schema import SPLITS, Manifest, UserError
 from trainer import plots
-from trainer.evaluate import ClipPredictions, Evaluation, GenreScores
+from trainer.calibration import Calibration, Reliability, ReliabilityBin, calibrate
+from trainer.card import format_card
+from trainer.evaluate import ClipPredictions, Evaluation, GenreScores, evaluate
 
-REPORT_VERSION = 1
+REPORT_VERSION = 2
 
 REPORT_FILE = "report.json"
 PREDICTIONS_FILE = "predictions.csv"
 CONFUSION_FILE = "confusion.png"
+CARD_FILE = "model_card.md"
+
+#: Libraries whose versions decide what a model becomes.
+LIBRARIES = ("tensorflow", "keras", "numpy", "scikit-learn")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,14 +49,22 @@ class Report:
       model: name for people, e.g. "RBF SVM".
       representation: what the model was trained on.
       parameters: how it was trained; JSON values only.
+      weights: number of the model's weights, where it has any to count.
       clips: number of clips by split.
       test: scores of the test split.
       validation: scores of the validation split, where there is one.
       training_accuracy: accuracy on the training split; far above the test's,
         it shows overfitting.
+      calibration: what temperature scaling does, where there are validation clips
+        to fit it to.
       train_seconds: wall time of training, the choice of parameters included.
+      data: the dataset's folder.
+      description: the dataset's own words on where it comes from.
       fingerprint: the dataset's, see `pipeline.schema.Manifest`.
       split_rule: the dataset's sentence on how clips were assigned to splits.
+      shared_artists: artists whose clips the splits share; a leak if not empty.
+      command: what trains the same model.
+      versions: of Python and the libraries.
       notes: sentences that a reader of the numbers has to know.
     """
 
@@ -60,7 +78,14 @@ class Report:
     training_accuracy: float | None
     train_seconds: float
     fingerprint: str
+    weights: int | None = None
+    calibration: Calibration | None = None
+    data: str = ""
+    description: str = ""
     split_rule: str = ""
+    shared_artists: tuple[str, ...] = ()
+    command: str = ""
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> str:
@@ -94,11 +119,16 @@ class Report:
             )
         try:
             test, validation = raw.pop("test"), raw.pop("validation")
+            calibration = raw.pop("calibration")
             return cls(
                 test=_evaluation_from_json(test),
                 validation=None
                 if validation is None
                 else _evaluation_from_json(validation),
+                calibration=None
+                if calibration is None
+                else _calibration_from_json(calibration),
+                shared_artists=tuple(raw.pop("shared_artists")),
                 notes=tuple(raw.pop("notes")),
                 **raw,
             )
@@ -110,13 +140,100 @@ class Report:
 
 def _evaluation_from_json(raw: Mapping[str, Any]) -> Evaluation:
     values = dict(raw)
-    low, high = values.pop("accuracy_interval")
+    accuracy_low, accuracy_high = values.pop("accuracy_interval")
+    f1_low, f1_high = values.pop("macro_f1_interval")
     return Evaluation(
-        accuracy_interval=(low, high),
+        accuracy_interval=(accuracy_low, accuracy_high),
+        macro_f1_interval=(f1_low, f1_high),
         genres=tuple(GenreScores(**scores) for scores in values.pop("genres")),
         confusion=tuple(tuple(row) for row in values.pop("confusion")),
         **values,
     )
+
+
+def _calibration_from_json(raw: Mapping[str, Any]) -> Calibration:
+    def reliability(values: Mapping[str, Any]) -> Reliability:
+        bins = tuple(ReliabilityBin(**bin_) for bin_ in values["bins"])
+        return Reliability(**{**values, "bins": bins})
+
+    values = dict(raw)
+    return Calibration(
+        before=reliability(values.pop("before")),
+        after=reliability(values.pop("after")),
+        **values,
+    )
+
+
+def make_report(
+    manifest: Manifest,
+    predictions: Mapping[str, ClipPredictions],
+    *,
+    name: str,
+    model: str,
+    representation: str,
+    parameters: Mapping[str, Any],
+    train_seconds: float,
+    weights: int | None = None,
+    data: str = "",
+    command: str = "",
+    notes: Sequence[str] = (),
+) -> Report:
+    """Evaluates a trained model on all splits that it has predictions of.
+
+    Args:
+      manifest: of the dataset.
+      predictions: by split; those of the test split must not be empty.
+      name: see `Report`, as all below.
+      model: likewise.
+      representation: likewise.
+      parameters: likewise.
+      train_seconds: likewise.
+      weights: likewise.
+      data: likewise.
+      command: likewise.
+      notes: likewise.
+    """
+    used = {split: found for split, found in predictions.items() if found.track_ids}
+    genres = manifest.genres
+    validation, training = used.get("validation"), used.get("training")
+    shared = manifest.artists_in_several_splits
+    if shared:
+        leak = f"Splits share artists, {', '.join(shared)}: scores are too high."
+        notes = [*notes, leak]
+    return Report(
+        name=name,
+        model=model,
+        representation=representation,
+        parameters=parameters,
+        weights=weights,
+        clips={split: sum(manifest.clips[split].values()) for split in SPLITS},
+        test=evaluate(used["test"], genres),
+        validation=evaluate(validation, genres) if validation else None,
+        training_accuracy=(
+            float(np.mean(training.predicted == training.labels)) if training else None
+        ),
+        calibration=calibrate(validation, used["test"]),
+        train_seconds=train_seconds,
+        data=data,
+        description=manifest.description,
+        fingerprint=manifest.fingerprint,
+        split_rule=manifest.split_rule,
+        shared_artists=tuple(shared),
+        command=command,
+        versions=find_versions(),
+        notes=tuple(notes),
+    )
+
+
+def find_versions() -> dict[str, str]:
+    """Versions of Python and of `LIBRARIES`, as far as they are installed."""
+    versions = {"python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            versions[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
 
 
 def write_report(
@@ -125,7 +242,7 @@ def write_report(
     test_predictions: ClipPredictions,
     genres: Sequence[str],
 ) -> None:
-    """Writes the three files of a report; `report.json` last.
+    """Writes the files of a report; `report.json` last.
 
     Args:
       folder: created where missing; local or of any scheme TensorFlow reads.
@@ -137,6 +254,7 @@ def write_report(
     contents = {
         PREDICTIONS_FILE: predictions_csv(test_predictions, genres).encode(),
         CONFUSION_FILE: plots.confusion_png(report.test, title),
+        CARD_FILE: format_card(report).encode(),
         REPORT_FILE: report.to_json().encode(),
     }
     write_files(folder, contents)
@@ -159,45 +277,24 @@ def read_report(folder: str) -> Report:
     return Report.from_json(text, source=path)
 
 
-def read_reports(folder: str) -> list[Report]:
-    """Reads the reports in a folder of model folders, by name.
-
-    Raises:
-      UserError: there is no such folder, no report in it, or a damaged one.
-    """
-    if not tf.io.gfile.isdir(folder):
-        raise UserError(
-            f"There is no folder {folder}; give --models the folder that the models "
-            "were trained into."
-        )
-    names = sorted(name.rstrip("/") for name in tf.io.gfile.listdir(folder))
-    folders = [os.path.join(folder, name) for name in names]
-    reports = [
-        read_report(path)
-        for path in folders
-        if tf.io.gfile.exists(os.path.join(path, REPORT_FILE))
-    ]
-    if not reports:
-        raise UserError(
-            f"No folder in {folder} holds a {REPORT_FILE}; train a model into it first."
-        )
-    return reports
-
-
 def predictions_csv(predictions: ClipPredictions, genres: Sequence[str]) -> str:
-    """One line a clip: track id, true and predicted genre, all probabilities."""
+    """One line a clip: ids, true and predicted genre, all probabilities."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["track_id", "genre", "predicted", *(f"p_{g}" for g in genres)])
-    for track_id, label, predicted, row in zip(
+    header = ["track_id", "artist_id", "genre", "predicted"]
+    writer.writerow([*header, *(f"p_{genre}" for genre in genres)])
+    artists = predictions.artist_ids or ("",) * len(predictions.track_ids)
+    for track_id, artist_id, label, predicted, row in zip(
         predictions.track_ids,
+        artists,
         predictions.labels,
         predictions.predicted,
         predictions.probabilities,
         strict=True,
     ):
         numbers = [f"{probability:.6f}" for probability in row]
-        writer.writerow([track_id, genres[label], genres[predicted], *numbers])
+        names = [track_id, artist_id, genres[label], genres[predicted]]
+        writer.writerow([*names, *numbers])
     return text.getvalue()
 
 

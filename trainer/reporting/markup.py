@@ -1,0 +1,62 @@
+"""HTML and SVG elements as text, escaped unless they are elements themselves."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+
+_VOID = frozenset(("br", "col", "img", "meta"))
+
+
+class Markup(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+def escape(text: object) -> Markup:
+    """Makes text safe in content and in attributes; HTML stays as it is."""
+    return text if isinstance(text, Markup) else Markup(html.escape(str(text)))
+
+
+def join(parts: Iterable[object], separator: str = "") -> Markup:
+    """Puts parts one after the other."""
+    return Markup(separator.join(escape(part) for part in parts))
+
+
+def element(tag: str, /, *children: object, **attributes: object) -> Markup:
+    """One element with its children.
+
+    Args:
+      tag: its name.
+      children: elements, or text that is escaped.
+      attributes: `_` stands for `-`, and is cut off at the end (`class_`). True
+        gives an attribute without a value; None and False leave it out.
+    """
+    text = "".join(
+        f" {key.rstrip('_').replace('_', '-')}"
+        + ("" if value is True else f'="{escape(value)}"')
+        for key, value in attributes.items()
+        if value is not None and value is not False
+    )
+    if tag in _VOID:
+        return Markup(f"<{tag}{text}>")
+    return Markup(f"<{tag}{text}>{join(children)}</{tag}>")
+
+
+def section(identity: str, title: str, *children: object) -> Markup:
+    """A part of the page with its heading."""
+    return element(
+        "section",
+        element("h2", title, id=f"{identity}-title"),
+        *children,
+        id=identity,
+        aria_labelledby=f"{identity}-title",
+    )
+
+
+def scrolling(label: str, child: Markup) -> Markup:
+    """Lets a wide table scroll sideways, by keyboard too."""
+    return element(
+        "div", child, class_="scroll", role="region", aria_label=label, tabindex="0"
+    )
