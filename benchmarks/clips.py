@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import mp3
+from pipeline.decoding import mp3
 
 
 def split_frames(data: bytes) -> list[bytes]:

@@ -19,9 +19,9 @@ import scipy.stats
 import soundfile
 from numpy.lib.stride_tricks import as_strided
 
-from pipeline.audio import downmix, load_waveform
 from pipeline.clip import Clip, make_records
 from pipeline.config import HOP_LENGTH, N_FFT, ClipConfig
+from pipeline.decoding.audio import downmix, load_waveform
 from pipeline.representations import DEFAULTS, compute_representations
 from pipeline.spectrum import CHUNK_FRAMES, Spectrum, Workspace, hann_window
 

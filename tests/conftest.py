@@ -8,8 +8,8 @@ import hypothesis
 import numpy as np
 import pytest
 
-from pipeline.audio import load_waveform
 from pipeline.config import CLIP_SAMPLES, ClipConfig
+from pipeline.decoding.audio import load_waveform
 from tests.audio_files import encode, make_music, make_sine
 
 # The same examples everywhere and always.

@@ -12,10 +12,15 @@ from pipeline import schema
 from trainer import vectors
 from trainer.baselines import BASELINES, main
 from trainer.dataset import Arrays, load_arrays, open_dataset
-from trainer.report import read_report, read_reports
+from trainer.report import read_report
+from trainer.results import read_results
 
 NAMES = [baseline.name for baseline in BASELINES]
 CLIPS = {"training": 8, "validation": 4, "test": 4}
+
+
+def read_reports(folder):
+    return [result.report for result in read_results(folder)]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +55,7 @@ def predictions_of(folder):
     """Rows of a report's predictions without the true genres."""
     with open(f"{folder}/predictions.csv") as file:
         rows = list(csv.reader(file))
-    return [[track_id, *predicted] for track_id, _, *predicted in rows]
+    return [[track_id, *predicted] for track_id, _, _, *predicted in rows]
 
 
 def test_every_baseline_of_every_vector_is_reported(models, data):
@@ -77,7 +82,7 @@ def test_scores_are_those_of_the_predictions_file(models):
     report = read_report(f"{models}/rbf_svm-features")
     with open(f"{models}/rbf_svm-features/predictions.csv") as file:
         rows = [line.strip().split(",") for line in file][1:]
-    hits = sum(genre == predicted for _, genre, predicted, *_ in rows)
+    hits = sum(genre == predicted for _, _, genre, predicted, *_ in rows)
     assert hits / len(rows) == report.test.accuracy
 
 
@@ -235,7 +240,9 @@ def test_dataset_larger_than_memory_is_refused_before_it_is_read(
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_are_refused(bad):
     splits = {
-        split: Arrays(("7", "8"), np.array([0, 1]), np.zeros((2, 5), np.float32))
+        split: Arrays(
+            ("7", "8"), np.array([0, 1]), ("", ""), np.zeros((2, 5), np.float32)
+        )
         for split in schema.SPLITS
     }
     vectors.check_finite(splits, "OUT")

@@ -21,7 +21,14 @@ FITS = {
     "gaussian_nb": classifiers.fit_gaussian_nb,
     "knn": classifiers.fit_knn,
     "rbf_svm": classifiers.fit_rbf_svm,
+    "pca_logistic_regression": classifiers.fit_on_components(
+        classifiers.fit_logistic_regression
+    ),
+    "pca_rbf_svm": classifiers.fit_on_components(
+        classifiers.fit_rbf_svm, on_distances=True
+    ),
 }
+ON_VALUES = ("logistic_regression", "gaussian_nb")
 
 
 def make_clips(clips, values=300, seed=0, genres=GENRES, noise=4.0):
@@ -54,7 +61,7 @@ def on_distances(examples):
 
 def fit(name, examples, test):
     """Fits a classifier; returns it and its probabilities of the test rows."""
-    if name in ("knn", "rbf_svm"):
+    if name not in ON_VALUES:
         test = squared_distances(test, examples.training)
         examples = on_distances(examples)
     classifier = FITS[name](examples)
@@ -223,6 +230,34 @@ def test_choose_takes_the_first_of_equals():
         classifiers.choose([], examples)
 
 
+def test_accuracies_are_averaged_over_folds():
+    hits = np.array([True, True, True, False, False, True])
+    folds = np.array([0, 0, 0, 1, 2, -1])
+    assert classifiers.mean_over_folds(hits, None) == pytest.approx(4 / 6)
+    assert classifiers.mean_over_folds(hits, folds) == pytest.approx(1 / 3)
+    nowhere = np.full(6, -1)
+    assert classifiers.mean_over_folds(hits, nowhere) == pytest.approx(4 / 6)
+
+
+def test_folds_decide_which_candidate_is_taken():
+    def named(name, predicted):
+        return Classifier(
+            parameters={"name": name},
+            predict=lambda rows: np.eye(GENRES)[predicted],
+        )
+
+    # One artist has 8 of 12 clips; "many" is right on these alone.
+    examples = dataclasses.replace(
+        make_examples(validation=12),
+        validation_labels=np.zeros(12, np.int64),
+        folds=np.array([0] * 8 + [1] * 2 + [2] * 2),
+    )
+    candidates = [named("many", [0] * 8 + [1] * 4), named("few", [1] * 8 + [0] * 4)]
+    assert classifiers.choose(candidates, examples).parameters == {"name": "few"}
+    without = dataclasses.replace(examples, folds=None)
+    assert classifiers.choose(candidates, without).parameters == {"name": "many"}
+
+
 @pytest.mark.parametrize("scale", [0.5, 1.0, 300.0])
 def test_temperature_undoes_a_scale(scale):
     rng = np.random.default_rng(0)
@@ -265,5 +300,7 @@ def test_no_classifier_copies_its_input(name, monkeypatch):
     )
     # lbfgs keeps twenty vectors as long as its solution, however many the clips.
     solution = 30 * 8 * GENRES * rows.shape[1] if name == "logistic_regression" else 0
+    # An eigenvalue problem of as many rows as there are clips.
+    square = 2 * 8 * len(rows) ** 2 if name.startswith("pca") else 0
     peak = peak_of(lambda: fit(name, examples, rows[:100]))
-    assert peak < 0.5 * rows.nbytes + solution
+    assert peak < 0.5 * rows.nbytes + solution + square

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.clip import (
     Clip,
+    checksum_audio,
     compute_moments,
     make_records,
     represent_file,
@@ -88,8 +89,33 @@ def test_what_else_a_clip_gives(made):
     assert made.decoder == "libsndfile"
     assert made.samples.shape == (CLIP_SAMPLES,)
     assert set(made.moments) == {"windows", "features"}
+    assert made.audio == checksum_audio(made.samples)
     assert made.decode_ms > 0
     assert made.feature_ms > 0
+
+
+def test_the_same_audio_has_the_same_checksum():
+    music = (make_music(6, seed=3) * 32_000).astype(np.int16)
+    files = [
+        encode(music, kind="FLAC"),
+        encode(music, kind="WAV"),
+        encode(make_music(6, seed=4), kind="FLAC"),
+    ]
+    flac, wav, other = (
+        make_records(CLIP, io.BytesIO(data), (), CONFIG, Workspace()).audio
+        for data in files
+    )
+    assert flac == wav != other
+
+
+def test_a_checksum_sees_any_sample():
+    samples = np.linspace(-1, 1, CLIP_SAMPLES, dtype=np.float32)
+    original = checksum_audio(samples)
+    assert len(original) == 32
+    for at in (0, CLIP_SAMPLES // 2, CLIP_SAMPLES - 1):
+        changed = samples.copy()
+        changed[at] += np.float32(1e-6)
+        assert checksum_audio(changed) != original
 
 
 def test_bytes_are_the_same_each_time(made, music_mp3):

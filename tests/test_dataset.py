@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import schema
-from trainer.batches import open_splits
+from trainer.batches import Split, open_splits
 from trainer.dataset import Dataset, load_arrays, open_dataset
-from trainer.streams import epoch_permutation
+from trainer.streams import EpochPlan, epoch_permutation
 
 NAMES = ("windows", "mel", "features", "statistics")
 SHARDS = 3
@@ -55,46 +55,55 @@ def read_examples(dataset: Dataset, name: str, split: str) -> dict[bytes, tuple]
                 array,
                 features["label"].int64_list.value[0],
                 features["track_id"].bytes_list.value[0].decode(),
+                features["artist_id"].bytes_list.value[0].decode(),
             )
     return found
+
+
+def open_split(dataset: Dataset, name: str, split: str, *, cached: bool) -> Split:
+    opened = open_splits(dataset, name, cache_bytes=2**30 if cached else 0)[split]
+    assert (opened.values is not None) == cached
+    return opened
+
+
+def plan_of(split: Split, batch_size: int, *, seed: int = 1, **start: int) -> EpochPlan:
+    batches = split.steps_per_epoch(batch_size)
+    return EpochPlan(batch_size=batch_size, batches=batches, seed=seed, **start)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("cached", [False, True])
 def test_evaluation_reads_each_record_once_in_one_order(dataset, name, cached):
-    split = open_splits(dataset, name, cache_bytes=2**30 if cached else 0)["test"]
-    assert (split.arrays is not None) == cached
+    split = open_split(dataset, name, "test", cached=cached)
     expected = read_examples(dataset, name, "test")
     runs = []
     for _ in range(2):
-        batches = split.evaluation_batches(4)
-        assert batches.cardinality() == -(-split.records // 4)
-        read = [(keys(values), labels.numpy()) for values, labels in batches]
-        assert len(read[-1][0]) == (split.records % 4 or 4)
-        runs.append([key for batch, _ in read for key in batch])
-        for batch, labels in read:
-            assert [expected[key][1] for key in batch] == labels.tolist()
+        read = [keys(values) for values in split.evaluation_batches(4)]
+        assert len(read) == -(-split.records // 4)
+        assert len(read[-1]) == (split.records % 4 or 4)
+        runs.append([key for batch in read for key in batch])
     assert runs[0] == runs[1]
     assert sorted(runs[0]) == sorted(expected)
-    track_ids, labels = split.load_index()
-    assert [expected[key][2] for key in runs[0]] == list(track_ids)
-    assert [expected[key][1] for key in runs[0]] == labels.tolist()
+    index = split.index
+    assert [expected[key][2] for key in runs[0]] == list(index.track_ids)
+    assert [expected[key][1] for key in runs[0]] == index.labels.tolist()
+    assert [expected[key][3] for key in runs[0]] == list(index.artist_ids)
 
 
 @pytest.mark.parametrize("cached", [False, True])
 def test_each_epoch_visits_each_record_once_in_an_order_of_its_own(dataset, cached):
-    split = open_splits(dataset, "windows", cache_bytes=2**30 if cached else 0)[
-        "training"
-    ]
+    split = open_split(dataset, "windows", "training", cached=cached)
     expected = sorted(read_examples(dataset, "windows", "training"))
     batch_size, steps = 8, split.steps_per_epoch(8)
     assert steps * batch_size == split.records
 
-    def read(seed: int, epochs: int, start_epoch: int = 0) -> list[list[bytes]]:
-        batches = split.training_batches(8, seed=seed, start_epoch=start_epoch)
+    def read(seed: int, epochs: int, **start: int) -> list[list[bytes]]:
+        batches = split.training_batches(plan_of(split, 8, seed=seed, **start))
         assert batches.cardinality() == tf.data.INFINITE_CARDINALITY
         assert batches.element_spec[0].shape == (8, 1000)
-        read = [keys(values) for values, _ in batches.take(epochs * steps)]
+        done = start.get("start_batch", 0)
+        read = [keys(values) for values, _ in batches.take(epochs * steps - done)]
+        read = [[]] * done + read
         return [
             [
                 key
@@ -109,6 +118,9 @@ def test_each_epoch_visits_each_record_once_in_an_order_of_its_own(dataset, cach
     assert epochs[0] != epochs[1] != epochs[2]
     assert read(seed=1, epochs=3) == epochs
     assert read(seed=1, epochs=1, start_epoch=2) == epochs[2:]
+    # Within an epoch too, and the one after it is whole.
+    rest = read(seed=1, epochs=2, start_epoch=1, start_batch=steps - 2)
+    assert rest == [epochs[1][-16:], epochs[2]]
     assert read(seed=2, epochs=1) != epochs[:1]
     try:
         for global_seed in (0, 7):
@@ -120,50 +132,101 @@ def test_each_epoch_visits_each_record_once_in_an_order_of_its_own(dataset, cach
 
 @pytest.mark.parametrize("cached", [False, True])
 def test_training_leaves_out_the_incomplete_batch(dataset, cached):
-    split = open_splits(dataset, "mel", cache_bytes=2**30 if cached else 0)["training"]
+    split = open_split(dataset, "mel", "training", cached=cached)
     assert (split.records, split.steps_per_epoch(5)) == (12, 2)
-    batches = split.training_batches(5, seed=0)
+    batches = split.training_batches(plan_of(split, 5))
     assert batches.element_spec[0].shape == (5, 32, 32, 3)
     epoch = [key for values, _ in batches.take(2) for key in keys(values)]
     assert len(set(epoch)) == 10
 
 
+def test_replicas_get_the_parts_of_the_same_batches(dataset):
+    for cached in (False, True):
+        split = open_split(dataset, "mel", "training", cached=cached)
+        whole = split.training_batches(plan_of(split, 6))
+        # Two replicas take turns; of 12 records a third batch of 2 each is left out.
+        parts = split.training_batches(EpochPlan(batch_size=3, batches=4, seed=1))
+        together = parts.batch(2).map(
+            lambda values, _: tf.reshape(values, (6, *values.shape[2:]))
+        )
+        for one, other in zip(whole.take(4), together.take(4), strict=True):
+            assert keys(one[0]) == keys(other)
+
+
 def test_batches_carry_the_labels_of_their_records(dataset):
     expected = read_examples(dataset, "features", "training")
-    for cache in (0, 2**30):
-        split = open_splits(dataset, "features", cache_bytes=cache)["training"]
-        for values, labels in split.training_batches(4, seed=3).take(6):
+    for cached in (False, True):
+        split = open_split(dataset, "features", "training", cached=cached)
+        for values, labels in split.training_batches(plan_of(split, 4)).take(6):
             assert [expected[key][1] for key in keys(values)] == labels.numpy().tolist()
 
 
 def test_the_cache_limit_decides_where_records_are(dataset):
-    size = sum(dataset.size("mel", split) for split in schema.SPLITS)
-    assert size == (12 + 6 + 6) * 32 * 32 * 3
-    inside = open_splits(dataset, "mel", cache_bytes=size)
-    assert all(split.arrays is not None for split in inside.values())
-    outside = open_splits(dataset, "mel", cache_bytes=size - 1)
-    assert all(split.arrays is None for split in outside.values())
+    sizes = {split: dataset.size("mel", split) for split in schema.SPLITS}
+    assert sizes["training"] == 12 * 32 * 32 * 3
+
+    def held(cache_bytes: int, **shares: int) -> list[str]:
+        splits = open_splits(dataset, "mel", cache_bytes=cache_bytes, **shares)
+        return [name for name, split in splits.items() if split.values is not None]
+
+    read_again = sizes["training"] + sizes["validation"]
+    assert held(read_again + sizes["test"]) == list(schema.SPLITS)
+    # The test split is read once only.
+    assert held(read_again + sizes["test"] - 1) == ["training", "validation"]
+    assert held(read_again - 1) in ([], ["test"])
+    assert held(0) == []
+    # A worker holds its own part.
+    assert "training" in held(read_again // SHARDS + 1, worker=1, workers=SHARDS)
 
 
-def test_workers_share_the_shards(dataset):
-    read = [
-        [
-            key
-            for values, _ in dataset.records(
-                "windows",
-                "test",
-                batch_size=5,
-                training=False,
-                worker=worker,
-                workers=SHARDS,
-            )
-            for key in keys(values)
-        ]
-        for worker in range(SHARDS)
-    ]
+@pytest.mark.parametrize("cached", [False, True])
+def test_workers_share_the_shards(dataset, cached):
+    read, indices = [], []
+    for worker in range(SHARDS):
+        split = open_splits(
+            dataset,
+            "windows",
+            cache_bytes=2**30 if cached else 0,
+            worker=worker,
+            workers=SHARDS,
+        )["test"]
+        read.append([k for values in split.evaluation_batches(5) for k in keys(values)])
+        indices.append(split.index)
     assert all(read)
+    expected = read_examples(dataset, "windows", "test")
     together = [key for part in read for key in part]
-    assert sorted(together) == sorted(read_examples(dataset, "windows", "test"))
+    assert sorted(together) == sorted(expected)
+    tracks = [track_id for index in indices for track_id in index.track_ids]
+    assert tracks == [expected[key][2] for key in together]
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_workers_make_the_same_number_of_steps(dataset, cached):
+    """One of two workers has 2 of 3 shards, the other begins again."""
+    for worker, records in ((0, 8), (1, 4)):
+        split = open_splits(
+            dataset,
+            "mel",
+            cache_bytes=2**30 if cached else 0,
+            worker=worker,
+            workers=2,
+        )["training"]
+        plan = EpochPlan(batch_size=3, batches=2, seed=1, worker=worker, workers=2)
+        epochs = [
+            [
+                k
+                for values, _ in split.training_batches(
+                    dataclasses.replace(plan, start_epoch=epoch)
+                ).take(2)
+                for k in keys(values)
+            ]
+            for epoch in range(3)
+        ]
+        assert all(len(epoch) == 6 for epoch in epochs)
+        assert all(len(set(epoch)) == min(6, records) for epoch in epochs)
+        assert epochs[0] != epochs[1]
+        both = split.training_batches(plan).take(4)
+        assert [k for values, _ in both for k in keys(values)] == epochs[0] + epochs[1]
 
 
 def test_more_workers_than_shards_are_refused(dataset):
@@ -172,12 +235,29 @@ def test_more_workers_than_shards_are_refused(dataset):
 
 
 def test_no_whole_batch_is_refused(dataset):
-    split = open_splits(dataset, "mel", cache_bytes=0)["training"]
+    split = open_split(dataset, "mel", "training", cached=False)
     message = "--batch_size 13 is larger than the training split of mel.*12 records"
     with pytest.raises(schema.UserError, match=message):
-        split.training_batches(13, seed=0)
-    with pytest.raises(ValueError, match="Received: batch_size=13, 12 records"):
-        dataset.records("mel", "training", batch_size=13, training=True)
+        split.steps_per_epoch(13)
+    for batches in (0, 2):
+        plan = EpochPlan(batch_size=12, batches=batches, seed=0)
+        with pytest.raises(
+            ValueError, match=r"at most 12 records\. Received: EpochPlan"
+        ):
+            split.training_batches(plan)
+
+
+def test_files_that_hold_fewer_records_are_noticed_in_training(dataset):
+    records = {**dataset.manifest.records, "mel": {"training": 14}}
+    wrong = dataclasses.replace(
+        dataset, manifest=dataclasses.replace(dataset.manifest, records=records)
+    )
+    plan = EpochPlan(batch_size=4, batches=3, seed=0)
+    batches = wrong.training_batches("mel", "training", plan)
+    with pytest.raises(
+        tf.errors.FailedPreconditionError, match="contain 14 elements but"
+    ):
+        list(batches.take(4))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -187,12 +267,12 @@ def test_load_arrays(dataset, name):
     layout = dataset.manifest.representations[name]
     assert arrays.values.dtype == np.float32
     assert arrays.values.shape == (len(expected), layout.value.size)
-    for track_id, label, row in zip(
-        arrays.track_ids, arrays.labels, arrays.values, strict=True
+    for track_id, label, artist_id, row in zip(
+        arrays.track_ids, arrays.labels, arrays.artist_ids, arrays.values, strict=True
     ):
         value, *rest = expected[row.astype(layout.value.dtype).tobytes()]
         np.testing.assert_array_equal(value.ravel(), row)
-        assert rest == [label, track_id]
+        assert rest == [label, track_id, artist_id]
 
 
 def test_an_empty_split_is_no_error(tmp_path):

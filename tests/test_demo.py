@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.audio import load_waveform
 from pipeline.config import ClipConfig
+from pipeline.decoding.audio import load_waveform
 from pipeline.demo import cli
 from pipeline.demo.cli import main
 from pipeline.demo.corpus import STATE_FILE, DemoCorpus, make_corpus

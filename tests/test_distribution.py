@@ -1,14 +1,25 @@
+import csv
+import dataclasses
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 import trainer_fixtures
+from replicas import difference
+from training_run import make_clusters
 
 from pipeline.schema import UserError
-from trainer import distribution
+from trainer import distribution, fit, task
+from trainer.batches import Split, open_splits
+from trainer.distribution import Devices
+from trainer.streams import EpochPlan
 
 
 @pytest.fixture
@@ -26,63 +37,82 @@ def hardware(monkeypatch):
         monkeypatch.setattr(tf.config, "list_logical_devices", list_devices)
 
     monkeypatch.delenv("TPU_NAME", raising=False)
+    monkeypatch.delenv("TF_CONFIG", raising=False)
     return pretend
 
 
-def fake_strategy(replicas: int) -> SimpleNamespace:
-    return SimpleNamespace(num_replicas_in_sync=replicas)
+def fake_devices(replicas: int) -> Devices:
+    return Devices(
+        strategy=SimpleNamespace(num_replicas_in_sync=replicas),
+        name="mirrored",
+        reason="a test asks for it",
+    )
 
 
 def test_one_cpu(hardware):
     hardware()
-    strategy = distribution.get_strategy("auto")
-    assert strategy is tf.distribute.get_strategy()
-    assert distribution.describe_strategy(strategy) == "1 CPU"
-    strategy = distribution.get_strategy("cpu")
-    assert isinstance(strategy, tf.distribute.OneDeviceStrategy)
-    assert distribution.describe_strategy(strategy) == "1 CPU"
+    for name, reason in (("auto", "there is one CPU"), ("single", "--strategy asks")):
+        devices = distribution.find_devices(name)
+        assert devices.strategy is tf.distribute.get_strategy()
+        assert (devices.name, devices.chief, devices.workers) == ("single", True, 1)
+        assert devices.reason.startswith(reason)
+        assert devices.describe() == "1 CPU"
 
 
 def test_auto_takes_what_is_there(hardware, monkeypatch):
     taken = []
     monkeypatch.setattr(tf.distribute, "MirroredStrategy", taken.append)
     monkeypatch.setattr(distribution, "_tpu_strategy", taken.append)
+    monkeypatch.setattr(
+        tf.distribute, "MultiWorkerMirroredStrategy", lambda: taken.append("all")
+    )
+
+    def find() -> tuple[str, str, object]:
+        devices = distribution.find_devices("auto")
+        return devices.name, devices.reason, taken.pop() if taken else None
+
     hardware(gpus=1)
-    assert distribution.get_strategy("auto") is tf.distribute.get_strategy()
+    assert find() == ("single", "there is one GPU", None)
     hardware(gpus=2)
-    distribution.get_strategy("auto")
-    assert taken.pop() == ["/gpu:0", "/gpu:1"]
+    assert find() == ("mirrored", "there are 2 GPUs", ["/gpu:0", "/gpu:1"])
     hardware(gpus=2, tpus=1)
-    distribution.get_strategy("auto")
-    assert taken.pop() == "local"
+    assert find() == ("tpu", "there is a TPU, 'local'", "local")
     monkeypatch.setenv("TPU_NAME", "my-tpu")
     hardware()
-    distribution.get_strategy("auto")
-    assert taken.pop() == "my-tpu"
+    assert find() == ("tpu", "there is a TPU, 'my-tpu'", "my-tpu")
+    monkeypatch.setenv("TF_CONFIG", make_clusters()[1])
+    assert find() == ("multiworker", "TF_CONFIG names several processes", "all")
 
 
-def test_one_gpu(hardware):
-    hardware(gpus=1)
-    strategy = distribution.get_strategy("gpu")
-    assert distribution.describe_strategy(strategy) == "1 GPU"
+def test_single_takes_one_of_several(hardware, monkeypatch):
+    hardware(gpus=4, tpus=1)
+    monkeypatch.setenv("TF_CONFIG", make_clusters()[0])
+    devices = distribution.find_devices("single")
+    assert devices.strategy is tf.distribute.get_strategy()
 
 
-def test_cpu_hides_the_gpus(hardware, monkeypatch):
-    hidden = []
-    monkeypatch.setattr(tf.config, "set_visible_devices", lambda *a: hidden.append(a))
-    hardware(gpus=1)
-    distribution.get_strategy("cpu")
-    assert hidden == [([], "GPU")]
+def test_the_chief_is_the_first(monkeypatch):
+    monkeypatch.setattr(
+        tf.distribute,
+        "MultiWorkerMirroredStrategy",
+        lambda: SimpleNamespace(num_replicas_in_sync=8),
+    )
+    for worker, cluster in enumerate(make_clusters()):
+        monkeypatch.setenv("TF_CONFIG", cluster)
+        devices = distribution.find_devices("multiworker")
+        assert (devices.worker, devices.workers) == (worker, 2)
+        assert devices.chief == (worker == 0)
+        assert (devices.replicas, devices.local_replicas) == (8, 4)
 
 
 def test_absent_hardware_is_refused(hardware):
     hardware()
-    with pytest.raises(UserError, match="--strategy gpu: TensorFlow finds no GPU"):
-        distribution.get_strategy("gpu")
     with pytest.raises(UserError, match="--strategy tpu: there is no TPU"):
-        distribution.get_strategy("tpu")
+        distribution.find_devices("tpu")
+    with pytest.raises(UserError, match="TF_CONFIG does not name several processes"):
+        distribution.find_devices("multiworker")
     with pytest.raises(ValueError, match="Received: name='abacus'"):
-        distribution.get_strategy("abacus")
+        distribution.find_devices("abacus")
 
 
 def test_a_tpu_that_cannot_be_reached_is_refused(hardware, monkeypatch):
@@ -94,7 +124,7 @@ def test_a_tpu_that_cannot_be_reached_is_refused(hardware, monkeypatch):
 
     monkeypatch.setattr(tf.distribute.cluster_resolver, "TPUClusterResolver", fail)
     with pytest.raises(UserError, match="Cannot use the TPU 'my-tpu': no my-tpu"):
-        distribution.get_strategy("tpu")
+        distribution.find_devices("tpu")
 
 
 def test_a_tpu_is_connected_and_initialised(hardware, monkeypatch):
@@ -112,19 +142,19 @@ def test_a_tpu_is_connected_and_initialised(hardware, monkeypatch):
             module, name, lambda given, name=name: calls.append((name, given))
         )
     hardware(tpus=1)
-    distribution.get_strategy("tpu")
+    distribution.find_devices("tpu")
     assert calls == [("initialize_tpu_system", resolver), ("TPUStrategy", resolver)]
     calls.clear()
     monkeypatch.setenv("TPU_NAME", "my-tpu")
-    distribution.get_strategy("tpu")
+    distribution.find_devices("tpu")
     assert calls[0] == ("experimental_connect_to_cluster", resolver)
 
 
 def test_a_batch_must_be_shared_evenly(hardware):
     hardware(gpus=2)
-    distribution.check_batch_size(6, fake_strategy(2))
+    distribution.check_batch_size(6, fake_devices(2))
     with pytest.raises(UserError, match=r"--batch_size 7 .* 2 replicas \(2 GPUs\)"):
-        distribution.check_batch_size(7, fake_strategy(2))
+        distribution.check_batch_size(7, fake_devices(2))
 
 
 @pytest.mark.parametrize(
@@ -137,107 +167,112 @@ def test_a_batch_must_be_shared_evenly(hardware):
         (4, 4, 4, 4),
     ],
 )
-def test_evaluation_batch_size(batch_size, records, replicas, expected):
-    strategy = fake_strategy(replicas)
-    size = distribution.evaluation_batch_size(batch_size, records, strategy)
-    assert size == expected
+def test_fit_batch_size(batch_size, records, replicas, expected):
+    devices = fake_devices(replicas)
+    assert distribution.fit_batch_size(batch_size, records, devices) == expected
 
 
 def test_a_split_smaller_than_the_replicas_is_refused():
     with pytest.raises(UserError, match="cannot share a split of 3 records"):
-        distribution.evaluation_batch_size(32, 3, fake_strategy(4))
+        distribution.fit_batch_size(32, 3, fake_devices(4))
 
 
-MIRRORED = """
-import sys
-import trainer.quiet
-import keras
-import numpy as np
-import tensorflow as tf
-
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0],
-    [tf.config.LogicalDeviceConfiguration()] * 2,
-)
-from pipeline.schema import UserError
-from trainer import distribution, models
-from trainer.batches import open_splits
-from trainer.config import Schedule, TrainConfig
-from trainer.dataset import open_dataset
-from trainer.fit import Phase, fit
-from trainer.run import Run
-
-folder, temporary = sys.argv[1:]
-dataset = open_dataset(folder)
-
-
-def config(**flags):
-    return TrainConfig(data=folder, model="statistics", output=temporary, **flags)
-
-
-try:
-    Run(config(strategy="mirrored", batch_size=5), dataset)
-except UserError as error:
-    assert "2 replicas (2 CPUs)" in str(error), error
-else:
-    raise AssertionError("a batch of 5 was accepted")
-
-weights, predictions = [], []
-for strategy, cache_mb in (("cpu", 0), ("mirrored", 0), ("mirrored", 64)):
-    keras.utils.set_random_seed(1)
-    run = Run(config(strategy=strategy, cache_mb=cache_mb), dataset)
-    replicas = run.strategy.num_replicas_in_sync
-    assert replicas == (1 if strategy == "cpu" else 2)
-    with run.strategy.scope():
-        inputs = keras.Input(run.layout.value.shape)
-        x = models.build_normalisation(
-            run.layout, dataset.manifest.normalisation["statistics"]
-        )(inputs)
-        model = keras.Model(inputs, models.build_output(3)(x))
-    schedule = Schedule(epochs=3, batch_size=6, learning_rate=1e-3, patience=9)
-    # 9 validation records: one over, which must not come first.
-    history = fit(
-        model,
-        run.splits["training"],
-        run.validation,
-        Phase(name="test", schedule=schedule, seed=1),
-        run.strategy,
-    )
-    assert model.optimizer.iterations == 3 * (12 // 6), model.optimizer.iterations
-    assert len(history.metrics["validation_loss"]) == 3
-    weights.append(np.concatenate([np.ravel(w) for w in model.get_weights()]))
-    predictions.append(run.predict_clips(model, run.splits["test"]))
-    model.save(f"{temporary}/model.keras")
-    loaded = keras.models.load_model(f"{temporary}/model.keras")
-    values = dataset.load("statistics", "test").values
-    np.testing.assert_allclose(
-        loaded.predict(values, verbose=0), predictions[-1].probabilities, atol=1e-6
-    )
-# Replicas add up in another order.
-np.testing.assert_allclose(weights[1], weights[0], rtol=1e-3, atol=1e-4)
-np.testing.assert_allclose(
-    predictions[1].probabilities, predictions[0].probabilities, atol=1e-4
-)
-assert predictions[2].track_ids == predictions[0].track_ids
-assert len(predictions[0].track_ids) == 9
-print("mirrored as single")
-"""
-
-
-def test_two_replicas_train_as_one(tmp_path):
-    folder = tmp_path / "dataset"
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("dataset")
     trainer_fixtures.write_dataset(
         folder,
-        representations=("statistics",),
+        representations=("windows",),
         clips_per_split_and_genre={"training": 4, "validation": 3, "test": 3},
-        statistics=20,
+        num_shards=3,
+        window_length=200,
     )
-    done = subprocess.run(
-        [sys.executable, "-c", MIRRORED, str(folder), str(tmp_path)],
+    return str(folder)
+
+
+def run(*arguments: str, **environment: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", *arguments],
         cwd=Path(__file__).resolve().parents[1],
-        capture_output=True,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=200,
     )
-    assert done.returncode == 0, done.stderr
-    assert "mirrored as single" in done.stdout
+
+
+def finish(process: subprocess.Popen) -> str:
+    text, _ = process.communicate(timeout=280)
+    assert process.returncode == 0, text
+    return text
+
+
+def test_two_replicas_train_as_one(data, tmp_path):
+    text = finish(run("tests.replicas", data, str(tmp_path)))
+    assert "two replicas train as one" in text
+
+
+def merge_workers(split: Split, plan: EpochPlan, devices: Devices) -> tf.data.Dataset:
+    """The global batches of two workers, for one process that has all shards."""
+    parts = []
+    for worker in range(2):
+        own = open_splits(
+            split.dataset,
+            split.representation,
+            cache_bytes=2**30,
+            worker=worker,
+            workers=2,
+        )[split.name]
+        share = dataclasses.replace(
+            plan, batch_size=plan.batch_size // 2, worker=worker, workers=2
+        )
+        parts.append(own.training_batches(share))
+    return tf.data.Dataset.zip(tuple(parts)).map(
+        lambda one, other: tuple(
+            tf.concat(both, axis=0) for both in zip(one, other, strict=True)
+        )
+    )
+
+
+def read_predictions(folder: Path) -> dict[str, list[float]]:
+    with open(folder / "predictions.csv") as file:
+        return {
+            row["track_id"]: [float(row[key]) for key in row if key.startswith("p_")]
+            for row in csv.DictReader(file)
+        }
+
+
+def test_two_processes_train_as_one(data, tmp_path, monkeypatch):
+    flags = [f"--data={data}", "--model=windows", "--epochs=3", "--batch_size=12"]
+    flags += ["--dropout=0", "--weight_decay=0.01", "--learning_rate=1e-4"]
+    outputs = [tmp_path / "chief", tmp_path / "worker"]
+    processes = [
+        run("trainer.task", *flags, f"--output={output}", TF_CONFIG=cluster)
+        for output, cluster in zip(outputs, make_clusters(), strict=True)
+    ]
+    monkeypatch.setattr(fit, "training_batches", merge_workers)
+    alone = tmp_path / "alone"
+    assert task.main([*flags, f"--output={alone}", "--strategy=single"]) == 0
+    texts = [finish(process) for process in processes]
+    reason = "strategy multiworker, as TF_CONFIG names several processes: 2 CPUs in 2 "
+    assert reason in texts[0]
+    # The worker tells nothing and writes nothing.
+    assert "epoch" not in texts[1]
+    assert not outputs[1].exists()
+    models = [keras.models.load_model(x / "model.keras") for x in (outputs[0], alone)]
+    assert difference(*(model.get_weights() for model in models)) < 2e-4
+    for one, other in zip(
+        *(
+            json.loads((folder / "history.json").read_text())["phases"]
+            for folder in (outputs[0], alone)
+        ),
+        strict=True,
+    ):
+        assert one["best_epoch"] == other["best_epoch"]
+        for name, values in one["metrics"].items():
+            np.testing.assert_allclose(values, other["metrics"][name], rtol=1e-4)
+    # 5 and 4 clips, or 3 shards for 2 processes: every clip is there, once.
+    predictions, expected = read_predictions(outputs[0]), read_predictions(alone)
+    assert sorted(predictions) == sorted(expected)
+    for track_id, row in predictions.items():
+        np.testing.assert_allclose(row, expected[track_id], atol=1e-5)

@@ -52,6 +52,11 @@ def base() -> keras.Model:
     return mobilenet.build_base((32, 32, 3), "none")
 
 
+def statistics_of(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    values = features.astype(np.float64)
+    return values.mean(axis=0), values.std(axis=0)
+
+
 def test_normalisation_equals_numpy():
     layout = make_layout(3, 1, 4)
     statistics = Normalisation(mean=(5.0, -300.0, 0.1), variance=(4.0, 1e6, 0.01))
@@ -135,9 +140,8 @@ def test_bottleneck_and_head_are_the_whole_network(base, images, tmp_path):
     )
     expected = np.mean(base(prepared, training=False), axis=(1, 2))
     np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-16)
-    head = mobilenet.build_head(
-        1280, 4, standardise=mobilenet.build_standardiser(features)
-    )
+    standardise = mobilenet.build_standardiser(*statistics_of(features))
+    head = mobilenet.build_head(1280, 4, standardise=standardise)
     model = mobilenet.attach_head(bottleneck, head, "mel")
     np.testing.assert_allclose(
         model.predict(images, verbose=0), head.predict(features, verbose=0), atol=1e-6
@@ -165,7 +169,7 @@ def test_standardiser_reaches_signals_of_any_size():
     rng = np.random.default_rng(0)
     scales = np.array([1e-14, 1e-12, 1.0, 1e6, 0.0])
     features = (scales * (3 + rng.normal(size=(50, 5)))).astype(np.float32)
-    layer = mobilenet.build_standardiser(features)
+    layer = mobilenet.build_standardiser(*statistics_of(features))
     out = np.asarray(layer(features))
     np.testing.assert_allclose(out[:, :4].mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(out[:, :4].std(axis=0), 1, atol=1e-4)

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import subprocess
 import sys
@@ -11,18 +10,20 @@ import tensorflow as tf
 import trainer_fixtures
 
 from pipeline import schema
-from trainer import fit as fit_module
-from trainer import mobilenet, task, transfer
+from trainer import learner, mobilenet, task, transfer
 from trainer.batches import open_splits
 from trainer.config import Schedule, TrainConfig
 from trainer.dataset import open_dataset
-from trainer.fit import EpochLines, Phase, fit
+from trainer.distribution import find_devices
+from trainer.fit import Phase, fit
 from trainer.models import build_vector_model
+from trainer.progress import METRICS, PhaseHistory
 from trainer.report import read_report
 from trainer.run import Run
 
 CLIPS = {"training": 8, "validation": 4, "test": 4}
 FILES = {
+    "model_card.md",
     "confusion.png",
     "history.json",
     "history.png",
@@ -113,7 +114,7 @@ def test_a_model_learns_what_can_be_learnt(
     epochs = [line for line in lines if " epoch " in line]
     phase = json.loads((output / "history.json").read_text())["phases"][0]
     assert len(epochs) == len(phase["epochs"]) == len(phase["seconds"])
-    assert set(phase["metrics"]) == set(fit_module.METRICS.values())
+    assert set(phase["metrics"]) == set(METRICS)
     losses = phase["metrics"]["validation_loss"]
     assert phase["best_epoch"] == 1 + int(np.argmin(losses))
     assert report.parameters["best_epoch"] == phase["best_epoch"]
@@ -164,7 +165,7 @@ def test_fine_tuning_follows_the_head(data, tmp_path, small_base, monkeypatch, c
 )
 def test_fine_tuning_must_lower_the_validation_loss(before, after, expected):
     phases = [
-        fit_module.PhaseHistory(
+        PhaseHistory(
             name="phase",
             epochs=range(1, 1 + len(losses)),
             metrics={"validation_loss": losses} if losses else {},
@@ -190,28 +191,32 @@ def test_training_from_random_weights(data, tmp_path, small_base, capsys):
     assert "training, epoch 2 of 2" in out
 
 
-def test_the_bottleneck_gives_what_the_whole_network_would(data, small_base):
+def test_the_cached_features_give_what_the_whole_network_would(
+    data, small_base, tmp_path
+):
+    """Dropout included."""
     keras.utils.set_random_seed(3)
     run = Run(TrainConfig(data=data, model="mel", output="o"), open_dataset(data))
     base = mobilenet.build_base((32, 32, 3), "none")
     base.trainable = False
     bottleneck = mobilenet.build_bottleneck(run.layout, base)
-    features, training = transfer.compute_features(
-        run, bottleneck, run.splits["training"]
-    )
-    standardise = mobilenet.build_standardiser(features)
-    head = mobilenet.build_head(16, 3, standardise=standardise, dropout=0.0)
+    cached = transfer.cache_features(run, bottleneck, str(tmp_path), schema.SPLITS)
+    keras.utils.set_random_seed(4)
+    head = transfer.build_head(run, cached, standardise=True)
     model = mobilenet.attach_head(bottleneck, head, "mel")
+    start = [variable.numpy() for variable in head.variables]
+    before = head.get_weights()
     schedule = Schedule(epochs=2, batch_size=8, learning_rate=1e-3, patience=9)
     phase = Phase(name="head", schedule=schedule, seed=3)
-    start = head.get_weights()
-    fit(head, training, None, phase, run.strategy)
-    quick = head.get_weights()
-    head.set_weights(start)
-    fit(model, run.splits["training"], None, phase, run.strategy)
-    for weight, before, expected in zip(head.get_weights(), start, quick, strict=True):
-        np.testing.assert_allclose(weight, expected, atol=1e-5)
-        assert np.abs(weight - before).max() > 1e-3
+    quick = fit(head, cached["training"], cached["validation"], phase, run.devices)
+    weights = head.get_weights()
+    for variable, value in zip(head.variables, start, strict=True):
+        variable.assign(value)
+    whole = fit(model, run.splits["training"], run.validation, phase, run.devices)
+    assert whole.metrics["loss"] == pytest.approx(quick.metrics["loss"], rel=1e-5)
+    for weight, old, expected in zip(head.get_weights(), before, weights, strict=True):
+        np.testing.assert_allclose(weight, expected, atol=1e-6)
+        assert np.abs(weight - old).max() > 1e-3
 
 
 def make_model(dataset) -> keras.Model:
@@ -225,7 +230,14 @@ def make_model(dataset) -> keras.Model:
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 2**30])
-def test_keras_counts_the_steps_that_were_made(data, cache_bytes):
+def test_the_optimizer_counts_the_steps_that_were_made(data, cache_bytes, monkeypatch):
+    made = []
+    build = learner.Learner.__init__
+    monkeypatch.setattr(
+        learner.Learner,
+        "__init__",
+        lambda self, *args: (build(self, *args), made.append(self))[0],
+    )
     dataset = open_dataset(data)
     splits = open_splits(dataset, "statistics", cache_bytes=cache_bytes)
     model = make_model(dataset)
@@ -235,9 +247,9 @@ def test_keras_counts_the_steps_that_were_made(data, cache_bytes):
         splits["training"],
         splits["validation"],
         Phase(name="test", schedule=schedule, seed=0),
-        tf.distribute.get_strategy(),
+        find_devices("single"),
     )
-    assert model.optimizer.iterations == 3 * (24 // 5)
+    assert made[-1].optimizer.iterations == 3 * (24 // 5)
 
 
 def test_early_stopping_keeps_the_best_weights(data):
@@ -246,70 +258,19 @@ def test_early_stopping_keeps_the_best_weights(data):
     model = make_model(dataset)
     # Far too high: the validation loss soon rises.
     schedule = Schedule(epochs=50, batch_size=8, learning_rate=0.5, patience=2)
-    strategy = tf.distribute.get_strategy()
     phase = Phase(name="test", schedule=schedule, seed=0)
-    history = fit(model, splits["training"], splits["validation"], phase, strategy)
+    devices = find_devices("single")
+    history = fit(model, splits["training"], splits["validation"], phase, devices)
     losses = history.metrics["validation_loss"]
     assert len(losses) == history.best_epoch + 2 < 50
-    validation = splits["validation"].arrays
-    loss, _ = model.evaluate(validation.values, validation.labels, verbose=0)
+    # Keras' own evaluation agrees.
+    model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    values = splits["validation"].values.numpy()
+    labels = splits["validation"].index.labels
+    loss, accuracy = model.evaluate(values, labels, verbose=0)
     assert loss == pytest.approx(min(losses), rel=1e-4)
-
-
-def test_a_cut_off_run_goes_on(data, tmp_path, monkeypatch, capsys):
-    dataset = open_dataset(data)
-    splits = open_splits(dataset, "statistics", cache_bytes=0)
-    strategy = tf.distribute.get_strategy()
-    schedule = Schedule(epochs=4, batch_size=8, learning_rate=1e-3, patience=9)
-    phase = Phase(
-        name="test", schedule=schedule, seed=0, checkpoint_dir=str(tmp_path / "kept")
-    )
-
-    def fit_once(phase: Phase) -> tuple[list[np.ndarray], fit_module.PhaseHistory]:
-        model = make_model(dataset)
-        history = fit(model, splits["training"], None, phase, strategy)
-        return model.get_weights(), history
-
-    expected, _ = fit_once(dataclasses.replace(phase, checkpoint_dir=None))
-
-    class KilledError(Exception):
-        pass
-
-    begin = EpochLines.on_epoch_begin
-
-    def die(self, epoch, logs=None):
-        if epoch == 2:
-            raise KilledError
-        begin(self, epoch, logs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(EpochLines, "on_epoch_begin", die)
-        with pytest.raises(KilledError):
-            fit_once(phase)
-    assert fit_module.read_start_epoch(phase.checkpoint_dir) == 2
-    weights, history = fit_once(phase)
-    assert "test resumes after epoch 2" in capsys.readouterr().out
-    assert history.epochs == [3, 4]
-    for weight, value in zip(weights, expected, strict=True):
-        np.testing.assert_array_equal(weight, value)
-    # Nothing is left for another run to stumble over.
-    assert fit_module.read_start_epoch(phase.checkpoint_dir) == 0
-
-
-def test_only_the_same_run_goes_on_from_a_checkpoint(data, tmp_path):
-    def folder(**flags) -> str:
-        config = TrainConfig(
-            data=data, model="mel", output="o", checkpoint_dir="gs://b/c/", **flags
-        )
-        run = Run(config, open_dataset(data))
-        phase = run.phase("head", run.schedule(Schedule(**SCHEDULE)))
-        assert phase.checkpoint_dir is not None
-        return phase.checkpoint_dir
-
-    SCHEDULE = {"epochs": 1, "batch_size": 4, "learning_rate": 0.1, "patience": 1}
-    assert folder() == folder()
-    assert folder().startswith("gs://b/c/mel-head-")
-    assert folder() != folder(seed=1)
+    best = history.metrics["validation_accuracy"][history.best_epoch - 1]
+    assert accuracy == pytest.approx(best)
 
 
 def test_a_loss_that_is_no_number_is_refused(data, tmp_path, capsys):
@@ -360,7 +321,7 @@ def test_splits_may_be_missing(odd_data, tmp_path, capsys):
 
 def test_refusals_come_before_the_first_step(odd_data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
-        keras.Model, "fit", lambda *_, **__: pytest.fail("training has begun")
+        learner, "training_batches", lambda *_: pytest.fail("training has begun")
     )
     data = odd_data()
 
@@ -377,7 +338,10 @@ def test_refusals_come_before_the_first_step(odd_data, tmp_path, capsys, monkeyp
     refuse("--learning_rate must be over 0. Received: 0", "--learning_rate=0")
     refuse("--cache_mb must be 0 or more. Received: -1", "--cache_mb=-1")
     refuse("are for --model mel", "--weights=none")
-    refuse("TensorFlow finds no GPU", "--strategy=gpu")
+    refuse("TF_CONFIG does not name several processes", "--strategy=multiworker")
+    refuse("--dropout must be 0 or more and under 1. Received: 1.0", "--dropout=1")
+    refuse("--augmentation must be from 0 to 1. Received: 2.0", "--augmentation=2")
+    refuse("--tune must be 0 or more. Received: -1", "--tune=-1")
     full = tmp_path / "full"
     full.mkdir()
     (full / "thesis.txt").touch()
@@ -394,14 +358,91 @@ def test_refusals_come_before_the_first_step(odd_data, tmp_path, capsys, monkeyp
     refuse("--mixed_precision cannot be used", "--mixed_precision", model="mel")
 
 
-def test_a_damaged_file_is_refused(odd_data, tmp_path, capsys):
-    data = odd_data()
-    file = Path(data) / "statistics/training-00000-of-00002.tfrecord"
+def flip_a_bit(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
+
+
+def cut_off(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def take_from_another_run(file: Path) -> None:
+    other = file.parents[2] / "other"
+    trainer_fixtures.write_dataset(
+        other, representations=("statistics",), statistics=20, seed=9
+    )
+    size = file.stat().st_size
+    file.write_bytes((other / "statistics" / file.name).read_bytes()[:size])
+    assert file.stat().st_size == size
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (flip_a_bit, "it is damaged, or comes from another run"),
+        (cut_off, "it was cut off, or comes from another run"),
+        (take_from_another_run, "it is damaged, or comes from another run"),
+    ],
+)
+def test_a_damaged_file_is_named_before_training(
+    odd_data, tmp_path, capsys, monkeypatch, damage, message
+):
+    monkeypatch.setattr(
+        learner, "training_batches", lambda *_: pytest.fail("training has begun")
+    )
+    data = odd_data()
+    file = Path(data) / "statistics/validation-00000-of-00002.tfrecord"
+    damage(file)
     assert run_task(data, tmp_path / "out", "statistics") == 2
-    assert f"A record file in {data} is damaged" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {file} has ")
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("cache", [0, 1024])
+def test_without_the_check_it_is_named_where_it_shows(
+    odd_data, tmp_path, capsys, cache
+):
+    data = odd_data()
+    file = Path(data) / "statistics/training-00001-of-00002.tfrecord"
+    flip_a_bit(file)
+    flags = ["--no_check", f"--cache_mb={cache}"]
+    assert run_task(data, tmp_path / "out", "statistics", *flags) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"of {file} cannot be read" in error
+
+
+def test_records_that_do_not_fit_the_manifest_are_named(odd_data, tmp_path, capsys):
+    data = odd_data()
+    path = Path(data) / "manifest.json"
+    content = json.loads(path.read_text())
+    content["representations"]["statistics"]["value"]["shape"] = [21]
+    content["representations"]["statistics"]["segments"].append(
+        {"name": "more", "length": 1}
+    )
+    for values in content["normalisation"]["statistics"].values():
+        values.append(1.0)
+    path.write_text(json.dumps(content))
+    assert run_task(data, tmp_path / "out", "statistics") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "Record 0 of " in error
+    assert "training-00000-of-00002.tfrecord cannot be read" in error
+
+
+def test_a_smaller_dataset_than_the_manifest_says(odd_data, tmp_path, capsys):
+    data = odd_data()
+    path = Path(data) / "manifest.json"
+    content = json.loads(path.read_text())
+    content["records"]["statistics"]["training"] += 1
+    path.write_text(json.dumps(content))
+    for cache in (0, 1024):
+        flags = [f"--cache_mb={cache}", "--batch_size=7"]
+        assert run_task(data, tmp_path / "out", "statistics", *flags) == 2
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert "the manifest says" in error
 
 
 def test_vertex_folders_are_defaults(odd_data, monkeypatch):
@@ -450,7 +491,8 @@ found = [name for name in sys.modules if name.partition(".")[0] in names]
 found += [
     name
     for name in sys.modules
-    if name.startswith("pipeline.") and name != "pipeline.schema"
+    if name.startswith("pipeline.")
+    and name not in ("pipeline.schema", "pipeline.credentials")
 ]
 print(found)
 """

@@ -12,6 +12,7 @@ import contextlib
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 
+import google_crc32c
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
@@ -33,6 +34,7 @@ def write_dataset(
     clips_per_split_and_genre: Mapping[str, int] = CLIPS,
     genres: Sequence[str] = GENRES,
     num_shards: int = 2,
+    clips_per_artist: int = 1,
     windows_per_clip: int = 4,
     window_length: int = 1000,
     image_size: int = 32,
@@ -51,6 +53,7 @@ def write_dataset(
       clips_per_split_and_genre: clips of each genre, by split.
       genres: genre names.
       num_shards: shards of each split; clips go to them in turn.
+      clips_per_artist: consecutive clips of a genre that share an artist.
       windows_per_clip: records of a clip in `windows`.
       window_length: samples of a window.
       image_size: rows and columns of a mel image.
@@ -74,6 +77,7 @@ def write_dataset(
     rng = np.random.default_rng(seed)
     records: dict[str, dict[str, int]] = {name: {} for name in representations}
     sizes: dict[str, int] = collections.Counter()
+    shard_files: dict[str, schema.ShardFile] = {}
     values: dict[str, list[Array]] = {name: [] for name in representations}
     track = 0
     for split in schema.SPLITS:
@@ -99,10 +103,20 @@ def write_dataset(
                         if split == "training":
                             values[name].append(value)
                         writers[clip % num_shards].write(
-                            make_example(layout, track_id, label, index, value)
+                            make_example(
+                                layout,
+                                track_id,
+                                label,
+                                index,
+                                value,
+                                artist_of(split, clip, len(genres), clips_per_artist),
+                            )
                         )
             records[name][split] = len(labels) * layout.records_per_clip
-            sizes[name] += sum(tf.io.gfile.stat(file).length for file in files)
+            for file in files:
+                described = describe_file(file)
+                sizes[name] += described.size
+                shard_files[file.removeprefix(f"{folder}/")] = described
     manifest = schema.Manifest(
         genres=tuple(genres),
         representations=schemas,
@@ -124,11 +138,22 @@ def write_dataset(
         inputs={"written": track},
         rejects={},
         versions={},
+        files=shard_files,
         fingerprint=schema.fingerprint([seed, track, *sorted(representations)]),
     )
     write_text(f"{folder}/{schema.MANIFEST_FILE}", manifest.to_json())
     write_text(f"{folder}/{schema.COMPLETED_FILE}", manifest.fingerprint + "\n")
     return manifest
+
+
+def describe_file(path: str) -> schema.ShardFile:
+    with tf.io.gfile.GFile(path, "rb") as file:
+        content = file.read()
+    return schema.ShardFile(
+        records=sum(1 for _ in tf.data.TFRecordDataset(path)),
+        size=len(content),
+        crc32c=f"{google_crc32c.value(content):08x}",
+    )
 
 
 def write_text(path: str, text: str) -> None:
@@ -198,6 +223,11 @@ def representation_schema(
     )
 
 
+def artist_of(split: str, clip: int, genres: int, clips_per_artist: int) -> str:
+    number, label = divmod(clip, genres)
+    return f"{split}-artist-{label}-{number // clips_per_artist}"
+
+
 def make_value(
     layout: schema.RepresentationSchema,
     label: int,
@@ -234,6 +264,7 @@ def make_example(
     label: int,
     index: int,
     value: Array,
+    artist_id: str = "",
 ) -> bytes:
     def text(content: str) -> tf.train.Feature:
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=[content.encode()]))
@@ -247,7 +278,7 @@ def make_example(
         array = tf.train.Feature(float_list=tf.train.FloatList(value=value.ravel()))
     features = {
         "track_id": text(f"{track_id:06d}"),
-        "artist_id": text(f"artist-{track_id}"),
+        "artist_id": text(artist_id or f"artist-{track_id}"),
         "decoder": text("synthetic"),
         "label": integer(label),
         "index": integer(index),

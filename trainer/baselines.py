@@ -19,13 +19,16 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 import trainer.quiet  # noqa: F401  (before anything that imports TensorFlow)
-from pipeline.schema import SPLITS, Manifest, UserError
+from pipeline.credentials import require_credentials
+from pipeline.schema import SPLITS, UserError
 from trainer import classifiers
+from trainer.artist_folds import fold_by_artist
+from trainer.artists import with_artists
 from trainer.classifiers import Classifier, Examples
 from trainer.dataset import Arrays, Dataset, open_dataset
 from trainer.distances import squared_distances
-from trainer.evaluate import ClipPredictions, evaluate, mean_by_clip
-from trainer.report import Report, write_report
+from trainer.evaluate import mean_by_clip
+from trainer.report import Report, make_report, write_report
 from trainer.vectors import check_clips, check_memory, load_normalised
 
 DEFAULT_REPRESENTATIONS = ("features", "statistics")
@@ -71,6 +74,18 @@ BASELINES = (
         fit=classifiers.fit_rbf_svm,
         on_distances=True,
     ),
+    Baseline(
+        name="pca_logistic_regression",
+        title="PCA and logistic regression",
+        fit=classifiers.fit_on_components(classifiers.fit_logistic_regression),
+        on_distances=True,
+    ),
+    Baseline(
+        name="pca_rbf_svm",
+        title="PCA and RBF SVM",
+        fit=classifiers.fit_on_components(classifiers.fit_rbf_svm, on_distances=True),
+        on_distances=True,
+    ),
 )
 
 
@@ -101,11 +116,11 @@ def train_baselines(
 
     threads = 1 if splits["training"].values.nbytes < ONE_THREAD_BYTES else None
     with threadpool_limits(threads, "blas"):
-        return _train(dataset.manifest, representation, baselines, output, splits)
+        return _train(dataset, representation, baselines, output, splits)
 
 
 def _train(
-    manifest: Manifest,
+    dataset: Dataset,
     representation: str,
     baselines: Sequence[Baseline],
     output: str,
@@ -121,6 +136,12 @@ def _train(
         distance_seconds = time.monotonic() - started
         _print(f"{representation}: distances between clips, {distance_seconds:.1f} s")
 
+    validation = splits["validation"]
+    folds = fold_by_artist(
+        validation.artist_ids,
+        validation.track_ids,
+        known=set(splits["training"].artist_ids) - {""},
+    )
     reports = []
     for baseline in baselines:
         inputs = distances if baseline.on_distances else rows
@@ -131,7 +152,8 @@ def _train(
                 training_labels=splits["training"].labels,
                 validation=inputs["validation"],
                 validation_labels=splits["validation"].labels,
-                genres=len(manifest.genres),
+                genres=len(dataset.manifest.genres),
+                folds=folds,
             )
         )
         seconds = time.monotonic() - started
@@ -139,52 +161,34 @@ def _train(
             seconds += distance_seconds
         predictions = {}
         for split, arrays in splits.items():
-            scores = np.empty((0, len(manifest.genres)))
+            scores = np.empty((0, len(dataset.manifest.genres)))
             if len(arrays.labels):
                 scores = classifier.predict(inputs[split])
-            predictions[split] = mean_by_clip(arrays.track_ids, arrays.labels, scores)
+            by_clip = mean_by_clip(arrays.track_ids, arrays.labels, scores)
+            artists = dict(zip(arrays.track_ids, arrays.artist_ids, strict=True))
+            predictions[split] = with_artists(by_clip, artists)
+        name = f"{baseline.name}-{representation}"
+        notes = list(classifier.notes)
+        if not len(predictions["validation"].labels):
+            notes.append("No validation clips: parameters are defaults.")
         report = make_report(
-            baseline, representation, classifier, predictions, manifest, seconds
+            dataset.manifest,
+            predictions,
+            name=name,
+            model=baseline.title,
+            representation=representation,
+            parameters=classifier.parameters,
+            train_seconds=seconds,
+            data=dataset.folder,
+            command=f"python -m trainer.baselines --data {dataset.folder} --output "
+            f"{output} --representation {representation} --models {baseline.name}",
+            notes=notes,
         )
-        folder = f"{output.rstrip('/')}/{report.name}"
-        write_report(folder, report, predictions["test"], manifest.genres)
+        folder = f"{output.rstrip('/')}/{name}"
+        write_report(folder, report, predictions["test"], dataset.manifest.genres)
         _print(f"{report.name}: {_summary(report)}")
         reports.append(report)
     return reports
-
-
-def make_report(
-    baseline: Baseline,
-    representation: str,
-    classifier: Classifier,
-    predictions: Mapping[str, ClipPredictions],
-    manifest: Manifest,
-    seconds: float,
-) -> Report:
-    """Evaluates a fitted baseline by clip."""
-    genres = manifest.genres
-    validation, notes = None, list(classifier.notes)
-    if len(predictions["validation"].labels):
-        validation = evaluate(predictions["validation"], genres)
-    else:
-        notes.append("No validation clips: parameters are defaults.")
-    shared = manifest.artists_in_several_splits
-    if shared:
-        notes.append(f"Splits share artists, {', '.join(shared)}: scores are too high.")
-    return Report(
-        name=f"{baseline.name}-{representation}",
-        model=baseline.title,
-        representation=representation,
-        parameters=classifier.parameters,
-        clips={split: len(predictions[split].labels) for split in SPLITS},
-        test=evaluate(predictions["test"], genres),
-        validation=validation,
-        training_accuracy=evaluate(predictions["training"], genres).accuracy,
-        train_seconds=seconds,
-        fingerprint=manifest.fingerprint,
-        split_rule=manifest.split_rule,
-        notes=tuple(notes),
-    )
 
 
 def choose_representations(dataset: Dataset, wanted: Sequence[str] | None) -> list[str]:
@@ -275,6 +279,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     baselines = [baseline for baseline in BASELINES if baseline.name in args.models]
     try:
+        require_credentials([args.data, args.output])
         dataset = open_dataset(args.data)
         for representation in choose_representations(dataset, args.representation):
             train_baselines(dataset, representation, baselines, args.output)

@@ -6,8 +6,9 @@ naive Bayes reads blocks of it, and the other two get the distances between clip
 which BLAS computes once, block by block.
 
 No function here sees the test split: what there is to choose is chosen by the
-accuracy on the validation split. Candidates come from the smoothest to the most
-flexible, and the first of equally good ones is taken.
+accuracy on folds of the validation split, each with artists of its own. Candidates
+come from the smoothest to the most flexible, and the first of equally good ones is
+taken.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
+
+from trainer.distances import squared_distances
+from trainer.principal import find_components
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
 Float64s = NDArray[np.float64]
@@ -67,6 +71,8 @@ class Examples:
       validation: as `training`; without rows, defaults are taken.
       validation_labels: int64 `(clips,)`.
       genres: number of genres, of which the training split may lack some.
+      folds: fold of each validation clip, int64 `(clips,)`; candidates are judged by
+        the mean of their accuracies over folds. None for one fold.
     """
 
     training: Floats
@@ -74,6 +80,7 @@ class Examples:
     validation: Floats
     validation_labels: NDArray[np.int64]
     genres: int
+    folds: NDArray[np.int64] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -226,6 +233,54 @@ def fit_rbf_svm(examples: Examples) -> Classifier:
     return temper(choose(candidates(), examples), examples)
 
 
+def fit_on_components(
+    fit: Callable[[Examples], Classifier], *, on_distances: bool = False
+) -> Callable[[Examples], Classifier]:
+    """Lets a classifier read principal components of the training clips.
+
+    Args:
+      fit: fits it to values, or to squared distances.
+      on_distances: which of them.
+
+    Returns:
+      A function that fits it to squared distances between the clips themselves.
+    """
+
+    def fit_components(examples: Examples) -> Classifier:
+        components = find_components(np.asarray(examples.training, np.float64))
+        training = components.project(np.asarray(examples.training, np.float64))
+
+        def read(rows: Floats) -> Floats:
+            scores = components.project(np.asarray(rows, np.float64))
+            return _distances(scores, training) if on_distances else scores
+
+        validation: Floats = np.zeros((0, training.shape[1]))
+        if len(examples.validation):
+            validation = read(examples.validation)
+        inner = fit(
+            dataclasses.replace(
+                examples,
+                training=_distances(training, training) if on_distances else training,
+                validation=validation,
+            )
+        )
+        return Classifier(
+            parameters={
+                "components": training.shape[1],
+                "variance_held": components.share,
+                **inner.parameters,
+            },
+            predict=lambda rows: inner.predict(read(rows)),
+            notes=inner.notes,
+        )
+
+    return fit_components
+
+
+def _distances(rows: Float64s, others: Float64s) -> Float64s:
+    return squared_distances(rows.astype(np.float32), others.astype(np.float32))
+
+
 def rbf_kernel(squared_distances: Floats, gamma: float) -> Float64s:
     """exp(-gamma d²) in one float64 array, the type that libsvm works on."""
     kernel = np.multiply(squared_distances, -gamma, dtype=np.float64)
@@ -243,22 +298,33 @@ def _svm_scores(model: Any, gamma: float) -> Callable[[Floats], Float64s]:
 
 
 def choose(candidates: Iterable[Classifier], examples: Examples) -> Classifier:
-    """The candidate with the best validation accuracy, the first of equals.
+    """The candidate of the best accuracy over folds, the first of equals.
 
     Candidates are fitted as they are drawn, so only two are held at a time.
     """
     best: Classifier | None = None
-    best_hits = -1
+    best_score = -1.0
     for candidate in candidates:
-        hits = 0
+        score = 0.0
         if len(examples.validation):
             predicted = np.argmax(candidate.predict(examples.validation), axis=1)
-            hits = int(np.count_nonzero(predicted == examples.validation_labels))
-        if hits > best_hits:
-            best, best_hits = candidate, hits
+            score = mean_over_folds(
+                predicted == examples.validation_labels, examples.folds
+            )
+        # Sums of the same numbers in another order are no better.
+        if score > best_score + 1e-9:
+            best, best_score = candidate, score
     if best is None:
         raise ValueError("Expected at least one candidate. Received: none")
     return best
+
+
+def mean_over_folds(hits: NDArray[np.bool_], folds: NDArray[np.int64] | None) -> float:
+    """Mean over folds of the share of hits, `(clips,)`; negative folds are left out."""
+    if folds is None or not np.any(folds >= 0):
+        return float(hits.mean())
+    used = [fold for fold in np.unique(folds) if fold >= 0]
+    return float(np.mean([hits[folds == fold].mean() for fold in used]))
 
 
 def temper(classifier: Classifier, examples: Examples) -> Classifier:

@@ -16,6 +16,8 @@ import tensorflow as tf
 
 from pipeline import schema
 from trainer.streams import (
+    EpochPlan,
+    finish,
     interleave_files,
     parse_batch,
     shuffle_buffer_size,
@@ -26,19 +28,33 @@ from trainer.streams import (
 #: Records that are parsed together where no batch size is given.
 LOAD_BATCH = 64
 
+#: Columns that say what a record is about.
+INDEX_COLUMNS = ("track_id", "artist_id", "label", "index")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Arrays:
-    """The records of a split in memory, one row each.
+class Index:
+    """What the records of a split are about, one item each.
 
     Attributes:
       track_ids: clip of each record; windows of one clip share it.
       labels: int64 `(n,)`, indices into the manifest's genres.
-      values: `(n, ...)`.
+      artist_ids: artist of each record; empty where it is not known.
     """
 
     track_ids: tuple[str, ...]
     labels: npt.NDArray[np.int64]
+    artist_ids: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Arrays(Index):
+    """The records of a split in memory, one row each.
+
+    Attributes:
+      values: `(n, ...)`.
+    """
+
     values: npt.NDArray[Any]
 
 
@@ -90,36 +106,51 @@ class Dataset:
         itemsize = np.dtype(value.dtype).itemsize
         return self.count(representation, split) * value.size * itemsize
 
-    def records(
+    def training_batches(
+        self, representation: str, split: str, plan: EpochPlan
+    ) -> tf.data.Dataset:
+        """Endless batches of `(value, label)`, `plan.batches` of them an epoch.
+
+        Each epoch visits the records in an order of its own, which depends on the
+        plan's seed and the epoch's number alone, so that a run that is resumed sees
+        what it would have seen. All batches have the same static shape.
+
+        Raises:
+          UserError: the dataset does not hold the representation, or has fewer
+            shards than there are workers.
+          ValueError: an epoch would take more records than there are.
+        """
+        layout = self.representation(representation)
+        files = self.files(
+            representation, split, worker=plan.worker, workers=plan.workers
+        )
+        count = self.count(representation, split)
+        if not 0 < plan.batch_size * plan.batches * plan.workers <= count:
+            raise ValueError(
+                f"Expected a batch or more an epoch, and at most {count} records. "
+                f"Received: {plan}"
+            )
+        buffer = shuffle_buffer_size(layout.value, -(-count // plan.workers))
+        known = count if plan.workers == 1 else None
+        serialized = stream_shuffled(files, buffer, plan, known)
+        # Keras and tf.distribute ask whether there is a next batch, with a
+        # synchronisation of all workers, unless they know that there always is.
+        return finish(
+            with_cardinality(_parse(serialized, layout), tf.data.INFINITE_CARDINALITY)
+        )
+
+    def evaluation_batches(
         self,
         representation: str,
         split: str,
-        *,
         batch_size: int,
-        training: bool,
-        seed: int = 0,
-        start_epoch: int = 0,
+        *,
         worker: int = 0,
         workers: int = 1,
     ) -> tf.data.Dataset:
-        """Streams batches of `(value, label)`.
+        """Batches of `(value, label)`: every record once, always in the same order.
 
-        For training: endless; each epoch visits the records in an order of its
-        own, which depends on `seed` and the epoch's number alone, so that a run
-        that is resumed at `start_epoch` sees what it would have seen. An epoch's
-        incomplete last batch is left out (shapes are static); give `fit` the
-        `steps_per_epoch`. For evaluation: every record once, in a fixed order,
-        the last batch may be smaller.
-
-        Args:
-          representation: name in the manifest.
-          split: training, validation or test.
-          batch_size: records of a batch, over all replicas of this worker.
-          training: see above.
-          seed: of the order.
-          start_epoch: number of the first epoch, from 0.
-          worker: index of this input pipeline.
-          workers: number of input pipelines; each reads its own shards.
+        The last batch may be smaller.
 
         Raises:
           UserError: the dataset does not hold the representation, or has fewer
@@ -127,83 +158,96 @@ class Dataset:
         """
         layout = self.representation(representation)
         files = self.files(representation, split, worker=worker, workers=workers)
-        columns = (layout.value.name, "label")
-        count = self.count(representation, split)
-        if training:
-            if count < batch_size * workers:
-                raise ValueError(
-                    "Expected at least one batch in an epoch. Received: "
-                    f"batch_size={batch_size}, {count} records, {workers} workers"
-                )
-            buffer = shuffle_buffer_size(layout.value, count)
-            serialized = stream_shuffled(files, buffer, batch_size, seed, start_epoch)
-        else:
-            serialized = interleave_files(tf.data.Dataset.from_tensor_slices(files))
-            serialized = serialized.batch(batch_size)
+        records = interleave_files(tf.data.Dataset.from_tensor_slices(files))
+        batches = _parse(records.batch(batch_size), layout)
+        if workers == 1:
+            count = self.count(representation, split)
+            batches = with_cardinality(batches, -(-count // batch_size))
+        return finish(batches)
 
-        def parse(batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            parsed = parse_batch(batch, layout, columns)
-            return parsed[layout.value.name], parsed["label"]
+    def load(
+        self, representation: str, split: str, *, worker: int = 0, workers: int = 1
+    ) -> Arrays:
+        """Reads a split, or a worker's part of it, in the order of evaluation.
 
-        parsed = serialized.map(
-            parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-        )
-        # Keras counts a step too many in every epoch of unknown cardinality.
-        if training:
-            parsed = with_cardinality(parsed, tf.data.INFINITE_CARDINALITY)
-        elif workers == 1:
-            parsed = with_cardinality(parsed, -(-count // batch_size))
-        # How records reach workers is decided here, by file.
-        options = tf.data.Options()
-        options.experimental_distribute.auto_shard_policy = (
-            tf.data.experimental.AutoShardPolicy.OFF
-        )
-        return parsed.prefetch(tf.data.AUTOTUNE).with_options(options)
-
-    def load(self, representation: str, split: str) -> Arrays:
-        """Reads a whole split into memory, values in their own dtype and shape.
+        Values keep their own dtype and shape.
 
         Raises:
           UserError: the files hold another number of records than the manifest
             says.
         """
         layout = self.representation(representation)
-        columns = ("track_id", "label", layout.value.name)
+        name = layout.value.name
         count = self.count(representation, split)
-        values = np.empty((count, *layout.value.shape), layout.value.dtype)
-        track_ids, labels, start = [], np.empty(count, np.int64), 0
-        for batch in self._columns(representation, split, columns):
-            stop = start + len(batch["label"])
-            if stop <= count:
-                values[start:stop] = batch[layout.value.name]
-                labels[start:stop] = batch["label"]
-                track_ids += [name.decode() for name in batch["track_id"]]
-            start = stop
-        self._check_count(representation, split, start)
-        return Arrays(tuple(track_ids), labels, values)
+        share = count if workers == 1 else 0
+        values = np.empty((share, *layout.value.shape), layout.value.dtype)
+        parts: list[npt.NDArray[Any]] = []
+        found = _Collected()
+        for batch in self._columns(
+            representation, split, (*INDEX_COLUMNS, name), worker, workers
+        ):
+            start = len(found.labels)
+            found.add(batch)
+            if workers > 1:
+                parts.append(batch[name])
+            elif len(found.labels) <= count:
+                values[start : len(found.labels)] = batch[name]
+        if workers == 1:
+            self.check_count(representation, split, len(found.labels))
+        elif parts:
+            values = np.concatenate(parts)
+        return Arrays(
+            tuple(found.track_ids),
+            np.array(found.labels, np.int64),
+            tuple(found.artist_ids),
+            values,
+        )
 
     def load_index(
-        self, representation: str, split: str
-    ) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
-        """Track ids and labels of a split, in the order of `records`.
+        self, representation: str, split: str, *, worker: int = 0, workers: int = 1
+    ) -> Index:
+        """What a split, or a worker's part of it, is about, in order of evaluation.
 
         Raises:
           UserError: the files hold another number of records than the manifest
             says.
         """
-        track_ids: list[str] = []
-        labels: list[int] = []
-        for batch in self._columns(representation, split, ("track_id", "label")):
-            track_ids += [name.decode() for name in batch["track_id"]]
-            labels += batch["label"].tolist()
-        self._check_count(representation, split, len(labels))
-        return tuple(track_ids), np.array(labels, np.int64)
+        found = _Collected()
+        for batch in self._columns(
+            representation, split, INDEX_COLUMNS, worker, workers
+        ):
+            found.add(batch)
+        if workers == 1:
+            self.check_count(representation, split, len(found.labels))
+        return Index(
+            tuple(found.track_ids),
+            np.array(found.labels, np.int64),
+            tuple(found.artist_ids),
+        )
+
+    def check_count(self, representation: str, split: str, found: int) -> None:
+        """Compares the number of records that were read with the manifest.
+
+        Raises:
+          UserError: it is another one.
+        """
+        expected = self.count(representation, split)
+        if found != expected:
+            raise schema.UserError(
+                f"The {split} files of {representation} in {self.folder} hold {found} "
+                f"records, the manifest says {expected}; preprocess the dataset again."
+            )
 
     def _columns(
-        self, representation: str, split: str, columns: Sequence[str]
+        self,
+        representation: str,
+        split: str,
+        columns: Sequence[str],
+        worker: int,
+        workers: int,
     ) -> Iterator[Mapping[str, npt.NDArray[Any]]]:
         layout = self.representation(representation)
-        files = self.files(representation, split)
+        files = self.files(representation, split, worker=worker, workers=workers)
         serialized = interleave_files(tf.data.Dataset.from_tensor_slices(files))
         parsed = serialized.batch(LOAD_BATCH).map(
             lambda batch: parse_batch(batch, layout, columns),
@@ -214,13 +258,19 @@ class Dataset:
         batches = parsed.prefetch(2).as_numpy_iterator()
         return batches
 
-    def _check_count(self, representation: str, split: str, found: int) -> None:
-        expected = self.count(representation, split)
-        if found != expected:
-            raise schema.UserError(
-                f"The {split} files of {representation} in {self.folder} hold {found} "
-                f"records, the manifest says {expected}; preprocess the dataset again."
-            )
+
+class _Collected:
+    """Index columns of the batches read so far."""
+
+    def __init__(self) -> None:
+        self.track_ids: list[str] = []
+        self.artist_ids: list[str] = []
+        self.labels: list[int] = []
+
+    def add(self, batch: Mapping[str, npt.NDArray[Any]]) -> None:
+        self.track_ids += [name.decode() for name in batch["track_id"]]
+        self.artist_ids += [name.decode() for name in batch["artist_id"]]
+        self.labels += batch["label"].tolist()
 
 
 def open_dataset(folder: str) -> Dataset:
@@ -287,6 +337,20 @@ def load_arrays(dataset: Dataset, representation: str, split: str) -> Arrays:
     width = dataset.manifest.representations[representation].value.size
     values = arrays.values.reshape(len(arrays.labels), width)
     return dataclasses.replace(arrays, values=values.astype(np.float32, copy=False))
+
+
+def _parse(
+    serialized: tf.data.Dataset, layout: schema.RepresentationSchema
+) -> tf.data.Dataset:
+    columns = (layout.value.name, "label")
+
+    def parse(batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        parsed = parse_batch(batch, layout, columns)
+        return parsed[layout.value.name], parsed["label"]
+
+    return serialized.map(
+        parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
 
 
 def _join(folder: str, name: str) -> str:

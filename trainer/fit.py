@@ -1,147 +1,321 @@
-"""Fits a Keras model to a split, with one plain line of progress an epoch."""
+"""Fits a model: epochs, early stopping, checkpoints, one plain line an epoch."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from pipeline import schema
-from trainer import distribution
 from trainer.batches import Split
+from trainer.checkpoint import Checkpoint, CheckpointFolder
 from trainer.config import Schedule
+from trainer.distribution import Devices, fit_batch_size, gather_floats
+from trainer.learner import Forward, Learner, predict_records, training_batches
+from trainer.preemption import PreemptedError, Preemption
+from trainer.progress import PhaseHistory, Progress
+from trainer.streams import EpochPlan
+from trainer.telling import (
+    TensorBoardScalars,
+    describe_resume,
+    describe_wait,
+    format_epoch,
+)
 
-#: Keras' names of what an epoch is logged with, and ours.
-METRICS = {
-    "loss": "loss",
-    "accuracy": "accuracy",
-    "val_loss": "validation_loss",
-    "val_accuracy": "validation_accuracy",
-}
+#: Share of waiting for input above which the trainer warns, where it is more than
+#: so many seconds of an epoch.
+MAX_WAIT = 0.1
+MIN_WAIT_SECONDS = 0.5
+
+#: A result that is read within so many seconds was there already.
+AT_ONCE = 2e-4
+
+#: Within an epoch, a checkpoint is written this many times less often.
+MID_EPOCH = 10
+
+#: Probability below which the loss of a record is no longer counted higher, Keras'.
+EPSILON = 1e-7
+
+_WEIGHT, _BEST = "variable", "best"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Phase:
-    """One call of `fit`.
+    """One fit of one model.
 
     Attributes:
       name: for progress and history, e.g. "training" or "fine-tuning".
       schedule: how to fit; its batch size fits the split and the replicas.
       seed: of the order of records.
-      checkpoint_dir: folder of this phase's checkpoint, or None.
+      augmentation: layer that alters the values of a batch in training.
+      checkpoints: where to keep the state, or None.
+      checkpoint_seconds: how often, see `trainer.config.TrainConfig`.
       tensorboard_dir: folder of this phase's logs, or None.
+      preemption: whether to stop.
+      on_epoch: called with the metrics of each epoch and its number, from 1.
     """
 
     name: str
     schedule: Schedule
     seed: int
-    checkpoint_dir: str | None = None
+    augmentation: keras.Layer | None = None
+    checkpoints: CheckpointFolder | None = None
+    checkpoint_seconds: float = 0.0
     tensorboard_dir: str | None = None
+    preemption: Preemption = dataclasses.field(default_factory=Preemption)
+    on_epoch: Callable[[Mapping[str, float], int], None] | None = None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PhaseHistory:
-    """How a phase went.
+class Fitting:
+    """A phase under way."""
 
-    Attributes:
-      name: the phase's.
-      epochs: numbers of the epochs that ran, from 1; a resumed run lacks those
-        before.
-      metrics: loss, accuracy, validation_loss, validation_accuracy by epoch.
-      seconds: wall time of each epoch, validation included.
-      best_epoch: the epoch whose weights were kept.
-    """
-
-    name: str
-    epochs: Sequence[int]
-    metrics: Mapping[str, Sequence[float]]
-    seconds: Sequence[float]
-    best_epoch: int
-
-
-class EpochLines(keras.callbacks.Callback):
-    """Prints a line an epoch and keeps what it printed."""
-
-    def __init__(self, name: str, epochs: int) -> None:
-        super().__init__()
-        self.epochs: list[int] = []
-        self.seconds: list[float] = []
-        self.metrics: dict[str, list[float]] = {}
-        self._name = name
-        self._last = epochs
-        self._start = 0.0
-
-    def on_epoch_begin(
+    def __init__(
         self,
-        epoch: int,  # noqa: ARG002
-        logs: Mapping[str, float] | None = None,  # noqa: ARG002
+        model: keras.Model,
+        training: Split,
+        validation: Split | None,
+        phase: Phase,
+        devices: Devices,
     ) -> None:
-        """Starts the clock."""
-        self._start = time.perf_counter()
+        self._model = model
+        self._training = training
+        self._validation = validation
+        self._phase = phase
+        self._devices = devices
+        self._steps = training.steps_per_epoch(phase.schedule.batch_size)
+        self._learner = Learner(
+            model,
+            phase.schedule,
+            self._steps * phase.schedule.epochs,
+            devices,
+            phase.augmentation,
+        )
+        self._forward = Forward(model, devices)
+        self._progress = Progress()
+        self._best: Sequence[npt.NDArray[Any]] | None = None
+        self._saved = time.monotonic()
+        self._begun = self._stopping = False
+        self._scalars: TensorBoardScalars | None = None
+        if phase.tensorboard_dir is not None and devices.chief:
+            self._scalars = TensorBoardScalars(phase.tensorboard_dir)
 
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Prints and keeps the epoch's numbers."""
-        seconds = time.perf_counter() - self._start
-        values = {
-            ours: float(logs[key])
-            for key, ours in METRICS.items()
-            if logs and key in logs
-        }
-        for name, value in values.items():
-            self.metrics.setdefault(name, []).append(value)
-        self.epochs.append(epoch + 1)
-        self.seconds.append(seconds)
+    def run(self) -> PhaseHistory:
+        """Fits; see `fit`."""
+        self._restore()
+        progress, schedule = self._progress, self._phase.schedule
+        if not progress.finished:
+            batches = iter(self._batches())
+            while progress.epoch < schedule.epochs:
+                started = time.perf_counter() - progress.seconds
+                self._run_epoch(batches, started)
+                progress.seconds = time.perf_counter() - started
+                improved = progress.end_epoch(
+                    self._steps * schedule.batch_size, self._validate()
+                )
+                progress.epoch_seconds.append(time.perf_counter() - started)
+                progress.seconds = 0.0
+                if improved:
+                    self._best = [weight.numpy() for weight in self._model.weights]
+                self._tell()
+                if progress.bad_epochs >= schedule.patience:
+                    break
+                if self._must_stop():
+                    self._stop()
+                self._checkpoint(after=1)
+            if self._best is not None:
+                self._model.set_weights(self._best)
+                self._best = None
+            progress.finished = True
+            if self._must_stop():
+                self._stop()
+            self._checkpoint(after=1)
+        return progress.history(self._phase.name)
+
+    def _batches(self) -> tf.data.Dataset:
+        devices, progress = self._devices, self._progress
+        plan = EpochPlan(
+            batch_size=self._phase.schedule.batch_size // devices.replicas,
+            batches=self._steps * devices.local_replicas,
+            seed=self._phase.seed,
+            start_epoch=progress.epoch,
+            start_batch=progress.step * devices.local_replicas,
+            worker=devices.worker,
+            workers=devices.workers,
+        )
+        return training_batches(self._training, plan, devices)
+
+    def _run_epoch(self, batches: Iterator[Any], started: float) -> None:
+        """Makes the steps of an epoch that are left.
+
+        While the device computes a step, the next batch is fetched; only then is the
+        step's result read. Time to fetch is time waited where that result was there
+        already, so that the device had nothing to do.
+        """
+        progress = self._progress
+        pending: tf.Tensor | None = None
+        for step in range(progress.step + 1, self._steps + 1):
+            asked = time.perf_counter()
+            batch = next(batches)
+            fetch = time.perf_counter() - asked
+            result = self._learner.step(batch, self._phase.preemption.requested)
+            idle = True
+            if pending is not None:
+                asked = time.perf_counter()
+                self._add(pending)
+                ready = time.perf_counter() - asked < AT_ONCE
+                idle = ready or self._devices.synchronous
+            # The very first batch is the start of the pipeline, not its pace.
+            if idle and self._begun:
+                progress.waited += fetch
+            self._begun = True
+            pending = result
+            # Asked for here only: every process sees the same results here.
+            stop = self._must_stop()
+            due = stop or self._is_due(MID_EPOCH)
+            if due or step == self._steps:
+                self._add(pending)
+                pending = None
+            if due and step < self._steps:
+                progress.seconds = time.perf_counter() - started
+                if stop:
+                    self._stop()
+                self._save()
+
+    def _add(self, result: tf.Tensor) -> None:
+        """Counts a step, and notes whether some process was asked to stop."""
+        loss_sum, hits, stop = result.numpy().tolist()
+        self._progress.add_step(loss_sum, hits)
+        self._stopping = self._stopping or bool(stop)
+        if not math.isfinite(loss_sum):
+            raise schema.UserError(
+                f"{self._phase.name} diverged in epoch {self._progress.epoch + 1}: the "
+                "loss is not a finite number; use a --learning_rate below "
+                f"{self._phase.schedule.learning_rate:g}."
+            )
+
+    def _must_stop(self) -> bool:
+        """Whether to stop: with several processes, at the same step in all of them."""
+        if self._devices.workers > 1:
+            return self._stopping
+        return self._phase.preemption.requested
+
+    def _validate(self) -> dict[str, float]:
+        split, devices = self._validation, self._devices
+        if split is None:
+            return {}
+        batch_size = evaluation_batch_size(
+            self._phase.schedule.batch_size, split.records, devices
+        )
+        loss = hits = count = 0.0
+        labels = split.index.labels
+        if len(labels):
+            probabilities = predict_records(self._forward, split, batch_size, devices)
+            own = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+            loss = float(-np.log(np.clip(own, EPSILON, 1.0)).sum())
+            hits = float(np.count_nonzero(probabilities.argmax(axis=1) == labels))
+            count = float(len(labels))
+        everywhere = gather_floats(devices, [loss, hits, count])
+        loss, hits, count = (sum(column) for column in zip(*everywhere, strict=True))
+        split.dataset.check_count(split.representation, split.name, int(count))
+        return {"validation_loss": loss / count, "validation_accuracy": hits / count}
+
+    def _tell(self) -> None:
+        if not self._devices.chief:
+            return
+        progress, phase = self._progress, self._phase
+        values = progress.last()
+        wait = progress.input_wait[-1]
+        seconds = progress.epoch_seconds[-1]
         print(
-            format_epoch(self._name, epoch + 1, self._last, values, seconds), flush=True
+            format_epoch(
+                phase.name,
+                progress.epoch,
+                phase.schedule.epochs,
+                values,
+                seconds,
+                wait,
+            ),
+            flush=True,
+        )
+        if wait > MAX_WAIT and wait * seconds > MIN_WAIT_SECONDS:
+            print(describe_wait(wait, self._training), file=sys.stderr, flush=True)
+        if self._scalars is not None:
+            self._scalars.write(values, progress.epoch - 1)
+        if phase.on_epoch is not None:
+            phase.on_epoch(values, progress.epoch)
+
+    def _stop(self) -> None:
+        progress, folder = self._progress, self._phase.checkpoints
+        self._save()
+        where = "nothing is saved: there is no --checkpoint_dir"
+        if folder is not None:
+            where = f"saved in {folder.path}; the same command goes on from there"
+        raise PreemptedError(
+            f"{self._phase.name} stopped by SIGTERM after {progress.epoch} epochs and "
+            f"{progress.step} steps; {where}."
         )
 
+    def _is_due(self, after: int) -> bool:
+        folder = self._phase.checkpoints
+        if folder is None or not folder.chief:
+            return False
+        age = time.monotonic() - self._saved
+        seconds = self._phase.checkpoint_seconds
+        return age >= after * seconds and (after == 1 or seconds > 0)
 
-class TensorBoardScalars(keras.callbacks.Callback):
-    """Writes loss and accuracy for TensorBoard, whose package it does not need."""
+    def _checkpoint(self, *, after: int) -> None:
+        if self._is_due(after):
+            self._save()
 
-    def __init__(self, folder: str) -> None:
-        super().__init__()
-        self._folder = folder
-        self._writers: dict[str, tf.summary.SummaryWriter] = {}
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Writes the epoch's numbers, where Keras' own callback would."""
-        metadata = tf.compat.v1.SummaryMetadata()
-        metadata.plugin_data.plugin_name = "scalars"
-        logs = logs or {}
-        for key in METRICS.keys() & logs.keys():
-            run = "validation" if key.startswith("val_") else "train"
-            if run not in self._writers:
-                folder = f"{self._folder.rstrip('/')}/{run}"
-                self._writers[run] = tf.summary.create_file_writer(folder)
-            with self._writers[run].as_default():
-                name = f"epoch_{key.removeprefix('val_')}"
-                value = tf.constant(logs[key], tf.float32)
-                tf.summary.write(name, value, step=epoch, metadata=metadata)
-        for writer in self._writers.values():
-            writer.flush()
-
-
-def format_epoch(
-    name: str, epoch: int, epochs: int, values: Mapping[str, float], seconds: float
-) -> str:
-    """One line on one epoch."""
-    line = (
-        f"{name}, epoch {epoch} of {epochs}: loss {values['loss']:.3f} "
-        f"accuracy {values['accuracy']:.3f}"
-    )
-    if "validation_loss" in values:
-        line += (
-            f" | validation loss {values['validation_loss']:.3f} "
-            f"accuracy {values['validation_accuracy']:.3f}"
+    def _save(self) -> None:
+        folder = self._phase.checkpoints
+        if folder is None or not folder.chief:
+            return
+        values = self._learner.read()
+        arrays = {f"{_WEIGHT}_{number}": value for number, value in enumerate(values)}
+        for number, value in enumerate(self._best or ()):
+            arrays[f"{_BEST}_{number}"] = value
+        progress = self._progress
+        # A phase may be over before its last epoch; that is one step more.
+        step = progress.epoch * self._steps + progress.step + progress.finished
+        folder.save(
+            Checkpoint(step=step, state=dataclasses.asdict(progress), arrays=arrays)
         )
-    return f"{line} ({seconds:.1f} s)"
+        self._saved = time.monotonic()
+
+    def _restore(self) -> None:
+        folder = self._phase.checkpoints
+        found = None if folder is None else folder.load()
+        if self._devices.workers > 1:
+            self._check_agreement(found)
+        if found is None:
+            return
+        self._progress = Progress.from_state(found.state)
+        count = sum(name.startswith(_WEIGHT) for name in found.arrays)
+        self._learner.write([found.arrays[f"{_WEIGHT}_{n}"] for n in range(count)])
+        if count < len(found.arrays):
+            best = len(found.arrays) - count
+            self._best = [found.arrays[f"{_BEST}_{n}"] for n in range(best)]
+        if self._devices.chief:
+            print(describe_resume(self._phase.name, self._progress), flush=True)
+
+    def _check_agreement(self, found: Checkpoint | None) -> None:
+        step = -1.0 if found is None else float(found.step)
+        steps = [row[0] for row in gather_floats(self._devices, [step])]
+        if len(set(steps)) > 1:
+            raise schema.UserError(
+                "The processes that train together see different checkpoints, of steps "
+                f"{', '.join(f'{step:.0f}' for step in steps)} (-1 is none); give "
+                "--checkpoint_dir a folder that all of them share."
+            )
 
 
 def fit(
@@ -149,96 +323,26 @@ def fit(
     training: Split,
     validation: Split | None,
     phase: Phase,
-    strategy: tf.distribute.Strategy,
+    devices: Devices,
 ) -> PhaseHistory:
-    """Compiles and fits a model; leaves it with the best epoch's weights.
+    """Fits a model; leaves it with the best epoch's weights.
 
     The best epoch is the one with the lowest validation loss; without a
     validation split, the last.
 
-    With a checkpoint folder, a run that was cut off goes on after its last whole
-    epoch, with the weights, the optimizer's state and the order of records it
-    would have had. Dropout's random numbers and what early stopping remembers
-    start anew, so the result is not identical to an uninterrupted run's.
+    With a checkpoint folder, a run that was cut off goes on from its last
+    checkpoint, and ends with the weights and the metrics that it would have had: all
+    that is random comes from variables that are saved with the weights, or from the
+    numbers of epoch and step.
 
     Raises:
-      UserError: the loss is no longer a finite number.
+      UserError: the loss is no longer a finite number, or files hold another number
+        of records than the manifest says.
+      PreemptedError: the phase was asked to stop; its state is saved.
     """
-    schedule = phase.schedule
-    steps = training.steps_per_epoch(schedule.batch_size)
-    with strategy.scope():
-        model.compile(
-            optimizer=keras.optimizers.Adam(schedule.learning_rate),
-            loss=keras.losses.SparseCategoricalCrossentropy(),
-            metrics=["accuracy"],
-        )
-    lines = EpochLines(phase.name, schedule.epochs)
-    callbacks: list[keras.callbacks.Callback] = [
-        keras.callbacks.TerminateOnNaN(),
-        lines,
-    ]
-    early_stopping = None
-    validation_batches = None
-    if validation is not None:
-        early_stopping = keras.callbacks.EarlyStopping(
-            monitor="val_loss",
-            mode="min",
-            patience=schedule.patience,
-            restore_best_weights=True,
-        )
-        callbacks.append(early_stopping)
-        validation_batches = validation.evaluation_batches(
-            distribution.evaluation_batch_size(
-                schedule.batch_size, validation.records, strategy
-            )
-        )
-    if phase.tensorboard_dir is not None:
-        callbacks.append(TensorBoardScalars(phase.tensorboard_dir))
-    start_epoch = 0
-    if phase.checkpoint_dir is not None:
-        start_epoch = read_start_epoch(phase.checkpoint_dir)
-        if start_epoch:
-            print(f"{phase.name} resumes after epoch {start_epoch}", flush=True)
-        callbacks.append(
-            keras.callbacks.BackupAndRestore(
-                phase.checkpoint_dir, double_checkpoint=True
-            )
-        )
-    batches = training.training_batches(
-        schedule.batch_size, seed=phase.seed, start_epoch=start_epoch
-    )
-    model.fit(
-        batches,
-        epochs=schedule.epochs,
-        steps_per_epoch=steps,
-        validation_data=validation_batches,
-        callbacks=callbacks,
-        shuffle=False,
-        verbose=0,
-    )
-    losses = lines.metrics.get("loss", [])
-    if not all(math.isfinite(loss) for loss in losses):
-        raise schema.UserError(
-            f"{phase.name} diverged in epoch {lines.epochs[-1]}: the loss is not a "
-            f"finite number; use a --learning_rate below {schedule.learning_rate:g}."
-        )
-    best_epoch = lines.epochs[-1] if lines.epochs else start_epoch
-    if early_stopping is not None and lines.epochs:
-        best_epoch = early_stopping.best_epoch + 1
-    return PhaseHistory(
-        name=phase.name,
-        epochs=lines.epochs,
-        metrics=lines.metrics,
-        seconds=lines.seconds,
-        best_epoch=best_epoch,
-    )
+    return Fitting(model, training, validation, phase, devices).run()
 
 
-def read_start_epoch(checkpoint_dir: str) -> int:
-    """Number of epochs that a cut-off run had completed, 0 without a checkpoint."""
-    path = f"{checkpoint_dir.rstrip('/')}/training_metadata.json"
-    if not tf.io.gfile.exists(path):
-        return 0
-    with tf.io.gfile.GFile(path) as file:
-        metadata: dict[str, Any] = json.loads(file.read())
-    return int(metadata["epoch"])
+def evaluation_batch_size(batch_size: int, records: int, devices: Devices) -> int:
+    """Size of the batches, over all replicas, that a split is evaluated in."""
+    return fit_batch_size(batch_size, max(records, devices.replicas), devices)

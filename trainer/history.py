@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from trainer import plots
-from trainer.fit import PhaseHistory
+from trainer.progress import PhaseHistory
 
 
 def history_json(phases: Sequence[PhaseHistory]) -> str:

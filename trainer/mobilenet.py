@@ -14,7 +14,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from pipeline.schema import RepresentationSchema, UserError
-from trainer.models import build_output
+from trainer.models import build_output, has_replicas
 
 #: Name under which Keras keeps the ImageNet weights it has downloaded.
 IMAGENET_FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
@@ -71,22 +71,38 @@ def build_head(
     *,
     standardise: keras.Layer | None = None,
     dropout: float = 0.2,
+    units: int = 0,
 ) -> keras.Model:
-    """From features `(n, features)` to probabilities `(n, genres)`."""
+    """From features `(n, features)` to probabilities `(n, genres)`.
+
+    Args:
+      features: of the base.
+      genres: to tell apart.
+      standardise: layer that comes first, if any.
+      dropout: before each dense layer.
+      units: of a hidden layer; 0 for none.
+    """
     inputs = keras.Input((features,), name="features")
     x = inputs if standardise is None else standardise(inputs)
     x = keras.layers.Dropout(dropout)(x)
+    if units:
+        x = keras.layers.Dense(units, activation="relu")(x)
+        x = keras.layers.Dropout(dropout)(x)
     return keras.Model(inputs, build_output(genres)(x), name="head")
 
 
-def build_standardiser(features: npt.NDArray[np.float32]) -> keras.Layer:
+def build_standardiser(
+    mean: npt.NDArray[np.float64], deviation: npt.NDArray[np.float64]
+) -> keras.Layer:
     """Layer that brings features `(n, d)` to mean 0 and variance 1.
 
     A random base hands on signals of about 1e-12, which no optimizer moves and
     which Keras' own Normalization takes for constants.
+
+    Args:
+      mean: of each feature, `(d,)`.
+      deviation: standard deviation of each, `(d,)`; one that is 0 gives 0.
     """
-    mean = features.mean(axis=0, dtype=np.float64)
-    deviation = features.std(axis=0, dtype=np.float64)
     scale = np.divide(1.0, deviation, out=np.zeros_like(mean), where=deviation > 0)
     return keras.layers.Rescaling(
         scale.tolist(), offset=(-mean * scale).tolist(), dtype="float32"
@@ -168,3 +184,4 @@ def quicken_statistics(base: keras.Model) -> None:
     for layer in base.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.9
+            layer.synchronized = has_replicas()

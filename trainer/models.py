@@ -9,6 +9,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 
 from pipeline.schema import Normalisation, RepresentationSchema
 
@@ -75,6 +76,7 @@ def build_windows_model(
     normalisation: Normalisation,
     genres: int,
     *,
+    units: int = 64,
     dropout: float = 0.3,
 ) -> keras.Model:
     """1-D CNN from windows `(n, samples)` to probabilities `(n, genres)`.
@@ -97,8 +99,9 @@ def build_windows_model(
         ]
     )
     x = keras.layers.Dropout(dropout)(x)
-    x = keras.layers.Dense(64, activation="relu")(x)
-    x = keras.layers.Dropout(dropout)(x)
+    if units:
+        x = keras.layers.Dense(units, activation="relu")(x)
+        x = keras.layers.Dropout(dropout)(x)
     return keras.Model(inputs, build_output(genres)(x), name=layout.name)
 
 
@@ -120,12 +123,17 @@ def build_vector_model(
     inputs = keras.Input(layout.value.shape, dtype="float32", name=layout.value.name)
     x = build_normalisation(layout, normalisation)(inputs)
     x = keras.layers.Dropout(dropout)(x)
-    for _ in range(2):
+    for _ in range(2 if units else 0):
         x = keras.layers.Dense(units)(x)
         x = keras.layers.LayerNormalization()(x)
         x = keras.layers.ReLU()(x)
         x = keras.layers.Dropout(dropout)(x)
     return keras.Model(inputs, build_output(genres)(x), name=layout.name)
+
+
+def has_replicas() -> bool:
+    """Whether several devices share a batch, and so BatchNorm's statistics of it."""
+    return int(tf.distribute.get_strategy().num_replicas_in_sync) > 1
 
 
 def _convolve(
@@ -135,6 +143,6 @@ def _convolve(
         filters, kernel, strides=stride, padding="same", use_bias=False
     )(x)
     # Keras' default of 0.99 is too slow for the few steps of a small dataset.
-    x = keras.layers.BatchNormalization(momentum=0.9)(x)
+    x = keras.layers.BatchNormalization(momentum=0.9, synchronized=has_replicas())(x)
     x = keras.layers.ReLU()(x)
     return keras.layers.MaxPooling1D(pool, padding="same")(x) if pool > 1 else x

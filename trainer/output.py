@@ -10,12 +10,16 @@ import tensorflow as tf
 
 from pipeline.schema import MANIFEST_FILE, Manifest, UserError
 from trainer import history, report
+from trainer.checkpoint import CheckpointFolder
 from trainer.evaluate import ClipPredictions
 from trainer.run import Trained
 
 MODEL_FILE = "model.keras"
 HISTORY_FILE = "history.json"
 HISTORY_PLOT = "history.png"
+CHECKPOINTS = "checkpoints"
+#: What an unfinished run leaves in a model folder.
+UNFINISHED = frozenset({CHECKPOINTS, "trials"})
 
 
 def check_output(folder: str) -> None:
@@ -29,8 +33,9 @@ def check_output(folder: str) -> None:
     advice = "give --output a new folder, or that of a model to replace."
     if not tf.io.gfile.isdir(folder):
         raise UserError(f"--output {folder} is a file; {advice}")
-    names = [name for name in tf.io.gfile.listdir(folder) if not name.startswith(".")]
-    if names and not {MODEL_FILE, report.REPORT_FILE} & set(names):
+    names = {name.rstrip("/") for name in tf.io.gfile.listdir(folder)}
+    names = {name for name in names if not name.startswith(".")} - UNFINISHED
+    if names and not {MODEL_FILE, report.REPORT_FILE} & names:
         raise UserError(f"--output {folder} is not empty and holds no model; {advice}")
 
 
@@ -70,6 +75,20 @@ def write_model_folder(
         if result is not None and test is not None:
             report.write_report(local, result, test, manifest.genres)
         _move(local, folder)
+
+
+def remove_checkpoints(checkpoints: CheckpointFolder | None, folder: str) -> None:
+    """Removes what a run that is done needed for a restart.
+
+    Args:
+      checkpoints: of the run; others of a folder that runs share stay.
+      folder: the model folder; all checkpoints in it are removed.
+    """
+    if checkpoints is not None:
+        checkpoints.remove()
+    inside = f"{folder.rstrip('/')}/{CHECKPOINTS}"
+    if tf.io.gfile.isdir(inside):
+        tf.io.gfile.rmtree(inside)
 
 
 def _move(local: str, folder: str) -> None:

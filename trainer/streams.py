@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -22,6 +23,29 @@ _TYPES = {
     "bytes_list": tf.string,
     "raw_bytes": tf.string,
 }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EpochPlan:
+    """What one input pipeline yields in each epoch.
+
+    Attributes:
+      batch_size: records of a batch, those of one replica.
+      batches: of an epoch; one for each step and each replica that is fed.
+      seed: the order of an epoch depends on it and on the epoch's number alone.
+      start_epoch: number of the first epoch, from 0.
+      start_batch: batches of that epoch that are left out.
+      worker: index of this input pipeline.
+      workers: number of input pipelines; each reads shards of its own.
+    """
+
+    batch_size: int
+    batches: int
+    seed: int
+    start_epoch: int = 0
+    start_batch: int = 0
+    worker: int = 0
+    workers: int = 1
 
 
 def parse_batch(
@@ -59,31 +83,53 @@ def with_cardinality(dataset: tf.data.Dataset, cardinality: int) -> tf.data.Data
 
 
 def stream_shuffled(
-    files: Sequence[str], buffer: int, batch_size: int, seed: int, start_epoch: int
+    files: Sequence[str], buffer: int, plan: EpochPlan, records: int | None
 ) -> tf.data.Dataset:
-    """Batches of serialized records, epoch after epoch."""
+    """Batches of serialized records, epoch after epoch.
 
-    def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
+    Args:
+      files: what this pipeline reads.
+      buffer: records that are shuffled at a time.
+      plan: how many batches of which size, and in which order.
+      records: how many the files hold together, where that is known; holding
+        fewer is an error when it shows.
+    """
+
+    def epoch_records(epoch: tf.Tensor) -> tf.data.Dataset:
         # `shuffle` mixes in the graph's seed, which is the global one if none is
         # set here (and fails where that is 0).
         tf.compat.v1.get_default_graph().seed = 1
-        order = epoch_permutation(len(files), seed, epoch)
+        order = epoch_permutation(len(files), plan.seed, epoch)
         shuffled = interleave_files(
             tf.data.Dataset.from_tensor_slices(tf.gather(tf.constant(files), order))
         )
-        shuffled = shuffled.shuffle(
-            buffer, seed=seed * 1_000_003 + epoch, reshuffle_each_iteration=False
+        if records is not None:
+            shuffled = with_cardinality(shuffled, records)
+        return shuffled.shuffle(
+            buffer, seed=plan.seed * 1_000_003 + epoch, reshuffle_each_iteration=False
         )
-        return shuffled.batch(batch_size, drop_remainder=True)
 
-    return endless_epochs(epoch_batches, start_epoch)
+    return endless_batches(epoch_records, plan)
 
 
-def endless_epochs(
-    epoch_batches: Callable[[tf.Tensor], tf.data.Dataset], start_epoch: int
+def endless_batches(
+    epoch_records: Callable[[tf.Tensor], tf.data.Dataset], plan: EpochPlan
 ) -> tf.data.Dataset:
-    """Concatenates `epoch_batches(epoch)` for start_epoch, start_epoch + 1, ..."""
-    return tf.data.Dataset.range(start_epoch, 2**40).flat_map(epoch_batches)
+    """Concatenates the batches of `epoch_records(epoch)` for one epoch after another.
+
+    A worker whose shards hold fewer records than its share begins again within the
+    epoch, so that all workers make the same number of steps.
+    """
+
+    def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
+        records = epoch_records(epoch)
+        if plan.workers > 1:
+            records = records.repeat()
+        batches = records.batch(plan.batch_size, drop_remainder=True)
+        done = tf.where(epoch == plan.start_epoch, plan.start_batch, 0)
+        return batches.take(plan.batches).skip(tf.cast(done, tf.int64))
+
+    return tf.data.Dataset.range(plan.start_epoch, 2**40).flat_map(epoch_batches)
 
 
 def epoch_permutation(count: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
@@ -95,11 +141,25 @@ def epoch_permutation(count: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
 def interleave_files(files: tf.data.Dataset) -> tf.data.Dataset:
     """Reads TFRecord files, `READS` at a time; the order is always the same."""
     return files.interleave(
-        tf.data.TFRecordDataset,
+        read_file,
         cycle_length=READS,
         num_parallel_calls=READS,
         deterministic=True,
     )
+
+
+def read_file(file: tf.Tensor) -> tf.data.Dataset:
+    """The serialized records of a file."""
+    return tf.data.TFRecordDataset(file)
+
+
+def finish(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Prefetches; leaves the division among workers as it was made, by file."""
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = (
+        tf.data.experimental.AutoShardPolicy.OFF
+    )
+    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
 def shuffle_buffer_size(value: schema.Field, count: int) -> int:

@@ -51,7 +51,7 @@ def needed_bytes(dataset: Dataset, representation: str) -> int:
     """Memory that the baselines take at most, beside the libraries' own."""
     records = [dataset.count(representation, split) for split in SPLITS]
     values = dataset.manifest.representations[representation].value.size
-    # Float32 values; distances, a kernel and what computing them takes.
+    # Float32 values; distances, a kernel or products, and what computing them takes.
     return sum(records) * (4 * values + 3 * 8 * records[0])
 
 

@@ -1,0 +1,152 @@
+"""Checkpoints that are whole or not there, with the one before kept.
+
+A checkpoint is one file: a mark, the SHA-256 of what follows, and an uncompressed
+`.npz` archive of arrays and of one JSON text. It is written under a temporary name
+and renamed, which on an object store only makes it appear when it is complete; and
+what was cut off or altered all the same is recognised by its digest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import re
+import sys
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+MARK = b"fma checkpoint 1"
+SUFFIX = ".checkpoint"
+#: Checkpoints that are kept, the newest ones.
+KEPT = 2
+
+_STATE = "state"
+_NAME = re.compile(r"(\d{12})" + re.escape(SUFFIX))
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Checkpoint:
+    """What a run needs to go on.
+
+    Attributes:
+      step: orders the checkpoints of a run.
+      state: JSON values.
+      arrays: by name.
+    """
+
+    step: int
+    state: Mapping[str, Any]
+    arrays: Mapping[str, npt.NDArray[Any]]
+
+
+class DamagedCheckpointError(Exception):
+    """A file is not a whole checkpoint."""
+
+
+def pack(checkpoint: Checkpoint) -> bytes:
+    """The content of a checkpoint's file."""
+    buffer = io.BytesIO()
+    text = json.dumps({"step": checkpoint.step, "state": checkpoint.state})
+    state = np.frombuffer(text.encode(), np.uint8)
+    arrays: dict[str, Any] = {_STATE: state, **checkpoint.arrays}
+    np.savez(buffer, **arrays)
+    body = buffer.getvalue()
+    return MARK + hashlib.sha256(body).digest() + body
+
+
+def unpack(content: bytes) -> Checkpoint:
+    """Inverse of `pack`.
+
+    Raises:
+      DamagedCheckpointError: the content is not what `pack` made.
+    """
+    digest = content[len(MARK) :][:32]
+    body = content[len(MARK) + 32 :]
+    if not content.startswith(MARK) or hashlib.sha256(body).digest() != digest:
+        raise DamagedCheckpointError(f"{len(content)} bytes with another digest")
+    try:
+        with np.load(io.BytesIO(body), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        text = json.loads(arrays.pop(_STATE).tobytes())
+        return Checkpoint(step=text["step"], state=text["state"], arrays=arrays)
+    except (ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DamagedCheckpointError(repr(error)) from error
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointFolder:
+    """The checkpoints of one phase of one run, in any file system.
+
+    Attributes:
+      path: folder; made when it is needed.
+      chief: whether this process writes; all others only read.
+    """
+
+    path: str
+    chief: bool = True
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Adds a checkpoint and removes all but the newest.
+
+        A store that cannot be written to is no reason to lose the run: that is
+        said, and the run goes on.
+        """
+        if not self.chief:
+            return
+        path = self._file(checkpoint.step)
+        try:
+            tf.io.gfile.makedirs(self.path)
+            with tf.io.gfile.GFile(f"{path}.part", "wb") as file:
+                file.write(pack(checkpoint))
+            tf.io.gfile.rename(f"{path}.part", path, overwrite=True)
+            for step in self._steps()[:-KEPT]:
+                tf.io.gfile.remove(self._file(step))
+        except tf.errors.OpError as error:
+            print(
+                f"warning: the checkpoint {path} cannot be written ({error.message}); "
+                "training goes on without it.",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def load(self) -> Checkpoint | None:
+        """The newest whole checkpoint, or None where there is none.
+
+        Damaged ones are passed over, which is said, and removed.
+        """
+        for step in reversed(self._steps()):
+            path = self._file(step)
+            try:
+                with tf.io.gfile.GFile(path, "rb") as file:
+                    return unpack(file.read())
+            except (DamagedCheckpointError, tf.errors.OpError) as error:
+                print(
+                    f"warning: the checkpoint {path} is damaged ({error}); the one "
+                    "before is used.",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                if self.chief:
+                    tf.io.gfile.remove(path)
+        return None
+
+    def remove(self) -> None:
+        """Removes the folder."""
+        if self.chief and tf.io.gfile.isdir(self.path):
+            tf.io.gfile.rmtree(self.path)
+
+    def _file(self, step: int) -> str:
+        return f"{self.path}/{step:012d}{SUFFIX}"
+
+    def _steps(self) -> Sequence[int]:
+        if not tf.io.gfile.isdir(self.path):
+            return []
+        names = (_NAME.fullmatch(name) for name in tf.io.gfile.listdir(self.path))
+        return sorted(int(name[1]) for name in names if name)
