@@ -13,10 +13,19 @@ usage: ./launch.sh COMMAND [OPTION ...]
   local [--output DIR]   make the demo corpus, preprocess it, train every model
                          and compare them (DIR: demo-run)
   test [PYTEST OPTION]   check style and types, run the tests
-  preprocess OPTION ...  audio files to TFRecords     (preprocess --help)
-  train OPTION ...       one model from a dataset     (train --help)
-  predict OPTION FILE    genres of audio files        (predict --help)
+
+  preprocess OPTION ...  audio files to TFRecords              (preprocess --help)
+  inspect DATASET        what is in a dataset, and is it whole (inspect --help)
+  train OPTION ...       one model from a dataset              (train --help)
+  folds OPTION ...       cross-validation of small datasets    (folds --help)
+  compare OPTION ...     all models in one report              (compare --help)
+  report DIR             open or serve a report
+  predict OPTION FILE    genres of audio files                 (predict --help)
+  export OPTION ...      a model as a SavedModel for serving   (export --help)
   show FILE              draw the representations of an audio file
+
+  dataflow OPTION ...    preprocess on Google Cloud Dataflow   (dataflow --help)
+  vertex OPTION ...      train on Vertex AI                    (vertex --help)
   setup                  only install what is needed, into .venv
 
 Each command first installs what is missing. Python 3.11 is needed; set PYTHON
@@ -102,6 +111,7 @@ run_local() {
   run pipeline.preprocess --audio "$corpus/fma_demo/**.mp3" \
     --metadata "$corpus/fma_metadata/tracks.csv" --subset small \
     --representations windows mel features statistics \
+    --description "Synthetic demo corpus, made by pipeline.demo" \
     --output "$dataset" --overwrite
   step "3/4 Training"
   local model
@@ -110,13 +120,14 @@ run_local() {
   done
   run trainer.baselines --data "$dataset" --output "$models"
   step "4/4 Comparison on held-out tracks"
-  run trainer.compare --models "$models" --output "$output"
+  run trainer.compare --models "$models" --output "$output" \
+    --data "$dataset" --audio "$corpus/fma_demo"
   cat <<TEXT
 
 corpus   $corpus
 dataset  $dataset
 models   $models
-report   $output/comparison.md
+report   $output/report.html (./launch.sh report $output)
 
 Try a model:
   ./launch.sh predict --model $models/features $corpus/fma_demo/000/000002.mp3
@@ -133,16 +144,24 @@ run_tests() {
 command=${1:-}
 (($#)) && shift
 case $command in
-  local | preprocess | train | predict | show | setup) install_for_use ;;
+  local | preprocess | inspect | train | folds | compare | report | predict | export | \
+    show | dataflow | vertex | setup) install_for_use ;;
   test) install requirements-dev.lock ;;
 esac
 case $command in
   local) run_local "$@" ;;
   test) run_tests "$@" ;;
   preprocess) run pipeline.preprocess "$@" ;;
+  inspect) run pipeline.inspect "$@" ;;
   train) run trainer.task "$@" ;;
+  folds) run trainer.folds "$@" ;;
+  compare) run trainer.compare "$@" ;;
+  report) run trainer.serve "$@" ;;
   predict) run trainer.predict "$@" ;;
+  export) run trainer.export "$@" ;;
   show) run pipeline.show "$@" ;;
+  dataflow) run pipeline.cloud.dataflow "$@" ;;
+  vertex) run trainer.vertex "$@" ;;
   setup) ;;
   '' | help | -h | --help) usage ;;
   *)
