@@ -1,5 +1,6 @@
 import io
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -219,6 +220,28 @@ def test_a_helper_ends_with_the_process_that_has_it(tmp_path):
             return
         time.sleep(0.05)
     pytest.fail("the helper lives on")
+
+
+def test_a_helper_whose_process_dies_while_it_decodes_says_nothing():
+    code = (
+        "import io, os, signal\n"
+        "from pipeline.config import ClipConfig\n"
+        "from pipeline.decoding.isolation import IsolatedDecoder\n"
+        "class Deadly(io.BytesIO):\n"
+        "    def read(self, count=-1):\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "IsolatedDecoder().load_waveform(Deadly(bytes(1000)), ClipConfig())\n"
+    )
+    done = subprocess.run(
+        # Its error output ends when the helper, which shares it, has ended.
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert done.stderr == b""
 
 
 def test_the_folder_that_one_is_in_has_no_say(tmp_path, monkeypatch, short):
