@@ -138,7 +138,8 @@ run_tests() {
   "$python" -m ruff check .
   "$python" -m ruff format --check .
   "$python" -m mypy pipeline trainer
-  exec "$python" -m pytest "$@"
+  # A file's tests share what they set up, so they stay in one process.
+  exec "$python" -m pytest -n auto --maxprocesses 4 --dist loadfile "$@"
 }
 
 command=${1:-}
