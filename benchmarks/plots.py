@@ -24,8 +24,12 @@ _COLOURS = [
     "#86b386",
     "#b3d1b3",
 ]
-_MODE_COLOURS = ["#8a8a8a", "#4a82b4", "#1b3a5c", "#d0672f"]
-_MODES = ("one process", "1 worker", "2 workers", "80 ms store")
+_MODES = {
+    "one process": "#8a8a8a",
+    "1 worker": "#4a82b4",
+    "2 workers": "#1b3a5c",
+    "80 ms store": "#d0672f",
+}
 
 
 def draw(results: Mapping[str, Any], folder: Path) -> None:
@@ -82,7 +86,10 @@ def _draw_jobs(jobs: Mapping[str, list[Mapping[str, Any]]], path: Path) -> None:
     figure = _new_figure(9, 3.8)
     lines, bars = figure.subplots(1, 2)
     milliseconds = []
-    for mode, colour in zip(_MODES, _MODE_COLOURS, strict=True):
+    modes = {
+        mode: colour for mode, colour in _MODES.items() if f"{mode}, small" in jobs
+    }
+    for mode, colour in modes.items():
         small, large = (jobs[f"{mode}, {size}"] for size in ("small", "large"))
         clips = [small[0]["clips"], large[0]["clips"]]
         walls = [sum(j["wall"] for j in sized) / len(sized) for sized in (small, large)]
@@ -100,17 +107,17 @@ def _draw_jobs(jobs: Mapping[str, list[Mapping[str, Any]]], path: Path) -> None:
     lines.set_ylim(0)
     lines.set_xlim(0)
     lines.legend(frameon=False, loc="upper left")
-    labels = ["one process", "1 worker", "2 workers", "2 workers,\n80 ms store"]
-    drawn = bars.bar(labels, milliseconds, color=_MODE_COLOURS)
+    labels = [mode.replace("80", "2 workers,\n80") for mode in modes]
+    drawn = bars.bar(labels, milliseconds, color=list(modes.values()))
     bars.bar_label(drawn, [f"{value:.0f}" for value in milliseconds])
     bars.axhline(milliseconds[0] / 2, color="#555555", linestyle="--", linewidth=1)
     bars.annotate(
         "half of\none process",
-        (3.55, milliseconds[0] / 2),
+        (len(modes) - 0.45, milliseconds[0] / 2),
         va="center",
         fontsize=8,
     )
-    bars.set_xlim(-0.6, 5.2)
+    bars.set_xlim(-0.6, len(modes) + 1.2)
     bars.set_ylabel("wall milliseconds a clip, start-up subtracted")
     bars.tick_params(axis="x", labelsize=8)
     for axes in (lines, bars):

@@ -66,7 +66,7 @@ def measure_ways(clips: Sequence[Path], rounds: int) -> dict[str, float]:
 
 
 def measure_jobs(
-    small: Path, large: Path, scratch: Path, repeats: int
+    small: Path, large: Path, scratch: Path, repeats: int, *, one_worker: bool
 ) -> tuple[dict[str, list[JobTimes]], float]:
     """Whole jobs of two sizes in every mode, and the bare function beside them.
 
@@ -83,7 +83,7 @@ def measure_jobs(
         make_bare = make_ours(DEFAULTS, records=True)
     for repeat in range(repeats):
         for mode, options, module in modes:
-            if repeat and mode == "1 worker":
+            if mode == "1 worker" and (repeat or not one_worker):
                 continue  # For the picture; no goal is about it.
             for size, metadata in (("small", small), ("large", large)):
                 with threadpoolctl.threadpool_limits(1):
@@ -136,7 +136,7 @@ def summarise_jobs(jobs: Mapping[str, Sequence[JobTimes]], mode: str) -> JobCost
     clips = sum(job.clips for job in large) - sum(job.clips for job in small)
 
     def slope(what: str) -> float:
-        total = sum(getattr(job, what) for job in large)
+        total: float = sum(getattr(job, what) for job in large)
         return (total - sum(getattr(job, what) for job in small)) * 1000 / clips
 
     return JobCost(
@@ -222,6 +222,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=7, help="timings of each way")
     parser.add_argument("--clips", type=int, nargs=2, default=[400, 1600])
     parser.add_argument("--repeats", type=int, default=1, help="runs of each job")
+    parser.add_argument(
+        "--no_one_worker", action="store_true", help="no job with a single worker"
+    )
     parser.add_argument("--no_jobs", action="store_true", help="only the functions")
     parser.add_argument("--scratch", metavar="DIR", help="for clips and datasets")
     return parser
@@ -248,7 +251,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         jobs: dict[str, list[JobTimes]] = {}
         costs: dict[str, float] = {}
         if not arguments.no_jobs:
-            jobs, bare = measure_jobs(small, large, scratch, arguments.repeats)
+            jobs, bare = measure_jobs(
+                small,
+                large,
+                scratch,
+                arguments.repeats,
+                one_worker=not arguments.no_one_worker,
+            )
             costs = {"a clip's records": bare, "tft analysis": measure_analysis()}
     finally:
         shutil.rmtree(scratch)
