@@ -137,7 +137,8 @@ def summarise_jobs(jobs: Mapping[str, Sequence[JobTimes]], mode: str) -> JobCost
 
     def slope(what: str) -> float:
         total: float = sum(getattr(job, what) for job in large)
-        return (total - sum(getattr(job, what) for job in small)) * 1000 / clips
+        total -= sum(getattr(job, what) for job in small)
+        return total * 1000 / clips
 
     return JobCost(
         cpu=slope("cpu"),
