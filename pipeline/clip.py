@@ -129,28 +129,6 @@ def make_records(
     )
 
 
-def represent_file(
-    path: str, config: ClipConfig, names: Sequence[str]
-) -> dict[str, NDArray[Any]]:
-    """Computes representations of a local audio file.
-
-    Args:
-      path: any file that `load_waveform` takes.
-      config: parameters, as in the manifest.
-      names: representations.
-
-    Returns:
-      Arrays of shape (records_per_clip, *value.shape), by name.
-
-    Raises:
-      AudioError: the file cannot be used.
-      OSError: it cannot be read.
-    """
-    with open(path, "rb") as file:
-        waveform = load_waveform(file, config)
-    return compute_representations(waveform.samples, names, config, Workspace())
-
-
 def warm_up(names: Sequence[str], config: ClipConfig, workspace: Workspace) -> None:
     """Computes noise, so that no clip pays for imports, filters and buffers."""
     noise = np.random.default_rng(0).standard_normal(CLIP_SAMPLES, np.float32)

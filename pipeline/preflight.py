@@ -191,6 +191,19 @@ def _count_leaking_artists(tracks: Iterable[Track]) -> int:
     return sum(len(found) > 1 for found in splits.values())
 
 
+def check_not_completed(output: str) -> None:
+    """Refuses a folder that holds a completed dataset.
+
+    Raises:
+      UserError: it does.
+    """
+    if storage.exists(storage.join(output, COMPLETED_FILE)):
+        raise UserError(
+            "--output already holds a completed dataset; give another folder, or "
+            f"--overwrite to replace it. Received: {output}"
+        )
+
+
 def prepare_output(dataset: DatasetConfig, *, overwrite: bool) -> int:
     """Makes the dataset folder, without what an earlier job left half done.
 
@@ -215,15 +228,11 @@ def prepare_output(dataset: DatasetConfig, *, overwrite: bool) -> int:
                 f"{flag} must not contain any of * ? [ ], which stand for other names "
                 f"on some file systems. Received: {folder}"
             )
-    marker = storage.join(output, COMPLETED_FILE)
-    if storage.exists(marker):
-        if not overwrite:
-            raise UserError(
-                "--output already holds a completed dataset; give another folder, or "
-                f"--overwrite to replace it. Received: {output}"
-            )
+    if overwrite:
         # First, so that a half-deleted dataset is not taken for a whole one.
-        storage.delete(marker)
+        storage.delete(storage.join(output, COMPLETED_FILE))
+    else:
+        check_not_completed(output)
     # From here on, no job that began earlier writes to the folder.
     progress.begin_run(dataset)
     for name in _FILES:

@@ -3,11 +3,17 @@
 import io
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
 import soundfile
+
+from pipeline.config import ClipConfig
+from pipeline.decoding.audio import load_waveform
+from pipeline.representations import compute_representations
+from pipeline.spectrum import Workspace
 
 RATE = 44_100
 #: What the fixture `signal` makes.
@@ -118,3 +124,12 @@ class CountingFile(io.BytesIO):
         count = super().readinto(buffer)
         self.bytes_read += count
         return count
+
+
+def represent_file(
+    path: str, config: ClipConfig, names: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Decodes a file and computes its representations, by name."""
+    with open(path, "rb") as file:
+        samples = load_waveform(file, config).samples
+    return compute_representations(samples, names, config, Workspace())

@@ -10,7 +10,6 @@ from pipeline.clip import (
     checksum_audio,
     compute_moments,
     make_records,
-    represent_file,
     warm_up,
 )
 from pipeline.config import CLIP_SAMPLES, ClipConfig
@@ -19,7 +18,7 @@ from pipeline.rejects import AudioError, Reason
 from pipeline.representations import compute_representations, make_schemas
 from pipeline.schema import Field, RepresentationSchema, Segment
 from pipeline.spectrum import Workspace
-from tests.audio_files import encode, make_music, make_sine
+from tests.audio_files import encode, make_music, make_sine, represent_file
 
 with keep_back_stderr():
     import tensorflow as tf

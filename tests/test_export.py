@@ -11,8 +11,7 @@ import pytest
 import soundfile
 import tensorflow as tf
 
-from pipeline.clip import represent_file
-from tests.audio_files import encode, make_music
+from tests.audio_files import encode, make_music, represent_file
 from tests.test_predict import CONFIG, GENRES, make_manifest, make_model
 from tests.trainer_fixtures import write_dataset
 from trainer import export, predict

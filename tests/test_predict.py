@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from pipeline import schema
-from pipeline.clip import represent_file
 from pipeline.config import ClipConfig
 from pipeline.decoding.audio import downmix, fit_length, resample
 from pipeline.representations import make_schemas
-from tests.audio_files import encode, make_music, make_sine
+from tests.audio_files import encode, make_music, make_sine, represent_file
 from trainer import mobilenet, predict
 from trainer.models import build_windows_model
 

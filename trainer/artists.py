@@ -32,10 +32,7 @@ def read_artists(
     }
     found: dict[str, dict[str, str]] = {}
     for split in splits:
-        files = [
-            f"{dataset.folder.rstrip('/')}/{file}"
-            for file in manifest.shard_files(name, split)
-        ]
+        files = dataset.files(name, split)
         batches = (
             tf.data.TFRecordDataset(files, num_parallel_reads=8)
             .batch(_BATCH)

@@ -80,7 +80,7 @@ def assign_folds(dataset: Dataset, folds: int, seed: int) -> FoldedClips:
     layout = manifest.representations[name]
     found: dict[str, tuple[str, int]] = {}
     for split in schema.SPLITS:
-        files = _files(dataset, name, split)
+        files = dataset.files(name, split)
         columns = ("track_id", "artist_id", "label")
         batches = tf.data.TFRecordDataset(files).batch(_BATCH)
         for batch in batches.as_numpy_iterator():
@@ -138,7 +138,7 @@ def split_records(
         squares = np.zeros_like(sums)
         counts = [0] * clips.count
         for split in schema.SPLITS:
-            files = _files(dataset, name, split)
+            files = dataset.files(name, split)
             for batch in tf.data.TFRecordDataset(files).batch(_BATCH):
                 parsed = parse_batch(batch, layout, ("track_id", layout.value.name))
                 values = parsed[layout.value.name].numpy()
@@ -250,10 +250,3 @@ def _normalise(parts: list[FoldFile]) -> schema.Normalisation:
         mean=tuple(np.asarray(mean).tolist()),
         variance=tuple(np.maximum(square - mean**2, 0).tolist()),
     )
-
-
-def _files(dataset: Dataset, name: str, split: str) -> list[str]:
-    return [
-        f"{dataset.folder.rstrip('/')}/{file}"
-        for file in dataset.manifest.shard_files(name, split)
-    ]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline.cloud import gcs
+from pipeline.cloud.names import check_job_name, check_region
 from pipeline.schema import UserError
 
 #: Machine types by GPU and number of GPUs.
@@ -49,8 +50,6 @@ COMMAND = ("python", "-m", "trainer.task")
 POLL_SECONDS = 15.0
 
 _FINAL = ("SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED", "PARTIALLY_SUCCEEDED")
-_REGION = re.compile(r"[a-z]+-[a-z]+\d+")
-_NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _TENSORBOARD = re.compile(r"projects/[^/]+/locations/[^/]+/tensorboards/[^/]+")
 
 
@@ -98,17 +97,9 @@ class JobConfig:
 
     def __post_init__(self) -> None:
         """Refuses what the service would, minutes later."""
-        if not _REGION.fullmatch(self.region):
-            raise UserError(
-                "--region must be a region such as europe-west1. "
-                f"Received: {self.region!r}"
-            )
+        check_region(self.region)
         gcs.check_bucket_name(self.bucket, "--bucket")
-        if not _NAME.fullmatch(self.job_name):
-            raise UserError(
-                "--job_name must have at most 63 lower-case letters, digits and "
-                f"dashes, and start with a letter. Received: {self.job_name!r}"
-            )
+        check_job_name(self.job_name)
         if self.replicas < 1:
             raise UserError(f"--replicas must be 1 or more. Received: {self.replicas}")
         if not 0 < self.timeout_hours <= 24 * 28:

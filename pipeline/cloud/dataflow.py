@@ -14,7 +14,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from pipeline import estimate, local, preflight, preprocess, storage, summary
+from pipeline import estimate, local, preflight, preprocess, summary
 from pipeline.cloud import gcs
 from pipeline.cloud.follow import Follower
 from pipeline.cloud.submission import (
@@ -30,7 +30,7 @@ from pipeline.cloud.submission import (
 from pipeline.credentials import SCHEME
 from pipeline.job import JobConfig
 from pipeline.metadata import SUBSETS
-from pipeline.schema import COMPLETED_FILE, UserError
+from pipeline.schema import UserError
 
 #: A shard is the unit of work; this many clips take a vCPU some seconds.
 CLIPS_A_SHARD = 64
@@ -291,11 +291,8 @@ def check(
             )
         paths.append(arguments.wav_output)
     gcs.check_readable(paths, project=config.project)
-    if not arguments.overwrite and storage.exists(storage.join(output, COMPLETED_FILE)):
-        raise UserError(
-            "--output already holds a completed dataset; give another folder, or "
-            f"--overwrite to replace it. Received: {output}"
-        )
+    if not arguments.overwrite:
+        preflight.check_not_completed(output)
     if not dry_run:
         for folder in filter(None, (output, arguments.wav_output, paths[0])):
             gcs.check_writable(folder, project=config.project)

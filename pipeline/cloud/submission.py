@@ -24,6 +24,7 @@ from requests.exceptions import RequestException
 from pipeline import storage
 from pipeline.cloud import gcs
 from pipeline.cloud.machines import Machine, parse_machine
+from pipeline.cloud.names import check_job_name, check_region
 from pipeline.credentials import SCHEME
 from pipeline.job import JobConfig, build
 from pipeline.quiet import keep_back_stderr
@@ -34,10 +35,8 @@ ROOT = Path(__file__).resolve().parents[2]
 #: GB of each worker's disk: the image and what it installs; no data is kept there.
 DISK_GB = 50
 
-_REGION = re.compile(r"[a-z]+-[a-z]+\d+")
 _ZONE = re.compile(r"([a-z]+-[a-z]+\d+)-[a-z]")
 _PROJECT = re.compile(r"(?:[a-z0-9.-]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]")
-_JOB_NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,11 +80,7 @@ class CloudConfig:
                 f"--region takes a region, not a zone: {zone[1]}. "
                 f"Received: {self.region!r}"
             )
-        if not _REGION.fullmatch(self.region):
-            raise UserError(
-                "--region must be a region such as europe-west1. "
-                f"Received: {self.region!r}"
-            )
+        check_region(self.region)
         gcs.check_bucket_name(self.bucket, "--bucket")
         if not 1 <= self.max_workers <= 4000:
             raise UserError(
@@ -102,11 +97,7 @@ class CloudConfig:
                 "--service_account must be an e-mail address. "
                 f"Received: {self.service_account!r}"
             )
-        if not _JOB_NAME.fullmatch(self.job_name):
-            raise UserError(
-                "--job_name must have at most 63 lower-case letters, digits and "
-                f"dashes, and start with a letter. Received: {self.job_name!r}"
-            )
+        check_job_name(self.job_name)
         parse_machine(self.machine_type)
 
     @property

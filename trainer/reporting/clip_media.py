@@ -66,10 +66,7 @@ def _read(
 ) -> Iterator[tuple[str, int, int, NDArray[Any]]]:
     """Yields track id, label, index and value of each record of a split."""
     layout = dataset.manifest.representations[representation]
-    files = [
-        f"{dataset.folder.rstrip('/')}/{file}"
-        for file in dataset.manifest.shard_files(representation, split)
-    ]
+    files = dataset.files(representation, split)
     columns = ("track_id", "label", "index", layout.value.name)
     batches = tf.data.TFRecordDataset(files).batch(_BATCH)
     parsed = batches.map(lambda batch: parse_batch(batch, layout, columns))
