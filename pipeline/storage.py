@@ -65,6 +65,10 @@ class WriteError(Exception):
         self.transient = transient
 
 
+class ReadError(OSError):
+    """A file that was opened gives no more bytes; the message says why."""
+
+
 def join(folder: str, *parts: str) -> str:
     """Joins path components of any file system."""
     return str(FileSystems.join(folder, *parts)) if parts else folder
@@ -145,6 +149,10 @@ def open_patiently(path: str, *, sparsely: bool = False) -> BinaryIO:
       path: of any file system.
       sparsely: only parts of it will be read. Beam's reader of Cloud Storage fetches
         16 MiB where it is asked for less.
+
+    Raises:
+      OSError: or another of `STORE_ERRORS`; it cannot be opened. Reading raises
+        `ReadError`.
     """
     return cast(BinaryIO, io.BufferedReader(_PatientFile(path, sparsely), _READ_BUFFER))
 
@@ -171,7 +179,7 @@ class _PatientFile(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        data = retry(self._do, lambda file: file.read(len(buffer)))
+        data = self._do(lambda file: file.read(len(buffer)))
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
@@ -179,7 +187,7 @@ class _PatientFile(io.RawIOBase):
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         if whence == os.SEEK_CUR:
             offset, whence = self._position + offset, os.SEEK_SET
-        self._position = retry(self._do, lambda file: file.seek(offset, whence))
+        self._position = self._do(lambda file: file.seek(offset, whence))
         return self._position
 
     def tell(self) -> int:
@@ -191,6 +199,12 @@ class _PatientFile(io.RawIOBase):
         super().close()
 
     def _do(self, action: Callable[[BinaryIO], R]) -> R:
+        try:
+            return retry(self._try, action)
+        except STORE_ERRORS as error:
+            raise ReadError(f"{self._path} cannot be read: {explain(error)}") from error
+
+    def _try(self, action: Callable[[BinaryIO], R]) -> R:
         if self._file is None:
             self._file = self._open()
             self._file.seek(self._position)

@@ -204,6 +204,7 @@ def test_most_frequent_genre_is_shown_where_it_beats_chance(tmp_path, capsys):
     ("changes", "shown"),
     [
         ({"representation": "mel"}, True),
+        ({"representation": "mel", "shared_artists": ["a"]}, True),
         ({"representation": "mel", "description": "Synthetic demo"}, False),
         ({}, False),
     ],
@@ -214,6 +215,10 @@ def test_the_article_stands_beside_the_same_measurement(tmp_path, changes, shown
     assert main(["--models", str(tmp_path / "m")]) == 0
     text = (tmp_path / "report.md").read_text()
     assert ("| 2020 article | mel | 0.400 |" in text) == shown
+    assert ("on mel images reaches" in text) == shown
+    several = "artists" if "shared_artists" in changes else "no artist"
+    assert (f"with {several} in several splits" in text) == shown
+    assert ("did not measure the same thing" in text) != shown
     assert main(["--models", str(tmp_path / "m")]) == 0
 
 

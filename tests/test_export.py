@@ -14,8 +14,9 @@ import tensorflow as tf
 from tests.audio_files import encode, make_music, represent_file
 from tests.test_predict import CONFIG, GENRES, make_manifest, make_model
 from tests.trainer_fixtures import write_dataset
-from trainer import export, predict
+from trainer import export
 from trainer.models import build_vector_model
+from trainer.predictor import load_ensemble, load_predictor
 
 TEMPERATURE = 1.7
 
@@ -63,7 +64,7 @@ def wavs(tmp_path_factory) -> list[Path]:
 
 def check_wavs(folder, served, wavs):
     """Compares what is served of WAV files with prediction."""
-    ensemble = predict.load_ensemble([str(folder)], excerpts=1)
+    ensemble = load_ensemble([str(folder)], excerpts=1)
     found = served(audio_bytes=tf.constant([path.read_bytes() for path in wavs]))
     assert found["genres"].numpy().tolist() == [
         [genre.encode() for genre in GENRES]
@@ -92,7 +93,7 @@ def test_the_genuine_clip_is_served_as_it_was_trained(folders, mel, genuine_path
     samples, rate = soundfile.read(genuine_path, dtype="float32", always_2d=True)
     content = encode(samples, rate, "WAV", subtype="FLOAT")
     found = mel.signatures["serving_default"](audio_bytes=tf.constant([content]))
-    ensemble = predict.load_ensemble([str(folders["mel"])])
+    ensemble = load_ensemble([str(folders["mel"])])
     expected = ensemble.predict(str(genuine_path)).genres
     np.testing.assert_allclose(
         found["probabilities"][0], [expected[genre] for genre in GENRES], atol=1e-3
@@ -114,7 +115,7 @@ def test_records_give_what_the_model_gives(folders, wavs, name):
     records = represent_file(str(wavs[0]), CONFIG, [name])[name]
     field = "image" if name == "mel" else "window"
     value = records if name == "mel" else records[None]
-    predictor = predict.load_predictor(str(folders[name]))
+    predictor = load_predictor(str(folders[name]))
     serve, (spec,) = export.Serving(predictor).signatures["serve_records"]
     assert spec.name == field
     assert spec.is_compatible_with(tf.constant(value))
@@ -198,7 +199,7 @@ def vector_model(tmp_path_factory) -> Path:
 
 def test_vector_models_take_their_records(vector_model):
     assert export.main([f"--model={vector_model}"]) == 0
-    model = predict.load_predictor(str(vector_model)).model
+    model = load_predictor(str(vector_model)).model
     values = np.random.default_rng(0).normal(size=(3, 518)).astype(np.float32)
     loaded = tf.saved_model.load(str(vector_model / "export"))
     served = loaded.signatures["serving_default"]

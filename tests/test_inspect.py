@@ -362,6 +362,15 @@ def test_an_artist_in_two_splits(dataset):
     assert "artist same is in training and test" in problems
 
 
+@pytest.mark.parametrize("kind", ["artists", "audio"])
+def test_leaks_that_only_the_manifest_has(dataset, kind):
+    def change(content):
+        content["integrity"][f"{kind}_in_several_splits"] = 1
+
+    change_manifest(dataset, change)
+    expect(verify(dataset), f"says {kind}_in_several_splits: 1; there are 0")
+
+
 def test_the_same_audio_in_two_splits(dataset):
     kept: dict[str, list] = collections.defaultdict(list)
 

@@ -15,6 +15,7 @@ from pipeline.representations import make_schemas
 from tests.audio_files import encode, make_music, make_sine, represent_file
 from trainer import mobilenet, predict
 from trainer.models import build_windows_model
+from trainer.predictor import load_ensemble, load_predictor
 
 GENRES = ("Folk", "Jazz", "Pop", "Rock")
 CONFIG = ClipConfig(windows_per_clip=2)
@@ -79,7 +80,7 @@ def run(capsys, model: Path, *arguments: str) -> tuple[int, list[str], list[str]
 
 @pytest.mark.parametrize("name", ["windows", "mel"])
 def test_probabilities_are_the_mean_over_the_clips_records(models, songs, name):
-    ensemble = predict.load_ensemble([str(models / name)])
+    ensemble = load_ensemble([str(models / name)])
     (predictor,) = ensemble.predictors
     assert (predictor.representation, predictor.manifest) == (name, make_manifest())
     model = keras.models.load_model(models / name / "model.keras")
@@ -95,7 +96,7 @@ def test_probabilities_are_the_mean_over_the_clips_records(models, songs, name):
 
 
 def test_formats_of_one_song_agree(models, songs):
-    ensemble = predict.load_ensemble([str(models / "mel")])
+    ensemble = load_ensemble([str(models / "mel")])
     found = [ensemble.predict(path).genres for path in songs.values()]
     assert len(found) == 4
     for other in found[1:]:
@@ -105,7 +106,7 @@ def test_formats_of_one_song_agree(models, songs):
 def test_one_line_for_each_file_in_a_table(models, songs, capsys):
     code, out, err = run(capsys, models / "mel", songs["wav"], songs["flac"])
     assert (code, err) == (0, [])
-    best = predict.load_ensemble([str(models / "mel")]).predict(songs["wav"]).genres
+    best = load_ensemble([str(models / "mel")]).predict(songs["wav"]).genres
     names = [f"{genre} {p:.3f}" for genre, p in list(best.items())[:3]]
     assert [line.split() for line in out] == [
         ["file", "1", "2", "3"],
@@ -119,30 +120,27 @@ def test_one_line_for_each_file_in_a_table(models, songs, capsys):
 
 
 def test_the_temperature_of_the_report_is_applied(models, songs, tmp_path):
-    plain = predict.load_ensemble([str(models / "mel")]).predict(songs["wav"]).genres
+    plain = load_ensemble([str(models / "mel")]).predict(songs["wav"]).genres
     folder = tmp_path / "model"
     shutil.copytree(models / "mel", folder)
     report = {"calibration": {"temperature": 2.5}}
     (folder / "report.json").write_text(json.dumps(report))
-    found = predict.load_ensemble([str(folder)]).predict(songs["wav"]).genres
+    found = load_ensemble([str(folder)]).predict(songs["wav"]).genres
     expected = np.array(list(plain.values())) ** (1 / 2.5)
     np.testing.assert_allclose(
         list(found.values()), expected / expected.sum(), rtol=1e-5
     )
     assert list(found) == list(plain)
     (folder / "report.json").write_text('{"calibration": null}')
-    assert predict.load_predictor(str(folder)).temperature == 1
+    assert load_predictor(str(folder)).temperature == 1
     (folder / "report.json").write_text("[]")
     with pytest.raises(schema.UserError, match="does not hold a model's report"):
-        predict.load_predictor(str(folder))
+        load_predictor(str(folder))
 
 
 def test_several_models_are_averaged(models, songs, capsys):
     folders = [str(models / name) for name in ("mel", "windows")]
-    each = [
-        predict.load_ensemble([folder]).predict(songs["wav"]).genres
-        for folder in folders
-    ]
+    each = [load_ensemble([folder]).predict(songs["wav"]).genres for folder in folders]
     code, out, _ = run(
         capsys, models / "mel", f"--model={folders[1]}", songs["wav"], "--json"
     )
@@ -171,7 +169,7 @@ def test_a_long_file_is_the_mean_of_its_excerpts(models, tmp_path):
         make_sine(440, 30.0, 22_050),
     ]
     path.write_bytes(encode(np.concatenate(parts), 22_050, "WAV"))
-    ensemble = predict.load_ensemble([str(models / "mel")])
+    ensemble = load_ensemble([str(models / "mel")])
     (predictor,) = ensemble.predictors
     each = [
         predictor.predict_clips([fit_length(resample(downmix(part), 22_050))])
@@ -212,7 +210,7 @@ def test_the_second_file_is_quick(tmp_path, songs):
     head = mobilenet.build_head(1280, len(GENRES))
     mobilenet.attach_head(bottleneck, head, "mel").save(tmp_path / "model.keras")
     (tmp_path / "manifest.json").write_text(manifest.to_json())
-    ensemble = predict.load_ensemble([str(tmp_path)])
+    ensemble = load_ensemble([str(tmp_path)])
     ensemble.predict(songs["mp3"])
     times = []
     for _ in range(4):

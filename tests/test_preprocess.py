@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline import preprocess, storage, summary
+from pipeline import inspect, preprocess, storage, summary
 from pipeline.completion import IncompleteDatasetError
 from pipeline.progress import SupersededError
 from pipeline.schema import Manifest
@@ -227,6 +227,9 @@ def test_leaks_are_taken_out_or_kept(tmp_path, capsys):
     assert manifest.rejects == {}
     assert manifest.artists_in_several_splits == ("a",)
     assert manifest.audio_in_several_splits == ("0 (test), 1 (training)",)
+    assert inspect.main([str(tmp_path / "out"), "--verify"]) == 0
+    out = capsys.readouterr().out
+    assert "Nothing is wrong but the leaks above, kept on purpose." in out
 
 
 def test_a_full_disk_is_one_sentence(dataset, tmp_path, capsys, monkeypatch):

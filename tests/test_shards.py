@@ -15,6 +15,7 @@ from pipeline import progress, shards, storage
 from pipeline.clip import Clip
 from pipeline.config import ClipConfig
 from pipeline.decoding.audio import load_waveform
+from pipeline.decoding.isolation import IsolatedDecoder
 from pipeline.quiet import keep_back_stderr
 from pipeline.rejects import AudioError, Reason
 from pipeline.schema import SPLITS, ShardFile
@@ -490,6 +491,40 @@ def test_a_store_that_does_not_answer(tmp_path, monkeypatch, error, calls):
         fetch_audio(make_clip(tmp_path / "a", "t"), "middle")
     assert caught.value.reason == Reason.UNREADABLE
     assert len(names) == calls
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_a_large_file_that_breaks_while_it_is_decoded(tmp_path, monkeypatch, isolated):
+    """It is a reject, and the others become records."""
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (60 * 44_100, 2))
+    soundfile.write(tmp_path / "long.wav", noise, 44_100)
+    soundfile.write(tmp_path / "short.wav", noise[: 8 * 44_100], 44_100)
+    clips = [make_clip(tmp_path / f"{n}.wav", n) for n in ("long", "short")]
+    assert clips[0].size > shards.WHOLE_FILE_BYTES > clips[1].size
+    original = storage.open_for_reading
+
+    def open_breaking(path):
+        file = original(path)
+        return io.BufferedReader(BreakingFile(path)) if "long" in path else file
+
+    monkeypatch.setattr(storage, "open_for_reading", open_breaking)
+    config = make_config(tmp_path / "out", representations=("mel",))
+    with IsolatedDecoder() as decoder:
+        load = decoder.load_waveform if isolated else load_waveform
+        result = shards.make_shard(0, clips, config, Workspace(), load)
+    assert [clip.track_id for clip in result.clips] == ["short"]
+    [reject] = result.rejects
+    assert (reject.track_id, reject.reason) == ("long", Reason.UNREADABLE)
+    assert "long.wav cannot be read: the store is gone" in reject.message
+
+
+class BreakingFile(io.FileIO):
+    """Cannot be read beyond its first megabyte."""
+
+    def readinto(self, buffer):
+        if self.tell() > 1 << 20:
+            raise ConnectionResetError("the store is gone")
+        return super().readinto(buffer)
 
 
 def test_a_file_that_is_gone(tmp_path):

@@ -130,6 +130,18 @@ def test_a_file_is_read_on_where_it_broke(tmp_path, monkeypatch):
     assert file.closed
 
 
+def test_a_file_that_breaks_for_good(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(bytes(300_000))
+    make_store_flaky(monkeypatch)
+    monkeypatch.setattr("tests.flaky.FAILURES", storage.ATTEMPTS)
+    with pytest.raises(ConnectionResetError):
+        storage.open_patiently(str(tmp_path / "a"))
+    with storage.open_patiently(str(tmp_path / "a")) as file:
+        assert len(file.read(90_000)) == 90_000
+        with pytest.raises(storage.ReadError, match="a cannot be read: reset by peer"):
+            file.read()
+
+
 def test_what_asking_again_cannot_help_is_asked_once(tmp_path, monkeypatch):
     calls = []
 

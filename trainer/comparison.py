@@ -78,6 +78,20 @@ class Comparison:
         )
 
 
+def describe_article(comparison: Comparison) -> str:
+    """What the article reports, and how that compares."""
+    if not comparison.article_comparable:
+        return f"{ARTICLE_NOTE} It did not measure the same thing as this report."
+    mel = next(r for r in comparison.reports if r.representation == "mel")
+    low, high = mel.test.accuracy_interval
+    several = "artists" if mel.shared_artists else "no artist"
+    return (
+        f"{ARTICLE_NOTE} {mel.model} on mel images reaches "
+        f"{mel.test.accuracy:.0%} here ({low:.0%} to {high:.0%}), with {several} in "
+        "several splits."
+    )
+
+
 def compare(results: Sequence[Result], folder: str) -> Comparison:
     """Ranks models and tells differences from noise.
 

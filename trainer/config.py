@@ -11,6 +11,8 @@ from pipeline.schema import UserError
 MODELS = ("windows", "mel", "features", "statistics")
 STRATEGIES = ("auto", "single", "mirrored", "multiworker", "tpu")
 DECAYS = ("none", "cosine")
+#: Excerpts of a long file to name its genre by: five minutes.
+EXCERPTS = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

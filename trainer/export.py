@@ -28,7 +28,7 @@ from pipeline.schema import Field, UserError
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from trainer.predict import Predictor
+    from trainer.predictor import Predictor
 
 #: Folder of a SavedModel that TensorFlow leaves to others.
 EXTRA = "assets.extra"
@@ -265,7 +265,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     output = flags.output or f"{flags.model.rstrip('/')}/export"
     try:
         require_credentials([flags.model, output])
-        from trainer.predict import load_predictor
+        from trainer.predictor import load_predictor
 
         started = time.perf_counter()
         facts = export_model(load_predictor(flags.model), output)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from trainer.comparison import (
     ARTICLE_ACCURACY,
-    ARTICLE_NOTE,
     Comparison,
+    describe_article,
     describe_noise,
     describe_test,
 )
@@ -125,7 +125,7 @@ def format_markdown(comparison: Comparison) -> str:
         "calibration error after temperature scaling, which is fitted to the "
         "validation split.",
         "",
-        ARTICLE_NOTE,
+        describe_article(comparison),
         "",
         "![Test accuracies](comparison.png)",
         "",

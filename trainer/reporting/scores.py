@@ -7,8 +7,8 @@ import math
 from trainer.card import FEW_CLIPS
 from trainer.comparison import (
     ARTICLE_ACCURACY,
-    ARTICLE_NOTE,
     Comparison,
+    describe_article,
     describe_noise,
 )
 from trainer.reporting.charts import Bar, interval_chart, percent
@@ -59,18 +59,7 @@ def comparison_section(comparison: Comparison) -> Markup:
             "training accuracy far above the test's is a sign of overfitting.",
             class_="note",
         ),
-        element("p", ARTICLE_NOTE, " ", _article_verdict(comparison), class_="note"),
-    )
-
-
-def _article_verdict(comparison: Comparison) -> str:
-    if not comparison.article_comparable:
-        return "It did not measure the same thing as this report."
-    mel = next(r for r in comparison.reports if r.representation == "mel")
-    low, high = mel.test.accuracy_interval
-    return (
-        f"{mel.model} on mel images reaches {percent(mel.test.accuracy)} here "
-        f"({percent(low)} to {percent(high)}), with no artist in two splits."
+        element("p", describe_article(comparison), class_="note"),
     )
 
 
