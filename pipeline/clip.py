@@ -63,7 +63,7 @@ class ClipRecords:
     Attributes:
       records: serialised Examples, by representation.
       moments: by representation, where it is normalised.
-      samples: the waveform.
+      samples: the waveform; until the next clip is loaded, see `Loader`.
       decoder: which one decoded it.
       seconds: length of the whole file.
       audio: checksum of the waveform, by `checksum_audio`.

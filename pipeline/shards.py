@@ -144,6 +144,10 @@ def make_shard(
                     )
             except AudioError as error:
                 rejects.append(_make_reject(clip, "decode", error.reason, str(error)))
+            except storage.ReadError as error:  # Of a file read while it is decoded.
+                rejects.append(
+                    _make_reject(clip, "decode", Reason.UNREADABLE, str(error))
+                )
             else:
                 for name, records in made.records.items():
                     writer.write(name, clip.split, records)
@@ -165,7 +169,9 @@ def make_shard(
                 decode_ms.append(made.decode_ms)
                 feature_ms.append(made.feature_ms)
                 if config.wav_output:
-                    wavs.append(executor.submit(write_wav, clip, made.samples, config))
+                    # The next clip is decoded to the same memory.
+                    samples = made.samples.copy()
+                    wavs.append(executor.submit(write_wav, clip, samples, config))
                     if len(wavs) > READ_AHEAD:  # Each holds 5 MB of samples.
                         wavs.popleft().result()
             _count_progress(config.progress_file)

@@ -42,6 +42,8 @@ ATTEMPTS = 2
 HELPER = "pipeline.decoding.isolation_helper"
 
 _WAVEFORM_BYTES = CLIP_SAMPLES * 4
+#: A clip's file goes through in one piece.
+_PIPE_BYTES = 1 << 20
 _HEADER = struct.Struct("<cQ")
 _RANGE = struct.Struct("<QQ")
 
@@ -62,11 +64,14 @@ class IsolatedDecoder:
         self._time_limit = time_limit
         self._helper = helper or HELPER
         self._file = _make_shared_file(_WAVEFORM_BYTES)
-        self._memory = mmap.mmap(self._file.fileno(), _WAVEFORM_BYTES)
+        self._samples = np.frombuffer(
+            mmap.mmap(self._file.fileno(), _WAVEFORM_BYTES, prot=mmap.PROT_READ),
+            np.float32,
+        )
         self._process: subprocess.Popen[bytes] | None = self._start()
 
     def load_waveform(self, file: BinaryIO, config: ClipConfig) -> Waveform:
-        """As `audio.load_waveform`.
+        """As `audio.load_waveform`, but for samples that the next call replaces.
 
         Raises:
           AudioError: as there; also where decoding crashes or takes too long.
@@ -96,7 +101,6 @@ class IsolatedDecoder:
     def close(self) -> None:
         """Ends the helper."""
         self._stop()
-        self._memory.close()
         self._file.close()
 
     def __enter__(self) -> IsolatedDecoder:
@@ -142,8 +146,7 @@ class IsolatedDecoder:
             answer = json.loads(payload)
             if kind == b"X":
                 return AudioError(Reason(answer["reason"]), answer["message"])
-            samples = np.frombuffer(self._memory, np.float32).copy()
-            return Waveform(samples=samples, **answer)
+            return Waveform(samples=self._samples, **answer)
 
     def _start(self) -> subprocess.Popen[bytes]:
         arguments = [self._file.fileno(), self._time_limit, MEMORY_LIMIT]
@@ -155,6 +158,7 @@ class IsolatedDecoder:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=[self._file.fileno()],
+            pipesize=_PIPE_BYTES,
             # BLAS would reserve memory for threads that are never used.
             env=os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
         )
