@@ -13,6 +13,7 @@ rate at which this machine's model takes records.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -20,7 +21,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ import numpy as np
 import soundfile
 import tensorflow as tf
 from tensorflow.python.data.experimental.ops import testing
+from tensorflow.python.data.ops import readers
 
 from pipeline import schema
 from pipeline.tables import align
@@ -45,8 +47,10 @@ from trainer.learner import Learner, training_batches
 LATENCY_MICROSECONDS = 5_000
 
 BATCH_SIZE = 32
-#: Passes over the records in one measurement, so that a pipeline's start counts little.
-EPOCHS = 4
+#: Passes over the records in one measurement.
+EPOCHS = 2
+#: Records that are read one after another from the slow store.
+SLOWLY = 320
 #: Part of fma_small's feature vectors that fits the shuffle buffer.
 SHUFFLED_PART = streams.SHUFFLE_BYTES / (6_400 * 85_210 * 4)
 SHARDS = 16
@@ -54,11 +58,12 @@ GENRES = tuple(f"genre {number}" for number in range(8))
 CLIP_SECONDS = 30.0
 RATE = 44_100
 
-#: Values and records of each representation: about 100 MB of each.
+#: Values and records of each representation: about 400 MB of each, so that the
+#: pipeline's start counts little.
 SIZES: Mapping[str, tuple[str, tuple[int, ...], str, int]] = {
-    "features": ("float32", (85_210,), "float_list", 320),
-    "mel": ("uint8", (224, 224, 3), "raw_bytes", 640),
-    "windows": ("float32", (10_000,), "float_list", 2_560),
+    "features": ("float32", (85_210,), "float_list", 1_280),
+    "mel": ("uint8", (224, 224, 3), "raw_bytes", 2_560),
+    "windows": ("float32", (10_000,), "float_list", 10_240),
 }
 
 
@@ -209,7 +214,7 @@ def serial(dataset: Dataset, name: str, epochs: int) -> tf.data.Dataset:
         return batch[name][0]
 
     files = tf.data.Dataset.from_tensor_slices(dataset.files(name, "training"))
-    records = files.flat_map(streams.read_file).map(parse)
+    records = files.flat_map(tf.data.TFRecordDataset).map(parse)
     return records.batch(BATCH_SIZE).repeat(epochs)
 
 
@@ -244,54 +249,74 @@ def count_records(batches: tf.data.Dataset) -> int:
     return count
 
 
-def slow_file(file: tf.Tensor) -> tf.data.Dataset:
-    """The records of a file on a store that takes its time for each."""
-    return tf.data.TFRecordDataset(file).apply(testing.sleep(LATENCY_MICROSECONDS))
+@contextlib.contextmanager
+def slow_store() -> Iterator[None]:
+    """Every record of every file takes its time."""
+    create = readers._create_dataset_reader
+
+    def create_slowly(read: Callable[..., Any], *arguments: Any, **names: Any) -> Any:
+        def read_slowly(file: tf.Tensor) -> tf.data.Dataset:
+            return read(file).apply(testing.sleep(LATENCY_MICROSECONDS))
+
+        return create(read_slowly, *arguments, **names)
+
+    readers._create_dataset_reader = create_slowly
+    try:
+        yield
+    finally:
+        readers._create_dataset_reader = create
 
 
-def rate(read: Callable[[], int], rounds: int) -> float:
-    """Records a second, in the least disturbed of some rounds."""
-    best = 0.0
-    for _ in range(rounds):
-        started = time.perf_counter()
-        count = read()
-        best = max(best, count / (time.perf_counter() - started))
-    return best
+def rate(read: Callable[[], int]) -> float:
+    """Records a second."""
+    started = time.perf_counter()
+    count = read()
+    return count / (time.perf_counter() - started)
 
 
 def measure_rates(dataset: Dataset, clips: Path, rounds: int) -> dict[str, Any]:
-    """Records a second of each way, by representation and store."""
+    """Records a second of each way, by representation and store.
+
+    The best of some rounds in which the ways alternate, since the speed of a shared
+    machine changes from minute to minute.
+    """
     results: dict[str, Any] = {}
-    fast, buffer = streams.read_file, streams.SHUFFLE_BYTES
-    ways = {"serial": serial, "ours, in order": in_order, "ours, shuffled": shuffled}
+    buffer = streams.SHUFFLE_BYTES
     for name in SIZES:
-        found: dict[str, float] = {}
         # The part of the records that the buffer holds, as with fma_small.
         size = dataset.size(name, "training")
         streams.SHUFFLE_BYTES = round(size * SHUFFLED_PART)
-
-        def read(way: str, epochs: int, name: str = name) -> Callable[[], int]:
-            return lambda: count_records(ways[way](dataset, name, epochs))
-
         try:
-            found["limit"] = rate(lambda n=name: read_bytes(dataset, n), rounds)  # type: ignore[misc]
-            found["today"] = rate(lambda n=name: count_records(today(n, clips)), 1)  # type: ignore[misc]
-            for way in ways:
-                found[way] = rate(read(way, EPOCHS), rounds)
-            streams.read_file = slow_file
-            for way in ways:
-                once = way == "serial"
-                found[f"{way}, slow store"] = rate(
-                    read(way, 1 if once else EPOCHS), 1 if once else rounds
-                )
+            found = {"limit": 0.0, "today": rate(lambda n=name: _read_today(n, clips))}  # type: ignore[misc]
+            for _ in range(rounds):
+                for way, seen in _measure_once(dataset, name).items():
+                    found[way] = max(found.get(way, 0.0), seen)
         finally:
-            streams.read_file, streams.SHUFFLE_BYTES = fast, buffer
+            streams.SHUFFLE_BYTES = buffer
         results[name] = found
         print(
             f"{name}: " + json.dumps({k: round(v, 1) for k, v in found.items()}),
             flush=True,
         )
     return results
+
+
+def _read_today(name: str, clips: Path) -> int:
+    return count_records(today(name, clips))
+
+
+def _measure_once(dataset: Dataset, name: str) -> dict[str, float]:
+    ways = {"serial": serial, "ours, in order": in_order, "ours, shuffled": shuffled}
+    found = {"limit": rate(lambda: read_bytes(dataset, name))}
+    for way, make in ways.items():
+        found[way] = rate(lambda m=make: count_records(m(dataset, name, EPOCHS)))  # type: ignore[misc]
+    with slow_store():
+        for way, make in ways.items():
+            batches = make(dataset, name, EPOCHS)
+            if way == "serial":
+                batches = batches.take(SLOWLY // BATCH_SIZE)
+            found[f"{way}, slow store"] = rate(lambda b=batches: count_records(b))  # type: ignore[misc]
+    return found
 
 
 def measure_steps(dataset: Dataset, steps: int) -> dict[str, float]:
@@ -371,7 +396,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.input", description=__doc__, allow_abbrev=False
     )
     parser.add_argument("--output", metavar="FILE", help="write all numbers as JSON")
-    parser.add_argument("--scratch", metavar="DIR", help="for the records (300 MB)")
+    parser.add_argument("--scratch", metavar="DIR", help="for the records (1.2 GB)")
     parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--clips", type=int, default=6, help="MP3s to decode")
     return parser

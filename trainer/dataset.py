@@ -18,8 +18,8 @@ from pipeline import schema
 from trainer.streams import (
     EpochPlan,
     finish,
-    interleave_files,
     parse_batch,
+    read_files,
     shuffle_buffer_size,
     stream_shuffled,
     with_cardinality,
@@ -158,7 +158,7 @@ class Dataset:
         """
         layout = self.representation(representation)
         files = self.files(representation, split, worker=worker, workers=workers)
-        records = interleave_files(tf.data.Dataset.from_tensor_slices(files))
+        records = read_files(tf.data.Dataset.from_tensor_slices(files))
         batches = _parse(records.batch(batch_size), layout)
         if workers == 1:
             count = self.count(representation, split)
@@ -248,7 +248,7 @@ class Dataset:
     ) -> Iterator[Mapping[str, npt.NDArray[Any]]]:
         layout = self.representation(representation)
         files = self.files(representation, split, worker=worker, workers=workers)
-        serialized = interleave_files(tf.data.Dataset.from_tensor_slices(files))
+        serialized = read_files(tf.data.Dataset.from_tensor_slices(files))
         parsed = serialized.batch(LOAD_BATCH).map(
             lambda batch: parse_batch(batch, layout, columns),
             num_parallel_calls=tf.data.AUTOTUNE,
