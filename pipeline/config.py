@@ -37,12 +37,15 @@ class ClipConfig:
         pixel's frames) or `repeat` (the mean, three times).
       min_duration: shortest usable file in seconds.
       excerpt: which 30 s of a file over 31 s: `middle` (FMA's rule) or `start`.
+      ignore_checksums: take MP3 and FLAC files whose audio is not what their own
+        checksum says.
     """
 
     windows_per_clip: int = 8
     mel_channels: str = "statistics"
     min_duration: float = 5.0
     excerpt: str = "middle"
+    ignore_checksums: bool = False
 
     def __post_init__(self) -> None:
         """Refuses values that no clip can satisfy."""

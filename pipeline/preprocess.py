@@ -19,8 +19,9 @@ from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 
 from pipeline import estimate, local, preflight, storage, summary
 from pipeline.cloud import gcs
-from pipeline.completion import REPORT_FILE, CompletionConfig
+from pipeline.completion import CompletionConfig
 from pipeline.config import EXCERPTS, MEL_CHANNELS, ClipConfig
+from pipeline.dataset_files import REPORT_FILE
 from pipeline.job import JobConfig, build
 from pipeline.leaks import POLICIES
 from pipeline.metadata import SUBSETS, MetadataConfig, glob_base
@@ -181,6 +182,12 @@ def make_parser() -> argparse.ArgumentParser:
         default=clip.excerpt,
         help="which 30 s of a file over 31 s (default: %(default)s)",
     )
+    clips.add_argument(
+        "--ignore_checksums",
+        action="store_true",
+        help="take MP3 and FLAC files whose audio is not what their own checksum says: "
+        "damaged ones, and those that were edited without decoding (as by mp3gain)",
+    )
     return parser
 
 
@@ -224,6 +231,7 @@ def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, preflight.Inputs
         mel_channels=arguments.mel_channels,
         min_duration=arguments.min_duration,
         excerpt=arguments.excerpt,
+        ignore_checksums=arguments.ignore_checksums,
     )
     metadata = MetadataConfig(
         path=arguments.metadata,

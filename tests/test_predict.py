@@ -11,6 +11,7 @@ import pytest
 from pipeline import schema
 from pipeline.config import ClipConfig
 from pipeline.decoding.audio import downmix, fit_length, resample
+from pipeline.rejects import AudioError
 from pipeline.representations import make_schemas
 from tests.audio_files import encode, make_music, make_sine, represent_file
 from trainer import mobilenet, predict
@@ -185,6 +186,18 @@ def test_a_long_file_is_the_mean_of_its_excerpts(models, tmp_path):
     assert found.excerpts == 1
     expected = dict(zip(GENRES, each[1], strict=True))
     assert found.genres == pytest.approx(expected, abs=2e-3)
+
+
+def test_an_answer_for_a_file_that_training_would_reject(models, songs, tmp_path):
+    data = bytearray(Path(songs["mp3"]).read_bytes())
+    data[100_000] ^= 1
+    (tmp_path / "a.mp3").write_bytes(data)
+    with pytest.raises(AudioError, match="checksum"):
+        represent_file(str(tmp_path / "a.mp3"), CONFIG, ["mel"])
+    ensemble = load_ensemble([str(models / "mel")])
+    found = ensemble.predict(str(tmp_path / "a.mp3")).genres
+    expected = ensemble.predict(songs["mp3"]).genres
+    assert found == pytest.approx(expected, abs=0.02)
 
 
 def test_a_folder_stands_for_the_audio_files_in_it(models, songs, tmp_path, capsys):

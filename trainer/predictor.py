@@ -128,7 +128,9 @@ class Ensemble:
         self.predictors = tuple(predictors)
         self.excerpts = excerpts
         # Of the first; an unknown version of any is noticed here and not file by file.
-        self._config, *_ = [predictor.config for predictor in predictors]
+        config, *_ = [predictor.config for predictor in predictors]
+        # A damaged frame is a click in a file that somebody wants to know about.
+        self._config = dataclasses.replace(config, ignore_checksums=True)
 
     @property
     def genres(self) -> tuple[str, ...]:

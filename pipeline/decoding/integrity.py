@@ -127,13 +127,14 @@ def _find_chunk(
     return None
 
 
-def check_content(file: BinaryIO) -> None:
+def check_content(file: BinaryIO, *, checksums: bool = True) -> None:
     """Refuses a clip whose checksums, or whose order, show that it is damaged.
 
     MP3s over 31 s are left alone: only a part of them is used.
 
     Args:
       file: seekable.
+      checksums: look at them; else only at the order of the frames.
 
     Raises:
       AudioError: it is damaged or truncated.
@@ -146,13 +147,14 @@ def check_content(file: BinaryIO) -> None:
         return
     file.seek(stream.start)
     data = file.read(mp3.COUNTED_BYTES)
-    checksum = stream.checksum
+    checksum = stream.checksum if checksums else None
     if checksum is not None and stream.frame.size < checksum.length <= len(data):
         audio = memoryview(data)[stream.frame.size : checksum.length]
         if crc16(audio) != checksum.crc:
             raise AudioError(
                 Reason.CHECKSUM,
-                "its audio is not that of the checksum in its LAME tag",
+                "its audio is not that of the checksum in its LAME tag: damaged, or "
+                "edited after it was encoded (--ignore_checksums)",
             )
         return
     # What follows the announced frames, decoders leave alone.
