@@ -206,7 +206,7 @@ def find_sources(scratch: Path, given: Sequence[str]) -> list[Path]:
     config = DemoConfig(
         output=scratch / "demo",
         artists_per_genre=(1, 0, 0),
-        tracks_per_artist=(1, 0, 0),
+        tracks_per_artist=(1, 1, 1),
         broken=False,
     )
     make_corpus(config)

@@ -5,20 +5,19 @@ Writes the rejects, the report, the manifest and, last, the completion marker.
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
 
 from pipeline import progress, storage
 from pipeline.audit import Findings
-from pipeline.config import CLIP_SAMPLES, SAMPLE_RATE
-from pipeline.decoding.audio import MAX_PADDING
-from pipeline.finishing import CLIPS_FOLDER, ShardReport, clips_file
+from pipeline.completeness import check_files, check_findings, check_yield
+from pipeline.dataset_files import REPORT_FILE
+from pipeline.finishing import ShardReport
+from pipeline.job_report import make_report
 from pipeline.progress import DatasetConfig
 from pipeline.rejects import Reject
 from pipeline.representations import make_schemas
@@ -30,12 +29,8 @@ from pipeline.schema import (
     Normalisation,
     fingerprint,
 )
-from pipeline.shard_writer import total_sizes
 
 REJECTS_FILE = "rejects-00000-of-00001.jsonl"
-#: Seconds; a shorter file is repeated (see `pipeline.decoding.audio.fit_length`).
-SHORTEST_UNREPEATED = (CLIP_SAMPLES - MAX_PADDING) / SAMPLE_RATE
-REPORT_FILE = "report.json"
 #: The last two files, before they get their names.
 UNFINISHED = "_unfinished-"
 #: What of an audit's counts the manifest keeps, under `inputs` and `integrity`.
@@ -47,10 +42,6 @@ INTEGRITY = (
     "audio_in_several_splits",
     "audio_with_several_ids",
 )
-
-
-class IncompleteDatasetError(Exception):
-    """The job ran, but what it made must not be trained on."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,8 +124,9 @@ def complete(
     _write(output, REJECTS_FILE, lines)
     report = make_report(reports, rejects) | {"command": config.command}
     _write(output, REPORT_FILE, json.dumps(report, indent=1, sort_keys=True) + "\n")
-    check_complete(report, config)
-    check_findings(report, found, config)
+    rejected = storage.join(output, REJECTS_FILE)
+    check_yield(report, config.max_reject_ratio, rejected)
+    check_findings(report, found, dataset)
     check_files(reports, dataset)
     merged: dict[str, Normalisation] = {}
     for mapping in normalisation:
@@ -166,160 +158,6 @@ def publish(output: str, manifest: Manifest) -> None:
     for unfinished, path in paths.values():
         with storage.writing(path):
             storage.rename(unfinished, path)
-
-
-def make_report(
-    reports: Sequence[ShardReport], rejects: Iterable[Reject]
-) -> dict[str, Any]:
-    """Adds up the shards: counters and distributions, JSON-serialisable.
-
-    Times are wall milliseconds in the worker.
-    """
-    clips: dict[str, collections.Counter[str]] = {
-        split: collections.Counter() for split in SPLITS
-    }
-    records: dict[str, collections.Counter[str]] = collections.defaultdict(
-        collections.Counter
-    )
-    record_bytes: collections.Counter[str] = collections.Counter()
-    shards: collections.Counter[str] = collections.Counter()
-    decoders: collections.Counter[str] = collections.Counter()
-    for report in reports:
-        for (split, genre), count in report.clips.items():
-            clips[split][genre] += count
-        for (representation, split), count in report.records.items():
-            records[representation][split] += count
-        record_bytes.update(total_sizes(report.files))
-        shards["kept" if report.kept else "made"] += 1
-        decoders.update(report.decoders)
-    stages: collections.Counter[str] = collections.Counter()
-    reasons: collections.Counter[str] = collections.Counter()
-    for reject in rejects:
-        stages[reject.stage] += 1
-        reasons[reject.reason] += 1
-    return {
-        "clips": sum(counter.total() for counter in clips.values()),
-        "clips_by_split_and_genre": {split: dict(clips[split]) for split in SPLITS},
-        "records": {name: dict(counts) for name, counts in records.items()},
-        "record_bytes": dict(record_bytes),
-        "shards": {"kept": shards["kept"], "made": shards["made"]},
-        "decoders": dict(decoders),
-        "rejects": reasons.total(),
-        "rejects_by_stage": dict(stages),
-        "rejects_by_reason": dict(reasons),
-        "seconds": _distribution(s for r in reports for s in r.seconds),
-        "repeated": sum(s < SHORTEST_UNREPEATED for r in reports for s in r.seconds),
-        "decode_ms": _distribution(ms for r in reports for ms in r.decode_ms),
-        "feature_ms": _distribution(ms for r in reports for ms in r.feature_ms),
-    }
-
-
-def _distribution(values: Iterable[float]) -> dict[str, float]:
-    array = np.fromiter(values, float)
-    if not len(array):
-        return {"count": 0}
-    low, median, high = np.percentile(array, (5, 50, 95))
-    numbers = {
-        "mean": array.mean(),
-        "min": array.min(),
-        "p5": low,
-        "median": median,
-        "p95": high,
-        "max": array.max(),
-    }
-    rounded = {name: round(float(value), 2) for name, value in numbers.items()}
-    return {"count": len(array), **rounded}
-
-
-def check_complete(report: Mapping[str, Any], config: CompletionConfig) -> None:
-    """Refuses a dataset that is empty or lost too much.
-
-    Raises:
-      IncompleteDatasetError: says what and how to go on.
-    """
-    output = config.dataset.output
-    clips = report["clips"]
-    failed = report["rejects_by_stage"].get("decode", 0)
-    reasons = ", ".join(
-        f"{count} {reason}"
-        for reason, count in sorted(report["rejects_by_reason"].items())
-    )
-    where = f"see {storage.join(output, REJECTS_FILE)}"
-    if not clips:
-        raise IncompleteDatasetError(
-            f"No clip could be used ({reasons or 'no inputs'}); {where}."
-        )
-    ratio = failed / (clips + failed)
-    if ratio > config.max_reject_ratio:
-        raise IncompleteDatasetError(
-            f"{failed} of {clips + failed} audio files could not be used "
-            f"({reasons}), a share of {ratio:.2f}; {where}, or raise "
-            f"--max_reject_ratio. Received: {config.max_reject_ratio:g}"
-        )
-    if not sum(report["clips_by_split_and_genre"]["training"].values()):
-        raise IncompleteDatasetError(
-            f"None of the {clips} clips is in the training split, so there is nothing "
-            "to train on; add clips, or give training a larger share with --split hash "
-            "--split_percent."
-        )
-
-
-def check_findings(
-    report: Mapping[str, Any], found: Findings, config: CompletionConfig
-) -> None:
-    """Refuses a dataset that lost or doubled an input, or a record of a clip.
-
-    Raises:
-      IncompleteDatasetError: names what does not add up.
-    """
-    problems = list(found.problems)
-    clips = found.counts.get("clips", 0)
-    if clips != report["clips"]:
-        problems.append(f"{report['clips']} clips were written, {clips} are known")
-    schemas = make_schemas(config.dataset.representations, config.dataset.clip)
-    for name, schema in schemas.items():
-        for split, genres in report["clips_by_split_and_genre"].items():
-            expected = sum(genres.values()) * schema.records_per_clip
-            records = report["records"].get(name, {}).get(split, 0)
-            if records != expected:
-                problems.append(
-                    f"{name} has {records} records in {split} in place of {expected}"
-                )
-    if problems:
-        raise IncompleteDatasetError(
-            "Not every input is in exactly one place, which is a fault of this "
-            f"program: {'; '.join(problems)}. Nothing was completed in "
-            f"{config.dataset.output}."
-        )
-
-
-def check_files(reports: Sequence[ShardReport], dataset: DatasetConfig) -> None:
-    """Makes sure that all files are there as they were written, and no others.
-
-    Raises:
-      IncompleteDatasetError: names those that are not.
-    """
-    expected = {
-        path: file.size for report in reports for path, file in report.files.items()
-    }
-    found = {
-        f"{name}/{path}": size
-        for name in dataset.representations
-        for path, size in storage.list_sizes(storage.join(dataset.output, name)).items()
-    }
-    lists = {clips_file(report.shard, dataset.num_shards) for report in reports}
-    folder = storage.join(dataset.output, CLIPS_FOLDER)
-    listed = {f"{CLIPS_FOLDER}/{path}" for path in storage.list_sizes(folder)}
-    wrong = sorted(
-        {path for path in expected | found if expected.get(path) != found.get(path)}
-        | (lists ^ listed)
-    )
-    if wrong:
-        raise IncompleteDatasetError(
-            f"{len(wrong)} files in {dataset.output} are missing, of another size, or "
-            f"not of this job: {', '.join(wrong[:5])}. Did something else write there? "
-            "Run the job again, in a folder of its own."
-        )
 
 
 def make_manifest(

@@ -14,6 +14,7 @@ import soundfile
 from apache_beam.io.filesystem import BeamIOError
 
 from pipeline import completion, progress, storage
+from pipeline.dataset_files import REPORT_FILE
 from pipeline.finishing import CLIPS_FOLDER
 from pipeline.metadata import (
     Layout,
@@ -56,7 +57,7 @@ _FOLDERS = (
 _FILES = (
     MANIFEST_FILE,
     completion.REJECTS_FILE,
-    completion.REPORT_FILE,
+    REPORT_FILE,
     completion.UNFINISHED + MANIFEST_FILE,
     completion.UNFINISHED + COMPLETED_FILE,
 )

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.completion import IncompleteDatasetError
+from pipeline.completeness import IncompleteDatasetError
 from pipeline.job import JobConfig
 from pipeline.preflight import Inputs
 from pipeline.progress import DatasetConfig, SupersededError
@@ -82,7 +82,7 @@ def describe_integrity(manifest: Manifest) -> str:
 
 
 def make_table(report: Mapping[str, Any]) -> str:
-    """The report of `pipeline.completion.make_report` as text tables."""
+    """The report of `pipeline.job_report.make_report` as text tables."""
     by_genre = report["clips_by_split_and_genre"]
     genres = sorted({genre for counts in by_genre.values() for genre in counts})
     clips = [

@@ -1,12 +1,14 @@
 """What the benchmarks make of their measurements; and that they run."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from benchmarks import input as input_benchmark
 from benchmarks import run
 from benchmarks.jobs import JobTimes
+from pipeline.demo.layout import plan_layout
 
 MIB = 2**20
 
@@ -82,6 +84,14 @@ def test_the_functions_are_measured_and_drawn(tmp_path, music_mp3, capsys):
     for name in ("ways.png", "stages.png"):
         assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp3", "out"]
+
+
+def test_the_demo_lends_a_clip_of_each_genre(tmp_path, monkeypatch):
+    assert run.find_sources(tmp_path, ["a.mp3"]) == [Path("a.mp3")]
+    found = []
+    monkeypatch.setattr(run, "make_corpus", lambda c: found.extend(plan_layout(c)))
+    run.find_sources(tmp_path, [])
+    assert len({track.artist.genre for track in found}) == len(found) == 8
 
 
 def test_the_rates_of_the_input_as_tables():

@@ -31,7 +31,7 @@ def make_predictions(probabilities, labels):
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_the_temperature_that_spoilt_probabilities_is_found(temperature):
     probabilities, labels = draw_clips(20_000, temperature)
-    assert fit_temperature(probabilities, labels) == pytest.approx(
+    assert fit_temperature(np.log(probabilities), labels) == pytest.approx(
         temperature, rel=0.05
     )
     scaled = apply_temperature(probabilities, temperature)
@@ -66,8 +66,8 @@ def test_scaling_keeps_the_order_and_sums_to_1(temperature, seed):
 def test_certain_mistakes_and_certain_hits_stay_within_bounds():
     right = np.eye(4)[np.arange(40) % 4]
     labels = np.arange(40) % 4
-    low = fit_temperature(0.9 * right + 0.025, labels)
-    high = fit_temperature(right, np.roll(labels, 1))
+    low = fit_temperature(np.log(0.9 * right + 0.025), labels)
+    high = fit_temperature(np.log(right + 1e-12), np.roll(labels, 1))
     assert BOUNDS[0] <= low < BOUNDS[0] * 1.01
     assert BOUNDS[1] * 0.99 < high <= BOUNDS[1]
 
@@ -76,8 +76,8 @@ def test_the_temperature_is_fitted_to_validation_and_judged_on_test():
     validation = make_predictions(*draw_clips(2000, 3.0, seed=1))
     test = make_predictions(*draw_clips(2000, 3.0, seed=2))
     found = calibrate(validation, test)
-    expected = fit_temperature(validation.probabilities, validation.labels)
-    assert found.temperature == expected
+    expected = fit_temperature(np.log(validation.probabilities), validation.labels)
+    assert found.temperature == pytest.approx(expected)
     assert found.clips == 2000
     assert found.before == measure_reliability(test.probabilities, test.labels)
     assert found.after.error < 0.05 < found.before.error

@@ -12,6 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
 from trainer import classifiers, distances
+from trainer.calibration import fit_temperature
 from trainer.classifiers import Classifier, Examples
 from trainer.distances import squared_distances
 
@@ -264,7 +265,8 @@ def test_temperature_undoes_a_scale(scale):
     logits = rng.normal(size=(20_000, 3))
     gumbel = rng.gumbel(size=logits.shape)
     labels = np.argmax(logits + gumbel, axis=1)  # drawn from softmax(logits)
-    found = classifiers.fit_temperature(logits * scale, labels)
+    bounds = classifiers.SCORE_TEMPERATURES
+    found = fit_temperature(logits * scale, labels, bounds)
     assert found == pytest.approx(scale, rel=0.05)
     tempered = softmax(logits * scale / found, axis=1)
     for factor in (0.8, 1.25):
@@ -274,7 +276,7 @@ def test_temperature_undoes_a_scale(scale):
 
 def test_temperature_leaves_out_genres_that_are_never_predicted():
     scores = np.array([[1.0, -np.inf], [1.0, -np.inf]])
-    assert classifiers.fit_temperature(scores, np.array([1, 1])) == 1.0
+    assert fit_temperature(scores, np.array([1, 1])) == 1.0
 
 
 def peak_of(function):

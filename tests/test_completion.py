@@ -8,15 +8,11 @@ from apache_beam.testing.test_pipeline import TestPipeline
 
 from pipeline import completion, storage
 from pipeline.audit import Findings
-from pipeline.completion import (
-    CompleteDataset,
-    CompletionConfig,
-    IncompleteDatasetError,
-    complete,
-    make_report,
-)
+from pipeline.completeness import IncompleteDatasetError
+from pipeline.completion import CompleteDataset, CompletionConfig, complete
 from pipeline.config import ClipConfig
 from pipeline.finishing import ShardReport, clips_file
+from pipeline.job_report import make_report
 from pipeline.progress import DatasetConfig, SupersededError
 from pipeline.rejects import Reason, Reject
 from pipeline.schema import SPLITS, Manifest, Normalisation, ShardFile, shard_file

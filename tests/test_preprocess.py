@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline import inspect, preprocess, storage, summary
-from pipeline.completion import IncompleteDatasetError
+from pipeline.completeness import IncompleteDatasetError
 from pipeline.progress import SupersededError
 from pipeline.schema import Manifest
 from pipeline.tfrecord import read_records
@@ -309,7 +309,7 @@ def test_finds_messages_inside_what_runners_raise():
     error = IncompleteDatasetError("No clip. [while running 'X/Y']")
     assert summary.find_message(error, IncompleteDatasetError) == "No clip."
     quoted = RuntimeError(
-        "Traceback ...\npipeline.completion.IncompleteDatasetError: No clip. "
+        "Traceback ...\npipeline.completeness.IncompleteDatasetError: No clip. "
         "[while running 'X']\n\nmore"
     )
     assert summary.find_message(quoted, IncompleteDatasetError) == "No clip."

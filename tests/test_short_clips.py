@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from pipeline.completion import make_report
 from pipeline.job import JobConfig
+from pipeline.job_report import make_report
 from pipeline.preprocess import note_command
 from pipeline.summary import make_table
 from tests.test_completion import make_config, make_shard_report

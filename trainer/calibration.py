@@ -122,15 +122,29 @@ def measure_reliability(
     )
 
 
-def fit_temperature(probabilities: Float64s, labels: NDArray[np.int64]) -> float:
-    """The temperature within `BOUNDS` that gives the least log-loss."""
-    scores = _log(probabilities)
+def fit_temperature(
+    scores: Float64s,
+    labels: NDArray[np.int64],
+    bounds: tuple[float, float] = BOUNDS,
+) -> float:
+    """The temperature at which softmax(scores / temperature) has the least log-loss.
+
+    Args:
+      scores: `(clips, genres)`, e.g. logarithms of probabilities; -inf for a genre
+        that is never predicted.
+      labels: `(clips,)`; clips of such a genre are left out.
+      bounds: of the temperature, which is 1 where no clip is left.
+    """
+    known = np.isfinite(scores[np.arange(len(labels)), labels])
+    scores, labels = scores[known], labels[known]
+    if not len(labels):
+        return 1.0
 
     def loss(log_temperature: float) -> float:
         scaled = log_softmax(scores / np.exp(log_temperature), axis=1)
         return float(-scaled[np.arange(len(labels)), labels].mean())
 
-    found = minimize_scalar(loss, bounds=np.log(BOUNDS), method="bounded")
+    found = minimize_scalar(loss, bounds=np.log(bounds), method="bounded")
     return float(np.exp(found.x))
 
 
@@ -150,7 +164,7 @@ def calibrate(
     """
     if validation is None or len(validation.labels) < MIN_CLIPS:
         return None
-    temperature = fit_temperature(validation.probabilities, validation.labels)
+    temperature = fit_temperature(_log(validation.probabilities), validation.labels)
     scaled = apply_temperature(test.probabilities, temperature)
     return Calibration(
         temperature=temperature,

@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
+from trainer.calibration import fit_temperature
 from trainer.distances import squared_distances
 from trainer.principal import find_components
 
@@ -53,6 +53,8 @@ NEIGHBOURS = (51, 31, 21, 15, 11, 7, 5, 3, 1)
 #: Gamma, times the mean squared distance; 2 is scikit-learn's gamma="scale".
 SVM_GAMMA_TIMES_DISTANCE = (0.5, 2.0)
 SVM_C = (1.0, 10.0)
+#: Bounds of the temperature: scores of naive Bayes are sums over all values.
+SCORE_TEMPERATURES = (0.1, 1e6)
 
 _TEMPERED = (
     "Probabilities are softmax(scores / temperature); the temperature minimises the "
@@ -332,36 +334,14 @@ def temper(classifier: Classifier, examples: Examples) -> Classifier:
     temperature = 1.0
     if len(examples.validation):
         scores = classifier.predict(examples.validation)
-        temperature = fit_temperature(scores, examples.validation_labels)
+        temperature = fit_temperature(
+            scores, examples.validation_labels, SCORE_TEMPERATURES
+        )
     return Classifier(
         parameters={**classifier.parameters, "temperature": temperature},
         predict=lambda rows: softmax(classifier.predict(rows) / temperature, axis=1),
         notes=(*classifier.notes, _TEMPERED),
     )
-
-
-def fit_temperature(scores: Float64s, labels: NDArray[np.int64]) -> float:
-    """Temperature in 0.1 to 1e6 at which softmax(scores / T) has the least log-loss.
-
-    Args:
-      scores: `(clips, genres)`; -inf for a genre that is never predicted.
-      labels: `(clips,)`; clips of such a genre are left out.
-
-    Source: C. Guo et al., On Calibration of Modern Neural Networks (2017),
-    https://arxiv.org/abs/1706.04599, section 4.2.
-    """
-    known = np.isfinite(scores[np.arange(len(labels)), labels])
-    scores, labels = scores[known], labels[known]
-    if not len(labels):
-        return 1.0
-
-    def log_loss(log_temperature: float) -> float:
-        log_probabilities = log_softmax(scores / np.exp(log_temperature), axis=1)
-        return float(-log_probabilities[np.arange(len(labels)), labels].mean())
-
-    bounds = (np.log(0.1), np.log(1e6))
-    found = minimize_scalar(log_loss, bounds=bounds, method="bounded")
-    return float(np.exp(found.x))
 
 
 def expand(
