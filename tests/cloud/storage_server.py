@@ -15,7 +15,7 @@ import socket
 import ssl
 import sys
 
-from gcp_storage_emulator.server import create_server
+from gcp_storage_emulator.server import RequestHandler, create_server
 
 from tests.cloud.services import Services
 from tests.cloud.tls_proxy import TlsProxy
@@ -25,6 +25,8 @@ def main() -> None:
     certificate, bucket = sys.argv[1:]
     logging.disable()
     port = find_free_port()
+    # It serves one connection after the other: an idle one must not block the next.
+    RequestHandler.timeout = 2
     emulator = create_server("127.0.0.1", port, in_memory=True, default_bucket=bucket)
     emulator.start()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
