@@ -157,7 +157,7 @@ case $command in
   train) run trainer.task "$@" ;;
   folds) run trainer.folds "$@" ;;
   compare) run trainer.compare "$@" ;;
-  report) run trainer.serve "$@" ;;
+  report) run trainer.compare.serve "$@" ;;
   predict) run trainer.predict "$@" ;;
   export) run trainer.export "$@" ;;
   show) run pipeline.show "$@" ;;

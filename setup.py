@@ -17,7 +17,7 @@ setup(
     package_data={
         "pipeline": ["py.typed"],
         "trainer": ["py.typed"],
-        "trainer.reporting": ["web/*"],
+        "trainer.compare.html": ["web/*"],
     },
     install_requires=[],
 )

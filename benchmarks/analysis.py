@@ -10,12 +10,11 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline.clip import Moments
-from pipeline.config import ClipConfig
-from pipeline.finishing import pool_clips
-from pipeline.local import make_runner
+from pipeline.common.clip_config import ClipConfig
+from pipeline.launch.local import make_runner
 from pipeline.representations import DEFAULTS, make_schemas
 from pipeline.schema import RepresentationSchema
+from pipeline.shards.moments import Moments, pool_clips
 
 SHARDS = 16
 
@@ -50,7 +49,7 @@ def _time_analysis(
     schemas: Mapping[str, RepresentationSchema], moments: Mapping[str, Moments]
 ) -> float:
     # Imports TensorFlow, which a benchmark without jobs does not need.
-    from pipeline.analysis import AnalyzeTraining
+    from pipeline.job.normalise import AnalyzeTraining
 
     options = PipelineOptions(["--direct_running_mode=in_memory"])
     started = time.process_time()

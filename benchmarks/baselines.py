@@ -17,10 +17,10 @@ from collections.abc import Sequence
 import numpy as np
 import psutil
 
-from pipeline.tables import align
-from trainer.baselines import BASELINES
-from trainer.classifiers import Examples
-from trainer.distances import squared_distances
+from pipeline.common.text_table import align
+from trainer.baselines.__main__ import BASELINES
+from trainer.baselines.classifiers import Examples
+from trainer.baselines.distances import squared_distances
 
 GENRES = 8
 #: Directions in which the clips of a genre differ, and the genres from each other.

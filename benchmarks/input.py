@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import trainer.quiet  # noqa: F401  isort: skip
+import trainer.runtime.quiet  # noqa: F401  isort: skip
 import keras
 import librosa
 import numpy as np
@@ -35,13 +35,16 @@ from tensorflow.python.data.experimental.ops import testing
 from tensorflow.python.data.ops import readers
 
 from pipeline import schema
-from pipeline.tables import align
-from trainer import mobilenet, models, streams
-from trainer.batches import Split
+from pipeline.common.text_table import align
 from trainer.config import SCHEDULES
-from trainer.dataset import Dataset
-from trainer.distribution import find_devices
-from trainer.learner import Learner, training_batches
+from trainer.data import streams
+from trainer.data.dataset import Dataset
+from trainer.data.split import Split
+from trainer.networks import mobilenet
+from trainer.networks.vectors import build_vector_model
+from trainer.networks.windows import build_windows_model
+from trainer.runtime.devices import find_devices
+from trainer.training.step import Learner, training_batches
 
 #: Latency of the simulated store: each read of a record waits so long.
 LATENCY_MICROSECONDS = 5_000
@@ -331,9 +334,9 @@ def measure_steps(dataset: Dataset, steps: int) -> dict[str, float]:
             head = mobilenet.build_head(1280, len(GENRES))
             model = mobilenet.attach_head(bottleneck, head, name)
         else:
-            build = models.build_vector_model
+            build = build_vector_model
             if name == "windows":
-                build = models.build_windows_model
+                build = build_windows_model
             model = build(layout, dataset.manifest.normalisation[name], len(GENRES))
         learner = Learner(model, SCHEDULES[name], steps, devices)
         split = Split(

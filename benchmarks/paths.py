@@ -25,11 +25,15 @@ from typing import Any, BinaryIO
 import numpy as np
 from apache_beam.io.filesystem import FileMetadata, FileSystem
 
-from pipeline import local, preprocess, shards
-from pipeline.clip import Clip, ClipRecords
-from pipeline.rejects import AudioError, Reason
-from pipeline.splits import stable_hash
-from pipeline.tables import align
+from pipeline import preprocess
+from pipeline.common.rejects import AudioError, Reason
+from pipeline.common.text_table import align
+from pipeline.inputs.join import Clip
+from pipeline.inputs.splits import stable_hash
+from pipeline.launch import local
+from pipeline.launch.plan import make_job, run_job
+from pipeline.shards import shard
+from pipeline.shards.records import ClipRecords
 
 GENRES = 16
 #: The most productive artist's share of all tracks: FMA's has 0.7 %.
@@ -156,11 +160,11 @@ def measure(count: int, num_shards: int, folder: Path) -> list[list[str]]:
         ]
     )
     started = time.monotonic(), time.process_time()
-    job, inputs = preprocess.make_job(arguments)
+    job, inputs = make_job(arguments)
     rows.append(make_row("preflight", *started))
     preprocess.preflight.prepare_output(job.completion.dataset, overwrite=False)
     started = time.monotonic(), time.process_time()
-    preprocess.run_job(job, inputs, ["--direct_running_mode=in_memory"])
+    run_job(job, inputs, ["--direct_running_mode=in_memory"])
     rows.append(make_row("job", *started))
     check(json.loads((folder / "dataset" / "manifest.json").read_text()), count)
     return rows
@@ -209,8 +213,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--num_shards", type=int, default=2048)
     arguments = parser.parse_args(argv)
     local.quiet()
-    shards.fetch_audio = fetch_nothing
-    shards.make_records = make_tiny_records  # type: ignore[assignment]
+    shard.fetch_audio = fetch_nothing
+    shard.make_records = make_tiny_records  # type: ignore[assignment]
     with tempfile.TemporaryDirectory(prefix="paths-") as folder:
         rows = measure(arguments.count, arguments.num_shards, Path(folder))
     print()

@@ -1,6 +1,6 @@
 """What FMA's subsets take on Dataflow, on paper: `python -m benchmarks.plan`.
 
-From the measured cost of a clip and the constants of `pipeline.estimate`, as
+From the measured cost of a clip and the constants of `pipeline.launch.estimate`, as
 `./launch.sh dataflow` estimates it, but without a bucket. docs/scaling.md explains.
 """
 
@@ -11,12 +11,12 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
-from pipeline import estimate
 from pipeline.cloud.dataflow import suggest_shards
 from pipeline.cloud.machines import Machine, parse_machine
 from pipeline.cloud.submission import DISK_GB
+from pipeline.common.text_table import align
+from pipeline.launch import estimate
 from pipeline.schema import SPLITS
-from pipeline.tables import align
 
 #: Clips and GB of audio, of which a job reads: all of 30 s clips, and of an untrimmed
 #: MP3 its header and the bytes of the middle 30 s.

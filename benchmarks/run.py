@@ -28,9 +28,9 @@ from benchmarks.analysis import measure_analysis
 from benchmarks.clips import make_clips
 from benchmarks.jobs import MODES, JobTimes, run_job
 from benchmarks.ways import make_ours, make_stages, make_ways
+from pipeline.common.text_table import align
 from pipeline.demo.corpus import DemoConfig, make_corpus
 from pipeline.representations import DEFAULTS
-from pipeline.tables import align
 
 #: Two workers on a store where opening a file takes 80 ms.
 STORE = "80 ms store"

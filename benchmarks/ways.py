@@ -19,11 +19,17 @@ import scipy.stats
 import soundfile
 from numpy.lib.stride_tricks import as_strided
 
-from pipeline.clip import Clip, make_records
-from pipeline.config import HOP_LENGTH, N_FFT, ClipConfig
-from pipeline.decoding.audio import downmix, load_waveform
+from pipeline.common.clip_config import HOP_LENGTH, N_FFT, ClipConfig
+from pipeline.decoding.waveform import downmix, load_waveform
+from pipeline.inputs.join import Clip
 from pipeline.representations import DEFAULTS, compute_representations
-from pipeline.spectrum import CHUNK_FRAMES, Spectrum, Workspace, hann_window
+from pipeline.representations.spectrum import (
+    CHUNK_FRAMES,
+    Spectrum,
+    Workspace,
+    hann_window,
+)
+from pipeline.shards.records import make_records
 
 Way = Callable[[Path], object]
 

@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import dataclasses
 import json
-import os
-import shlex
 import sys
 import time
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
-import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
-
-from pipeline import estimate, local, preflight, storage, summary
-from pipeline.cloud import gcs
-from pipeline.completion import CompletionConfig
-from pipeline.config import EXCERPTS, MEL_CHANNELS, ClipConfig
-from pipeline.dataset_files import REPORT_FILE
-from pipeline.job import JobConfig, build
-from pipeline.leaks import POLICIES
-from pipeline.metadata import SUBSETS, MetadataConfig, glob_base
-from pipeline.progress import DatasetConfig
+from pipeline.common import storage
+from pipeline.common.clip_config import EXCERPTS, MEL_CHANNELS, ClipConfig
+from pipeline.inputs.metadata import SUBSETS
+from pipeline.inputs.splits import SPLIT_RULES
+from pipeline.launch import local, messages
+from pipeline.launch.output import prepare_output
+from pipeline.launch.plan import (
+    estimate_job,
+    make_job,
+    note_command,
+    parse_beam_options,
+    run_job,
+)
 from pipeline.representations import DEFAULTS, NAMES
-from pipeline.runners import check_runner
-from pipeline.schema import MANIFEST_FILE, Manifest, UserError
-from pipeline.splits import SPLIT_RULES, SplitConfig
+from pipeline.schema import MANIFEST_FILE, REPORT_FILE, Manifest, UserError
+from pipeline.shards.leaks import POLICIES
+from pipeline.shards.result import DatasetConfig
 
 _EPILOG = """\
 Any option of Apache Beam may follow, for example
@@ -191,138 +187,6 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parse_beam_options(arguments: Sequence[str]) -> PipelineOptions:
-    """Parses Beam's options, refusing what it does not know.
-
-    Raises:
-      UserError: an option is neither ours nor Beam's.
-    """
-    known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for group in PipelineOptions.__subclasses__():
-        with contextlib.suppress(argparse.ArgumentError):
-            group._add_argparse_args(known)
-    _, unknown = known.parse_known_args(list(arguments))
-    if unknown:
-        raise UserError(f"unknown option; see --help. Received: {' '.join(unknown)}")
-    options = PipelineOptions(list(arguments))
-    check_runner(options)
-    # Nothing lives in __main__, so nothing of it has to travel.
-    options.view_as(SetupOptions).save_main_session = False
-    return options
-
-
-def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, preflight.Inputs]:
-    """Checks the arguments against the inputs.
-
-    Raises:
-      UserError: the job would make no sense.
-    """
-    if arguments.num_shards < 1:
-        raise UserError(
-            f"--num_shards must be 1 or more. Received: {arguments.num_shards}"
-        )
-    if not 0 <= arguments.max_reject_ratio <= 1:
-        raise UserError(
-            "--max_reject_ratio must lie between 0 and 1. Received: "
-            f"{arguments.max_reject_ratio:g}"
-        )
-    clip = ClipConfig(
-        windows_per_clip=arguments.windows_per_clip,
-        mel_channels=arguments.mel_channels,
-        min_duration=arguments.min_duration,
-        excerpt=arguments.excerpt,
-        ignore_checksums=arguments.ignore_checksums,
-    )
-    metadata = MetadataConfig(
-        path=arguments.metadata,
-        subset=arguments.subset,
-        genres=tuple(g.strip() for g in arguments.genres.split(",") if g.strip()),
-        split=_make_split(arguments),
-        audio_base=glob_base(arguments.audio),
-    )
-    gcs.check_readable(
-        [arguments.audio, arguments.metadata, arguments.output, arguments.wav_output]
-    )
-    inputs = preflight.inspect_inputs(arguments.audio, metadata)
-    versions = preflight.find_versions()
-    dataset = DatasetConfig(
-        output=arguments.output or "",
-        # In their own order, each once, however they were given.
-        representations=tuple(n for n in NAMES if n in arguments.representations),
-        clip=clip,
-        genres=inputs.genres,
-        num_shards=arguments.num_shards,
-        wav_output=arguments.wav_output,
-        audio_base=metadata.audio_base,
-        tools=preflight.fingerprint_tools(versions),
-        run=uuid.uuid4().hex,
-    )
-    completion = CompletionConfig(
-        dataset=dataset,
-        split_rule=inputs.layout.split.describe(),
-        max_reject_ratio=arguments.max_reject_ratio,
-        versions=versions,
-        description=arguments.description,
-    )
-    job = JobConfig(
-        audio=arguments.audio,
-        metadata=metadata,
-        metadata_kind=inputs.layout.kind,
-        completion=completion,
-        leaks=arguments.leaks,
-    )
-    return job, inputs
-
-
-def _make_split(arguments: argparse.Namespace) -> SplitConfig | None:
-    if arguments.split is None:
-        return None
-    try:
-        training, validation, test = map(float, arguments.split_percent.split(","))
-    except ValueError as error:
-        raise UserError(
-            "--split_percent takes three numbers, e.g. 80,10,10. Received: "
-            f"{arguments.split_percent}"
-        ) from error
-    return SplitConfig(rule=arguments.split, percent=(training, validation, test))
-
-
-def run_job(job: JobConfig, inputs: preflight.Inputs, flags: Sequence[str]) -> None:
-    """Runs a job on whatever runner Beam's flags name, and waits for its end."""
-    options = parse_beam_options(flags)
-    if not local.is_local(options):
-        with beam.Pipeline(options=options) as pipeline:
-            build(pipeline, job)
-        return
-    local.choose_mode(options, flags, len(inputs.clips), os.cpu_count() or 1)
-    print(f"Running {local.describe_mode(options)}.", flush=True)
-    with local.show_progress(len(inputs.clips)) as progress_file:
-        dataset = dataclasses.replace(
-            job.completion.dataset,
-            progress_file=progress_file,
-            launcher=os.getpid(),
-        )
-        completion = dataclasses.replace(job.completion, dataset=dataset)
-        pipeline = beam.Pipeline(runner=local.make_runner(options), options=options)
-        build(pipeline, dataclasses.replace(job, completion=completion))
-        local.run(pipeline)
-
-
-def estimate_job(job: JobConfig, inputs: preflight.Inputs) -> str:
-    """Measures a few clips and says what the whole job takes."""
-    if not inputs.clips:
-        raise UserError(
-            "No file of --audio belongs to a wanted track of --metadata. Received: "
-            f"{job.audio} and {job.metadata.path}"
-        )
-    prices = estimate.Prices()
-    files = estimate.spread(inputs.clips)
-    sample = estimate.measure(files, job.completion.dataset)
-    return estimate.describe(
-        estimate.extrapolate(inputs.clips, sample, prices), sample, prices
-    )
-
-
 def read_report(output: str) -> dict[str, Any]:
     """Reads the counters and distributions of a finished job."""
     report = json.loads(storage.read_text(storage.join(output, REPORT_FILE)))
@@ -335,13 +199,6 @@ def read_manifest(output: str) -> Manifest:
     """Reads the manifest of a finished job."""
     path = storage.join(output, MANIFEST_FILE)
     return Manifest.from_json(storage.read_text(path), source=path)
-
-
-def note_command(job: JobConfig, argv: Sequence[str]) -> JobConfig:
-    """Lets the dataset's report say what makes the same again."""
-    command = shlex.join(["python", "-m", "pipeline.preprocess", *argv])
-    completion = dataclasses.replace(job.completion, command=command)
-    return dataclasses.replace(job, completion=completion)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -357,30 +214,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         parse_beam_options(rest)  # Refuses unknown ones before any work.
         job, inputs = make_job(arguments)
         job = note_command(job, sys.argv[1:] if argv is None else argv)
-        print(summary.describe_inputs(inputs, job), flush=True)
+        print(messages.describe_inputs(inputs, job), flush=True)
         if arguments.estimate:
             print(f"\n{estimate_job(job, inputs)}")
             return 0
         dataset = job.completion.dataset
-        finished = preflight.prepare_output(dataset, overwrite=arguments.overwrite)
+        finished = prepare_output(dataset, overwrite=arguments.overwrite)
         if finished:
-            print(summary.describe_resumption(finished, dataset), flush=True)
+            print(messages.describe_resumption(finished, dataset), flush=True)
         run_job(job, inputs, rest)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\ninterrupted; {summary.GO_ON}", file=sys.stderr)
+        print(f"\ninterrupted; {messages.GO_ON}", file=sys.stderr)
         return 130
     except Exception as error:
         # Beam wraps or, from a worker process, quotes what was raised.
-        message = summary.explain_failure(error)
+        message = messages.explain_failure(error)
         if message is None:
             raise
         print(f"error: {message}", file=sys.stderr)
         return 1
-    print(summary.make_table(read_report(output)))
-    print(f"\n{summary.describe_integrity(read_manifest(output))}")
+    print(messages.make_table(read_report(output)))
+    print(f"\n{messages.describe_integrity(read_manifest(output))}")
     seconds = time.monotonic() - started
     print(f"\nDataset: {output} ({seconds:.0f} s)")
     return 0

@@ -153,7 +153,7 @@ class Manifest:
       records: number of records, by representation and split.
       record_bytes: size of the shard files, by representation.
       normalisation: training statistics, by representation.
-      settings: parameters that shape a record (see `pipeline.config`).
+      settings: parameters that shape a record (see `pipeline.common.clip_config`).
       split_rule: sentence that says how clips were assigned to splits.
       artists_in_several_splits: artists whose clips the splits share; a
         leak when not empty. At most 20 are named.
@@ -272,3 +272,12 @@ def fingerprint(content: Mapping[str, Any] | Sequence[Any]) -> str:
     """Hex sha256 of a JSON-serialisable value, independent of key order."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+REJECTS_PATTERN = "rejects-*.jsonl"
+
+
+CLIPS_PATTERN = "clips/*.jsonl"
+
+
+REPORT_FILE = "report.json"

@@ -12,19 +12,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.config import (
+from pipeline.common.clip_config import (
     CLIP_FRAMES,
     CLIP_SAMPLES,
     SAMPLE_RATE,
     WINDOW_SAMPLES,
     ClipConfig,
 )
-from pipeline.decoding.audio import load_waveform
-from pipeline.rejects import AudioError
+from pipeline.common.rejects import AudioError
+from pipeline.decoding.waveform import load_waveform
 from pipeline.representations import DEFAULTS, compute_representations
 from pipeline.representations.features import CHROMA, MFCC
+from pipeline.representations.spectrum import Workspace
 from pipeline.representations.windows import window_starts
-from pipeline.spectrum import Workspace
 
 SECONDS = CLIP_SAMPLES / SAMPLE_RATE
 

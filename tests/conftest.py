@@ -8,9 +8,9 @@ import hypothesis
 import numpy as np
 import pytest
 
-from pipeline.config import CLIP_SAMPLES, ClipConfig
-from pipeline.decoding.audio import load_waveform
-from tests.audio_files import encode, make_music, make_sine
+from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
+from pipeline.decoding.waveform import load_waveform
+from tests.support.audio_files import encode, make_music, make_sine
 
 # The same examples everywhere and always.
 hypothesis.settings.register_profile(

@@ -1,0 +1,21 @@
+"""TFRecords to genre classifiers, compared on held-out tracks.
+
+The folders, lowest layer first (imports point down):
+
+    config      parameters of a training run
+    data        a dataset's TFRecords to batches
+    evaluation  how good one model is: scores and its report folder
+    networks    Keras models
+    runtime     what the machine gives and takes: devices, checkpoints, signals
+    training    one training run
+    task        its command line
+    baselines   scikit-learn's classifiers: `python -m trainer.baselines`
+    folds       cross-validation: `python -m trainer.folds`
+    compare     all models side by side, in text and HTML: `python -m trainer.compare`
+    predict     genres of audio files: `python -m trainer.predict`
+    export      a model for serving: `python -m trainer.export`
+    vertex      training on Vertex AI: `python -m trainer.vertex`
+
+A new network goes to `networks`, a new score to `evaluation`, a new classifier of
+scikit-learn to `baselines`.
+"""

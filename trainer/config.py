@@ -29,7 +29,7 @@ class Schedule:
       weight_decay: a step takes this share of the kernels, times the learning rate
         (AdamW's way).
       label_smoothing: share of a label's weight that goes to all genres.
-      augmentation: 0 for none to 1 for strong, see `trainer.augmentation`.
+      augmentation: 0 for none to 1 for strong, see `trainer.networks.augmentation`.
     """
 
     epochs: int
@@ -76,7 +76,7 @@ class TrainConfig:
         weights and 1e-3 on random ones.
       feature_cache: folder to keep the features of a frozen MobileNetV2 in; None
         for the checkpoint folder.
-      strategy: see `trainer.distribution`.
+      strategy: see `trainer.runtime.devices`.
       seed: of initial weights, dropout, augmentation and the order of records.
       cache_mb: MiB of records that may be held in memory.
       mixed_precision: compute in 16 bits where the hardware gains from it.

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.credentials import require_credentials
+from pipeline.common.credentials import require_credentials
 from pipeline.schema import UserError
 from trainer.config import (
     DECAYS,
@@ -19,7 +19,7 @@ from trainer.config import (
     UNITS,
     TrainConfig,
 )
-from trainer.preemption import EXIT_CODE, PreemptedError
+from trainer.runtime.preemption import EXIT_CODE, PreemptedError
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -226,12 +226,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         )
         # Imported here: wrong flags need not wait for TensorFlow.
-        from trainer import quiet  # noqa: F401  isort: skip
-        from trainer.train import LostWorkerError, train
+        from trainer.runtime import quiet  # noqa: F401  isort: skip
+        from trainer.training.train import LostWorkerError, train
 
         try:
             if trials:
-                from trainer.tuning import train_best
+                from trainer.training.tuning import train_best
 
                 train_best(config, trials)
             else:

@@ -1,0 +1,1 @@
+"""The job on Google Cloud Dataflow: submitted, looked at before, followed."""

@@ -14,8 +14,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from pipeline import estimate, local, preflight, preprocess, summary
-from pipeline.cloud import gcs
+from pipeline import preprocess
 from pipeline.cloud.follow import Follower
 from pipeline.cloud.submission import (
     DISK_GB,
@@ -27,9 +26,14 @@ from pipeline.cloud.submission import (
     make_request,
     submit,
 )
-from pipeline.credentials import SCHEME
-from pipeline.job import JobConfig
-from pipeline.metadata import SUBSETS
+from pipeline.common import gcs
+from pipeline.common.credentials import SCHEME
+from pipeline.inputs.metadata import SUBSETS
+from pipeline.inputs.survey import Inputs
+from pipeline.job.graph import JobConfig
+from pipeline.launch import estimate, local, messages
+from pipeline.launch.output import check_not_completed, prepare_output
+from pipeline.launch.plan import make_job, parse_beam_options
 from pipeline.schema import UserError
 
 #: A shard is the unit of work; this many clips take a vCPU some seconds.
@@ -183,9 +187,7 @@ def suggest_shards(clips: int) -> int:
     return shards
 
 
-def describe_estimate(
-    job: JobConfig, inputs: preflight.Inputs, config: CloudConfig
-) -> str:
+def describe_estimate(job: JobConfig, inputs: Inputs, config: CloudConfig) -> str:
     """Decodes a few clips here and says what the job takes there."""
     if not inputs.clips:
         raise UserError(
@@ -236,22 +238,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = make_options(config, beam_flags)
         if flags.dry_run:
             options.append("--dry_run=True")
-        preprocess.parse_beam_options(options)  # Refuses unknown ones before any work.
+        parse_beam_options(options)  # Refuses unknown ones before any work.
         dry_run = flags.dry_run or arguments.estimate
         job, inputs = check(arguments, rest, config, dry_run=dry_run)
-        print(summary.describe_inputs(inputs, job), file=stream)
+        print(messages.describe_inputs(inputs, job), file=stream)
         print(describe_estimate(job, inputs, config), file=stream, flush=True)
         if arguments.estimate:
             return 0
-        beam_options = preprocess.parse_beam_options(options)
+        beam_options = parse_beam_options(options)
         if flags.dry_run:
             print(json.dumps(make_request(job, beam_options), indent=1, sort_keys=True))
             return 0
         check_service(beam_options)
         dataset = job.completion.dataset
-        finished = preflight.prepare_output(dataset, overwrite=arguments.overwrite)
+        finished = prepare_output(dataset, overwrite=arguments.overwrite)
         if finished:
-            print(summary.describe_resumption(finished, dataset), flush=True)
+            print(messages.describe_resumption(finished, dataset), flush=True)
         job_id, client = submit(job, beam_options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -269,7 +271,7 @@ def check(
     config: CloudConfig,
     *,
     dry_run: bool,
-) -> tuple[JobConfig, preflight.Inputs]:
+) -> tuple[JobConfig, Inputs]:
     """Checks buckets, inputs and output.
 
     Args:
@@ -292,11 +294,11 @@ def check(
         paths.append(arguments.wav_output)
     gcs.check_readable(paths, project=config.project)
     if not arguments.overwrite:
-        preflight.check_not_completed(output)
+        check_not_completed(output)
     if not dry_run:
         for folder in filter(None, (output, arguments.wav_output, paths[0])):
             gcs.check_writable(folder, project=config.project)
-    job, inputs = preprocess.make_job(arguments)
+    job, inputs = make_job(arguments)
     if not is_given(given, "--num_shards"):
         dataset = dataclasses.replace(
             job.completion.dataset, num_shards=suggest_shards(len(inputs.clips))
@@ -326,8 +328,8 @@ def wait(follower: Follower, config: CloudConfig, job_id: str, output: str) -> i
             file=sys.stderr,
         )
         return 1
-    print(summary.make_table(preprocess.read_report(output)))
-    print(f"\n{summary.describe_integrity(preprocess.read_manifest(output))}")
+    print(messages.make_table(preprocess.read_report(output)))
+    print(f"\n{messages.describe_integrity(preprocess.read_manifest(output))}")
     print(f"\nDataset: {output}")
     return 0
 

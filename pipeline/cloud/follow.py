@@ -16,7 +16,7 @@ from requests.exceptions import RequestException
 POLL_SECONDS = 15.0
 #: Seconds in which a failed job's reason usually follows.
 LAST_WORDS_SECONDS = 30.0
-#: The counter that tells how far the job is (`pipeline.transforms`).
+#: The counter that tells how far the job is (`pipeline.job.inputs`).
 PROGRESS_COUNTER = "clips_read"
 
 _OUTAGES = (GoogleAPIError, GoogleAuthError, RequestException)

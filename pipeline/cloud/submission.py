@@ -21,13 +21,12 @@ from google.auth.exceptions import GoogleAuthError
 from google.cloud import dataflow
 from requests.exceptions import RequestException
 
-from pipeline import storage
-from pipeline.cloud import gcs
 from pipeline.cloud.machines import Machine, parse_machine
-from pipeline.cloud.names import check_job_name, check_region
-from pipeline.credentials import SCHEME
-from pipeline.job import JobConfig, build
-from pipeline.quiet import keep_back_stderr
+from pipeline.common import gcs, storage
+from pipeline.common.cloud_names import check_job_name, check_region
+from pipeline.common.credentials import SCHEME
+from pipeline.common.quiet import keep_back_stderr
+from pipeline.job.graph import JobConfig, build
 from pipeline.schema import UserError
 
 #: Where `setup.py` and the lock file are: the checkout.

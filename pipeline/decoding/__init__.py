@@ -1,0 +1,1 @@
+"""Audio file to waveform, in a helper process; damage is found here."""

@@ -8,13 +8,9 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from pipeline.config import (
-    EXCERPT_SECONDS,
-    MAX_CLIP_SECONDS,
-    ClipConfig,
-)
+from pipeline.common.clip_config import EXCERPT_SECONDS, MAX_CLIP_SECONDS, ClipConfig
 from pipeline.decoding import ffmpeg
-from pipeline.decoding.audio import (
+from pipeline.decoding.waveform import (
     MAX_PEAK,
     MIN_DECODED,
     MIN_PEAK,

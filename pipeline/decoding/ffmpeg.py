@@ -20,7 +20,7 @@ import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.rejects import AudioError, Reason
+from pipeline.common.rejects import AudioError, Reason
 
 with warnings.catch_warnings():
     # At import pydub looks for ffmpeg on the PATH and warns if there is none.

@@ -27,9 +27,9 @@ from typing import IO, BinaryIO, cast
 
 import numpy as np
 
-from pipeline.config import CLIP_SAMPLES, ClipConfig
-from pipeline.decoding.audio import Waveform
-from pipeline.rejects import AudioError, Reason
+from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
+from pipeline.common.rejects import AudioError, Reason
+from pipeline.decoding.waveform import Waveform
 
 #: A clip takes some 0.05 s; ten minutes of AAC take two.
 TIME_LIMIT = 20.0
@@ -71,7 +71,7 @@ class IsolatedDecoder:
         self._process: subprocess.Popen[bytes] | None = self._start()
 
     def load_waveform(self, file: BinaryIO, config: ClipConfig) -> Waveform:
-        """As `audio.load_waveform`, but for samples that the next call replaces.
+        """As `waveform.load_waveform`, but for samples that the next call replaces.
 
         Raises:
           AudioError: as there; also where decoding crashes or takes too long.

@@ -15,10 +15,10 @@ from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 
-from pipeline.config import CLIP_SAMPLES, ClipConfig
-from pipeline.decoding.audio import Loader, load_waveform
+from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
+from pipeline.common.rejects import AudioError, Reason
 from pipeline.decoding.isolation import receive, request_range, send
-from pipeline.rejects import AudioError, Reason
+from pipeline.decoding.waveform import Loader, load_waveform
 
 #: Of a larger file, only what the decoder asks for is read.
 WHOLE_FILE_BYTES = 4 << 20

@@ -14,9 +14,9 @@ import io
 import struct
 from typing import BinaryIO, NamedTuple
 
-from pipeline.config import EXCERPT_SECONDS, MAX_CLIP_SECONDS
+from pipeline.common.clip_config import EXCERPT_SECONDS, MAX_CLIP_SECONDS
+from pipeline.common.rejects import AudioError, Reason
 from pipeline.decoding.checksums import crc16
-from pipeline.rejects import AudioError, Reason
 
 #: Read to find the first frame; ID3 tags with cover art are skipped by length.
 HEAD_BYTES = 1 << 16

@@ -1,0 +1,1 @@
+"""A synthetic corpus in FMA's layout: `python -m pipeline.demo`."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline.demo.encode import make_file
 from pipeline.demo.layout import BROKEN, ODD, DemoConfig, DemoTrack, Kind, plan_layout
-from pipeline.demo.metadata import format_tracks, name_artist, name_track
+from pipeline.demo.tracks_csv import format_tracks, name_artist, name_track
 from pipeline.schema import UserError
 
 __all__ = ["DemoConfig", "DemoCorpus", "Planted", "make_corpus"]
@@ -46,7 +46,7 @@ class Planted:
       track_id: Its track; an unlisted file has no row in ``tracks.csv``.
       path: Below the audio folder.
       kind: One of `layout.Kind`.
-      reason: One of `pipeline.rejects.Reason` for a broken one, else empty.
+      reason: One of `pipeline.common.rejects.Reason` for a broken one, else empty.
     """
 
     track_id: int

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.common.rejects import Reason
 from pipeline.demo.genres import GENRES
-from pipeline.rejects import Reason
 from pipeline.schema import SPLITS, UserError
 
 _FIRST_TRACK_ID = 2

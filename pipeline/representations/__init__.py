@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import ClipConfig
+from pipeline.common.clip_config import ClipConfig
 from pipeline.representations import features, mel, statistics, windows
+from pipeline.representations.spectrum import Float32, Spectrum, Workspace
 from pipeline.schema import RepresentationSchema
-from pipeline.spectrum import Float32, Spectrum, Workspace
 
 _MODULES: dict[str, ModuleType] = {
     module.NAME: module for module in (windows, mel, features, statistics)

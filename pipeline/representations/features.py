@@ -14,7 +14,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from pipeline.config import (
+from pipeline.common.clip_config import (
     CLIP_FRAMES,
     FREQUENCY_BINS,
     HOP_LENGTH,
@@ -22,8 +22,7 @@ from pipeline.config import (
     SAMPLE_RATE,
     ClipConfig,
 )
-from pipeline.schema import Field, RepresentationSchema, Segment
-from pipeline.spectrum import (
+from pipeline.representations.spectrum import (
     CHUNK_FRAMES,
     TINY,
     Float32,
@@ -31,6 +30,7 @@ from pipeline.spectrum import (
     chroma_filters,
     power_to_db,
 )
+from pipeline.schema import Field, RepresentationSchema, Segment
 
 NAME = "features"
 MFCC = 20

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import ClipConfig
+from pipeline.common.clip_config import ClipConfig
+from pipeline.representations.spectrum import Spectrum
 from pipeline.schema import Field, RepresentationSchema
-from pipeline.spectrum import Spectrum
 
 NAME = "mel"
 SIZE = 224

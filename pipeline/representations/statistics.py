@@ -32,12 +32,11 @@ import librosa
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import FREQUENCY_BINS, N_FFT, SAMPLE_RATE, ClipConfig
-from pipeline.constant_q import compute_constant_q
-from pipeline.moments import MOMENTS, summarise
+from pipeline.common.clip_config import FREQUENCY_BINS, N_FFT, SAMPLE_RATE, ClipConfig
 from pipeline.representations import features
-from pipeline.schema import Field, RepresentationSchema, Segment
-from pipeline.spectrum import (
+from pipeline.representations.constant_q import compute_constant_q
+from pipeline.representations.seven_numbers import MOMENTS, summarise
+from pipeline.representations.spectrum import (
     CHUNK_FRAMES,
     TINY,
     Float32,
@@ -46,12 +45,13 @@ from pipeline.spectrum import (
     estimate_tuning,
     power_to_db,
 )
-from pipeline.tonality import (
+from pipeline.representations.tonality import (
     compute_cens,
     compute_tonnetz,
     fold_octaves,
     normalise_peak,
 )
+from pipeline.schema import Field, RepresentationSchema, Segment
 
 NAME = "statistics"
 

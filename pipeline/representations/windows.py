@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import CLIP_SAMPLES, WINDOW_SAMPLES, ClipConfig
+from pipeline.common.clip_config import CLIP_SAMPLES, WINDOW_SAMPLES, ClipConfig
+from pipeline.representations.spectrum import Spectrum
 from pipeline.schema import Field, RepresentationSchema, Segment
-from pipeline.spectrum import Spectrum
 
 NAME = "windows"
 

@@ -1,0 +1,145 @@
+"""Cloud Storage before a job starts: does the bucket answer, may we write to it.
+
+Everything else reads and writes `gs://` through Beam or TensorFlow. Those repeat
+a failing request for minutes; here each is made once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pipeline.common.credentials import SCHEME, require_credentials
+from pipeline.schema import UserError
+
+#: Seconds that one request may take.
+TIMEOUT = 15.0
+
+_BUCKET = re.compile(r"[a-z0-9][-_.a-z0-9]{1,220}[a-z0-9]")
+
+
+def split_path(path: str) -> tuple[str, str]:
+    """Splits `gs://bucket/name` into bucket and name."""
+    bucket, _, name = path.removeprefix(SCHEME).partition("/")
+    return bucket, name
+
+
+def check_bucket_name(bucket: str, flag: str) -> None:
+    """Refuses names that no bucket has.
+
+    Beam would take one for a missing option and try, for two minutes, to create
+    a bucket of its own.
+
+    Raises:
+      UserError: it is not a bucket's name.
+    """
+    if not _BUCKET.fullmatch(bucket):
+        raise UserError(
+            f"{flag} must name a bucket: 3 to 63 lower-case letters, digits, dashes "
+            f"and dots. Received: {bucket!r}"
+        )
+
+
+def check_readable(paths: Iterable[str | None], *, project: str | None = None) -> None:
+    """Checks that the buckets of some paths answer, in one request each.
+
+    Paths on other file systems are skipped.
+
+    Args:
+      paths: files, folders or globs; None and empty ones are skipped.
+      project: that is billed for the requests.
+
+    Raises:
+      UserError: there are no credentials, they are refused, or a bucket does not
+        exist or must not be read.
+    """
+    remote = [path for path in paths if path and path.startswith(SCHEME)]
+    require_credentials(remote)
+    buckets = {split_path(path)[0]: path for path in reversed(remote)}
+    for bucket, path in sorted(buckets.items()):
+        check_bucket_name(bucket, path)
+        with _explain(bucket, "read"):
+            listing = _connect(project).list_blobs(
+                bucket, max_results=1, retry=None, timeout=TIMEOUT
+            )
+            next(iter(listing), None)
+
+
+def check_writable(folder: str, *, project: str | None = None) -> None:
+    """Checks that files can be made and deleted in a folder, by doing so.
+
+    Raises:
+      UserError: they cannot.
+    """
+    bucket, name = split_path(folder)
+    probe = f"{name.rstrip('/')}/_probe-{uuid.uuid4().hex}".lstrip("/")
+    with _explain(bucket, "written to"):
+        blob = _connect(project).bucket(bucket).blob(probe)
+        blob.upload_from_string(b"", retry=None, timeout=TIMEOUT)
+        blob.delete(retry=None, timeout=TIMEOUT)
+
+
+def read_text(path: str, *, project: str | None = None) -> str | None:
+    """Reads a small UTF-8 file; None if it does not exist.
+
+    Raises:
+      UserError: the bucket does not exist, or must not be read.
+    """
+    from google.api_core.exceptions import NotFound
+
+    bucket, name = split_path(path)
+    with _explain(bucket, "read"):
+        blob = _connect(project).bucket(bucket).blob(name)
+        try:
+            content: bytes = blob.download_as_bytes(retry=None, timeout=TIMEOUT)
+        except NotFound:
+            return None
+    return content.decode("utf-8")
+
+
+def _connect(project: str | None) -> Any:
+    # Takes a second; a job without gs:// paths does without.
+    import google.auth
+    import google.cloud.storage as storage
+
+    scopes = ["https://www.googleapis.com/auth/devstorage.read_write"]
+    credentials, found = google.auth.default(scopes=scopes)
+    # The client wants a project, which only some requests need.
+    return storage.Client(project=project or found or "none", credentials=credentials)
+
+
+@contextlib.contextmanager
+def _explain(bucket: str, action: str) -> Iterator[None]:
+    """Turns what a request raises into a sentence."""
+    import requests
+    from google.api_core.exceptions import (
+        Forbidden,
+        GoogleAPICallError,
+        NotFound,
+        Unauthorized,
+    )
+    from google.auth.exceptions import GoogleAuthError
+
+    where = f"{SCHEME}{bucket}"
+    try:
+        yield
+    except NotFound as error:
+        raise UserError(
+            f"There is no bucket {where}; create it with `gcloud storage buckets "
+            f"create {where}`, or name another."
+        ) from error
+    except (Forbidden, Unauthorized) as error:
+        raise UserError(
+            f"{where} must not be {action} with these credentials ({error.message}); "
+            "give them the role Storage Object Admin on the bucket, or use others."
+        ) from error
+    except GoogleAuthError as error:
+        raise UserError(
+            f"Google refuses the credentials for {where} ({error}); renew them with "
+            "`gcloud auth application-default login`."
+        ) from error
+    except (GoogleAPICallError, requests.exceptions.RequestException) as error:
+        raise UserError(f"{where} cannot be {action} now ({error}).") from error

@@ -1,0 +1,1 @@
+"""What a job is given: rows, splits and audio files, joined to clips."""

@@ -1,0 +1,227 @@
+"""Says what is in a dataset: `python -m pipeline.inspect --help`."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pipeline.common.credentials import require_credentials
+from pipeline.common.text_table import align
+from pipeline.inspect import reading
+from pipeline.schema import SPLITS, Manifest, UserError
+
+#: Seconds between lines of progress.
+PROGRESS_SECONDS = 5.0
+_COLUMNS = ("mean", "min", "p5", "median", "p95", "max")
+
+
+def describe(
+    manifest: Manifest,
+    report: Mapping[str, Any],
+    rejects: Mapping[tuple[str, str], int],
+    clips: Sequence[Mapping[str, Any]],
+    *,
+    completed: bool,
+) -> str:
+    """A dataset in tables.
+
+    Args:
+      manifest: of the dataset.
+      report: of the job; empty if it is not kept.
+      rejects: numbers by stage and reason.
+      clips: what is known of each clip.
+      completed: whether the completion marker fits the manifest.
+    """
+    parts = [_describe_whole(manifest, completed=completed)]
+    genres = [
+        [genre, *(f"{manifest.clips[split].get(genre, 0):,}" for split in SPLITS)]
+        for genre in manifest.genres
+    ]
+    totals = [sum(manifest.clips[split].values()) for split in SPLITS]
+    genres.append(["all", *(f"{total:,}" for total in totals)])
+    parts.append(align(["clips", *SPLITS], genres))
+    representations = [
+        [
+            name,
+            f"{schema.value.dtype} {'x'.join(map(str, schema.value.shape))}",
+            *(f"{manifest.records[name][split]:,}" for split in SPLITS),
+            f"{manifest.record_bytes[name] / 1e6:,.1f} MB",
+        ]
+        for name, schema in sorted(manifest.representations.items())
+    ]
+    parts.append(align(["records", "value", *SPLITS, "size"], representations))
+    if rejects:
+        rows = [
+            [reason, stage, f"{count:,}"]
+            for (stage, reason), count in sorted(rejects.items())
+        ]
+        parts.append(align(["rejects", "stage", "inputs"], rows))
+    if clips:
+        decoders = collections.Counter(str(clip["decoder"]) for clip in clips)
+        rows = [[name, f"{count:,}"] for name, count in sorted(decoders.items())]
+        parts.append(align(["decoder", "clips"], rows))
+    distributions = {
+        label: report.get(key, {})
+        for label, key in (
+            ("to decode (ms)", "decode_ms"),
+            ("to compute the records (ms)", "feature_ms"),
+        )
+    }
+    if clips:
+        seconds = sorted(float(clip["seconds"]) for clip in clips)
+        found = {"length of the file (s)": _distribute(seconds)}
+        distributions = found | distributions
+    rows = [
+        [label, *(f"{numbers[column]:,.1f}" for column in _COLUMNS)]
+        for label, numbers in distributions.items()
+        if set(_COLUMNS) <= set(numbers)
+    ]
+    if rows:
+        parts.append(align(["of a clip", *_COLUMNS], rows))
+    parts.append(_describe_leaks(manifest))
+    return "\n\n".join(parts)
+
+
+def _distribute(ordered: Sequence[float]) -> dict[str, float]:
+    """The columns of a distribution, of values in ascending order."""
+    last = len(ordered) - 1
+    shares = {"min": 0.0, "p5": 0.05, "median": 0.5, "p95": 0.95, "max": 1.0}
+    found = {name: ordered[round(share * last)] for name, share in shares.items()}
+    return found | {"mean": sum(ordered) / len(ordered)}
+
+
+def _describe_whole(manifest: Manifest, *, completed: bool) -> str:
+    inputs = manifest.inputs
+    lines = [
+        f"{inputs['total']:,} inputs: {inputs['clips']:,} clips in the records, "
+        f"{inputs['rejects']:,} rejects.",
+        f"{len(manifest.genres)} genres, {manifest.num_shards} shards a split.",
+        f"Split: {manifest.split_rule}.",
+        f"Fingerprint: {manifest.fingerprint[:16]}.",
+    ]
+    if not completed:
+        lines.append("NOT COMPLETED: the job did not finish; do not use it.")
+    return "\n".join(lines)
+
+
+def _describe_leaks(manifest: Manifest) -> str:
+    lines = []
+    for what, leaks in (
+        ("artists", manifest.artists_in_several_splits),
+        ("audio", manifest.audio_in_several_splits),
+    ):
+        if leaks:
+            lines.append(f"In several splits, {what}: {'; '.join(leaks)}.")
+        else:
+            lines.append(f"In several splits, {what}: none.")
+    return "\n".join(lines)
+
+
+def count_rejects(folder: str) -> dict[tuple[str, str], int]:
+    """Numbers of rejects by stage and reason."""
+    rejects = reading.read_rejects(folder)
+    return dict(collections.Counter((r["stage"], r["reason"]) for r in rejects))
+
+
+def make_progress() -> Callable[[str], None]:
+    """A function that prints what it is told, now and then."""
+    last = time.monotonic()
+
+    def show(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PROGRESS_SECONDS:
+            last = time.monotonic()
+            print(f"verify: {text}", file=sys.stderr, flush=True)
+
+    return show
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.inspect",
+        description="Says what is in a dataset that pipeline.preprocess has made.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("dataset", help="folder with manifest.json, local or gs://")
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="check every record again; exit code 1 and a list if anything is wrong",
+    )
+    parser.add_argument(
+        "--picture",
+        metavar="PNG",
+        help="draw the representations of a few clips as one picture",
+    )
+    parser.add_argument(
+        "--clips",
+        type=int,
+        default=4,
+        metavar="N",
+        help="clips in the picture, of as many genres as can be (default: %(default)s)",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Inspects; returns the exit code."""
+    arguments = make_parser().parse_args(argv)
+    folder = arguments.dataset
+    try:
+        require_credentials([folder])
+        manifest = reading.read_manifest(folder)
+        if arguments.clips < 1:
+            raise UserError(f"--clips must be 1 or more. Received: {arguments.clips}")
+        completed = reading.read_marker(folder) == manifest.fingerprint
+        print(
+            describe(
+                manifest,
+                reading.read_report(folder),
+                count_rejects(folder),
+                list(reading.read_clips(folder)),
+                completed=completed,
+            ),
+            flush=True,
+        )
+        if arguments.picture:
+            from pipeline.inspect.picture import draw_dataset  # Imports matplotlib.
+
+            draw_dataset(folder, manifest, arguments.clips).savefig(
+                arguments.picture, dpi=100
+            )
+            print(f"\nPicture: {arguments.picture}")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return _verify(folder, manifest) if arguments.verify else 0
+
+
+def _verify(folder: str, manifest: Manifest) -> int:
+    from pipeline.inspect.verify import verify_dataset
+
+    findings = verify_dataset(folder, manifest, make_progress())
+    repeated = ""
+    if findings.repeated_audio:
+        repeated = (
+            f" {findings.repeated_audio:,} clips repeat the audio of another clip of "
+            "their split."
+        )
+    checked = f"{findings.files:,} files, {findings.records:,} records checked."
+    if not findings.problems:
+        leaking = manifest.artists_in_several_splits or manifest.audio_in_several_splits
+        but = " but the leaks above, kept on purpose" if leaking else ""
+        print(f"\nVerified: {checked} Nothing is wrong{but}.{repeated}")
+        return 0
+    print(f"\n{checked}{repeated} Wrong:")
+    for problem in findings.problems:
+        print(f"  {problem}")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

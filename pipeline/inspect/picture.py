@@ -1,0 +1,165 @@
+"""Draws what a dataset holds of a few clips, as one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from pipeline.inspect import reading
+from pipeline.schema import (
+    SPLITS,
+    Manifest,
+    RepresentationSchema,
+    UserError,
+    shard_file,
+)
+
+WIDTH, ROW_HEIGHT = 3.6, 2.2
+
+
+class DrawnClip(NamedTuple):
+    """A clip to draw: what it is, and its values by representation.
+
+    Values have the shape (records_per_clip, *value.shape).
+    """
+
+    title: str
+    values: Mapping[str, NDArray[Any]]
+
+
+def draw_dataset(folder: str, manifest: Manifest, count: int) -> Figure:
+    """Draws a few clips' representations, a clip a row.
+
+    Args:
+      folder: of the dataset.
+      manifest: as it lies there.
+      count: clips, of as many genres as can be.
+
+    Raises:
+      UserError: there is no clip.
+    """
+    clips = choose_clips(folder, manifest, count)
+    if not clips:
+        raise UserError(f"There is no clip to draw. Received: {folder}")
+    names = sorted(manifest.representations)
+    figure = Figure(
+        figsize=(WIDTH * len(names), ROW_HEIGHT * len(clips)), layout="constrained"
+    )
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(clips), len(names), squeeze=False)
+    for row, clip in zip(grid, clips, strict=True):
+        for axes, name in zip(row, names, strict=True):
+            schema = manifest.representations[name]
+            _draw_values(axes, schema, clip.values[name], manifest)
+            axes.set_xticks([])
+            axes.set_yticks([])
+        row[0].set_title(clip.title, loc="left", fontsize=9)
+    for axes, name in zip(grid[-1], names, strict=True):
+        axes.set_xlabel(name, fontsize=9)
+    return figure
+
+
+def choose_clips(folder: str, manifest: Manifest, count: int) -> list[DrawnClip]:
+    """Reads the first clip of each genre, then the second of each, and so on."""
+    names = sorted(manifest.representations)
+    by_label: dict[int, list[DrawnClip]] = {}
+    per_label = -(-count // max(len(manifest.genres), 1))
+    for split in SPLITS:
+        for shard in range(manifest.num_shards):
+            known = sum(len(clips) for clips in by_label.values())
+            enough = [c for c in by_label.values() if len(c) >= per_label]
+            if known >= count and len(enough) == min(count, len(manifest.genres)):
+                return _interleave(by_label, count)
+            for label, clip in _read_clips(folder, manifest, names, split, shard):
+                clips = by_label.setdefault(label, [])
+                if len(clips) < count:
+                    clips.append(clip)
+    return _interleave(by_label, count)
+
+
+def _interleave(
+    by_label: Mapping[int, Sequence[DrawnClip]], count: int
+) -> list[DrawnClip]:
+    rounds = max(map(len, by_label.values()), default=0)
+    ordered = [
+        by_label[label][number]
+        for number in range(rounds)
+        for label in sorted(by_label)
+        if number < len(by_label[label])
+    ]
+    return ordered[:count]
+
+
+def _read_clips(
+    folder: str, manifest: Manifest, names: Sequence[str], split: str, shard: int
+) -> list[tuple[int, DrawnClip]]:
+    """The first clip of each genre in a shard, with its label."""
+    wanted: dict[str, tuple[int, str]] = {}
+    values: dict[str, dict[str, list[NDArray[Any]]]] = {}
+    labels: set[int] = set()
+    for name in names:
+        schema = manifest.representations[name]
+        path = reading.join(folder, shard_file(name, split, shard, manifest.num_shards))
+        try:
+            for example in reading.read_examples(path, schema):
+                track_id, label = str(example["track_id"]), example["label"]
+                value = example[schema.value.name]
+                if not isinstance(label, int) or not isinstance(value, np.ndarray):
+                    raise TypeError(f"Expected a label and an array in {path}.")
+                if name == names[0] and label not in labels:
+                    labels.add(label)
+                    title = f"{manifest.genres[label]}, clip {track_id}, {split}"
+                    wanted[track_id] = label, title
+                if track_id in wanted:
+                    of_clip = values.setdefault(track_id, {})
+                    of_clip.setdefault(name, []).append(value)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{path}: {error} --verify lists all that is wrong."
+            ) from error
+    return [
+        (
+            label,
+            DrawnClip(title, {n: np.stack(v) for n, v in values[track_id].items()}),
+        )
+        for track_id, (label, title) in wanted.items()
+        if len(values[track_id]) == len(names)
+    ]
+
+
+def _draw_values(
+    axes: Axes, schema: RepresentationSchema, values: NDArray[Any], manifest: Manifest
+) -> None:
+    if schema.value.dtype == "uint8":
+        axes.imshow(values[0], origin="lower", aspect="auto")
+        return
+    normalisation = manifest.normalisation.get(schema.name)
+    lengths = [segment.length for segment in schema.segments]
+    if len(lengths) == 1 or normalisation is None:
+        # One kind of value: the records one after the other.
+        line = values.ravel()
+        axes.plot(line, color="#3b6ea5", linewidth=0.3)
+        for start in range(0, len(line), values.shape[1]):
+            axes.axvline(start, color="#cccccc", linewidth=0.6)
+        return
+    scaled = values[0] - np.repeat(normalisation.mean, lengths)
+    scaled /= np.sqrt(np.repeat(normalisation.variance, lengths)) + 1e-9
+    longest = max(lengths)
+    if longest == 1:
+        axes.bar(np.arange(len(scaled)), scaled.clip(-5, 5), width=1, color="#3b6ea5")
+        return
+    rows = np.split(scaled, np.cumsum(lengths)[:-1])
+    axes.imshow(
+        np.stack([row for row in rows if len(row) == longest]),
+        aspect="auto",
+        cmap="RdBu_r",
+        vmin=-3,
+        vmax=3,
+        interpolation="nearest",
+    )

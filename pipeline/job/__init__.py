@@ -1,0 +1,1 @@
+"""The Beam graph: thin steps around functions that know nothing of Beam."""

@@ -1,0 +1,188 @@
+"""Checks a dataset against its inputs, by id, from what was written.
+
+Every wanted row of the metadata and every audio file must end in exactly one
+place: in the records, among the rejects, or (files only) not wanted. And nothing
+may be in two splits. Ids are grouped by the runner, so that no worker holds more
+than those of one key.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+
+from pipeline.common.rejects import Reason, Reject
+from pipeline.inputs.metadata import Track
+from pipeline.shards.leaks import ARTIST, AUDIO, describe_group
+from pipeline.shards.result import WrittenClip
+
+#: What a finding names at most.
+MAX_NAMED = 20
+
+_TRACK, _FILE = "track", "file"
+#: What an entry under a track or a file says of it.
+_INPUT, _CLIP, _NOT_WANTED = "input", "clip", "not wanted"
+_REJECT, _REPEATED = "reject", "repeated"
+#: Rejects that take no file, or no row, out of the inputs.
+_WITHOUT_FILE = (Reason.MISSING, Reason.DUPLICATE_ROW)
+_WITHOUT_ROW = (Reason.NO_METADATA, Reason.DUPLICATE_FILE)
+#: Rejects of an id that is (or may be) in the records by another row.
+_REPEATS = (Reason.DUPLICATE_ROW, Reason.DUPLICATE_ID)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What an audit counted, and what is wrong.
+
+    Attributes:
+      counts: tracks, files, files_not_wanted, clips, artists, audio,
+        artists_in_several_splits, audio_in_several_splits and
+        audio_with_several_ids.
+      problems: sentences; a dataset with any of them is not whole.
+      artists: in several splits.
+      audio: in several splits; tracks in words.
+    """
+
+    counts: Mapping[str, int]
+    problems: tuple[str, ...] = ()
+    artists: tuple[str, ...] = ()
+    audio: tuple[str, ...] = ()
+
+
+class AuditInputs(NamedTuple):
+    """PCollections that an audit compares."""
+
+    tracks: Any  # Track, also those not wanted
+    files: Any  # paths
+    not_wanted: Any  # paths
+    clips: Any  # WrittenClip
+    rejects: Any  # Reject
+
+
+class Audit(beam.PTransform):
+    """Compares what went in with what came out: `AuditInputs` to one `Findings`."""
+
+    def expand(self, inputs: AuditInputs) -> Any:
+        """Groups by id; only counts and a few names go on."""
+        entries = (
+            inputs.tracks | "Tracks" >> beam.FlatMap(enter_track),
+            inputs.files
+            | "Files" >> beam.Map(lambda path: (f"{_FILE}:{path}", _INPUT)),
+            inputs.not_wanted
+            | "NotWanted" >> beam.Map(lambda path: (f"{_FILE}:{path}", _NOT_WANTED)),
+            inputs.clips | "Clips" >> beam.FlatMap(enter_clip),
+            inputs.rejects | "Rejects" >> beam.FlatMap(enter_reject),
+        )
+        return (
+            entries
+            | "Flatten" >> beam.Flatten()
+            | "Group" >> beam.GroupByKey()
+            | "Check" >> beam.MapTuple(check)
+            | "Sum" >> beam.CombineGlobally(_Sum())
+        )
+
+
+def enter_track(track: Track) -> Iterator[tuple[str, str]]:
+    """A row of the metadata, if it is wanted."""
+    if track.wanted:
+        yield f"{_TRACK}:{track.track_id}", _INPUT
+
+
+def enter_clip(clip: WrittenClip) -> Iterator[tuple[str, str]]:
+    """A clip in the records: its track, file, audio and artist."""
+    yield f"{_TRACK}:{clip.track_id}", _CLIP
+    yield f"{_FILE}:{clip.path}", _CLIP
+    yield f"{AUDIO}:{clip.audio}", f"{clip.split}:{clip.track_id}"
+    if clip.artist_id:
+        yield f"{ARTIST}:{clip.artist_id}", f"{clip.split}:"
+
+
+def enter_reject(reject: Reject) -> Iterator[tuple[str, str]]:
+    """A reject: the row, the file, or both, as its reason says."""
+    entry = _REPEATED if reject.reason in _REPEATS else _REJECT
+    if reject.reason not in _WITHOUT_ROW:
+        yield f"{_TRACK}:{reject.track_id}", entry
+    if reject.reason not in _WITHOUT_FILE:
+        yield f"{_FILE}:{reject.path}", entry
+
+
+def check(key: str, entries: Iterable[str]) -> Findings:
+    """Checks the entries under one key."""
+    kind, _, name = key.partition(":")
+    if kind in (_TRACK, _FILE):
+        return _check_input(kind, name, collections.Counter(entries))
+    members = {(split, track_id) for split, _, track_id in map(_partition, entries)}
+    leaks = len({split for split, _ in members}) > 1
+    if kind == ARTIST:
+        return Findings(
+            counts={"artists": 1, "artists_in_several_splits": int(leaks)},
+            artists=(name,) if leaks else (),
+        )
+    return Findings(
+        counts={
+            "audio": 1,
+            "audio_in_several_splits": int(leaks),
+            "audio_with_several_ids": int(len(members) > 1),
+        },
+        audio=(describe_group(list(members)),) if leaks else (),
+    )
+
+
+def _partition(entry: str) -> tuple[str, str, str]:
+    return entry.partition(":")
+
+
+def _check_input(kind: str, name: str, count: Mapping[str, int]) -> Findings:
+    """A row or a file: as often in the results as in the inputs."""
+    clips, rejects = count[_CLIP], count[_REJECT]
+    ends = clips + rejects + count[_REPEATED] + count[_NOT_WANTED]
+    whole = count[_INPUT] == ends and clips <= 1 and not (clips and rejects)
+    problem = (
+        f"{kind} {name}: {count[_INPUT]} in the inputs, {clips} in the records, "
+        f"{ends - clips} elsewhere"
+    )
+    counts = {f"{kind}s": count[_INPUT]}
+    if kind == _TRACK:
+        counts["clips"] = clips
+    else:
+        counts["files_not_wanted"] = count[_NOT_WANTED]
+    return Findings(counts=counts, problems=() if whole else (problem,))
+
+
+class _Sum(beam.CombineFn):
+    """Adds up findings; of names, keeps the first in alphabetical order."""
+
+    def create_accumulator(self) -> Findings:
+        return Findings(counts={})
+
+    def add_input(self, total: Findings, found: Findings) -> Findings:
+        return merge([total, found])
+
+    def merge_accumulators(self, totals: Iterable[Findings]) -> Findings:
+        return merge(totals)
+
+    def extract_output(self, total: Findings) -> Findings:
+        return total
+
+
+def merge(parts: Iterable[Findings]) -> Findings:
+    """Adds up findings; of names, keeps the first in alphabetical order."""
+    counts: collections.Counter[str] = collections.Counter()
+    problems: list[str] = []
+    artists: list[str] = []
+    audio: list[str] = []
+    for part in parts:
+        counts.update(part.counts)
+        problems += part.problems
+        artists += part.artists
+        audio += part.audio
+    return Findings(
+        counts=dict(counts),
+        problems=tuple(sorted(problems)[:MAX_NAMED]),
+        artists=tuple(sorted(artists)[:MAX_NAMED]),
+        audio=tuple(sorted(audio)[:MAX_NAMED]),
+    )

@@ -1,0 +1,222 @@
+"""The end of a job: checks what was written, then says so in the output.
+
+Writes the rejects, the report, the manifest and, last, the completion marker.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+
+from pipeline.common import storage
+from pipeline.common.rejects import Reject
+from pipeline.job.audit import Findings
+from pipeline.job.checks import check_files, check_findings, check_yield
+from pipeline.job.report import make_report
+from pipeline.representations import make_schemas
+from pipeline.schema import (
+    COMPLETED_FILE,
+    MANIFEST_FILE,
+    REPORT_FILE,
+    SPLITS,
+    Manifest,
+    Normalisation,
+    fingerprint,
+)
+from pipeline.shards import resume
+from pipeline.shards.result import DatasetConfig, ShardReport
+
+REJECTS_FILE = "rejects-00000-of-00001.jsonl"
+#: The last two files, before they get their names.
+UNFINISHED = "_unfinished-"
+#: What of an audit's counts the manifest keeps, under `inputs` and `integrity`.
+INPUTS = ("tracks", "files", "files_not_wanted")
+INTEGRITY = (
+    "artists",
+    "artists_in_several_splits",
+    "audio",
+    "audio_in_several_splits",
+    "audio_with_several_ids",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompletionConfig:
+    """What the end of a job needs to know.
+
+    Attributes:
+      dataset: dataset parameters.
+      split_rule: sentence for the manifest.
+      max_reject_ratio: share of audio files that may fail to decode.
+      versions: of libraries and decoders.
+      description: of the corpus, for the manifest.
+      command: what was asked for, for the report.
+    """
+
+    dataset: DatasetConfig
+    split_rule: str
+    max_reject_ratio: float
+    versions: Mapping[str, str]
+    description: str = ""
+    command: str = ""
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class CompleteDataset(beam.PTransform):
+    """Ends the job: (reports, rejects, findings, normalisation, written) to None.
+
+    The inputs are PCollections; `written` only has to be done.
+    """
+
+    config: CompletionConfig
+
+    def expand(self, inputs: tuple[Any, Any, Any, Any, Any]) -> Any:
+        """Collects everything in one place; all of it is small."""
+        reports, rejects, findings, normalisation, written = inputs
+        return (
+            reports.pipeline
+            | "Once" >> beam.Create([self.config])
+            | "Complete"
+            >> beam.Map(
+                complete,
+                beam.pvalue.AsList(reports),
+                beam.pvalue.AsList(rejects),
+                beam.pvalue.AsList(findings),
+                beam.pvalue.AsList(normalisation),
+                beam.pvalue.AsList(written),
+            )
+        )
+
+
+def complete(
+    config: CompletionConfig,
+    reports: Sequence[ShardReport],
+    rejects: Sequence[Reject],
+    findings: Sequence[Findings],
+    normalisation: Sequence[Mapping[str, Normalisation]],
+    written: Sequence[Any],
+) -> None:
+    """Checks a dataset and writes its last files, the marker after all others.
+
+    Args:
+      config: parameters.
+      reports: of every shard.
+      rejects: of every stage.
+      findings: one, of the audit.
+      normalisation: one mapping, or none where nothing is normalised.
+      written: ignored; makes Beam wait for the transform function.
+
+    Raises:
+      IncompleteDatasetError: too many rejects, nothing to train on, or something
+        that was written is not as it should be.
+      SupersededError: a later run has taken over the folder.
+      WriteError: the store does not take the files.
+    """
+    del written
+    dataset = config.dataset
+    output = dataset.output
+    [found] = findings
+    lines = "".join(reject.to_json() + "\n" for reject in sorted(rejects))
+    _write(output, REJECTS_FILE, lines)
+    report = make_report(reports, rejects) | {"command": config.command}
+    _write(output, REPORT_FILE, json.dumps(report, indent=1, sort_keys=True) + "\n")
+    rejected = storage.join(output, REJECTS_FILE)
+    check_yield(report, config.max_reject_ratio, rejected)
+    check_findings(report, found, dataset)
+    check_files(reports, dataset)
+    merged: dict[str, Normalisation] = {}
+    for mapping in normalisation:
+        merged |= mapping
+    manifest = make_manifest(config, reports, report, found, merged)
+    resume.check_run(dataset, completing=True)
+    publish(output, manifest)
+
+
+def publish(output: str, manifest: Manifest) -> None:
+    """Turns a folder into a dataset: manifest, then marker, and nothing else left.
+
+    Both exist under other names before the finished shards' results go, so that
+    little can go wrong, and little time passes, between the last steps.
+    """
+    texts = {
+        MANIFEST_FILE: manifest.to_json(),
+        COMPLETED_FILE: f"{manifest.fingerprint}\n",
+    }
+    paths = {
+        name: (storage.join(output, UNFINISHED + name), storage.join(output, name))
+        for name in texts
+    }
+    for name, (unfinished, path) in paths.items():
+        with storage.writing(path), storage.create(unfinished) as file:
+            file.write(texts[name].encode())
+    for folder in (storage.TEMPORARY_FOLDER, resume.PROGRESS_FOLDER):
+        storage.delete_tree(storage.join(output, folder))
+    for unfinished, path in paths.values():
+        with storage.writing(path):
+            storage.rename(unfinished, path)
+
+
+def make_manifest(
+    config: CompletionConfig,
+    reports: Sequence[ShardReport],
+    report: Mapping[str, Any],
+    found: Findings,
+    normalisation: Mapping[str, Normalisation],
+) -> Manifest:
+    """Describes a finished dataset."""
+    dataset = config.dataset
+    shaping = {
+        "settings": dataset.clip.to_dict(),
+        "genres": list(dataset.genres),
+        "representations": list(dataset.representations),
+        "num_shards": dataset.num_shards,
+        "split_rule": config.split_rule,
+        "versions": dict(config.versions),
+        "clips": [shard.digest for shard in sorted(reports, key=lambda r: r.shard)],
+    }
+    return Manifest(
+        genres=dataset.genres,
+        representations=make_schemas(dataset.representations, dataset.clip),
+        num_shards=dataset.num_shards,
+        clips={
+            split: {genre: counts.get(genre, 0) for genre in dataset.genres}
+            for split, counts in report["clips_by_split_and_genre"].items()
+        },
+        records={
+            name: {split: report["records"][name].get(split, 0) for split in SPLITS}
+            for name in dataset.representations
+        },
+        record_bytes={
+            name: report["record_bytes"].get(name, 0)
+            for name in dataset.representations
+        },
+        normalisation=normalisation,
+        settings=dataset.clip.to_dict(),
+        split_rule=config.split_rule,
+        artists_in_several_splits=found.artists,
+        audio_in_several_splits=found.audio,
+        inputs={
+            "clips": report["clips"],
+            "rejects": report["rejects"],
+            "total": report["clips"] + report["rejects"],
+            **{name: found.counts.get(name, 0) for name in INPUTS},
+        },
+        rejects=report["rejects_by_reason"],
+        versions=config.versions,
+        fingerprint=fingerprint(shaping),
+        description=config.description,
+        files={
+            path: file
+            for shard in sorted(reports, key=lambda r: r.shard)
+            for path, file in shard.files.items()
+        },
+        integrity={name: found.counts.get(name, 0) for name in INTEGRITY},
+    )
+
+
+def _write(folder: str, name: str, text: str) -> None:
+    storage.write_atomically(storage.join(folder, name), text.encode(), scratch=folder)

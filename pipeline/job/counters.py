@@ -1,0 +1,43 @@
+"""Counters and distributions that a runner shows while the job runs."""
+
+from __future__ import annotations
+
+import collections
+
+from apache_beam.metrics import Metrics
+
+from pipeline.common.rejects import Reject
+from pipeline.shards.result import ShardResult
+
+#: Namespace of all of them.
+METRICS = "fma"
+
+
+def count_reject(reject: Reject) -> Reject:
+    """Counts a reject by its reason, and returns it."""
+    Metrics.counter(METRICS, f"rejected_{reject.reason}").inc()
+    return reject
+
+
+def count_files_not_wanted(files: int) -> None:
+    """Counts audio files of tracks that are not wanted."""
+    Metrics.counter(METRICS, "files_not_wanted").inc(files)
+
+
+def count_shard(result: ShardResult, *, kept: bool) -> None:
+    """Counts what became of a shard's clips when it was made."""
+    Metrics.counter(METRICS, "shards_kept").inc(int(kept))
+    Metrics.counter(METRICS, "clips_read").inc(len(result.clips) + len(result.rejects))
+    clips = collections.Counter((clip.split, clip.genre) for clip in result.clips)
+    for (split, genre), count in clips.items():
+        Metrics.counter(METRICS, f"clips_{split}_{genre}").inc(count)
+    for path, file in result.files.items():
+        name, _, rest = path.partition("/")
+        split = rest.partition("-")[0]
+        Metrics.counter(METRICS, f"records_{name}_{split}").inc(file.records)
+    for reject in result.rejects:
+        count_reject(reject)
+    for name in ("decode_ms", "feature_ms"):
+        distribution = Metrics.distribution(METRICS, name)
+        for milliseconds in getattr(result, name):
+            distribution.update(round(milliseconds))

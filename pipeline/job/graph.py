@@ -1,0 +1,82 @@
+"""The whole job as a graph: wiring only."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import apache_beam as beam
+
+from pipeline.common import storage
+from pipeline.inputs.metadata import MetadataConfig
+from pipeline.job.audit import Audit, AuditInputs
+from pipeline.job.complete import CompleteDataset, CompletionConfig
+from pipeline.job.inputs import JoinTracks, MatchAudio, ReadTracks
+from pipeline.job.make_shards import MakeShards
+from pipeline.representations import make_schemas
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JobConfig:
+    """A preprocessing job.
+
+    Attributes:
+      audio: glob of audio files.
+      metadata: the tracks.
+      metadata_kind: `fma` or `plain`.
+      completion: dataset parameters, and what its end needs.
+      leaks: what to do with clips that leak from one split to another; one of
+        `leaks.POLICIES`.
+    """
+
+    audio: str
+    metadata: MetadataConfig
+    metadata_kind: str
+    completion: CompletionConfig
+    leaks: str = "drop"
+
+
+def build(pipeline: beam.Pipeline, config: JobConfig) -> None:
+    """Adds all steps to a pipeline; `launch.output.prepare_output` made the folder."""
+    dataset = config.completion.dataset
+    tracks = pipeline | "ReadTracks" >> ReadTracks(config=config.metadata)
+    files = pipeline | "MatchAudio" >> MatchAudio(pattern=config.audio)
+    joined = (tracks, files) | "JoinTracks" >> JoinTracks(
+        genres=dataset.genres,
+        kind=config.metadata_kind,
+        audio_base=dataset.audio_base,
+    )
+    shards = joined.clips | "MakeShards" >> MakeShards(
+        config=dataset, leaks=config.leaks
+    )
+    rejects = (joined.rejects, shards.rejects) | "AllRejects" >> beam.Flatten()
+    findings = (
+        AuditInputs(
+            tracks=tracks,
+            files=files | "Paths" >> beam.Map(lambda file: file.path),
+            not_wanted=joined.not_wanted,
+            clips=shards.clips,
+            rejects=rejects,
+        )
+        | "Audit" >> Audit()
+    )
+    schemas = make_schemas(dataset.representations, dataset.clip)
+    normalised = {name: schema for name, schema in schemas.items() if schema.segments}
+    if normalised:
+        # Imports TensorFlow; a job without normalised arrays does without.
+        from pipeline.job.normalise import AnalyzeTraining
+
+        normalisation, written = shards.moments | "AnalyzeTraining" >> AnalyzeTraining(
+            schemas=normalised,
+            output=dataset.output,
+            temporary=storage.join(dataset.output, storage.TEMPORARY_FOLDER, "tft"),
+        )
+    else:
+        normalisation = pipeline | "NotNormalised" >> beam.Create([{}])
+        written = pipeline | "NothingToWait" >> beam.Create([None])
+    _ = (
+        shards.reports,
+        rejects,
+        findings,
+        normalisation,
+        written,
+    ) | "CompleteDataset" >> CompleteDataset(config=config.completion)

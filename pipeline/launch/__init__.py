@@ -1,0 +1,1 @@
+"""Around a job: plan, cost, output folder, runner of this machine, messages."""

@@ -1,0 +1,167 @@
+"""What a job will do: its configuration from the command line, its cost, its end."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import shlex
+import uuid
+from collections.abc import Sequence
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
+
+from pipeline.common import gcs
+from pipeline.common.clip_config import ClipConfig
+from pipeline.inputs.metadata import MetadataConfig, glob_base
+from pipeline.inputs.splits import SplitConfig
+from pipeline.inputs.survey import Inputs, inspect_inputs
+from pipeline.job.complete import CompletionConfig
+from pipeline.job.graph import JobConfig, build
+from pipeline.launch import estimate, local
+from pipeline.launch.local import check_runner
+from pipeline.launch.versions import find_versions, fingerprint_tools
+from pipeline.representations import NAMES
+from pipeline.schema import UserError
+from pipeline.shards.result import DatasetConfig
+
+
+def parse_beam_options(arguments: Sequence[str]) -> PipelineOptions:
+    """Parses Beam's options, refusing what it does not know.
+
+    Raises:
+      UserError: an option is neither ours nor Beam's.
+    """
+    known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for group in PipelineOptions.__subclasses__():
+        with contextlib.suppress(argparse.ArgumentError):
+            group._add_argparse_args(known)
+    _, unknown = known.parse_known_args(list(arguments))
+    if unknown:
+        raise UserError(f"unknown option; see --help. Received: {' '.join(unknown)}")
+    options = PipelineOptions(list(arguments))
+    check_runner(options)
+    # Nothing lives in __main__, so nothing of it has to travel.
+    options.view_as(SetupOptions).save_main_session = False
+    return options
+
+
+def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, Inputs]:
+    """Checks the arguments against the inputs.
+
+    Raises:
+      UserError: the job would make no sense.
+    """
+    if arguments.num_shards < 1:
+        raise UserError(
+            f"--num_shards must be 1 or more. Received: {arguments.num_shards}"
+        )
+    if not 0 <= arguments.max_reject_ratio <= 1:
+        raise UserError(
+            "--max_reject_ratio must lie between 0 and 1. Received: "
+            f"{arguments.max_reject_ratio:g}"
+        )
+    clip = ClipConfig(
+        windows_per_clip=arguments.windows_per_clip,
+        mel_channels=arguments.mel_channels,
+        min_duration=arguments.min_duration,
+        excerpt=arguments.excerpt,
+        ignore_checksums=arguments.ignore_checksums,
+    )
+    metadata = MetadataConfig(
+        path=arguments.metadata,
+        subset=arguments.subset,
+        genres=tuple(g.strip() for g in arguments.genres.split(",") if g.strip()),
+        split=_make_split(arguments),
+        audio_base=glob_base(arguments.audio),
+    )
+    gcs.check_readable(
+        [arguments.audio, arguments.metadata, arguments.output, arguments.wav_output]
+    )
+    inputs = inspect_inputs(arguments.audio, metadata)
+    versions = find_versions()
+    dataset = DatasetConfig(
+        output=arguments.output or "",
+        # In their own order, each once, however they were given.
+        representations=tuple(n for n in NAMES if n in arguments.representations),
+        clip=clip,
+        genres=inputs.genres,
+        num_shards=arguments.num_shards,
+        wav_output=arguments.wav_output,
+        audio_base=metadata.audio_base,
+        tools=fingerprint_tools(versions),
+        run=uuid.uuid4().hex,
+    )
+    completion = CompletionConfig(
+        dataset=dataset,
+        split_rule=inputs.layout.split.describe(),
+        max_reject_ratio=arguments.max_reject_ratio,
+        versions=versions,
+        description=arguments.description,
+    )
+    job = JobConfig(
+        audio=arguments.audio,
+        metadata=metadata,
+        metadata_kind=inputs.layout.kind,
+        completion=completion,
+        leaks=arguments.leaks,
+    )
+    return job, inputs
+
+
+def _make_split(arguments: argparse.Namespace) -> SplitConfig | None:
+    if arguments.split is None:
+        return None
+    try:
+        training, validation, test = map(float, arguments.split_percent.split(","))
+    except ValueError as error:
+        raise UserError(
+            "--split_percent takes three numbers, e.g. 80,10,10. Received: "
+            f"{arguments.split_percent}"
+        ) from error
+    return SplitConfig(rule=arguments.split, percent=(training, validation, test))
+
+
+def run_job(job: JobConfig, inputs: Inputs, flags: Sequence[str]) -> None:
+    """Runs a job on whatever runner Beam's flags name, and waits for its end."""
+    options = parse_beam_options(flags)
+    if not local.is_local(options):
+        with beam.Pipeline(options=options) as pipeline:
+            build(pipeline, job)
+        return
+    local.choose_mode(options, flags, len(inputs.clips), os.cpu_count() or 1)
+    print(f"Running {local.describe_mode(options)}.", flush=True)
+    with local.show_progress(len(inputs.clips)) as progress_file:
+        dataset = dataclasses.replace(
+            job.completion.dataset,
+            progress_file=progress_file,
+            launcher=os.getpid(),
+        )
+        completion = dataclasses.replace(job.completion, dataset=dataset)
+        pipeline = beam.Pipeline(runner=local.make_runner(options), options=options)
+        build(pipeline, dataclasses.replace(job, completion=completion))
+        local.run(pipeline)
+
+
+def estimate_job(job: JobConfig, inputs: Inputs) -> str:
+    """Measures a few clips and says what the whole job takes."""
+    if not inputs.clips:
+        raise UserError(
+            "No file of --audio belongs to a wanted track of --metadata. Received: "
+            f"{job.audio} and {job.metadata.path}"
+        )
+    prices = estimate.Prices()
+    files = estimate.spread(inputs.clips)
+    sample = estimate.measure(files, job.completion.dataset)
+    return estimate.describe(
+        estimate.extrapolate(inputs.clips, sample, prices), sample, prices
+    )
+
+
+def note_command(job: JobConfig, argv: Sequence[str]) -> JobConfig:
+    """Lets the dataset's report say what makes the same again."""
+    command = shlex.join(["python", "-m", "pipeline.preprocess", *argv])
+    completion = dataclasses.replace(job.completion, command=command)
+    return dataclasses.replace(job, completion=completion)

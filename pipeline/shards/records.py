@@ -1,0 +1,128 @@
+"""From one audio file to the records of a clip: the whole way, without Beam."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, BinaryIO
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
+from pipeline.decoding.waveform import Loader, load_waveform
+from pipeline.inputs.join import Clip
+from pipeline.representations import compute_representations, make_schemas
+from pipeline.representations.spectrum import Float32, Workspace
+from pipeline.schema import RepresentationSchema
+from pipeline.shards.moments import Moments, compute_moments
+from pipeline.shards.tfrecord import Value, encode_example
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClipRecords:
+    """What one clip adds to a dataset.
+
+    Attributes:
+      records: serialised Examples, by representation.
+      moments: by representation, where it is normalised.
+      samples: the waveform; until the next clip is loaded, see `Loader`.
+      decoder: which one decoded it.
+      seconds: length of the whole file.
+      audio: checksum of the waveform, by `checksum_audio`.
+      decode_ms: time to decode, in milliseconds.
+      feature_ms: time to compute and serialise all representations.
+    """
+
+    records: Mapping[str, Sequence[bytes]]
+    moments: Mapping[str, Moments]
+    samples: Float32
+    decoder: str
+    seconds: float
+    audio: str
+    decode_ms: float
+    feature_ms: float
+
+
+def make_records(
+    clip: Clip,
+    file: BinaryIO,
+    names: Sequence[str],
+    config: ClipConfig,
+    workspace: Workspace,
+    load: Loader = load_waveform,
+) -> ClipRecords:
+    """Decodes a clip once and computes all of its records.
+
+    Args:
+      clip: its identity.
+      file: its audio, seekable.
+      names: representations.
+      config: parameters.
+      workspace: the thread's buffers.
+      load: decodes the file.
+
+    Raises:
+      AudioError: the audio cannot be used.
+    """
+    started = time.perf_counter()
+    waveform = load(file, config)
+    decoded = time.perf_counter()
+    schemas = make_schemas(names, config)
+    arrays = compute_representations(waveform.samples, names, config, workspace)
+    records = {
+        name: _encode(schemas[name], clip, waveform.decoder, values)
+        for name, values in arrays.items()
+    }
+    moments = {
+        name: compute_moments(schemas[name], values)
+        for name, values in arrays.items()
+        if schemas[name].segments
+    }
+    finished = time.perf_counter()
+    return ClipRecords(
+        records=records,
+        moments=moments,
+        samples=waveform.samples,
+        decoder=waveform.decoder,
+        seconds=waveform.seconds,
+        audio=checksum_audio(waveform.samples),
+        decode_ms=(decoded - started) * 1000,
+        feature_ms=(finished - decoded) * 1000,
+    )
+
+
+def warm_up(names: Sequence[str], config: ClipConfig, workspace: Workspace) -> None:
+    """Computes noise, so that no clip pays for imports, filters and buffers."""
+    noise = np.random.default_rng(0).standard_normal(CLIP_SAMPLES, np.float32)
+    compute_representations(noise, names, config, workspace)
+
+
+def checksum_audio(samples: Float32) -> str:
+    """Tells one waveform from another, whatever file it came from.
+
+    Files with the same audio and other tags, or of another lossless format, have
+    the same checksum. Four CRC-32Cs of a quarter each: an eighth of the time of a
+    cryptographic hash, and 128 bits are equal by no accident.
+    """
+    quarters = np.array_split(samples, 4)
+    return "".join(f"{google_crc32c.value(part.tobytes()):08x}" for part in quarters)
+
+
+def _encode(
+    schema: RepresentationSchema, clip: Clip, decoder: str, values: NDArray[Any]
+) -> list[bytes]:
+    records = []
+    for index, value in enumerate(values):
+        content: dict[str, Value] = {
+            "track_id": clip.track_id,
+            "artist_id": clip.artist_id,
+            "decoder": decoder,
+            "label": clip.label,
+            "index": index,
+            schema.value.name: value,
+        }
+        records.append(encode_example(schema.fields, content))
+    return records

@@ -1,0 +1,271 @@
+"""Makes one shard: reads ahead, computes clip by clip, commits whole files.
+
+A shard index stands for one file of every representation and split. All of
+them are computed and written where the clips are decoded, so that neither
+audio nor records ever cross a shuffle, and they are the same bytes for any
+runner, worker or attempt.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import functools
+import io
+import os
+import posixpath
+from collections.abc import Iterable, Mapping, Sequence
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+
+from pipeline.common import storage
+from pipeline.common.clip_config import SAMPLE_RATE
+from pipeline.common.rejects import AudioError, Reason, Reject
+from pipeline.decoding import mp3
+from pipeline.decoding.waveform import Loader, load_waveform
+from pipeline.inputs.join import Clip
+from pipeline.inputs.metadata import relative_path
+from pipeline.representations.spectrum import Float32, Workspace
+from pipeline.shards import resume
+from pipeline.shards.moments import Moments
+from pipeline.shards.records import make_records
+from pipeline.shards.result import DatasetConfig, ShardResult, WrittenClip
+from pipeline.shards.writer import ShardWriter
+
+__all__ = [
+    "READ_AHEAD",
+    "DatasetConfig",
+    "fetch_audio",
+    "keep_or_make_shard",
+    "make_shard",
+    "write_wav",
+]
+
+#: Clips read at the same time, ahead of the computation: at 65 ms a clip this
+#: hides half a second of latency.
+READ_AHEAD = 8
+#: A larger file may hold far more than a clip: only its excerpt is read.
+WHOLE_FILE_BYTES = 4 << 20
+
+
+def keep_or_make_shard(
+    shard: int,
+    clips: Iterable[Clip],
+    config: DatasetConfig,
+    workspace: Workspace,
+    load: Loader = load_waveform,
+) -> tuple[ShardResult, bool]:
+    """Makes a shard, unless an earlier run has made the very same.
+
+    Its result is kept for later runs either way.
+
+    Args:
+      shard: index, below `config.num_shards`.
+      clips: in any order.
+      config: dataset parameters.
+      workspace: the thread's buffers.
+      load: decodes a file.
+
+    Returns:
+      The result, and whether an earlier run made the shard.
+
+    Raises:
+      WriteError: the store does not take the files.
+      SupersededError: a later run has taken over the folder.
+    """
+    clips = list(clips)
+    expected = resume.fingerprint_shard(shard, clips, config)
+    found = resume.find_finished(shard, expected, config)
+    if found is not None:
+        for _ in clips:
+            _count_progress(config.progress_file)
+        return found, True
+    resume.forget_result(shard, config)
+    attempt = 1
+    while True:
+        try:
+            result = make_shard(shard, clips, config, workspace, load)
+            break
+        except storage.WriteError as error:
+            if attempt == storage.ATTEMPTS or not error.transient:
+                raise
+        attempt += 1
+    resume.write_result(result, config)
+    return result, False
+
+
+def make_shard(
+    shard: int,
+    clips: Iterable[Clip],
+    config: DatasetConfig,
+    workspace: Workspace,
+    load: Loader = load_waveform,
+) -> ShardResult:
+    """Computes and writes all clips of one shard.
+
+    Making the same shard twice, at the same time or after a failure, leaves
+    one complete set of files.
+
+    Args:
+      shard: index, below `config.num_shards`.
+      clips: in any order; they are written by ascending id.
+      config: dataset parameters.
+      workspace: the thread's buffers.
+      load: decodes a file.
+
+    Raises:
+      WriteError: the store does not take the files.
+      SupersededError: a later run has taken over the folder.
+    """
+    clips = sorted(clips)
+    written: list[WrittenClip] = []
+    decode_ms: list[float] = []
+    feature_ms: list[float] = []
+    moments: list[Mapping[str, Moments]] = []
+    wavs: collections.deque[concurrent.futures.Future[None]] = collections.deque()
+    unique, rejects = _reject_repeated(clips)
+    with (
+        concurrent.futures.ThreadPoolExecutor(READ_AHEAD) as executor,
+        ShardWriter(
+            output=config.output,
+            representations=config.representations,
+            shard=shard,
+            num_shards=config.num_shards,
+            executor=executor,
+        ) as writer,
+    ):
+        fetch = functools.partial(fetch_audio, excerpt=config.clip.excerpt)
+        for clip, reading in storage.read_ahead(
+            unique, fetch, executor=executor, depth=READ_AHEAD
+        ):
+            try:
+                with reading.result() as file:
+                    made = make_records(
+                        clip, file, config.representations, config.clip, workspace, load
+                    )
+            except AudioError as error:
+                rejects.append(_make_reject(clip, "decode", error.reason, str(error)))
+            except storage.ReadError as error:  # Of a file read while it is decoded.
+                rejects.append(
+                    _make_reject(clip, "decode", Reason.UNREADABLE, str(error))
+                )
+            else:
+                for name, records in made.records.items():
+                    writer.write(name, clip.split, records)
+                if clip.split == "training":
+                    moments.append(made.moments)
+                written.append(
+                    WrittenClip(
+                        track_id=clip.track_id,
+                        artist_id=clip.artist_id,
+                        genre=clip.genre,
+                        split=clip.split,
+                        path=clip.path,
+                        size=clip.size,
+                        seconds=made.seconds,
+                        decoder=made.decoder,
+                        audio=made.audio,
+                    )
+                )
+                decode_ms.append(made.decode_ms)
+                feature_ms.append(made.feature_ms)
+                if config.wav_output:
+                    # The next clip is decoded to the same memory.
+                    samples = made.samples.copy()
+                    wavs.append(executor.submit(write_wav, clip, samples, config))
+                    if len(wavs) > READ_AHEAD:  # Each holds 5 MB of samples.
+                        wavs.popleft().result()
+            _count_progress(config.progress_file)
+        for wav in wavs:
+            wav.result()
+        writer.commit(check=functools.partial(resume.check_run, config))
+    return ShardResult(
+        shard=shard,
+        fingerprint=resume.fingerprint_shard(shard, clips, config),
+        clips=tuple(written),
+        files=writer.files,
+        rejects=tuple(rejects),
+        moments=_stack(moments),
+        decode_ms=tuple(decode_ms),
+        feature_ms=tuple(feature_ms),
+    )
+
+
+def _reject_repeated(clips: Sequence[Clip]) -> tuple[list[Clip], list[Reject]]:
+    """Tells clips, sorted by id, from those whose id another one has already."""
+    unique: list[Clip] = []
+    rejects: list[Reject] = []
+    for clip in clips:
+        if unique and clip.track_id == unique[-1].track_id:
+            message = f"{unique[-1].path} is used for this track id"
+            rejects.append(_make_reject(clip, "join", Reason.DUPLICATE_ID, message))
+        else:
+            unique.append(clip)
+    return unique, rejects
+
+
+def _stack(moments: Sequence[Mapping[str, Moments]]) -> dict[str, Moments]:
+    """Moments of single clips, (segments,), as arrays (clips, segments)."""
+    return {
+        name: Moments(
+            mean=np.stack([found[name].mean for found in moments]),
+            variance=np.stack([found[name].variance for found in moments]),
+        )
+        for name in (moments[0] if moments else ())
+    }
+
+
+def fetch_audio(clip: Clip, excerpt: str) -> BinaryIO:
+    """Reads what decoding a clip takes: the whole file, or an excerpt's bytes.
+
+    Args:
+      clip: names the file.
+      excerpt: `middle` or `start`.
+
+    Raises:
+      AudioError: the store does not give the file, also when asked again.
+    """
+    try:
+        if clip.size <= WHOLE_FILE_BYTES:
+            return io.BytesIO(storage.read_bytes(clip.path))
+        file = storage.open_patiently(clip.path, sparsely=True)
+        source = mp3.prepare(file, excerpt)
+    except storage.STORE_ERRORS as error:
+        raise AudioError(Reason.UNREADABLE, str(error)) from error
+    if source is not file:
+        file.close()
+    return source
+
+
+def write_wav(clip: Clip, samples: Float32, config: DatasetConfig) -> None:
+    """Keeps a decoded clip as a 32-bit float WAV, which decodes to the same bits."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, SAMPLE_RATE, format="WAV", subtype="FLOAT")
+    # libsndfile writes the time into its PEAK chunk, behind name, size and version.
+    time = buffer.getbuffer()[:256].tobytes().index(b"PEAK") + 12
+    buffer.getbuffer()[time : time + 4] = bytes(4)
+    name = posixpath.splitext(relative_path(clip.path, config.audio_base))[0] + ".wav"
+    path = storage.join(config.wav_output, *name.lstrip("/").split("/"))
+    storage.write_atomically(path, buffer.getvalue(), scratch=config.wav_output)
+
+
+def _make_reject(clip: Clip, stage: str, reason: Reason, message: str) -> Reject:
+    return Reject(
+        path=clip.path,
+        track_id=clip.track_id,
+        stage=stage,
+        reason=reason,
+        message=message,
+    )
+
+
+def _count_progress(path: str) -> None:
+    """Appends a byte: the file's size is the number of clips done, by anyone."""
+    if path:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+        try:
+            os.write(descriptor, b".")
+        finally:
+            os.close(descriptor)

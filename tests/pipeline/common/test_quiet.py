@@ -1,0 +1,135 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.common.quiet import keep_back_stderr
+
+
+def say(text: str) -> None:
+    """Prints as native libraries do."""
+    os.write(2, text.encode())
+
+
+def fail(error: type[BaseException]) -> None:
+    with keep_back_stderr():
+        say("why it failed\n")
+        raise error
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python code that has nothing between it and descriptor 2."""
+    return subprocess.run(
+        [sys.executable, "-c", "import os, sys, subprocess\n" + code],
+        cwd=Path(__file__).resolve().parents[3],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_what_is_printed_is_kept_back():
+    done = run("""
+from pipeline.quiet import keep_back_stderr
+print("first", file=sys.stderr)
+with keep_back_stderr():
+    os.write(2, b"native")
+    print("python", file=sys.stderr)
+    print("progress")
+print("last", file=sys.stderr)
+""")
+    assert (done.stdout, done.stderr) == ("progress\n", "first\nlast\n")
+
+
+def test_noise_is_filtered_and_the_rest_passes():
+    noise = [
+        "WARNING: All log messages before absl::InitializeLog() are written",
+        "I0000 00:00:1795.5 29604 port.cc:153] oneDNN custom operations are on.",
+        "[src/libmpg123/layer3.c:INT123_do_layer3():1844] error: dequantization",
+        "Note: Illegal Audio-MPEG-Header 0x00000000 at offset 480921.",
+        "Note: Trying to resync...",
+        "Warning: Xing stream size off by more than 1%, fuzzy seeking",
+    ]
+    said = ["error: a message of ours", "Note: not theirs", "  I0000 00:00: quoted"]
+    lines = [line for pair in zip(noise, [*said, *said], strict=True) for line in pair]
+    done = run(f"""
+from pipeline.quiet import filter_stderr
+print("Note: Trying to resync... before", file=sys.stderr)
+with filter_stderr():
+    for line in {lines!r}:
+        os.write(2, line.encode() + b"\\n")
+    code = "import sys; print('Note: Trying to resync...', 'child', file=sys.stderr)"
+    subprocess.run([sys.executable, "-c", code + "; print('child', file=sys.stderr)"])
+    print("last", file=sys.stderr, end="")
+print(" after", file=sys.stderr)
+""")
+    assert done.stderr.splitlines() == [
+        "Note: Trying to resync... before",
+        *said,
+        *said,
+        "child",
+        "last after",
+    ]
+
+
+def test_a_traceback_passes_the_filter():
+    done = run("""
+from pipeline.quiet import filter_stderr
+with filter_stderr():
+    raise RuntimeError("why")
+""")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback")
+    assert done.stderr.endswith("RuntimeError: why\n")
+
+
+def test_the_filter_leaves_no_descriptor_open():
+    done = run("""
+from pipeline.quiet import filter_stderr
+before = os.listdir("/proc/self/fd")
+for _ in range(3):
+    with filter_stderr():
+        print("x", file=sys.stderr)
+print(len(os.listdir("/proc/self/fd")) - len(before))
+""")
+    assert (done.stdout, done.stderr) == ("0\n", "x\nx\nx\n")
+
+
+def test_a_child_that_lives_on_does_not_hold_the_filter_up():
+    done = run("""
+from pipeline.quiet import filter_stderr
+with filter_stderr():
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+print("done")
+child.communicate(b"\\n")
+""")
+    assert done.stdout == "done\n"
+
+
+def test_stderr_works_before_and_after(capfd):
+    say("before\n")
+    with keep_back_stderr():
+        say("within\n")
+    say("after\n")
+    print("python", file=sys.stderr, flush=True)
+    assert capfd.readouterr().err == "before\nafter\npython\n"
+
+
+@pytest.mark.parametrize("error", [ImportError, KeyboardInterrupt, SystemExit])
+def test_after_an_exception_it_is_shown(capfd, error):
+    with pytest.raises(error):
+        fail(error)
+    say("after\n")
+    assert capfd.readouterr().err == "why it failed\nafter\n"
+
+
+def test_no_descriptor_is_left_open(capfd):
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with keep_back_stderr():
+            say("x")
+        with pytest.raises(KeyError):
+            fail(KeyError)
+    assert len(os.listdir("/proc/self/fd")) == before

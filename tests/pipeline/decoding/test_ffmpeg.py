@@ -1,0 +1,137 @@
+import io
+import tempfile
+
+import numpy as np
+import pytest
+
+from pipeline.common.rejects import AudioError, Reason
+from pipeline.decoding import ffmpeg
+from tests.support.audio_files import (
+    RATE,
+    encode,
+    encode_with_ffmpeg,
+    find_marker,
+    make_markers,
+)
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """The folder that temporary files go to."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("extension", ["m4a", "mp3", "flac"])
+def test_decodes_by_content(temporary, extension):
+    aac = encode_with_ffmpeg(make_markers(4), extension=extension)
+    samples, rate = ffmpeg.decode(io.BytesIO(aac))
+    assert rate == RATE
+    assert samples.dtype == np.float32
+    assert samples.shape[1] == 1
+    assert abs(len(samples) - 4 * RATE) < 3_000
+    assert 0.4 < np.abs(samples).max() < 0.8
+    for second in range(4):
+        start = round((second + 0.2) * RATE)
+        assert find_marker(samples[start:, 0]) == pytest.approx(second, abs=0.1)
+    assert list(temporary.iterdir()) == []
+
+
+def test_channels_stay_in_order(music):
+    swapped = music[: 6 * RATE] * np.float32([1, 0.25])
+    samples, _ = ffmpeg.decode(io.BytesIO(encode(swapped, kind="FLAC")))
+    np.testing.assert_allclose(samples, swapped, atol=1e-4)
+
+
+def test_other_rates_are_kept():
+    _, rate = ffmpeg.decode(io.BytesIO(encode(make_markers(2, 8_000), 8_000, "FLAC")))
+    assert rate == 8_000
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"no audio\n" * 20, b"RIFF\x10\0\0\0WAVEfmt "], ids=str
+)
+def test_no_audio_is_an_error_with_ffmpegs_last_line(temporary, data):
+    with pytest.raises(ffmpeg.FfmpegError) as caught:
+        ffmpeg.decode(io.BytesIO(data))
+    message = str(caught.value)
+    assert "Invalid data" in message or "Error" in message
+    assert "\n" not in message
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_picture_is_no_audio(temporary):
+    png = bytes.fromhex(
+        "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
+        "0000000c4944415408d763f8cfc000000301010018dd8db00000000049454e44ae426082"
+    )
+    with pytest.raises(ffmpeg.FfmpegError):
+        ffmpeg.decode(io.BytesIO(png))
+    assert list(temporary.iterdir()) == []
+
+
+def test_long_files_are_decoded_in_part(monkeypatch):
+    monkeypatch.setattr(ffmpeg, "MAX_SECONDS", 2)
+    samples, _ = ffmpeg.decode(io.BytesIO(encode(make_markers(5), kind="FLAC")))
+    assert len(samples) == 2 * RATE
+
+
+def test_levels_over_full_scale_are_seen():
+    loud = encode(5 * make_markers(2), kind="WAV", subtype="FLOAT")
+    samples, _ = ffmpeg.decode(io.BytesIO(loud))
+    assert np.abs(samples).max() == pytest.approx(2.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("extension", ["m4a", "webm", "aac"])
+def test_what_ffmpeg_tells_of_a_file(extension):
+    data = encode_with_ffmpeg(make_markers(4), extension=extension)
+    whole = ffmpeg.decode_integers(io.BytesIO(data))
+    assert whole.errors == ()
+    # AAC without a container has no header that knows.
+    assert whole.announced == pytest.approx(0 if extension == "aac" else 4, abs=0.1)
+    damaged = bytearray(data)
+    damaged[len(data) // 2 : len(data) // 2 + 5_000] = bytes(5_000)
+    assert ffmpeg.decode_integers(io.BytesIO(bytes(damaged))).errors
+
+
+@pytest.mark.parametrize(
+    "playlist",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{path}\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile '{path}'\n",
+        "#EXTM3U\n#EXTINF:9,\nhttp://127.0.0.1:9/a.mp3\n#EXT-X-ENDLIST\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+        "m=audio 5004 RTP/AVP 14\n",
+    ],
+    ids=["HLS", "concat", "address", "SDP"],
+)
+def test_a_playlist_opens_no_other_file(temporary, playlist):
+    (temporary / "other.mp3").write_bytes(encode(make_markers(9)))
+    content = playlist.format(path=temporary / "other.mp3").encode()
+    with pytest.raises(ffmpeg.FfmpegError):
+        ffmpeg.decode(io.BytesIO(content))
+
+
+def fake_ffmpeg(folder, script: str) -> str:
+    path = folder / "ffmpeg"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_an_ffmpeg_that_hangs_is_ended(temporary, monkeypatch):
+    executable = fake_ffmpeg(temporary, "exec sleep 60")
+    monkeypatch.setattr(ffmpeg.imageio_ffmpeg, "get_ffmpeg_exe", lambda: executable)
+    monkeypatch.setattr(ffmpeg, "TIME_LIMIT", 0.3)
+    with pytest.raises(AudioError, match=r"longer than 0\.3 s") as caught:
+        ffmpeg.decode(io.BytesIO(b"audio"))
+    assert caught.value.reason == Reason.DECODER_TIMED_OUT
+    assert [path.name for path in temporary.iterdir()] == ["ffmpeg"]
+
+
+def test_an_ffmpeg_that_crashes_is_a_reason(temporary, monkeypatch):
+    executable = fake_ffmpeg(temporary, "kill -SEGV $$")
+    monkeypatch.setattr(ffmpeg.imageio_ffmpeg, "get_ffmpeg_exe", lambda: executable)
+    with pytest.raises(AudioError, match=r"died \(Segmentation fault\)") as caught:
+        ffmpeg.decode(io.BytesIO(b"audio"))
+    assert caught.value.reason == Reason.DECODER_CRASHED

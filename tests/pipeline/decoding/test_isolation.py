@@ -1,0 +1,324 @@
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from pipeline import preprocess
+from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
+from pipeline.common.rejects import AudioError, Reason
+from pipeline.decoding import isolation, isolation_helper
+from pipeline.decoding.isolation import IsolatedDecoder
+from pipeline.decoding.waveform import load_waveform
+from pipeline.inputs.join import Clip
+from pipeline.representations.spectrum import Workspace
+from pipeline.shards.result import DatasetConfig
+from pipeline.shards.shard import make_shard
+from tests.support.audio_files import (
+    CountingFile,
+    encode,
+    encode_with_ffmpeg,
+    make_music,
+)
+from tests.support.corpora import write_plain_corpus
+
+CRASHING = "tests.support.crashing_decoder"
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    with IsolatedDecoder() as decoder:
+        yield decoder
+
+
+@pytest.fixture
+def fragile():
+    with IsolatedDecoder(helper=CRASHING, time_limit=3.0) as decoder:
+        yield decoder
+
+
+@pytest.fixture(scope="module")
+def short() -> bytes:
+    return encode(make_music(6.0), kind="FLAC")
+
+
+def children() -> list[int]:
+    return [child.pid for child in psutil.Process().children()]
+
+
+def reject(decoder: IsolatedDecoder, data: bytes) -> tuple[Reason, str]:
+    with pytest.raises(AudioError) as caught:
+        decoder.load_waveform(io.BytesIO(data), ClipConfig())
+    return caught.value.reason, str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["mp3", "wav", "flac", "ogg"])
+def test_the_same_waveform_as_in_this_process(decoder, music_files, kind):
+    data = music_files[kind]
+    expected = load_waveform(io.BytesIO(data), ClipConfig())
+    found = decoder.load_waveform(io.BytesIO(data), ClipConfig())
+    assert found.samples.shape == (CLIP_SAMPLES,)
+    assert found.samples.dtype == np.float32
+    np.testing.assert_array_equal(found.samples, expected.samples)
+    assert (found.decoder, found.seconds) == (expected.decoder, expected.seconds)
+
+
+def test_the_next_file_comes_into_the_same_memory(decoder, music_files, short):
+    """No copy of 5 MB a clip: whoever needs the samples longer makes one."""
+    first = decoder.load_waveform(io.BytesIO(music_files["flac"]), ClipConfig())
+    assert not first.samples.flags.writeable
+    second = decoder.load_waveform(io.BytesIO(short), ClipConfig())
+    assert np.shares_memory(first.samples, second.samples)
+
+
+def test_wavs_hold_their_own_clip(decoder, music_files, short, tmp_path):
+    """Although they are written while the next clip is decoded."""
+    clips = []
+    for name, content in {"a": music_files["mp3"], "b": short, "c": b""}.items():
+        path = tmp_path / f"{name}.mp3"
+        path.write_bytes(content)
+        clips.append(
+            Clip(
+                track_id=name,
+                artist_id="",
+                genre="g",
+                label=0,
+                split="test",
+                path=str(path),
+                size=len(content),
+            )
+        )
+    config = DatasetConfig(
+        output=str(tmp_path),
+        representations=("mel",),
+        clip=ClipConfig(),
+        genres=("g",),
+        num_shards=1,
+        wav_output=str(tmp_path),
+        audio_base=str(tmp_path),
+    )
+    for folder in ("mel", "_temporary"):
+        (tmp_path / folder).mkdir()
+    result = make_shard(0, clips, config, Workspace(), decoder.load_waveform)
+    assert len(result.clips) == 2
+    for clip in clips[:2]:
+        wav = io.BytesIO((tmp_path / f"{clip.track_id}.wav").read_bytes())
+        samples = load_waveform(wav, ClipConfig()).samples
+        source = io.BytesIO(Path(clip.path).read_bytes())
+        expected = load_waveform(source, ClipConfig()).samples
+        np.testing.assert_array_equal(samples, expected)
+
+
+def test_options_reach_the_helper(decoder, short):
+    with pytest.raises(AudioError) as caught:
+        decoder.load_waveform(io.BytesIO(short), ClipConfig(min_duration=6.5))
+    assert caught.value.reason == Reason.TOO_SHORT
+    decoder.load_waveform(io.BytesIO(short), ClipConfig(min_duration=5.5))
+
+
+def test_ffmpeg_is_there_too(decoder):
+    data = encode_with_ffmpeg(make_music(6.0), extension="m4a")
+    assert decoder.load_waveform(io.BytesIO(data), ClipConfig()).decoder == "ffmpeg"
+
+
+def test_of_large_files_only_what_is_needed_is_read(decoder):
+    rng = np.random.default_rng(0)
+    frames = rng.integers(-9_000, 9_000, (8_000 * 600, 1), np.int16)
+    data = encode(frames, 8_000, "WAV")
+    file = CountingFile(data)
+    found = decoder.load_waveform(file, ClipConfig())
+    expected = load_waveform(io.BytesIO(data), ClipConfig())
+    np.testing.assert_array_equal(found.samples, expected.samples)
+    assert len(data) > 9_000_000
+    assert file.bytes_read < 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [(b"", Reason.EMPTY), (b"<html>", Reason.UNDECODABLE), (bytes(999), None)],
+)
+def test_rejects_are_the_same(decoder, data, reason):
+    with pytest.raises(AudioError) as caught:
+        load_waveform(io.BytesIO(data), ClipConfig())
+    assert reject(decoder, data) == (caught.value.reason, str(caught.value))
+    assert reason in (None, caught.value.reason)
+
+
+@pytest.mark.parametrize(
+    ("poison", "name"),
+    [
+        (b"segmentation fault", "Segmentation fault"),
+        (b"abort", "Aborted"),
+        (b"killed", "Killed"),
+    ],
+)
+def test_a_crash_costs_one_reject(fragile, short, poison, name):
+    expected = load_waveform(io.BytesIO(short), ClipConfig()).samples
+    for _ in range(2):
+        reason, message = reject(fragile, poison)
+        assert reason == Reason.DECODER_CRASHED
+        assert message == f"the process that decodes it died 2 times ({name})"
+        found = fragile.load_waveform(io.BytesIO(short), ClipConfig())
+        np.testing.assert_array_equal(found.samples, expected)
+
+
+def test_a_helper_killed_from_outside_costs_nothing(decoder, short):
+    for _ in range(2):
+        decoder.load_waveform(io.BytesIO(short), ClipConfig())
+        helper = psutil.Process(decoder._process.pid)
+        helper.kill()
+        while helper.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+    decoder.load_waveform(io.BytesIO(short), ClipConfig())
+
+
+@pytest.mark.parametrize("poison", [b"hang in C", b"hang in Python", b"loop"])
+def test_a_hang_costs_one_reject_and_its_time(short, poison):
+    with IsolatedDecoder(helper=CRASHING, time_limit=0.5) as decoder:
+        started = time.monotonic()
+        reason, message = reject(decoder, poison)
+        assert reason == Reason.DECODER_TIMED_OUT
+        assert message == "decoding takes more than 0.5 s"
+        assert time.monotonic() - started < 30
+        decoder.load_waveform(io.BytesIO(short), ClipConfig())
+
+
+def test_too_much_memory_costs_one_reject(fragile, short):
+    reason, message = reject(fragile, b"all memory")
+    assert reason == Reason.DECODER_CRASHED
+    assert message == "decoding takes more than 4,096 MiB of memory"
+    fragile.load_waveform(io.BytesIO(short), ClipConfig())
+
+
+def test_a_slow_store_is_not_the_decoders_fault():
+    pauses = []
+
+    class SlowFile(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            pauses.append(0.4)
+            time.sleep(pauses[-1])
+            return super().read(size)
+
+    limit = 0.2
+    long = encode(np.tile(make_music(6.0, 8_000), (60, 1)), 8_000, "WAV")
+    with IsolatedDecoder(time_limit=limit) as decoder:
+        decoder.load_waveform(SlowFile(long), ClipConfig())
+    assert sum(pauses) > isolation_helper.WAITING * limit
+
+
+def test_a_programming_error_is_no_reject(capfd):
+    with (
+        IsolatedDecoder(helper=CRASHING) as decoder,
+        pytest.raises(RuntimeError, match="exit code 1"),
+    ):
+        decoder.load_waveform(io.BytesIO(b"programming error"), ClipConfig())
+    assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+def test_a_store_that_fails_is_no_crash(decoder, short):
+    class FailingFile(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise OSError("the store is gone")
+
+    with pytest.raises(OSError, match="the store is gone"):
+        decoder.load_waveform(FailingFile(short), ClipConfig())
+    decoder.load_waveform(io.BytesIO(short), ClipConfig())
+
+
+def test_what_libraries_print_does_no_harm(short, capfd):
+    with IsolatedDecoder(helper=CRASHING) as decoder:
+        with pytest.raises(AudioError):
+            decoder.load_waveform(io.BytesIO(b"print"), ClipConfig())
+        decoder.load_waveform(io.BytesIO(short), ClipConfig())
+    assert "what libraries print" in capfd.readouterr().err
+
+
+def test_closing_ends_the_helper(short):
+    before = set(children())
+    decoder = IsolatedDecoder()
+    decoder.load_waveform(io.BytesIO(short), ClipConfig())
+    assert len(set(children()) - before) == 1
+    decoder.close()
+    assert set(children()) <= before
+
+
+def test_a_helper_ends_with_the_process_that_has_it(tmp_path):
+    code = (
+        "import os, signal\n"
+        "from pipeline.decoding.isolation import IsolatedDecoder\n"
+        "decoder = IsolatedDecoder()\n"
+        "print(decoder._process.pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, check=False
+    )
+    helper = int(done.stdout)
+    for _ in range(200):
+        if not psutil.pid_exists(helper):
+            return
+        if psutil.Process(helper).status() == psutil.STATUS_ZOMBIE:
+            return
+        time.sleep(0.05)
+    pytest.fail("the helper lives on")
+
+
+def test_a_helper_whose_process_dies_while_it_decodes_says_nothing():
+    code = (
+        "import io, os, signal\n"
+        "from pipeline.common.clip_config import ClipConfig\n"
+        "from pipeline.decoding.isolation import IsolatedDecoder\n"
+        "class Deadly(io.BytesIO):\n"
+        "    def read(self, count=-1):\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "IsolatedDecoder().load_waveform(Deadly(bytes(1000)), ClipConfig())\n"
+    )
+    done = subprocess.run(
+        # Its error output ends when the helper, which shares it, has ended.
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert done.stderr == b""
+
+
+def test_the_folder_that_one_is_in_has_no_say(tmp_path, monkeypatch, short):
+    (tmp_path / "json.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    with IsolatedDecoder() as decoder:
+        decoder.load_waveform(io.BytesIO(short), ClipConfig())
+
+
+def test_without_shared_memory_of_the_system_a_file_does(monkeypatch, short):
+    monkeypatch.delattr(isolation.os, "memfd_create", raising=False)
+    expected = load_waveform(io.BytesIO(short), ClipConfig()).samples
+    with IsolatedDecoder() as decoder:
+        found = decoder.load_waveform(io.BytesIO(short), ClipConfig())
+    np.testing.assert_array_equal(found.samples, expected)
+
+
+def test_one_poisoned_clip_costs_one_reject_and_not_the_job(tmp_path, monkeypatch):
+    glob, metadata = write_plain_corpus(tmp_path, clips=9)
+    (tmp_path / "audio" / "3.wav").write_bytes(b"segmentation fault")
+    (tmp_path / "audio" / "4.wav").write_bytes(b"abort")
+    monkeypatch.setattr(isolation, "HELPER", CRASHING)
+    output = tmp_path / "dataset"
+    arguments = ["--audio", glob, "--metadata", str(metadata), "--output", str(output)]
+    arguments += ["--num_shards", "2", "--representations", "mel"]
+    assert preprocess.main(arguments) == 0
+    manifest = json.loads((output / "manifest.json").read_text())
+    assert manifest["rejects"] == {"decoder_crashed": 2}
+    assert manifest["inputs"]["clips"] == 7
+    [path] = output.glob("rejects-*.jsonl")
+    rejects = [json.loads(line) for line in path.read_text().splitlines()]
+    assert {reject["track_id"] for reject in rejects} == {"t3", "t4"}

@@ -1,0 +1,397 @@
+import collections
+import csv
+import dataclasses
+import io
+import tracemalloc
+
+import pytest
+
+from pipeline.inputs import metadata
+from pipeline.inputs.metadata import (
+    FMA_GENRES,
+    MetadataConfig,
+    audio_key,
+    glob_base,
+    read_layout,
+    read_tracks,
+    relative_path,
+)
+from pipeline.inputs.splits import SplitConfig, split_by_hash
+from pipeline.schema import SPLITS, UserError
+
+HASH = SplitConfig(rule="hash", percent=(50.0, 25.0, 25.0))
+#: FMA's three header rows, cut down to what is used and one more column.
+FMA_HEADER = (
+    ",artist,artist,set,set,track\n,id,name,split,subset,genre_top\ntrack_id,,,,,\n"
+)
+
+
+def read(text: str, **config) -> list[metadata.Track]:
+    file = io.StringIO(text, newline="")
+    return list(read_tracks(file, MetadataConfig(path="m.csv", **config)))
+
+
+def refuse(text: str, **config) -> str:
+    with pytest.raises(UserError) as caught:
+        read(text, **config)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+# FMA
+
+
+@pytest.fixture(scope="module")
+def genuine(genuine_tracks) -> list[metadata.Track]:
+    with genuine_tracks.open(encoding="utf-8", newline="") as file:
+        return list(read_tracks(file, MetadataConfig(path="tracks.csv")))
+
+
+def test_the_genuine_file(genuine):
+    assert len(genuine) == 682
+    assert dataclasses.asdict(genuine[0]) == {
+        "key": "2",
+        "track_id": "2",
+        "artist_id": "1",
+        "genre": "Hip-Hop",
+        "split": "training",
+        "path": "000/000002.mp3",
+        "wanted": True,
+    }
+    assert genuine[-1].track_id == "932"
+    assert len({track.track_id for track in genuine}) == 682
+    assert {track.genre for track in genuine} <= {*FMA_GENRES, ""}
+    assert sum(not track.genre for track in genuine) == 51
+    assert {track.split for track in genuine} == set(SPLITS)
+    assert all(track.artist_id.isdecimal() for track in genuine)
+
+
+@pytest.mark.parametrize(
+    ("subset", "count"),
+    [("small", 58), ("medium", 58 + 136), ("large", 682), ("full", 682)],
+)
+def test_subsets_of_the_genuine_file_contain_the_smaller(genuine_tracks, subset, count):
+    config = MetadataConfig(path="tracks.csv", subset=subset)
+    with genuine_tracks.open(encoding="utf-8", newline="") as file:
+        tracks = list(read_tracks(file, config))
+    assert len(tracks) == 682
+    assert sum(track.wanted for track in tracks) == count
+
+
+def test_the_genuine_file_agrees_with_pandas_reading(genuine, genuine_tracks):
+    pandas = pytest.importorskip("pandas")
+    table = pandas.read_csv(genuine_tracks, index_col=0, header=[0, 1])
+    # FMA's own loader: the third header row names the index.
+    genres = table["track", "genre_top"].fillna("")
+    assert [track.genre for track in genuine] == genres.tolist()
+    assert [track.split for track in genuine] == table["set", "split"].tolist()
+
+
+def test_columns_are_found_by_name():
+    turned = (
+        ",track,set,artist,set\n,genre_top,subset,id,split\ntrack_id,,,,\n"
+        "0012,Jazz,medium,77,test\n"
+    )
+    (track,) = read(turned)
+    assert (track.track_id, track.artist_id) == ("12", "77")
+    assert (track.genre, track.split) == ("Jazz", "test")
+    assert track.path == "000/000012.mp3"
+
+
+def test_fields_may_span_lines_and_hold_commas_and_quotes():
+    rows = (
+        '5,1,"He said ""hi"",\nthen, left\r\n\n",training,small,Rock\r\n'
+        "\r\n"
+        "123456,2,x,test,large,\n"
+    )
+    first, second = read(FMA_HEADER + rows)
+    assert (first.track_id, first.genre) == ("5", "Rock")
+    assert (second.key, second.path) == ("123456", "123/123456.mp3")
+    assert second.genre == ""
+
+
+def test_wanted_are_subset_and_genres():
+    rows = (
+        "1,1,x,training,small,Rock\n"
+        "2,1,x,training,medium,Rock\n"
+        "3,1,x,training,small,Jazz\n"
+        "4,1,x,training,small,\n"
+    )
+    tracks = read(FMA_HEADER + rows, subset="small", genres=("Rock", "Pop"))
+    # A track without a genre is rejected later, visibly.
+    assert [track.wanted for track in tracks] == [True, False, False, True]
+
+
+def test_fma_splits_can_be_replaced_by_hash():
+    rows = "".join(f"{i},{i % 7},x,test,small,Rock\n" for i in range(1, 40))
+    assert {track.split for track in read(FMA_HEADER + rows)} == {"test"}
+    hashed = read(FMA_HEADER + rows, split=HASH)
+    for track in hashed:
+        expected = split_by_hash(track.artist_id, track.track_id, HASH.percent)
+        assert track.split == expected
+    assert len({track.split for track in hashed}) > 1
+
+
+@pytest.mark.parametrize(
+    ("row", "found"),
+    [
+        ("x7,1,n,test,small,Rock", "track_id must be a number. Received: 'x7'"),
+        (",1,n,test,small,Rock", "track_id must be a number. Received: ''"),
+        ("7,1,n,test,tiny,Rock", "unknown subset. Received: 'tiny'; it must be one of"),
+        ("7,1,n,test,,Rock", "unknown subset. Received: ''"),
+        ("7,1,n,train,small,Rock", "unknown split. Received: 'train'"),
+        ("7,1,n,,small,Rock", "unknown split. Received: ''"),
+        ("7,1,n,test,small,Polka", "unknown genre. Received: 'Polka'"),
+        ("7,1,n,test,small", "expected 6 columns as in the header. Received: 5"),
+        ("7,1,n,test,small,Rock,", "expected 6 columns as in the header. Received: 7"),
+    ],
+)
+def test_errors_in_fma_rows_name_the_line(row, found):
+    good = '2,1,"two\nlines",test,small,Rock\n'
+    message = refuse(FMA_HEADER + good + row + "\n")
+    assert message.startswith(f"m.csv line 6: {found}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n",
+        "a,b,c\n1,2,3\n",
+        "genre,title\nRock,x\n",
+        FMA_HEADER.replace("track_id", "id"),
+        FMA_HEADER.replace("subset", "size"),
+        FMA_HEADER.splitlines()[0],
+        "\n".join(FMA_HEADER.splitlines()[:2]),
+        "<html>\n<body>\n",
+    ],
+)
+def test_files_of_another_shape_are_refused(text):
+    message = refuse(text)
+    assert message.startswith("m.csv is neither FMA's tracks.csv (three header rows")
+    shown = ",".join(next(csv.reader(io.StringIO(text)), [])) or "nothing"
+    assert message.endswith(f"Its first row is: {shown}")
+
+
+def test_a_quote_that_is_never_closed_is_no_csv(monkeypatch):
+    monkeypatch.setattr(metadata, "_FIELD_LIMIT", 1_000)
+    row = '3,1,"never closed,test,small,Rock\n'
+    message = refuse(FMA_HEADER + row + "4,1,x,test,small,Rock\n" * 100)
+    assert message.startswith("m.csv is no CSV (field larger than field limit (1000))")
+    assert refuse('"' + "x" * 2_000).startswith("m.csv is no CSV")
+
+
+# Plain CSV
+
+
+def test_a_plain_file():
+    text = (
+        "track_id,split,genre,path,artist_id\n"
+        "t1,train,Fado,a/one.mp3,ana\n"
+        "t2,VAL,Morna,a/two.mp3,\n"
+        ",test,,b.flac,ana\n"
+    )
+    first, second, third = read(text)
+    assert dataclasses.asdict(first) == {
+        "key": "a/one",
+        "track_id": "t1",
+        "artist_id": "ana",
+        "genre": "Fado",
+        "split": "training",
+        "path": "a/one.mp3",
+        "wanted": True,
+    }
+    assert (second.split, second.artist_id) == ("validation", "")
+    # Without an id of its own a track goes by its path.
+    assert (third.track_id, third.split, third.genre) == ("b", "test", "")
+
+
+def test_two_columns_are_enough():
+    tracks = read("path,genre\na.mp3,Rock\nb.mp3,Jazz\n", genres=("Jazz",))
+    assert [track.wanted for track in tracks] == [False, True]
+    config = SplitConfig()
+    for track in tracks:
+        assert track.split == split_by_hash("", track.track_id, config.percent)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "x/a.mp3",
+        "./x/a.mp3",
+        "x//a.mp3",
+        "x/../x/a.mp3",
+        "/music/x/a.mp3",
+        "/music//x/./a.mp3",
+    ],
+)
+def test_paths_may_be_relative_or_absolute(path):
+    (track,) = read(f"path,genre\n{path},Rock\n", audio_base="/music")
+    assert track.key == "x/a"
+    assert track.path == path
+    for base in ("/music", "/music/", "/./music"):
+        assert audio_key("/music/x/a.mp3", base, "plain") == track.key
+
+
+def test_paths_on_an_object_store():
+    (track,) = read("path,genre\nx/a.mp3,R\n", audio_base="gs://bucket/music")
+    key = audio_key("gs://bucket/music/x/a.mp3", "gs://bucket/music", "plain")
+    assert key == track.key
+    assert audio_key("gs://other/x/a.mp3", "gs://bucket/music", "plain") != track.key
+
+
+def test_quoted_fields_spaces_and_a_byte_order_mark():
+    plain = 'path,genre\n"x, y/a ""live"".mp3","Folk, Old"\n'
+    for text in (
+        plain,
+        "\ufeff" + plain,
+        "\ufeff" + plain.replace("path,genre", '"path","genre"'),
+        plain.replace("path,genre", " path , genre "),
+        plain.replace("\n", "\r\n"),
+        plain + "\n\n",
+    ):
+        (track,) = read(text)
+        assert (track.path, track.genre) == ('x, y/a "live".mp3', "Folk, Old")
+
+
+def test_hash_overrules_a_split_column():
+    text = "path,genre,split\n" + "".join(f"{i},R,nonsense\n" for i in range(30))
+    tracks = read(text, split=HASH)
+    assert {track.split for track in tracks} == set(SPLITS)
+
+
+@pytest.mark.parametrize(
+    ("text", "config", "message"),
+    [
+        (
+            "path,genre,bpm,mood\n",
+            {},
+            "m.csv: unknown columns bpm, mood; the columns are "
+            "path,genre[,track_id,artist_id,split].",
+        ),
+        (
+            "path,genre\na,b\n",
+            {"split": SplitConfig(rule="fma")},
+            "--split fma needs a split column, which m.csv lacks; add one or use "
+            "--split hash.",
+        ),
+        (
+            "path,genre\na,b\n",
+            {"subset": "small"},
+            "--subset is for FMA's tracks.csv; a plain CSV has no subsets. "
+            "Received: --subset small with m.csv",
+        ),
+        (
+            "path,genre,split\na,b,test\nc,d,dev\n",
+            {},
+            "m.csv line 3: unknown split. Received: 'dev'; it must be one of "
+            "training, validation, test.",
+        ),
+        (
+            "path,genre\na,b\nc\n",
+            {},
+            "m.csv line 3: expected 2 columns as in the header. Received: 1",
+        ),
+        (
+            "path,genre\n ,b\n",
+            {},
+            "m.csv line 2: the path is empty; name an audio file.",
+        ),
+    ],
+)
+def test_errors_in_plain_files(text, config, message):
+    assert refuse(text, **config) == message
+
+
+def test_subsets_are_fmas():
+    with pytest.raises(UserError, match=r"^--subset must be one of small, .* 'huge'$"):
+        MetadataConfig(path="m.csv", subset="huge")
+
+
+# Keys and paths
+
+
+def test_fma_files_are_known_by_their_number():
+    for path in ("000/000002.mp3", "/x/2.mp3", "gs://b/fma/000/000002.wav"):
+        assert audio_key(path, "", "fma") == "2"
+    # Not a track's file, and not another one's by chance.
+    assert audio_key("/x/README.txt", "", "fma") == "/x/README.txt"
+    assert audio_key("/x/12a.mp3", "", "fma") == "/x/12a.mp3"
+
+
+def test_the_wav_of_a_file_has_its_key():
+    assert audio_key("in/x/a.b.mp3", "in", "plain") == "x/a.b"
+    assert audio_key("wav/x/a.b.wav", "wav", "plain") == "x/a.b"
+
+
+@pytest.mark.parametrize(
+    ("path", "base", "expected"),
+    [
+        ("/m/x/a", "/m", "x/a"),
+        ("/mm/a", "/m", "/mm/a"),
+        ("a/b", "", "a/b"),
+        ("./m/a", "m", "a"),
+        ("gs://b/m/a", "gs://b/m/", "a"),
+        ("gs://b/a", "gs://c", "gs://b/a"),
+    ],
+)
+def test_relative_paths(path, base, expected):
+    assert relative_path(path, base) == expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "base"),
+    [
+        ("/m/**.mp3", "/m"),
+        ("/m/x/*/y/*.mp3", "/m/x"),
+        ("/m/x[12]/a?.mp3", "/m"),
+        ("/m/a.mp3", "/m"),
+        ("*.mp3", ""),
+        ("gs://b/m/**", "gs://b/m"),
+    ],
+)
+def test_base_of_a_glob(pattern, base):
+    assert glob_base(pattern) == base
+
+
+def test_the_layout_tells_kind_and_rule():
+    def layout(text: str, **config):
+        rows = csv.reader(io.StringIO(text))
+        return read_layout(rows, MetadataConfig(path="m.csv", **config))
+
+    fma = layout(FMA_HEADER)
+    assert (fma.kind, fma.split.rule, fma.width) == ("fma", "fma", 6)
+    assert fma.columns == {
+        "track_id": 0,
+        "artist_id": 1,
+        "split": 3,
+        "subset": 4,
+        "genre": 5,
+    }
+    assert layout("path,genre").split.rule == "hash"
+    assert layout("path,genre,split").split.rule == "fma"
+    assert layout("path,genre,split", split=HASH).split == HASH
+
+
+# Scale
+
+
+def test_rows_are_not_held():
+    rows, biography = 50_000, "la " * 300
+
+    def lines():
+        yield from FMA_HEADER.splitlines(keepends=True)
+        for number in range(1, rows + 1):
+            yield f'{number},{number % 5000},"{biography}\n'
+            yield f'{biography}",training,small,Rock\n'
+
+    tracks = read_tracks(lines(), MetadataConfig(path="m.csv"))
+    tracemalloc.start()
+    try:
+        # A deque without length keeps nothing.
+        collections.deque(tracks, maxlen=0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20  # of 90 MB

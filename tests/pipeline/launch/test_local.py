@@ -1,0 +1,84 @@
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+
+from pipeline.launch import local
+
+
+def mode(arguments: list[str], clips: int, cores: int) -> tuple[str, int]:
+    options = PipelineOptions(arguments)
+    local.choose_mode(options, arguments, clips, cores)
+    direct = options.view_as(DirectOptions)
+    return direct.direct_running_mode, direct.direct_num_workers
+
+
+def test_small_jobs_do_not_start_workers():
+    assert mode([], clips=10, cores=8) == ("in_memory", 1)
+
+
+def test_large_jobs_use_the_cores():
+    assert mode([], clips=5000, cores=8) == ("multi_processing", 8)
+    assert mode([], clips=5000, cores=1) == ("in_memory", 1)
+
+
+def test_the_user_decides():
+    threads = ["--direct_running_mode=multi_threading", "--direct_num_workers=3"]
+    assert mode(threads, clips=5000, cores=8) == ("multi_threading", 3)
+    # Also for what Beam takes by default.
+    here = ["--direct_running_mode=in_memory"]
+    assert mode(here, clips=5000, cores=8) == ("in_memory", 1)
+    assert mode(["--direct_num_workers", "1"], clips=5000, cores=8)[1] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], True),
+        (["--runner=DirectRunner"], True),
+        (["--runner=FnApiRunner"], True),
+        (["--runner=DataflowRunner"], False),
+    ],
+)
+def test_recognises_local_runners(arguments, expected):
+    assert local.is_local(PipelineOptions(arguments)) is expected
+
+
+def test_progress_counts_bytes(capsys, monkeypatch):
+    monkeypatch.setattr(local, "PROGRESS_SECONDS", (0.05, 0.05))
+    with local.show_progress(3) as path:
+        for _ in range(3):
+            with open(path, "ab") as file:
+                file.write(b".")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("clips: 3 of 3")
+
+
+def test_a_dead_worker_ends_the_job():
+    script = textwrap.dedent(
+        """
+        import os
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions
+        from pipeline import local
+
+        local.quiet()
+        options = PipelineOptions(
+            ["--direct_running_mode=multi_processing", "--direct_num_workers=1"]
+        )
+        pipeline = beam.Pipeline(runner=local.make_runner(options), options=options)
+        _ = pipeline | beam.Create([1]) | beam.Map(lambda _: os._exit(7))
+        local.run(pipeline)
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "a worker process died (exit code 7" in done.stderr
+    assert "Traceback" not in done.stderr, done.stderr

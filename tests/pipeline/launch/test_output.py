@@ -1,0 +1,160 @@
+import pytest
+
+from pipeline.common.clip_config import ClipConfig
+from pipeline.inputs.metadata import MetadataConfig, glob_base
+from pipeline.inputs.survey import inspect_inputs
+from pipeline.launch.output import prepare_output
+from pipeline.launch.versions import find_versions, fingerprint_tools
+from pipeline.schema import UserError
+from pipeline.shards.result import DatasetConfig
+from tests.support.corpora import write_csv, write_plain_corpus
+
+
+def inspect(glob, metadata, **changes):
+    config = MetadataConfig(path=str(metadata), audio_base=glob_base(glob), **changes)
+    return inspect_inputs(glob, config)
+
+
+def test_counts_what_a_job_will_process(tmp_path):
+    glob, metadata = write_plain_corpus(tmp_path, clips=4)
+    (tmp_path / "audio" / "3.wav").unlink()
+    (tmp_path / "audio" / "stray.wav").write_bytes(b"")
+    inputs = inspect(glob, metadata)
+    assert inputs.genres == ("High", "Low")
+    assert inputs.tracks == 4
+    assert inputs.files == 4
+    assert [clip.path[-5:] for clip in inputs.clips] == ["0.wav", "1.wav", "2.wav"]
+    assert inputs.layout.kind == "plain"
+
+
+def test_genres_select_and_order(tmp_path):
+    glob, metadata = write_plain_corpus(tmp_path, clips=4)
+    assert inspect(glob, metadata, genres=("Low", "High")).genres == ("Low", "High")
+    only = inspect(glob, metadata, genres=("Low",))
+    assert only.tracks == len(only.clips) == 2
+
+
+def test_refuses_a_glob_without_files(tmp_path):
+    _, metadata = write_plain_corpus(tmp_path, clips=1)
+    with pytest.raises(UserError, match=r"matches no file.*Received: .*\*\.ogg"):
+        inspect(f"{tmp_path}/*.ogg", metadata)
+
+
+def test_refuses_an_unknown_file_system(tmp_path):
+    _, metadata = write_plain_corpus(tmp_path, clips=1)
+    with pytest.raises(UserError, match=r"--audio cannot be matched.*nowhere://x"):
+        inspect("nowhere://x/*.mp3", metadata)
+
+
+def test_refuses_missing_and_binary_metadata(tmp_path):
+    glob, _ = write_plain_corpus(tmp_path, clips=1)
+    with pytest.raises(UserError, match="--metadata cannot be read"):
+        inspect(glob, tmp_path / "no.csv")
+    with pytest.raises(UserError, match="must be UTF-8"):
+        inspect(glob, next((tmp_path / "audio").iterdir()))
+
+
+def test_refuses_genres_nobody_has(tmp_path):
+    glob, metadata = write_plain_corpus(tmp_path, clips=2)
+    with pytest.raises(UserError, match="unknown genre 'Polka'"):
+        inspect(glob, metadata, genres=("Low", "Polka"))
+    write_csv(metadata, [{"path": "0.wav", "genre": ""}])
+    with pytest.raises(UserError, match="no track with a genre"):
+        inspect(glob, metadata)
+
+
+def make_dataset(folder, **changes) -> DatasetConfig:
+    values = {
+        "output": str(folder),
+        "representations": ("windows",),
+        "clip": ClipConfig(),
+        "genres": ("High",),
+        "num_shards": 2,
+        "run": "mine",
+    }
+    return DatasetConfig(**(values | changes))
+
+
+def write_files(folder, names) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("x")
+
+
+def list_files(folder) -> set[str]:
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix() for path in paths}
+
+
+def test_prepare_output_protects_a_completed_dataset(tmp_path):
+    (tmp_path / "COMPLETED").write_text("x")
+    with pytest.raises(UserError, match=f"--overwrite.*Received: {tmp_path}"):
+        prepare_output(make_dataset(tmp_path), overwrite=False)
+    assert list_files(tmp_path) == {"COMPLETED"}
+
+
+@pytest.mark.parametrize("flag", ["output", "wav_output"])
+@pytest.mark.parametrize("name", ["a*", "a[1]", "a?"])
+def test_wildcards_in_folders_are_refused(tmp_path, flag, name):
+    dataset = make_dataset(tmp_path / "out", **{flag: str(tmp_path / name)})
+    with pytest.raises(UserError, match=f"--{flag} must not contain"):
+        prepare_output(dataset, overwrite=False)
+    assert list_files(tmp_path) == set()
+
+
+SHARD_0 = [f"windows/{s}-00000-of-00002.tfrecord" for s in ("training", "test")]
+OTHERS = [
+    "windows/training-00001-of-00002.tfrecord",
+    "windows/training-00000-of-00003.tfrecord",
+    "mel/training-00000-of-00002.tfrecord",
+    "_progress/shard-00001-of-00003.json",
+    "_progress/RUN",
+    "_temporary/x",
+    "transform_tmp/x/y",
+    "clips/00000-of-00002.jsonl",
+    "manifest.json",
+    "_unfinished-COMPLETED",
+    "report.json",
+]
+
+
+def test_prepare_output_keeps_finished_shards_only(tmp_path):
+    finished = [*SHARD_0, "_progress/shard-00000-of-00002.json", "notes/mine.txt"]
+    write_files(tmp_path, [*finished, *OTHERS])
+    assert prepare_output(make_dataset(tmp_path), overwrite=False) == 1
+    assert list_files(tmp_path) == {*finished, "_progress/RUN"}
+    assert (tmp_path / "_progress" / "RUN").read_text() == "mine"
+
+
+def test_overwriting_removes_only_its_own_remains(tmp_path):
+    finished = [*SHARD_0, "_progress/shard-00000-of-00002.json", "COMPLETED"]
+    write_files(tmp_path, [*finished, *OTHERS, "notes/mine.txt"])
+    assert prepare_output(make_dataset(tmp_path), overwrite=True) == 0
+    assert list_files(tmp_path) == {"notes/mine.txt", "_progress/RUN"}
+    folders = {path.name for path in tmp_path.iterdir() if path.is_dir()}
+    assert folders == {"notes", "_progress", "_temporary", "clips", "windows"}
+
+
+def test_artists_in_several_splits_are_counted(tmp_path):
+    glob, metadata = write_plain_corpus(tmp_path, clips=4)
+    assert inspect(glob, metadata).leaking_artists == 0
+    rows = [
+        {"path": f"{i}.wav", "genre": "Low", "artist_id": artist, "split": split}
+        for i, (artist, split) in enumerate(
+            [("a", "training"), ("a", "test"), ("", "training"), ("", "test")]
+        )
+    ]
+    write_csv(metadata, rows)
+    assert inspect(glob, metadata).leaking_artists == 1
+
+
+def test_tools_are_versions_and_code():
+    versions = find_versions()
+    assert fingerprint_tools(versions) == fingerprint_tools(dict(versions))
+    assert fingerprint_tools(versions) != fingerprint_tools({**versions, "numpy": "0"})
+
+
+def test_versions_name_the_decoder():
+    versions = find_versions()
+    assert versions["libsndfile"].count(".") == 2
+    assert {"numpy", "librosa", "soxr", "pydub"} <= set(versions)

@@ -1,0 +1,230 @@
+import dataclasses
+import io
+import itertools
+
+import numpy as np
+import pytest
+
+from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
+from pipeline.common.quiet import keep_back_stderr
+from pipeline.common.rejects import AudioError, Reason
+from pipeline.inputs.join import Clip
+from pipeline.representations import compute_representations, make_schemas
+from pipeline.representations.spectrum import Workspace
+from pipeline.schema import Field, RepresentationSchema, Segment
+from pipeline.shards.moments import compute_moments
+from pipeline.shards.records import checksum_audio, make_records, warm_up
+from tests.support.audio_files import encode, make_music, make_sine, represent_file
+
+with keep_back_stderr():
+    import tensorflow as tf
+
+NAMES = ("windows", "mel", "features")
+CONFIG = ClipConfig(windows_per_clip=3)
+CLIP = Clip(
+    track_id="fma/2",
+    artist_id="Ólafur",
+    genre="Jazz",
+    label=4,
+    split="training",
+    path="a.mp3",
+    size=1,
+)
+
+
+@pytest.fixture(scope="module")
+def made(music_mp3):
+    return make_records(CLIP, io.BytesIO(music_mp3), NAMES, CONFIG, Workspace())
+
+
+@pytest.fixture(scope="module")
+def arrays(made):
+    return compute_representations(made.samples, NAMES, CONFIG, Workspace())
+
+
+def parse(record: bytes, schema: RepresentationSchema) -> dict[str, object]:
+    """Reads a record with TensorFlow, by the schema alone."""
+    spec = {}
+    for field in schema.fields:
+        if field.encoding in ("bytes_list", "raw_bytes"):
+            spec[field.name] = tf.io.FixedLenFeature((), tf.string)
+        else:
+            spec[field.name] = tf.io.FixedLenFeature(field.shape, field.dtype)
+    parsed = tf.io.parse_single_example(record, spec)
+    values = {name: value.numpy() for name, value in parsed.items()}
+    if schema.value.encoding == "raw_bytes":
+        raw = np.frombuffer(values[schema.value.name], schema.value.dtype)
+        values[schema.value.name] = raw.reshape(schema.value.shape)
+    return values
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_records_hold_the_clip_and_its_arrays(made, arrays, name):
+    schema = make_schemas(NAMES, CONFIG)[name]
+    records = made.records[name]
+    assert len(records) == schema.records_per_clip == {"windows": 3}.get(name, 1)
+    for index, record in enumerate(records):
+        values = parse(record, schema)
+        np.testing.assert_array_equal(
+            values.pop(schema.value.name), arrays[name][index]
+        )
+        assert values == {
+            "track_id": b"fma/2",
+            "artist_id": "Ólafur".encode(),
+            "decoder": b"libsndfile",
+            "label": 4,
+            "index": index,
+        }
+        # Nothing else is in it.
+        features = tf.train.Example.FromString(record).features.feature
+        assert set(features) == {field.name for field in schema.fields}
+
+
+def test_what_else_a_clip_gives(made):
+    assert made.decoder == "libsndfile"
+    assert made.samples.shape == (CLIP_SAMPLES,)
+    assert set(made.moments) == {"windows", "features"}
+    assert made.audio == checksum_audio(made.samples)
+    assert made.decode_ms > 0
+    assert made.feature_ms > 0
+
+
+def test_the_same_audio_has_the_same_checksum():
+    music = (make_music(6, seed=3) * 32_000).astype(np.int16)
+    files = [
+        encode(music, kind="FLAC"),
+        encode(music, kind="WAV"),
+        encode(make_music(6, seed=4), kind="FLAC"),
+    ]
+    flac, wav, other = (
+        make_records(CLIP, io.BytesIO(data), (), CONFIG, Workspace()).audio
+        for data in files
+    )
+    assert flac == wav != other
+
+
+def test_a_checksum_sees_any_sample():
+    samples = np.linspace(-1, 1, CLIP_SAMPLES, dtype=np.float32)
+    original = checksum_audio(samples)
+    assert len(original) == 32
+    for at in (0, CLIP_SAMPLES // 2, CLIP_SAMPLES - 1):
+        changed = samples.copy()
+        changed[at] += np.float32(1e-6)
+        assert checksum_audio(changed) != original
+
+
+def test_bytes_are_the_same_each_time(made, music_mp3):
+    workspace = Workspace()
+    warm_up(NAMES, CONFIG, workspace)
+    other = io.BytesIO(encode(make_music(6, seed=3), kind="FLAC"))
+    make_records(CLIP, other, NAMES, CONFIG, workspace)
+    again = make_records(CLIP, io.BytesIO(music_mp3), NAMES, CONFIG, workspace)
+    assert again.records == made.records
+
+
+def test_results_outlive_the_workspace(music_mp3):
+    workspace = Workspace()
+    first = make_records(CLIP, io.BytesIO(music_mp3), NAMES, CONFIG, workspace)
+    kept = compute_representations(first.samples, NAMES, CONFIG, workspace)
+    copies = {name: array.copy() for name, array in kept.items()}
+    warm_up(NAMES, CONFIG, workspace)
+    for name in NAMES:
+        np.testing.assert_array_equal(kept[name], copies[name])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_representations_do_not_depend_on_each_other(arrays, made, name):
+    alone = compute_representations(made.samples, (name,), CONFIG, Workspace())
+    assert set(alone) == {name}
+    np.testing.assert_array_equal(alone[name], arrays[name])
+
+
+def test_represent_file(tmp_path, music_mp3, arrays):
+    path = tmp_path / "a.bin"
+    path.write_bytes(music_mp3)
+    found = represent_file(str(path), CONFIG, NAMES)
+    assert set(found) == set(NAMES)
+    for name in NAMES:
+        np.testing.assert_array_equal(found[name], arrays[name])
+
+
+def test_errors_pass(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        represent_file(str(tmp_path / "none.mp3"), CONFIG, NAMES)
+    short = io.BytesIO(encode(make_sine(440, 1.0), kind="WAV"))
+    with pytest.raises(AudioError) as caught:
+        make_records(CLIP, short, NAMES, CONFIG, Workspace())
+    assert caught.value.reason == Reason.TOO_SHORT
+
+
+def test_clips_are_sorted_by_track():
+    clips = [
+        dataclasses.replace(CLIP, track_id=name, label=5 - i)
+        for i, name in enumerate(("10", "9", "1"))
+    ]
+    assert [clip.track_id for clip in sorted(clips)] == ["1", "10", "9"]
+
+
+# Moments
+
+
+def make_schema(lengths: tuple[int, ...]) -> RepresentationSchema:
+    return RepresentationSchema(
+        name="v",
+        value=Field(
+            name="v", dtype="float32", shape=(sum(lengths),), encoding="float_list"
+        ),
+        records_per_clip=2,
+        segments=tuple(
+            Segment(name=f"s{index}", length=length)
+            for index, length in enumerate(lengths)
+        ),
+    )
+
+
+def expect_moments(schema, values) -> tuple[np.ndarray, np.ndarray]:
+    edges = np.cumsum([0, *(segment.length for segment in schema.segments)])
+    parts = [values[:, a:b].astype(np.float64) for a, b in itertools.pairwise(edges)]
+    return np.array([p.mean() for p in parts]), np.array([p.var() for p in parts])
+
+
+@pytest.mark.parametrize(
+    "lengths", [(7,), (3, 3), (1, 2, 2, 1, 1, 5), (4, 4, 1, 4), (1, 1, 1)]
+)
+@pytest.mark.parametrize("records", [1, 3])
+def test_moments_of_each_segment(lengths, records):
+    schema = make_schema(lengths)
+    rng = np.random.default_rng(0)
+    scale = np.exp(rng.uniform(-3, 3, (1, schema.value.size)))
+    values = scale * rng.standard_normal((records, schema.value.size)) + 5
+    values = values.astype(np.float32)
+    moments = compute_moments(schema, values)
+    mean, variance = expect_moments(schema, values)
+    assert moments.mean.dtype == moments.variance.dtype == np.float32
+    np.testing.assert_allclose(moments.mean, mean, rtol=1e-6)
+    np.testing.assert_allclose(moments.variance, variance, rtol=1e-4, atol=1e-12)
+
+
+def test_moments_of_a_small_spread_about_a_large_mean():
+    values = (10_000 + np.random.default_rng(0).uniform(0, 1, (1, 5_000))).astype(
+        np.float32
+    )
+    schema = make_schema((5_000,))
+    _, variance = expect_moments(schema, values)
+    np.testing.assert_allclose(
+        compute_moments(schema, values).variance, variance, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("name", ["windows", "features"])
+def test_moments_of_a_clip(made, arrays, name):
+    schema = make_schemas(NAMES, CONFIG)[name]
+    mean, variance = expect_moments(schema, arrays[name])
+    np.testing.assert_allclose(made.moments[name].mean, mean, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(made.moments[name].variance, variance, rtol=1e-4)
+
+
+def test_moments_do_not_change_the_values():
+    values = np.arange(8, dtype=np.float32).reshape(2, 4)
+    compute_moments(make_schema((2, 2)), values)
+    np.testing.assert_array_equal(values.ravel(), np.arange(8))

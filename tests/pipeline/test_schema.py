@@ -1,0 +1,151 @@
+import dataclasses
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline import schema
+from pipeline.schema import (
+    CLIP_FIELDS,
+    Field,
+    Manifest,
+    Normalisation,
+    RepresentationSchema,
+    Segment,
+    UserError,
+)
+
+VECTOR = Field(name="vector", dtype="float32", shape=(5,), encoding="float_list")
+
+
+def make_manifest() -> Manifest:
+    vectors = RepresentationSchema(
+        name="vectors",
+        value=VECTOR,
+        records_per_clip=2,
+        segments=(Segment(name="a", length=3), Segment(name="b", length=2)),
+    )
+    image = Field(name="image", dtype="uint8", shape=(4, 4, 3), encoding="raw_bytes")
+    images = RepresentationSchema(
+        name="images", value=image, records_per_clip=1, segments=()
+    )
+    return Manifest(
+        genres=("Hip-Hop", "Old-Time / Historic", "Café"),
+        representations={"vectors": vectors, "images": images},
+        num_shards=2,
+        clips={"training": {"Hip-Hop": 3}, "validation": {}, "test": {"Café": 1}},
+        records={"vectors": {"training": 6}, "images": {"training": 3}},
+        record_bytes={"vectors": 1234, "images": 0},
+        normalisation={"vectors": Normalisation(mean=(0.1, -2.0), variance=(1e-9, 3))},
+        settings={"hop_length": 512, "min_duration": 5.0},
+        split_rule="by hash",
+        artists_in_several_splits=("7",),
+        inputs={"clips": 4, "rejects": 1, "total": 5},
+        rejects={"silent": 1},
+        versions={"numpy": "2.0"},
+        fingerprint="0" * 64,
+    )
+
+
+def change(text: str, **changes: object) -> str:
+    raw = json.loads(text)
+    for name, value in changes.items():
+        if value is None:
+            del raw[name]
+        else:
+            raw[name] = value
+    return json.dumps(raw)
+
+
+def test_manifest_survives_json():
+    manifest = make_manifest()
+    assert Manifest.from_json(manifest.to_json(), source="m") == manifest
+
+
+def test_manifest_json_does_not_depend_on_insertion_order():
+    manifest = make_manifest()
+    turned = dataclasses.replace(
+        manifest,
+        representations=dict(reversed(manifest.representations.items())),
+        inputs=dict(reversed(manifest.inputs.items())),
+    )
+    assert turned.to_json() == manifest.to_json()
+    assert manifest.to_json().endswith("}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("{", "not valid JSON"),
+        ("", "not valid JSON"),
+        ("[]", "schema version None"),
+        ("3", "schema version None"),
+        ("{}", "schema version None"),
+        (change(make_manifest().to_json(), schema_version=99), "schema version 99"),
+        (change(make_manifest().to_json(), genres=None), "['genres']"),
+        (change(make_manifest().to_json(), colour="red"), "['colour']"),
+    ],
+)
+def test_a_manifest_of_another_kind_is_refused_with_its_path(text, found):
+    with pytest.raises(UserError) as caught:
+        Manifest.from_json(text, source="data/manifest.json")
+    message = str(caught.value)
+    assert message.startswith("data/manifest.json ")
+    assert found in message
+    assert "preprocess the dataset again" in message
+    assert "\n" not in message
+
+
+def test_shard_files():
+    assert make_manifest().shard_files("images", "test") == [
+        "images/test-00000-of-00002.tfrecord",
+        "images/test-00001-of-00002.tfrecord",
+    ]
+
+
+def test_fields_of_a_record_are_the_clips_and_the_value():
+    representation = make_manifest().representations["vectors"]
+    assert representation.fields == (*CLIP_FIELDS, VECTOR)
+    names = [field.name for field in representation.fields]
+    assert names == ["track_id", "artist_id", "decoder", "label", "index", "vector"]
+
+
+def test_field_size():
+    image = Field(name="i", dtype="uint8", shape=(4, 5, 3), encoding="raw_bytes")
+    scalar = Field(name="s", dtype="int64", shape=(), encoding="int64_list")
+    assert (image.size, scalar.size) == (60, 1)
+
+
+def test_a_field_has_a_known_encoding():
+    with pytest.raises(ValueError, match="Received: encoding='pickle'"):
+        dataclasses.replace(VECTOR, encoding="pickle")
+
+
+@pytest.mark.parametrize("lengths", [(4,), (3, 3), (5, 1)])
+def test_segments_cover_the_value(lengths):
+    segments = tuple(Segment(name="s", length=length) for length in lengths)
+    with pytest.raises(ValueError, match=f"5 values. Received: {sum(lengths)}"):
+        RepresentationSchema(
+            name="v", value=VECTOR, records_per_clip=1, segments=segments
+        )
+
+
+def test_fingerprint():
+    value = {"a": 1, "b": [1, 2.5, "é"]}
+    digest = schema.fingerprint(value)
+    assert digest == schema.fingerprint(dict(reversed(value.items())))
+    assert digest != schema.fingerprint({"a": 1, "b": [2.5, 1, "é"]})
+    # Datasets on disk depend on it.
+    canonical = rb'{"a":1,"b":[1,2.5,"\u00e9"]}'
+    assert digest == hashlib.sha256(canonical).hexdigest()
+
+
+@pytest.mark.parametrize("module", ["schema", "config", "rejects", "splits", "quiet"])
+def test_needs_the_standard_library_alone(module):
+    root = Path(__file__).resolve().parents[2]
+    code = f"import sys; sys.path.insert(0, {str(root)!r}); import pipeline.{module}"
+    # -S leaves out installed packages.
+    subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True)

@@ -1,0 +1,81 @@
+import dataclasses
+
+import pytest
+
+from tests.trainer.evaluation.test_report import make_model_report
+from trainer.evaluation.card import find_limits, format_card
+
+KERAS = {"seed": 0, "trainable_weights": 10}
+
+
+def make_card(**changes):
+    return format_card(make_model_report(**changes))
+
+
+def test_synthetic_data_are_named_in_the_first_line():
+    text = make_card(description="Synthetic demo music: 184 clips")
+    assert text.splitlines()[0].startswith("> **Trained on synthetic demo music.**")
+    assert "It has never heard real music." in text
+    assert "CC0" in text
+    text = make_card(description="fma_small, 8,000 clips")
+    assert text.splitlines()[0] == "# kNN on features"
+    assert "ynthetic" not in text
+    assert "CC BY 4.0" in text
+    assert "* fma_small, 8,000 clips" in text
+
+
+def test_scores_are_the_reports():
+    report = make_model_report()
+    text = format_card(report)
+    low, high = report.test.accuracy_interval
+    assert f"| accuracy | {report.test.accuracy:.3f} |" in text
+    assert f"over 6 artists | {low:.3f} to {high:.3f} |" in text
+    for scores in report.test.genres:
+        numbers = (scores.precision, scores.recall, scores.f1)
+        cells = " | ".join(f"{number:.3f}" for number in numbers)
+        assert f"| {scores.genre} | {cells} | {scores.support} |" in text
+    assert f"temperature {report.calibration.temperature:.2f}" in text
+    assert report.fingerprint in text
+    assert "24 training, 9 validation, 12 test" in text
+
+
+def test_genres_cannot_break_the_table():
+    report = make_model_report()
+    odd = dataclasses.replace(report.test.genres[0], genre="a|b")
+    test = dataclasses.replace(report.test, genres=(odd, *report.test.genres[1:]))
+    assert "| a\\|b |" in make_card(test=test)
+
+
+@pytest.mark.parametrize(
+    ("changes", "limit"),
+    [
+        ({}, "Fewer than 20 test clips of Folk"),
+        ({"notes": ("The moon was full.",)}, "The moon was full."),
+        ({"training_accuracy": 0.99}, "It overfits: accuracy 0.990 in training"),
+    ],
+)
+def test_limits_come_from_the_facts(changes, limit):
+    assert any(limit in each for each in find_limits(make_model_report(**changes)))
+    assert limit in make_card(**changes)
+
+
+def test_limits_that_do_not_hold_are_not_named():
+    report = make_model_report(training_accuracy=None, notes=())
+    genres = tuple(
+        dataclasses.replace(scores, support=50, recall=0.5)
+        for scores in report.test.genres
+    )
+    good = dataclasses.replace(report.test, genres=genres, accuracy_interval=(0.8, 0.9))
+    assert len(find_limits(dataclasses.replace(report, test=good))) == 1
+    alone = dataclasses.replace(good, artists=0)
+    limits = find_limits(dataclasses.replace(report, test=alone))
+    assert any("Artists are not known" in limit for limit in limits)
+    poor = dataclasses.replace(good, accuracy_interval=(0.1, 0.9))
+    limits = find_limits(dataclasses.replace(report, test=poor))
+    assert any("cannot be told from" in limit for limit in limits)
+
+
+def test_how_to_use_a_model_depends_on_its_kind():
+    assert "trainer.predict" in make_card(parameters=KERAS)
+    assert "cannot be loaded again" in make_card()
+    assert "too few validation clips" in make_card(calibration=None)

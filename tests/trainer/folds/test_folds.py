@@ -1,0 +1,171 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.schema import UserError
+from tests.support.trainer_fixtures import write_dataset
+from trainer.baselines.vectors import load_normalised
+from trainer.compare import __main__ as compare
+from trainer.data.dataset import open_dataset
+from trainer.evaluation import plots
+from trainer.evaluation.report_folder import read_report
+from trainer.folds import __main__ as folds
+from trainer.folds.records import assign_folds, link_fold, split_records
+
+GENRES = ("Folk", "Jazz")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """24 clips of two genres, each by an artist of its own."""
+    folder = tmp_path_factory.mktemp("data")
+    write_dataset(
+        folder,
+        representations=("windows", "statistics"),
+        genres=GENRES,
+        clips_per_split_and_genre={"training": 7, "validation": 2, "test": 3},
+        statistics=37,
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(data):
+    return open_dataset(str(data))
+
+
+def test_every_clip_is_tested_once_and_genres_are_even(dataset):
+    clips = assign_folds(dataset, 4, 0)
+    assert len(clips.track_ids) == len(set(clips.track_ids)) == 24
+    for fold in range(4):
+        labels = clips.labels[clips.folds == fold]
+        assert np.bincount(labels).tolist() == [3, 3]
+    again = assign_folds(dataset, 4, 0)
+    np.testing.assert_array_equal(clips.folds, again.folds)
+    assert not np.array_equal(clips.folds, assign_folds(dataset, 4, 1).folds)
+
+
+def test_artists_stay_together(dataset, monkeypatch):
+    from trainer.folds import records
+
+    real = records.parse_batch
+
+    def parse(batch, layout, columns):
+        parsed = dict(real(batch, layout, columns))
+        # Tracks 0 to 3 are by one artist, and so on.
+        parsed["artist_id"] = np.array(
+            [b"%d" % (int(track) // 4) for track in parsed["track_id"].numpy()], object
+        )
+        parsed["artist_id"] = records.tf.constant(parsed["artist_id"])
+        return parsed
+
+    monkeypatch.setattr(records, "parse_batch", parse)
+    clips = assign_folds(dataset, 3, 0)
+    fold_of = {}
+    for track, fold in clips.by_track().items():
+        fold_of.setdefault(int(track) // 4, set()).add(fold)
+    assert len(fold_of) == 6
+    assert all(len(found) == 1 for found in fold_of.values())
+    assert "whole artists together" in clips.rule
+
+
+def test_too_few_artists_of_a_genre_are_refused(dataset):
+    with pytest.raises(UserError, match=r"Folk has 12 artists, .* over 13 folds"):
+        assign_folds(dataset, 13, 0)
+
+
+def test_a_fold_is_a_whole_dataset_with_statistics_of_its_own(dataset, tmp_path):
+    clips = assign_folds(dataset, 3, 0)
+    held = split_records(dataset, clips, f"{tmp_path}/records")
+    tested = []
+    for fold in range(3):
+        folder = f"{tmp_path}/fold-{fold}"
+        link_fold(dataset, clips, held, f"{tmp_path}/records", folder, fold)
+        opened = open_dataset(folder)
+        splits = {
+            name: opened.load("statistics", name)
+            for name in ("training", "validation", "test")
+        }
+        assert [len(split.labels) for split in splits.values()] == [8, 8, 8]
+        tested += splits["test"].track_ids
+        assert (
+            len(
+                {
+                    *splits["training"].track_ids,
+                    *splits["validation"].track_ids,
+                    *splits["test"].track_ids,
+                }
+            )
+            == 24
+        )
+        values = splits["training"].values.astype(np.float64)
+        found = opened.manifest.normalisation["statistics"]
+        np.testing.assert_allclose(found.mean, values.mean(axis=0), rtol=1e-6)
+        np.testing.assert_allclose(found.variance, values.var(axis=0), rtol=1e-5)
+        windows = opened.load("windows", "training").values.astype(np.float64)
+        found = opened.manifest.normalisation["windows"]
+        np.testing.assert_allclose(found.variance, [windows.var()], rtol=1e-5)
+        normal = load_normalised(opened, "statistics")["training"].values
+        np.testing.assert_allclose(normal.std(axis=0), 1, rtol=1e-3)
+        counts = opened.manifest.clips["test"]
+        assert sum(counts.values()) == len(splits["test"].labels)
+    assert sorted(tested) == sorted(clips.track_ids)
+
+
+def test_a_cross_validation_from_the_command_line(data, tmp_path, capsys, monkeypatch):
+    # Drawing takes longer than all else.
+    for draw in ("confusion_png", "confusions_png", "comparison_png"):
+        monkeypatch.setattr(plots, draw, lambda *_: b"")
+    output = tmp_path / "models"
+    code = folds.main(
+        [
+            f"--data={data}",
+            f"--output={output}",
+            "--folds=3",
+            "--models",
+            "statistics",
+            "baselines",
+            "--epochs=2",
+            "--batch_size=4",
+        ]
+    )
+    out = capsys.readouterr().out
+    assert code == 0, out
+    assert "== Fold 3 of 3" in out
+    names = {path.name for path in output.iterdir()}
+    assert {"statistics", "knn-statistics"} <= names
+    assert not any(name.startswith(".folds") for name in names)
+    for name in names:
+        report = read_report(str(output / name))
+        assert report.test.clips == 24
+        assert report.test.artists == 24
+        assert report.parameters["folds"] == 3
+        assert "3 folds" in report.split_rule
+        parts = [read_report(str(output / name / f"fold-{i}")) for i in range(3)]
+        mean = np.mean([part.test.accuracy for part in parts])
+        assert report.test.accuracy == pytest.approx(mean)
+        assert "model.keras" in {
+            path.name for path in (output / "statistics" / "fold-0").iterdir()
+        }
+    # What was cross-validated is compared and shown with the original dataset.
+    assert compare.main([f"--models={output}"]) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "24 clips of 2 genres" in page
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert content["test_clips"] == 24
+
+
+def test_wrong_flags_are_user_errors(data, tmp_path, capsys):
+    argv = [f"--data={data}", f"--output={tmp_path / 'o'}"]
+    assert folds.main([*argv, "--folds=2"]) == 2
+    assert "--folds must be 3 or more" in capsys.readouterr().err
+    assert folds.main(["--data=/nowhere", argv[1]]) == 2
+    assert "no dataset folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as error:
+        folds.main([*argv, "--folds=3", "--models", "windows", "--no_such_flag"])
+    assert error.value.code == 2
+    argv += ["--folds=3", "--models=statistics", "--batch_size=1000"]
+    assert folds.main(argv) == 2
+    assert "Training statistics failed" in capsys.readouterr().err

@@ -1,0 +1,304 @@
+import dataclasses
+import json
+import shutil
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from pipeline import schema
+from pipeline.common.clip_config import ClipConfig
+from pipeline.common.rejects import AudioError
+from pipeline.decoding.waveform import downmix, fit_length, resample
+from pipeline.representations import make_schemas
+from tests.support.audio_files import encode, make_music, make_sine, represent_file
+from trainer.networks import mobilenet
+from trainer.networks.windows import build_windows_model
+from trainer.predict import __main__ as predict
+from trainer.predict.predictor import load_ensemble, load_predictor
+
+GENRES = ("Folk", "Jazz", "Pop", "Rock")
+CONFIG = ClipConfig(windows_per_clip=2)
+
+
+def make_manifest() -> schema.Manifest:
+    return schema.Manifest(
+        genres=GENRES,
+        representations=make_schemas(("windows", "mel"), CONFIG),
+        num_shards=1,
+        clips={},
+        records={},
+        record_bytes={},
+        normalisation={"windows": schema.Normalisation(mean=(0.0,), variance=(0.04,))},
+        settings=CONFIG.to_dict(),
+        split_rule="",
+        artists_in_several_splits=(),
+        inputs={},
+        rejects={},
+        versions={},
+        fingerprint="fingerprint",
+    )
+
+
+def make_model(name: str, manifest: schema.Manifest) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    layout = manifest.representations[name]
+    if name == "windows":
+        normalisation = manifest.normalisation[name]
+        return build_windows_model(layout, normalisation, len(GENRES))
+    inputs = keras.Input(layout.value.shape, dtype="uint8")
+    x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(inputs)
+    x = keras.layers.Flatten()(keras.layers.AveragePooling2D(32)(x))
+    outputs = keras.layers.Dense(len(GENRES), activation="softmax")(x)
+    return keras.Model(inputs, outputs, name=name)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    manifest = make_manifest()
+    for name in manifest.representations:
+        (folder / name).mkdir()
+        make_model(name, manifest).save(folder / name / "model.keras")
+        (folder / name / "manifest.json").write_text(manifest.to_json())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def songs(tmp_path_factory, music_files) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("songs")
+    for kind, content in music_files.items():
+        (folder / f"song.{kind}").write_bytes(content)
+    return {kind: str(folder / f"song.{kind}") for kind in music_files}
+
+
+def run(capsys, model: Path, *arguments: str) -> tuple[int, list[str], list[str]]:
+    code = predict.main([f"--model={model}", *arguments])
+    out, err = capsys.readouterr()
+    return code, out.splitlines(), err.splitlines()
+
+
+@pytest.mark.parametrize("name", ["windows", "mel"])
+def test_probabilities_are_the_mean_over_the_clips_records(models, songs, name):
+    ensemble = load_ensemble([str(models / name)])
+    (predictor,) = ensemble.predictors
+    assert (predictor.representation, predictor.manifest) == (name, make_manifest())
+    model = keras.models.load_model(models / name / "model.keras")
+    for path in songs.values():
+        records = represent_file(path, CONFIG, [name])[name]
+        assert len(records) == (2 if name == "windows" else 1)
+        expected = model.predict(records, verbose=0).mean(axis=0)
+        prediction = ensemble.predict(path)
+        found = prediction.genres
+        assert prediction.excerpts == 1
+        assert list(found.values()) == sorted(found.values(), reverse=True)
+        np.testing.assert_allclose([found[g] for g in GENRES], expected, rtol=1e-5)
+
+
+def test_formats_of_one_song_agree(models, songs):
+    ensemble = load_ensemble([str(models / "mel")])
+    found = [ensemble.predict(path).genres for path in songs.values()]
+    assert len(found) == 4
+    for other in found[1:]:
+        assert other == pytest.approx(found[0], abs=0.05)
+
+
+def test_one_line_for_each_file_in_a_table(models, songs, capsys):
+    code, out, err = run(capsys, models / "mel", songs["wav"], songs["flac"])
+    assert (code, err) == (0, [])
+    best = load_ensemble([str(models / "mel")]).predict(songs["wav"]).genres
+    names = [f"{genre} {p:.3f}" for genre, p in list(best.items())[:3]]
+    assert [line.split() for line in out] == [
+        ["file", "1", "2", "3"],
+        [songs["wav"], *" ".join(names).split()],
+        [songs["flac"], *" ".join(names).split()],
+    ]
+    assert len({line.index(names[2]) for line in out[1:]}) == 1
+    assert out[0].index("3") == out[1].index(names[2])
+    _, out, _ = run(capsys, models / "mel", songs["wav"], "--top=1")
+    assert out[1].split() == [songs["wav"], *names[0].split()]
+
+
+def test_the_temperature_of_the_report_is_applied(models, songs, tmp_path):
+    plain = load_ensemble([str(models / "mel")]).predict(songs["wav"]).genres
+    folder = tmp_path / "model"
+    shutil.copytree(models / "mel", folder)
+    report = {"calibration": {"temperature": 2.5}}
+    (folder / "report.json").write_text(json.dumps(report))
+    found = load_ensemble([str(folder)]).predict(songs["wav"]).genres
+    expected = np.array(list(plain.values())) ** (1 / 2.5)
+    np.testing.assert_allclose(
+        list(found.values()), expected / expected.sum(), rtol=1e-5
+    )
+    assert list(found) == list(plain)
+    (folder / "report.json").write_text('{"calibration": null}')
+    assert load_predictor(str(folder)).temperature == 1
+    (folder / "report.json").write_text("[]")
+    with pytest.raises(schema.UserError, match="does not hold a model's report"):
+        load_predictor(str(folder))
+
+
+def test_several_models_are_averaged(models, songs, capsys):
+    folders = [str(models / name) for name in ("mel", "windows")]
+    each = [load_ensemble([folder]).predict(songs["wav"]).genres for folder in folders]
+    code, out, _ = run(
+        capsys, models / "mel", f"--model={folders[1]}", songs["wav"], "--json"
+    )
+    assert code == 0
+    for genre, share in json.loads(out[0])["genres"].items():
+        assert share == pytest.approx(np.mean([one[genre] for one in each]), abs=2e-6)
+
+
+def test_models_of_other_genres_are_not_averaged(models, tmp_path, songs, capsys):
+    folder = tmp_path / "model"
+    shutil.copytree(models / "mel", folder)
+    changed = dataclasses.replace(make_manifest(), genres=("A", "B", "C", "D"))
+    (folder / "manifest.json").write_text(changed.to_json())
+    code, _, err = run(capsys, models / "mel", f"--model={folder}", songs["wav"])
+    assert code == 2
+    assert "names other genres" in err[0]
+
+
+def test_a_long_file_is_the_mean_of_its_excerpts(models, tmp_path):
+    path = tmp_path / "long.wav"
+    # Three parts of 30 s that are nothing like each other.
+    rng = np.random.default_rng(0)
+    parts = [
+        make_music(30.0, 22_050)[:, :1],
+        0.1 * rng.standard_normal((30 * 22_050, 1)),
+        make_sine(440, 30.0, 22_050),
+    ]
+    path.write_bytes(encode(np.concatenate(parts), 22_050, "WAV"))
+    ensemble = load_ensemble([str(models / "mel")])
+    (predictor,) = ensemble.predictors
+    each = [
+        predictor.predict_clips([fit_length(resample(downmix(part), 22_050))])
+        for part in np.float32(parts)
+    ]
+    found = ensemble.predict(str(path))
+    assert found.excerpts == 3
+    expected = dict(zip(GENRES, np.mean(each, axis=0), strict=True))
+    assert found.genres == pytest.approx(expected, abs=2e-3)
+    # One excerpt: the middle, as in training.
+    ensemble.excerpts = 1
+    found = ensemble.predict(str(path))
+    assert found.excerpts == 1
+    expected = dict(zip(GENRES, each[1], strict=True))
+    assert found.genres == pytest.approx(expected, abs=2e-3)
+
+
+def test_an_answer_for_a_file_that_training_would_reject(models, songs, tmp_path):
+    data = bytearray(Path(songs["mp3"]).read_bytes())
+    data[100_000] ^= 1
+    (tmp_path / "a.mp3").write_bytes(data)
+    with pytest.raises(AudioError, match="checksum"):
+        represent_file(str(tmp_path / "a.mp3"), CONFIG, ["mel"])
+    ensemble = load_ensemble([str(models / "mel")])
+    found = ensemble.predict(str(tmp_path / "a.mp3")).genres
+    expected = ensemble.predict(songs["mp3"]).genres
+    assert found == pytest.approx(expected, abs=0.02)
+
+
+def test_a_folder_stands_for_the_audio_files_in_it(models, songs, tmp_path, capsys):
+    (tmp_path / "b").mkdir()
+    shutil.copy(songs["flac"], tmp_path / "b" / "x.FLAC")
+    shutil.copy(songs["wav"], tmp_path / "z.wav")
+    (tmp_path / "cover.jpg").write_bytes(b"no music")
+    code, out, err = run(capsys, models / "mel", str(tmp_path), "--json")
+    assert (code, err) == (0, [])
+    paths = [json.loads(line)["path"] for line in out]
+    assert paths == [str(tmp_path / "b" / "x.FLAC"), str(tmp_path / "z.wav")]
+    (tmp_path / "empty").mkdir()
+    code, _, err = run(capsys, models / "mel", str(tmp_path / "empty"))
+    assert code == 2
+    assert "holds no file with an extension" in err[0]
+
+
+def test_the_second_file_is_quick(tmp_path, songs):
+    """In CPU time of all threads; the first file pays for imports and tracing."""
+    manifest = make_manifest()
+    base = mobilenet.build_base((224, 224, 3), "none")
+    bottleneck = mobilenet.build_bottleneck(manifest.representations["mel"], base)
+    head = mobilenet.build_head(1280, len(GENRES))
+    mobilenet.attach_head(bottleneck, head, "mel").save(tmp_path / "model.keras")
+    (tmp_path / "manifest.json").write_text(manifest.to_json())
+    ensemble = load_ensemble([str(tmp_path)])
+    ensemble.predict(songs["mp3"])
+    times = []
+    for _ in range(4):
+        started = time.process_time()
+        ensemble.predict(songs["mp3"])
+        times.append(time.process_time() - started)
+    assert min(times) < 0.3
+
+
+def test_json(models, songs, capsys):
+    code, out, _ = run(capsys, models / "mel", songs["ogg"], "--json", "--top=9")
+    assert code == 0
+    (found,) = map(json.loads, out)
+    assert found["path"] == songs["ogg"]
+    assert set(found["genres"]) == set(GENRES)
+    assert sum(found["genres"].values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_bad_file_does_not_keep_the_others_back(models, songs, tmp_path, capsys):
+    text = tmp_path / "lyrics.mp3"
+    text.write_text("la la la\n" * 100)
+    missing = tmp_path / "missing.mp3"
+    files = [str(text), songs["mp3"], str(missing), songs["wav"]]
+    code, out, err = run(capsys, models / "mel", *files)
+    assert code == 1
+    assert [line.split()[0] for line in out] == ["file", songs["mp3"], songs["wav"]]
+    bad = [line.partition(": ") for line in err]
+    assert [path for path, _, _ in bad] == [str(text), str(missing)]
+    assert all(message for _, _, message in bad)
+    assert bad[1][2] == "No such file or directory"
+
+
+@pytest.fixture
+def damaged(tmp_path, models):
+    """A copy of a model folder, to be damaged."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("model.keras", "manifest.json"):
+        (folder / name).write_bytes((models / "mel" / name).read_bytes())
+    return folder
+
+
+def test_what_is_no_model_folder_is_refused(damaged, songs, capsys):
+    def refuse(message: str, folder: Path, *flags: str) -> None:
+        code, out, err = run(capsys, folder, songs["wav"], *flags)
+        assert (code, out) == (2, [])
+        assert len(err) == 1
+        assert err[0].startswith("error: ")
+        assert message in err[0]
+
+    refuse("--top must be 1 or more. Received: 0", damaged, "--top=0")
+    refuse("--excerpts must be 1 or more. Received: -1", damaged, "--excerpts=-1")
+    refuse("There is no model folder", damaged / "elsewhere")
+
+    manifest = make_manifest()
+    settings = {**manifest.settings, "n_fft": 4096}
+    changed = dataclasses.replace(manifest, settings=settings)
+    (damaged / "manifest.json").write_text(changed.to_json())
+    refuse("made by another version of the pipeline", damaged)
+
+    windows = {"windows": manifest.representations["windows"]}
+    changed = dataclasses.replace(manifest, representations=windows)
+    (damaged / "manifest.json").write_text(changed.to_json())
+    refuse("reads 'mel', which its manifest.json does not describe", damaged)
+
+    (damaged / "manifest.json").write_text(manifest.to_json())
+    (damaged / "model.keras").write_text("no zip")
+    refuse("model.keras cannot be loaded", damaged)
+    (damaged / "model.keras").unlink()
+    refuse("holds no model.keras", damaged)
+
+
+def test_unknown_flags_are_errors():
+    for argv in (["a.mp3"], ["--model=x"], ["--mod=x", "a.mp3"]):
+        with pytest.raises(SystemExit) as error:
+            predict.main(argv)
+        assert error.value.code == 2

@@ -1,0 +1,65 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from trainer.runtime.preemption import Preemption, watch_for_preemption
+
+
+def test_sigterm_becomes_a_request():
+    before = signal.getsignal(signal.SIGTERM)
+    with watch_for_preemption() as preemption:
+        assert not preemption.requested
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert preemption.requested
+        # The next one ends the process, however often it is armed.
+        preemption.arm()
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_handler_that_was_replaced_is_put_back():
+    with watch_for_preemption() as preemption:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        preemption.arm()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert preemption.requested
+
+
+def test_who_does_not_watch_changes_nothing():
+    before = signal.getsignal(signal.SIGTERM)
+    Preemption().arm()
+    assert signal.getsignal(signal.SIGTERM) == before
+    found = []
+
+    def elsewhere() -> None:
+        with watch_for_preemption() as preemption:
+            found.append(preemption.requested)
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert found == [False]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_second_sigterm_ends_the_process():
+    code = """
+import os, signal
+from trainer.preemption import watch_for_preemption
+with watch_for_preemption():
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("once", flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("twice", flush=True)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).resolve().parents[3],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, "once\n")

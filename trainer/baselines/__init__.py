@@ -1,0 +1,1 @@
+"""scikit-learn's classifiers on vectors: `python -m trainer.baselines`."""

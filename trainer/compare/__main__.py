@@ -1,0 +1,256 @@
+"""Compares the trained models of one dataset in a report.
+
+    python -m trainer.compare --models MODELS --output REPORT_DIR
+
+Writes report.html (one file that needs nothing else), report.json (all numbers),
+report.md, comparison.png (accuracies) and confusions.png (confusion matrices).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+
+import trainer.runtime.quiet  # noqa: F401  (before anything that imports TensorFlow)
+from pipeline.common.credentials import require_credentials
+from pipeline.schema import UserError
+from trainer.compare.comparison import (
+    Comparison,
+    check_comparable,
+    compare,
+    comparison_json,
+)
+from trainer.compare.html.clip_media import (
+    find_audio,
+    find_values,
+    mel_picture,
+    sound_uris,
+)
+from trainer.compare.html.data import DataFacts, read_facts
+from trainer.compare.html.models import HardClip, find_hard_clips
+from trainer.compare.html.page import Media, format_page
+from trainer.compare.text import format_markdown, format_text
+from trainer.data.artists import read_artists
+from trainer.data.dataset import Dataset, open_dataset
+from trainer.evaluation import plots
+from trainer.evaluation.predictions import with_artists
+from trainer.evaluation.report import Report
+from trainer.evaluation.report_folder import Result, read_results, write_files
+from trainer.evaluation.scores import evaluate
+
+HTML_FILE = "report.html"
+
+
+def find_dataset(reports: Sequence[Report], folder: str | None) -> Dataset | None:
+    """Opens the dataset that the models were tested on.
+
+    Args:
+      reports: of the models.
+      folder: where it is; None: where the models were trained from, if it is still
+        there.
+
+    Raises:
+      UserError: the folder that was given holds no dataset, or another one.
+    """
+    first = reports[0]
+    if folder is None:
+        known = [report.data for report in reports if report.data]
+        try:
+            dataset = open_dataset(known[0]) if known else None
+        except UserError:
+            return None
+    else:
+        dataset = open_dataset(folder)
+    if dataset is None:
+        return None
+    genres = tuple(scores.genre for scores in first.test.genres)
+    # Cross-validation makes datasets of its own from one that is kept.
+    same = dataset.manifest.fingerprint == first.fingerprint
+    if same or ("folds" in first.parameters and dataset.manifest.genres == genres):
+        return dataset
+    if folder is None:
+        return None
+    raise UserError(
+        f"--data {folder} is not the dataset that the models were tested on "
+        f"({first.fingerprint[:12]}); give that one. Received: "
+        f"{dataset.manifest.fingerprint[:12]}"
+    )
+
+
+def add_artists(results: Sequence[Result], dataset: Dataset) -> list[Result]:
+    """Takes the artists of test clips from the dataset, where a model lacks them."""
+    lacking = [
+        result
+        for result in results
+        if result.predictions is not None and not result.predictions.artist_ids
+    ]
+    if not lacking:
+        return list(results)
+    artists = {
+        track: artist
+        for tracks in read_artists(dataset).values()
+        for track, artist in tracks.items()
+    }
+    completed = []
+    for result in results:
+        if result in lacking and result.predictions is not None:
+            genres = [scores.genre for scores in result.report.test.genres]
+            predictions = with_artists(result.predictions, artists)
+            test = evaluate(predictions, genres)
+            report = dataclasses.replace(result.report, test=test)
+            result = dataclasses.replace(result, report=report, predictions=predictions)
+        completed.append(result)
+    return completed
+
+
+def make_media(
+    clips: Sequence[HardClip], dataset: Dataset | None, audio: str | None
+) -> Media:
+    """Pictures of clips from the dataset, and their sounds from local files.
+
+    Raises:
+      UserError: there is no such folder of audio files.
+    """
+    tracks = {clip.track_id for clip in clips}
+    images = {}
+    if dataset is not None and "mel" in dataset.manifest.representations:
+        found = find_values(dataset, "mel", tracks)
+        images = {track: mel_picture(values[0]) for track, values in found.items()}
+    sounds = {}
+    if audio is not None:
+        if not os.path.isdir(audio):
+            raise UserError(
+                f"--audio {audio} is no folder; give the one that the audio files "
+                "were preprocessed from."
+            )
+        sounds = sound_uris(find_audio(audio, tracks))
+    return Media(images=images, sounds=sounds)
+
+
+def write_comparison(
+    folder: str,
+    comparison: Comparison,
+    *,
+    dataset: Dataset | None = None,
+    audio: str | None = None,
+    command: str = "",
+    created: str = "",
+) -> list[str]:
+    """Writes the report's files; returns their paths.
+
+    Args:
+      folder: local or remote.
+      comparison: the models.
+      dataset: shown in the report, where it is at hand.
+      audio: folder of audio files that the report plays.
+      command: see `trainer.compare.html.page.format_page`.
+      created: likewise.
+    """
+    reports = comparison.reports
+    evaluations = [report.test for report in reports]
+    labels = [
+        f"{model}, {report.representation}"
+        for model, report in zip(comparison.titles, reports, strict=True)
+    ]
+    title = f"{reports[0].test.clips} test clips, {len(reports[0].test.genres)} genres"
+    facts: DataFacts | None = None if dataset is None else read_facts(dataset)
+    clips = find_hard_clips(comparison)
+    page = format_page(
+        comparison,
+        data=facts,
+        hard_clips=clips,
+        media=make_media(clips, dataset, audio),
+        command=command,
+        created=created,
+    )
+    contents = {
+        HTML_FILE: page.encode(),
+        "report.json": comparison_json(comparison).encode(),
+        "report.md": format_markdown(comparison).encode(),
+        "comparison.png": plots.comparison_png(evaluations, labels, title),
+        "confusions.png": plots.confusions_png(evaluations, labels),
+    }
+    return write_files(folder, contents)
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.compare",
+        description="Compare the models trained on one dataset: a table, and a report "
+        "in one HTML file.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--models",
+        required=True,
+        help="folder that holds a folder with report.json for each model",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="REPORT_DIR",
+        help="where to write the report (default: the folder above --models)",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="DATASET",
+        help="the dataset, for counts and pictures (default: where the models were "
+        "trained from, if it is still there)",
+    )
+    parser.add_argument(
+        "--audio",
+        metavar="DIR",
+        help="folder of the audio files: the report plays parts of the clips that "
+        "models get most wrong",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit code."""
+    args = parse_args(argv)
+    folder = args.models.rstrip("/") or "/"
+    output = args.output or os.path.dirname(folder) or "."
+    try:
+        require_credentials([folder, output, args.data])
+        results = read_results(folder)
+        check_comparable([result.report for result in results], folder)
+        dataset = find_dataset([result.report for result in results], args.data)
+        if dataset is not None:
+            results = add_artists(results, dataset)
+        comparison = compare(results, folder)
+        print(format_text(comparison))
+        for path in write_comparison(
+            output,
+            comparison,
+            dataset=dataset,
+            audio=args.audio,
+            command=command_line(args),
+            created=datetime.date.today().isoformat(),
+        ):
+            print(f"wrote {path}")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if dataset is None:
+        print("The dataset is not at hand: with --data, the report shows it too.")
+    return 0
+
+
+def command_line(args: argparse.Namespace) -> str:
+    """The command that these flags came from."""
+    flags = [
+        f"--{name} {shlex.quote(value)}"
+        for name, value in vars(args).items()
+        if value is not None
+    ]
+    return " ".join(["python -m trainer.compare", *flags])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

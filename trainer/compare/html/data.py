@@ -1,0 +1,274 @@
+"""The report's part on the data: counts, rejects, and what clips look like."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from pipeline.schema import SPLITS, Manifest
+from trainer.compare.html.charts import wave_picture
+from trainer.compare.html.clip_media import (
+    features_picture,
+    find_examples,
+    find_values,
+    mel_picture,
+)
+from trainer.compare.html.markup import Markup, element, scrolling, section
+from trainer.compare.html.models import cell, header
+from trainer.data.artists import read_artists
+from trainer.data.dataset import Dataset
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Example:
+    """How a clip of one genre looks.
+
+    Attributes:
+      genre: its name.
+      track_id: the clip's.
+      pictures: HTML by representation.
+    """
+
+    genre: str
+    track_id: str
+    pictures: Mapping[str, Markup]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataFacts:
+    """What the page says about a dataset.
+
+    Attributes:
+      manifest: the dataset's.
+      artists: number of different artists by split; empty if none is known.
+      shared_artists: number of artists that two splits share, by the records.
+      examples: a clip of each genre.
+      command: what made the dataset, where it was recorded.
+    """
+
+    manifest: Manifest
+    artists: Mapping[str, int]
+    shared_artists: int
+    examples: Sequence[Example]
+    command: str = ""
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Libraries and decoders that made the records."""
+        return self.manifest.versions
+
+
+def read_facts(dataset: Dataset) -> DataFacts:
+    """Reads from a dataset what the page shows of it."""
+    by_split = {
+        split: {artist for artist in tracks.values() if artist}
+        for split, tracks in read_artists(dataset).items()
+    }
+    seen: set[str] = set()
+    shared: set[str] = set()
+    for artists in by_split.values():
+        shared |= seen & artists
+        seen |= artists
+    return DataFacts(
+        manifest=dataset.manifest,
+        artists={split: len(artists) for split, artists in by_split.items()}
+        if seen
+        else {},
+        shared_artists=len(shared),
+        examples=read_examples(dataset),
+        command=_read_command(f"{dataset.folder.rstrip('/')}/report.json"),
+    )
+
+
+def _read_command(path: str) -> str:
+    if not tf.io.gfile.exists(path):
+        return ""
+    with tf.io.gfile.GFile(path) as file:
+        try:
+            return str(json.loads(file.read()).get("command", ""))
+        except (ValueError, AttributeError):
+            return ""
+
+
+def read_examples(dataset: Dataset) -> list[Example]:
+    """A training clip of each genre, drawn in each representation that can be."""
+    chosen = find_examples(dataset)
+    representations = dataset.manifest.representations
+    values = {
+        name: find_values(dataset, name, set(chosen.values()))
+        for name in ("windows", "mel", "features")
+        if name in representations
+    }
+    examples = []
+    for genre, track in chosen.items():
+        pictures: dict[str, Markup] = {}
+        if track in values.get("windows", {}):
+            windows = values["windows"][track]
+            label = (
+                f"{genre}: {len(windows)} windows of the waveform, one after another"
+            )
+            pictures["windows"] = wave_picture(np.concatenate(windows), label)
+        if track in values.get("mel", {}):
+            pictures["mel"] = element(
+                "img",
+                src=mel_picture(values["mel"][track][0]),
+                alt=f"{genre}: mel image, 30 s from left to right, low sounds at the "
+                "bottom, bright is loud",
+                class_="mel",
+                width=224,
+                height=224,
+            )
+        if track in values.get("features", {}):
+            segments = representations["features"].segments
+            frames = segments[0].length
+            rows = sum(segment.length == frames for segment in segments)
+            pictures["features"] = element(
+                "img",
+                src=features_picture(values["features"][track][0], rows, frames),
+                alt=f"{genre}: {rows} features by time; blue is below the row's mean, "
+                "red above",
+                class_="rows",
+                width=258,
+                height=rows,
+            )
+        examples.append(Example(genre=genre, track_id=track, pictures=pictures))
+    return examples
+
+
+def data_section(facts: DataFacts) -> Markup:
+    """The whole part."""
+    manifest = facts.manifest
+    total = sum(sum(counts.values()) for counts in manifest.clips.values())
+    return section(
+        "data",
+        f"{total:,} clips of {len(manifest.genres)} genres",
+        *([element("p", manifest.description)] if manifest.description else []),
+        element("p", _describe_artists(facts)),
+        scrolling("Clips by genre and split", _clip_table(manifest)),
+        *_rejects(manifest),
+        *_gallery(facts.examples),
+    )
+
+
+def _describe_artists(facts: DataFacts) -> str:
+    rule = facts.manifest.split_rule.rstrip(".")
+    if not facts.artists:
+        return f"Split: {rule}. Artists are not known."
+    counts = ", ".join(f"{facts.artists.get(split, 0)} in {split}" for split in SPLITS)
+    if facts.shared_artists:
+        return (
+            f"Split: {rule}. Artists: {counts}; {facts.shared_artists} of them are in "
+            "more than one split, so that scores are too high."
+        )
+    return f"Split: {rule}. Artists: {counts}; none is in two splits."
+
+
+def _clip_table(manifest: Manifest) -> Markup:
+    rows = []
+    totals = {
+        genre: sum(manifest.clips[split].get(genre, 0) for split in SPLITS)
+        for genre in manifest.genres
+    }
+    most = max([*totals.values(), 1])
+    for genre in manifest.genres:
+        rows.append(
+            element(
+                "tr",
+                element("th", genre, scope="row", data_value=genre),
+                *(cell(manifest.clips[s].get(genre, 0), form=",d") for s in SPLITS),
+                element(
+                    "td",
+                    f"{totals[genre]:,}",
+                    element(
+                        "span",
+                        element(
+                            "span",
+                            class_="bar",
+                            style=f"--share:{totals[genre] / most:.3f}",
+                        ),
+                        class_="barbox",
+                        aria_hidden="true",
+                    ),
+                    data_value=totals[genre],
+                ),
+            )
+        )
+    sums = [sum(manifest.clips[split].values()) for split in SPLITS]
+    rows.append(
+        element(
+            "tr",
+            element("th", "All", scope="row"),
+            *(cell(each, form=",d") for each in (*sums, sum(sums))),
+            class_="base",
+        )
+    )
+    columns = [header("Genre", text=True), *map(header, (*SPLITS, "all"))]
+    return element(
+        "table",
+        element("caption", "Clips by genre and split"),
+        element("thead", element("tr", *columns)),
+        element("tbody", *rows),
+        class_="sortable",
+    )
+
+
+def _rejects(manifest: Manifest) -> list[Markup]:
+    count = manifest.inputs.get("rejects", sum(manifest.rejects.values()))
+    if not count:
+        return [element("p", "No input was rejected.")]
+    rows = [
+        element(
+            "tr",
+            element("th", reason.replace("_", " "), scope="row", data_value=reason),
+            cell(number, form=",d"),
+        )
+        for reason, number in sorted(
+            manifest.rejects.items(), key=lambda item: -item[1]
+        )
+    ]
+    return [
+        element("h3", f"{count:,} inputs were rejected"),
+        scrolling(
+            "Rejects by reason",
+            element(
+                "table",
+                element("caption", "Each is named in the dataset's rejects file"),
+                element(
+                    "thead",
+                    element("tr", header("Reason", text=True), header("Inputs")),
+                ),
+                element("tbody", *rows),
+                class_="sortable",
+            ),
+        ),
+    ]
+
+
+def _gallery(examples: Sequence[Example]) -> list[Markup]:
+    if not any(example.pictures for example in examples):
+        return []
+    cards = [
+        element(
+            "li",
+            element("h3", example.genre),
+            *(
+                element(
+                    "figure",
+                    picture,
+                    element("figcaption", name),
+                )
+                for name, picture in example.pictures.items()
+            ),
+            class_="card",
+        )
+        for example in examples
+        if example.pictures
+    ]
+    return [
+        element("h3", "One clip of each genre, as the models see it"),
+        element("ul", *cards, class_="cards gallery"),
+    ]

@@ -1,0 +1,270 @@
+"""The report as one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import importlib.resources
+from collections.abc import Mapping, Sequence
+
+from trainer.compare.comparison import Comparison
+from trainer.compare.html.charts import percent
+from trainer.compare.html.data import DataFacts, data_section
+from trainer.compare.html.markup import Markup, element, join, section
+from trainer.compare.html.models import HardClip, clip_link, models_section
+from trainer.compare.html.scores import comparison_section, genres_section
+from trainer.evaluation.card import is_synthetic
+from trainer.evaluation.report import Report
+
+#: Test clips in all, below which the page warns.
+FEW_TEST_CLIPS = 200
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Media:
+    """What the page shows and plays of clips: `data:` addresses by track id."""
+
+    images: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    sounds: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def format_page(
+    comparison: Comparison,
+    *,
+    data: DataFacts | None = None,
+    hard_clips: Sequence[HardClip] = (),
+    media: Media | None = None,
+    command: str = "",
+    created: str = "",
+) -> str:
+    """Makes the whole page.
+
+    Args:
+      comparison: the models.
+      data: what is known about the dataset, where it could be read.
+      hard_clips: clips to show, see `find_hard_clips`.
+      media: their pictures and sounds.
+      command: what makes this page again.
+      created: date.
+    """
+    media = media or Media()
+    parts = [
+        comparison_section(comparison),
+        genres_section(comparison),
+        models_section(comparison, hard_clips),
+        *([_clips_section(hard_clips, media)] if hard_clips else []),
+        *([data_section(data)] if data else []),
+        _provenance_section(comparison, data, command),
+    ]
+    names = {
+        "comparison": "Comparison",
+        "genres": "Genres",
+        "models": "Models",
+        **({"clips": "Hardest clips"} if hard_clips else {}),
+        **({"data": "Data"} if data else {}),
+        "provenance": "How it was made",
+    }
+    links = [
+        element("li", element("a", name, href=f"#{identity}"))
+        for identity, name in names.items()
+    ]
+    style, script = _read("report.css"), _read("report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = (
+        "default-src 'none'; img-src data:; media-src data:; "
+        f"style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    )
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", http_equiv="Content-Security-Policy", content=policy),
+        element("title", "Genre classifiers compared"),
+        element("style", Markup(style)),
+    )
+    body = element(
+        "body",
+        element("a", "Skip to the results", class_="skip", href="#main"),
+        element(
+            "header",
+            *_opening(comparison),
+            element("nav", element("ul", *links), aria_label="Parts of this page"),
+        ),
+        element("main", *parts, id="main"),
+        element("footer", element("p", f"FMA genre classifiers. {created}".strip())),
+        element("script", Markup(script)),
+    )
+    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+
+
+def _read(name: str) -> str:
+    folder = importlib.resources.files("trainer.compare.html") / "web"
+    return (folder / name).read_text(encoding="utf-8")
+
+
+def _opening(comparison: Comparison) -> list[Markup]:
+    """The result in one line, then in three sentences, then the doubts."""
+    best, title = comparison.reports[0], comparison.titles[0]
+    test = best.test
+    low, high = test.accuracy_interval
+    hits = round(test.accuracy * test.clips)
+    count = len(comparison.reports)
+    others = sum(comparison.within_noise(number) for number in range(1, count))
+    artists = f" by {test.artists} artists" if test.artists else ""
+    sentence = [
+        element("strong", f"{title} on {best.representation}"),
+        f" is the best of {count} models: it names" if count > 1 else " names",
+        f" the right genre for {hits} of {test.clips} test clips{artists} that it has "
+        f"never heard (95 % interval {percent(low)} to {percent(high)}). Guessing "
+        f"among {len(test.genres)} genres is right for "
+        f"{percent(test.chance_accuracy)}.",
+    ]
+    if count > 1:
+        sentence.append(
+            f" {_count(others)} within noise of it."
+            if others
+            else " No other is within noise of it."
+        )
+    return [
+        element("h1", f"{percent(test.accuracy)} of unheard clips named right"),
+        element("p", *sentence, class_="lead"),
+        *(element("p", doubt, class_="warning") for doubt in find_doubts(best)),
+    ]
+
+
+def _count(others: int) -> str:
+    return "1 other is" if others == 1 else f"{others} others are"
+
+
+def find_doubts(best: Report) -> list[str]:
+    """Reasons not to believe the numbers as they stand."""
+    doubts = []
+    if is_synthetic(best.description):
+        doubts.append(
+            "Synthetic demo music: the numbers say that everything works, and nothing "
+            "about real recordings."
+        )
+    if best.shared_artists:
+        named = ", ".join(best.shared_artists)
+        doubts.append(f"Splits share artists ({named}): all scores are too high.")
+    elif not best.test.artists:
+        doubts.append(
+            "Artists are not known: one's songs may be in training and in the test, "
+            "which makes scores too high."
+        )
+    if best.test.clips < FEW_TEST_CLIPS:
+        doubts.append(
+            f"Only {best.test.clips} test clips: the intervals are wide, and most "
+            "differences between models mean nothing."
+        )
+    return doubts
+
+
+def _clips_section(clips: Sequence[HardClip], media: Media) -> Markup:
+    cards = []
+    for clip in clips:
+        image, sound = media.images.get(clip.track_id), media.sounds.get(clip.track_id)
+        wrong = [
+            element(
+                "li",
+                element("span", title),
+                element("span", f"{genre} {percent(share)}"),
+            )
+            for title, genre, share in clip.wrong
+        ]
+        cards.append(
+            element(
+                "li",
+                element("h3", f"{clip.genre}: track {clip.track_id}"),
+                element(
+                    "img",
+                    src=image,
+                    alt=f"Mel image of track {clip.track_id}: 30 s from left to right, "
+                    "low sounds at the bottom",
+                    width=224,
+                    height=224,
+                )
+                if image
+                else "",
+                element(
+                    "audio",
+                    controls=True,
+                    preload="none",
+                    src=sound,
+                    aria_label=f"Track {clip.track_id}, {clip.genre}",
+                )
+                if sound
+                else "",
+                element(
+                    "p",
+                    f"Wrong: {clip.wrong_count} of {clip.models} models",
+                    class_="note",
+                ),
+                element("ul", *wrong),
+                class_="card",
+                id=clip_link(clip.track_id),
+            )
+        )
+    return section(
+        "clips",
+        "The clips that models get most wrong",
+        element(
+            "p",
+            "Each with its true genre, and what models took it for instead. Listen "
+            "before you blame the model: labels are their artists' own."
+            if media.sounds
+            else "Each with its true genre, and what models took it for instead. With "
+            "--audio FOLDER, the report also plays them.",
+            class_="muted",
+        ),
+        element("ul", *cards, class_="cards"),
+    )
+
+
+def _provenance_section(
+    comparison: Comparison, data: DataFacts | None, command: str
+) -> Markup:
+    first = comparison.reports[0]
+    commands = [report.command for report in comparison.reports if report.command]
+    if data and data.command:
+        commands.insert(0, data.command)
+    if command:
+        commands.append(command)
+    unique = list(dict.fromkeys(commands))
+    seeds = sorted(
+        {
+            str(r.parameters["seed"])
+            for r in comparison.reports
+            if "seed" in r.parameters
+        }
+    )
+    versions = dict(data.versions) if data else {}
+    trained = next((r.versions for r in comparison.reports if r.versions), {})
+    pairs = {
+        "Dataset fingerprint": element("code", first.fingerprint),
+        "Split": first.split_rule or "not recorded",
+        "Seeds": ", ".join(seeds) or "none: these models have no randomness",
+        "Trained with": _versions(trained) or "not recorded",
+        **({"Preprocessed with": _versions(versions)} if versions else {}),
+    }
+    terms = join(
+        join([element("dt", key), element("dd", value)]) for key, value in pairs.items()
+    )
+    return section(
+        "provenance",
+        "How it was made",
+        element("dl", terms),
+        *(
+            [
+                element("p", "These commands make the same again:"),
+                element("pre", element("code", "\n".join(unique)), tabindex="0"),
+            ]
+            if unique
+            else []
+        ),
+    )
+
+
+def _versions(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))

@@ -1,0 +1,1 @@
+"""A dataset's TFRecords to batches: streamed, shuffled, checked."""

@@ -1,0 +1,109 @@
+"""Checks that shard files are those that the manifest is about."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import time
+from collections.abc import Sequence
+
+import google_crc32c
+import tensorflow as tf
+
+from pipeline.schema import SPLITS, ShardFile, UserError
+from trainer.data.dataset import Dataset
+from trainer.data.streams import READS, parse_batch
+
+#: Bytes that are read at once.
+PIECE = 4 * 2**20
+
+ADVICE = "copy the dataset again, or preprocess it again."
+
+
+def check_files(
+    dataset: Dataset,
+    representation: str,
+    *,
+    splits: Sequence[str] = SPLITS,
+    worker: int = 0,
+    workers: int = 1,
+) -> None:
+    """Reads a representation's files once, and compares them with the manifest.
+
+    A file that was cut off, altered, or put there by another run is named before
+    training starts.
+
+    Args:
+      dataset: an open dataset.
+      representation: one that it holds.
+      splits: of which files are checked.
+      worker: index of this process, which checks the files that it will read.
+      workers: number of processes.
+
+    Raises:
+      UserError: a file is missing or is not the one that the manifest describes.
+    """
+    started = time.perf_counter()
+    files = [
+        file
+        for split in splits
+        for file in dataset.files(representation, split, worker=worker, workers=workers)
+    ]
+    with concurrent.futures.ThreadPoolExecutor(READS) as pool:
+        sizes = list(pool.map(lambda file: _check_file(dataset, file), files))
+    seconds = time.perf_counter() - started
+    print(
+        f"{len(files)} files of {representation}, {sum(sizes) / 1e6:.1f} MB, are whole "
+        f"({seconds:.1f} s)",
+        flush=True,
+    )
+
+
+def _check_file(dataset: Dataset, path: str) -> int:
+    name = path.removeprefix(f"{dataset.folder.rstrip('/')}/")
+    expected = dataset.manifest.files.get(name)
+    if expected is None:
+        raise UserError(f"{path} is not in the dataset's manifest; {ADVICE}")
+    try:
+        found = _describe_file(path)
+    except tf.errors.OpError as error:
+        raise UserError(f"Cannot read {path} ({error.message}); {ADVICE}") from error
+    if found.size != expected.size:
+        raise UserError(
+            f"{path} has {found.size} bytes, the manifest says {expected.size}: it was "
+            f"cut off, or comes from another run; {ADVICE}"
+        )
+    if found.crc32c != expected.crc32c:
+        raise UserError(
+            f"{path} has the checksum {found.crc32c}, the manifest says "
+            f"{expected.crc32c}: it is damaged, or comes from another run; {ADVICE}"
+        )
+    return found.size
+
+
+def _describe_file(path: str) -> ShardFile:
+    size, crc = 0, 0
+    with tf.io.gfile.GFile(path, "rb") as file:
+        while piece := file.read(PIECE):
+            size += len(piece)
+            crc = google_crc32c.extend(crc, piece)
+    return ShardFile(records=0, size=size, crc32c=f"{crc:08x}")
+
+
+def find_bad_record(dataset: Dataset, representation: str) -> str:
+    """Says which record cannot be read, for an error that does not say it.
+
+    Reads file by file and record by record until it comes to it.
+    """
+    layout = dataset.representation(representation)
+    columns = [field.name for field in layout.fields]
+    for split in SPLITS:
+        for file in dataset.files(representation, split):
+            number = 0
+            try:
+                for record in tf.data.TFRecordDataset(file):
+                    parse_batch(tf.expand_dims(record, 0), layout, columns)
+                    number += 1
+            except tf.errors.OpError as error:
+                reason = error.message.splitlines()[0]
+                return f"Record {number} of {file} cannot be read ({reason})"
+    return f"A record of {representation} in {dataset.folder} cannot be read"

@@ -1,0 +1,363 @@
+"""Reads a preprocessed dataset: manifest, then TFRecords as `tf.data`.
+
+What a record looks like comes from the manifest alone. Folders may lie anywhere
+`tf.io.gfile` reads from: a local path, `gs://...`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from pipeline import schema
+from trainer.data.streams import (
+    EpochPlan,
+    finish,
+    parse_batch,
+    read_files,
+    shuffle_buffer_size,
+    stream_shuffled,
+    with_cardinality,
+)
+
+#: Records that are parsed together where no batch size is given.
+LOAD_BATCH = 64
+
+#: Columns that say what a record is about.
+INDEX_COLUMNS = ("track_id", "artist_id", "label", "index")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Index:
+    """What the records of a split are about, one item each.
+
+    Attributes:
+      track_ids: clip of each record; windows of one clip share it.
+      labels: int64 `(n,)`, indices into the manifest's genres.
+      artist_ids: artist of each record; empty where it is not known.
+    """
+
+    track_ids: tuple[str, ...]
+    labels: npt.NDArray[np.int64]
+    artist_ids: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Arrays(Index):
+    """The records of a split in memory, one row each.
+
+    Attributes:
+      values: `(n, ...)`.
+    """
+
+    values: npt.NDArray[Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A complete dataset folder and its manifest; see `open_dataset`."""
+
+    folder: str
+    manifest: schema.Manifest
+
+    def representation(self, name: str) -> schema.RepresentationSchema:
+        """Schema of one representation.
+
+        Raises:
+          UserError: the dataset does not hold it.
+        """
+        if name not in self.manifest.representations:
+            raise schema.UserError(
+                f"The dataset in {self.folder} does not hold {name!r}, only "
+                f"{', '.join(self.manifest.representations)}; preprocess it with "
+                f"{name!r}, or choose another model."
+            )
+        return self.manifest.representations[name]
+
+    def files(
+        self, representation: str, split: str, *, worker: int = 0, workers: int = 1
+    ) -> list[str]:
+        """Shard paths of a split, or the part of them that one worker reads.
+
+        Raises:
+          UserError: fewer shards than workers.
+        """
+        names = self.manifest.shard_files(representation, split)
+        if len(names) < workers:
+            raise schema.UserError(
+                f"{workers} workers cannot share the {len(names)} shards of "
+                f"{representation} in {self.folder}; preprocess it with --num_shards "
+                f"{workers} or more."
+            )
+        return [_join(self.folder, name) for name in names[worker::workers]]
+
+    def count(self, representation: str, split: str) -> int:
+        """Number of records of a split, from the manifest."""
+        return self.manifest.records[representation].get(split, 0)
+
+    def size(self, representation: str, split: str) -> int:
+        """Bytes that the values of a split take in memory."""
+        value = self.representation(representation).value
+        itemsize = np.dtype(value.dtype).itemsize
+        return self.count(representation, split) * value.size * itemsize
+
+    def training_batches(
+        self, representation: str, split: str, plan: EpochPlan
+    ) -> tf.data.Dataset:
+        """Endless batches of `(value, label)`, `plan.batches` of them an epoch.
+
+        Each epoch visits the records in an order of its own, which depends on the
+        plan's seed and the epoch's number alone, so that a run that is resumed sees
+        what it would have seen. All batches have the same static shape.
+
+        Raises:
+          UserError: the dataset does not hold the representation, or has fewer
+            shards than there are workers.
+          ValueError: an epoch would take more records than there are.
+        """
+        layout = self.representation(representation)
+        files = self.files(
+            representation, split, worker=plan.worker, workers=plan.workers
+        )
+        count = self.count(representation, split)
+        if not 0 < plan.batch_size * plan.batches * plan.workers <= count:
+            raise ValueError(
+                f"Expected a batch or more an epoch, and at most {count} records. "
+                f"Received: {plan}"
+            )
+        buffer = shuffle_buffer_size(layout.value, -(-count // plan.workers))
+        known = count if plan.workers == 1 else None
+        serialized = stream_shuffled(files, buffer, plan, known)
+        # Keras and tf.distribute ask whether there is a next batch, with a
+        # synchronisation of all workers, unless they know that there always is.
+        return finish(
+            with_cardinality(_parse(serialized, layout), tf.data.INFINITE_CARDINALITY)
+        )
+
+    def evaluation_batches(
+        self,
+        representation: str,
+        split: str,
+        batch_size: int,
+        *,
+        worker: int = 0,
+        workers: int = 1,
+    ) -> tf.data.Dataset:
+        """Batches of `(value, label)`: every record once, always in the same order.
+
+        The last batch may be smaller.
+
+        Raises:
+          UserError: the dataset does not hold the representation, or has fewer
+            shards than there are workers.
+        """
+        layout = self.representation(representation)
+        files = self.files(representation, split, worker=worker, workers=workers)
+        records = read_files(tf.data.Dataset.from_tensor_slices(files))
+        batches = _parse(records.batch(batch_size), layout)
+        if workers == 1:
+            count = self.count(representation, split)
+            batches = with_cardinality(batches, -(-count // batch_size))
+        return finish(batches)
+
+    def load(
+        self, representation: str, split: str, *, worker: int = 0, workers: int = 1
+    ) -> Arrays:
+        """Reads a split, or a worker's part of it, in the order of evaluation.
+
+        Values keep their own dtype and shape.
+
+        Raises:
+          UserError: the files hold another number of records than the manifest
+            says.
+        """
+        layout = self.representation(representation)
+        name = layout.value.name
+        count = self.count(representation, split)
+        share = count if workers == 1 else 0
+        values = np.empty((share, *layout.value.shape), layout.value.dtype)
+        parts: list[npt.NDArray[Any]] = []
+        found = _Collected()
+        for batch in self._columns(
+            representation, split, (*INDEX_COLUMNS, name), worker, workers
+        ):
+            start = len(found.labels)
+            found.add(batch)
+            if workers > 1:
+                parts.append(batch[name])
+            elif len(found.labels) <= count:
+                values[start : len(found.labels)] = batch[name]
+        if workers == 1:
+            self.check_count(representation, split, len(found.labels))
+        elif parts:
+            values = np.concatenate(parts)
+        return Arrays(
+            tuple(found.track_ids),
+            np.array(found.labels, np.int64),
+            tuple(found.artist_ids),
+            values,
+        )
+
+    def load_index(
+        self, representation: str, split: str, *, worker: int = 0, workers: int = 1
+    ) -> Index:
+        """What a split, or a worker's part of it, is about, in order of evaluation.
+
+        Raises:
+          UserError: the files hold another number of records than the manifest
+            says.
+        """
+        found = _Collected()
+        for batch in self._columns(
+            representation, split, INDEX_COLUMNS, worker, workers
+        ):
+            found.add(batch)
+        if workers == 1:
+            self.check_count(representation, split, len(found.labels))
+        return Index(
+            tuple(found.track_ids),
+            np.array(found.labels, np.int64),
+            tuple(found.artist_ids),
+        )
+
+    def check_count(self, representation: str, split: str, found: int) -> None:
+        """Compares the number of records that were read with the manifest.
+
+        Raises:
+          UserError: it is another one.
+        """
+        expected = self.count(representation, split)
+        if found != expected:
+            raise schema.UserError(
+                f"The {split} files of {representation} in {self.folder} hold {found} "
+                f"records, the manifest says {expected}; preprocess the dataset again."
+            )
+
+    def _columns(
+        self,
+        representation: str,
+        split: str,
+        columns: Sequence[str],
+        worker: int,
+        workers: int,
+    ) -> Iterator[Mapping[str, npt.NDArray[Any]]]:
+        layout = self.representation(representation)
+        files = self.files(representation, split, worker=worker, workers=workers)
+        serialized = read_files(tf.data.Dataset.from_tensor_slices(files))
+        parsed = serialized.batch(LOAD_BATCH).map(
+            lambda batch: parse_batch(batch, layout, columns),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        batches: Iterator[Mapping[str, npt.NDArray[Any]]]
+        batches = parsed.prefetch(2).as_numpy_iterator()
+        return batches
+
+
+class _Collected:
+    """Index columns of the batches read so far."""
+
+    def __init__(self) -> None:
+        self.track_ids: list[str] = []
+        self.artist_ids: list[str] = []
+        self.labels: list[int] = []
+
+    def add(self, batch: Mapping[str, npt.NDArray[Any]]) -> None:
+        self.track_ids += [name.decode() for name in batch["track_id"]]
+        self.artist_ids += [name.decode() for name in batch["artist_id"]]
+        self.labels += batch["label"].tolist()
+
+
+def open_dataset(folder: str) -> Dataset:
+    """Opens a dataset folder, after checking that it is complete.
+
+    Args:
+      folder: local path or URL that `tf.io.gfile` reads.
+
+    Raises:
+      UserError: there is no such folder; the marker, the manifest or a shard is
+        missing; marker and manifest disagree; the version is another one.
+    """
+    try:
+        return _open_dataset(folder.rstrip("/") or folder)
+    except tf.errors.OpError as error:
+        raise schema.UserError(
+            f"Cannot read the dataset in {folder}: {error.message}"
+        ) from error
+
+
+def _open_dataset(folder: str) -> Dataset:
+    if not tf.io.gfile.isdir(folder):
+        raise schema.UserError(
+            f"There is no dataset folder {folder}; give --data the output folder of "
+            "the preprocessing."
+        )
+    marker = _join(folder, schema.COMPLETED_FILE)
+    path = _join(folder, schema.MANIFEST_FILE)
+    for needed in (marker, path):
+        if not tf.io.gfile.exists(needed):
+            raise schema.UserError(
+                f"{needed} is missing: preprocessing did not finish, or {folder} is "
+                "no dataset; run the preprocessing (again)."
+            )
+    manifest = schema.Manifest.from_json(_read_text(path), source=path)
+    if _read_text(marker).strip() != manifest.fingerprint:
+        raise schema.UserError(
+            f"{marker} and {schema.MANIFEST_FILE} come from different runs; "
+            "preprocess the dataset again."
+        )
+    for name in manifest.representations:
+        subfolder = _join(folder, name)
+        found: set[str] = set()
+        if tf.io.gfile.isdir(subfolder):
+            found = set(tf.io.gfile.listdir(subfolder))
+        for split in schema.SPLITS:
+            for file in manifest.shard_files(name, split):
+                if file.partition("/")[2] not in found:
+                    raise schema.UserError(
+                        f"{_join(folder, file)} is missing although the dataset is "
+                        "marked complete; copy it completely or preprocess it again."
+                    )
+    return Dataset(folder=folder, manifest=manifest)
+
+
+def load_arrays(dataset: Dataset, representation: str, split: str) -> Arrays:
+    """Reads a split into memory as one float32 matrix `(n, d)`.
+
+    Raises:
+      UserError: the dataset does not hold the representation, or holds another
+        number of records than its manifest says.
+    """
+    arrays = dataset.load(representation, split)
+    width = dataset.manifest.representations[representation].value.size
+    values = arrays.values.reshape(len(arrays.labels), width)
+    return dataclasses.replace(arrays, values=values.astype(np.float32, copy=False))
+
+
+def _parse(
+    serialized: tf.data.Dataset, layout: schema.RepresentationSchema
+) -> tf.data.Dataset:
+    columns = (layout.value.name, "label")
+
+    def parse(batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        parsed = parse_batch(batch, layout, columns)
+        return parsed[layout.value.name], parsed["label"]
+
+    return serialized.map(
+        parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder.rstrip('/')}/{name}"
+
+
+def _read_text(path: str) -> str:
+    with tf.io.gfile.GFile(path) as file:
+        text: str = file.read()
+    return text

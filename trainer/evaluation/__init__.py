@@ -1,0 +1,1 @@
+"""How good one model is: scores, intervals, calibration and the report folder."""

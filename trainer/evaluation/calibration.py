@@ -1,0 +1,179 @@
+"""How far a model's probabilities can be believed, and temperature scaling.
+
+Of the clips that a calibrated model gives 70 %, it is right about 70 %.
+
+Source: C. Guo et al., On Calibration of Modern Neural Networks (2017),
+https://arxiv.org/abs/1706.04599, sections 2 and 4.2.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+
+if TYPE_CHECKING:
+    from trainer.evaluation.predictions import ClipPredictions
+
+Float64s = NDArray[np.float64]
+
+#: Bins of equal width that confidences are counted in, and half as many where
+#: there are fewer clips than this.
+BINS = 10
+FEW_CLIPS = 200
+#: A temperature is not fitted to fewer validation clips.
+MIN_CLIPS = 10
+#: Probabilities below count as this.
+FLOOR = 1e-12
+#: Where the temperature is looked for. Few clips, all of them right, would have 0.
+BOUNDS = (0.2, 20.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReliabilityBin:
+    """Clips whose confidence lies in one bin.
+
+    Attributes:
+      clips: how many.
+      confidence: their mean probability of the predicted genre.
+      accuracy: share of them that is right.
+    """
+
+    clips: int
+    confidence: float
+    accuracy: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reliability:
+    """How confidences and hits agree.
+
+    Attributes:
+      log_loss: mean of -ln(probability of the true genre), in nats.
+      error: expected calibration error: the mean distance between confidence and
+        accuracy of the bins, weighted by their clips.
+      bins: by ascending confidence, without empty ones.
+    """
+
+    log_loss: float
+    error: float
+    bins: tuple[ReliabilityBin, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What temperature scaling does for a model.
+
+    Attributes:
+      temperature: probabilities p become softmax(ln(p) / temperature).
+      clips: validation clips that it was fitted to.
+      before: reliability on the test split of what the model says.
+      after: the same with the temperature.
+    """
+
+    temperature: float
+    clips: int
+    before: Reliability
+    after: Reliability
+
+
+def log_loss(probabilities: Float64s, labels: NDArray[np.int64]) -> float:
+    """Mean of -ln(probability of the true genre), in nats.
+
+    As in scikit-learn, a probability of 0 does not make it infinite.
+    """
+    true = probabilities[np.arange(len(labels)), labels]
+    epsilon = np.finfo(np.float64).eps
+    return float(-np.mean(np.log(np.clip(true, epsilon, 1 - epsilon))))
+
+
+def measure_reliability(
+    probabilities: Float64s, labels: NDArray[np.int64]
+) -> Reliability:
+    """Counts confidences in bins of equal width.
+
+    Args:
+      probabilities: `(clips, genres)`; at least one clip.
+      labels: true genres, `(clips,)`.
+    """
+    confidence = probabilities.max(axis=1)
+    hits = probabilities.argmax(axis=1) == labels
+    count = BINS if len(labels) >= FEW_CLIPS else BINS // 2
+    numbers = np.minimum((confidence * count).astype(int), count - 1)
+    bins = []
+    for number in np.unique(numbers):
+        inside = numbers == number
+        bins.append(
+            ReliabilityBin(
+                clips=int(inside.sum()),
+                confidence=float(confidence[inside].mean()),
+                accuracy=float(hits[inside].mean()),
+            )
+        )
+    distance = sum(bin_.clips * abs(bin_.confidence - bin_.accuracy) for bin_ in bins)
+    return Reliability(
+        log_loss=log_loss(probabilities, labels),
+        error=distance / len(labels),
+        bins=tuple(bins),
+    )
+
+
+def fit_temperature(
+    scores: Float64s,
+    labels: NDArray[np.int64],
+    bounds: tuple[float, float] = BOUNDS,
+) -> float:
+    """The temperature at which softmax(scores / temperature) has the least log-loss.
+
+    Args:
+      scores: `(clips, genres)`, e.g. logarithms of probabilities; -inf for a genre
+        that is never predicted.
+      labels: `(clips,)`; clips of such a genre are left out.
+      bounds: of the temperature, which is 1 where no clip is left.
+    """
+    known = np.isfinite(scores[np.arange(len(labels)), labels])
+    scores, labels = scores[known], labels[known]
+    if not len(labels):
+        return 1.0
+
+    def loss(log_temperature: float) -> float:
+        scaled = log_softmax(scores / np.exp(log_temperature), axis=1)
+        return float(-scaled[np.arange(len(labels)), labels].mean())
+
+    found = minimize_scalar(loss, bounds=np.log(bounds), method="bounded")
+    return float(np.exp(found.x))
+
+
+def apply_temperature(probabilities: Float64s, temperature: float) -> Float64s:
+    """Scales probabilities `(..., genres)`; their order stays."""
+    scaled: Float64s = softmax(_log(probabilities) / temperature, axis=-1)
+    return scaled
+
+
+def calibrate(
+    validation: ClipPredictions | None, test: ClipPredictions
+) -> Calibration | None:
+    """Fits a temperature to the validation clips and judges it on the test clips.
+
+    Returns:
+      None where there are fewer than `MIN_CLIPS` validation clips.
+    """
+    if validation is None or len(validation.labels) < MIN_CLIPS:
+        return None
+    temperature = fit_temperature(_log(validation.probabilities), validation.labels)
+    scaled = apply_temperature(test.probabilities, temperature)
+    return Calibration(
+        temperature=temperature,
+        clips=len(validation.labels),
+        before=measure_reliability(test.probabilities, test.labels),
+        after=measure_reliability(scaled, test.labels),
+    )
+
+
+def _log(probabilities: Float64s) -> Float64s:
+    logarithms: Float64s = np.log(np.maximum(probabilities, FLOOR))
+    return logarithms

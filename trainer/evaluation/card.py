@@ -1,0 +1,180 @@
+"""The model card: what somebody has to know who is handed a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trainer.evaluation.report import Report
+    from trainer.evaluation.scores import GenreScores
+
+#: A description that begins like this says that nobody recorded the music.
+SYNTHETIC = "synthetic"
+#: Below this many test clips of a genre its scores are hints.
+FEW_CLIPS = 20
+
+
+def is_synthetic(description: str) -> bool:
+    """Whether a dataset's description says that its music is synthetic."""
+    return description.strip().lower().startswith(SYNTHETIC)
+
+
+def format_card(report: Report) -> str:
+    """Markdown: data, scores, limits and licence of one model."""
+    test = report.test
+    low, high = test.accuracy_interval
+    drawn = f"over {test.artists} artists" if test.artists else "over clips"
+    lines = [
+        *_first_lines(report),
+        "## Use",
+        "",
+        f"Names the genre of a music recording, one of {len(test.genres)}: "
+        + ", ".join(scores.genre for scores in test.genres)
+        + ". It always names one of them, also for speech, silence or a genre that it "
+        "has never heard.",
+        "",
+        f"It reads the representation `{report.representation}` of 30 s of audio. "
+        + (
+            "`python -m trainer.predict` makes it from an audio file; so does the "
+            "SavedModel of `python -m trainer.export` for `mel` and `windows`."
+            if "trainable_weights" in report.parameters
+            else "This baseline is measured only: it cannot be loaded again."
+        ),
+        "",
+        "## Data",
+        "",
+        f"* {report.description or 'The dataset carries no description of its own.'}",
+        "* Clips: "
+        + ", ".join(f"{count} {split}" for split, count in report.clips.items())
+        + ".",
+        f"* Split: {report.split_rule.rstrip('.') or 'not recorded'}.",
+        f"* Dataset fingerprint: `{report.fingerprint}`",
+        "",
+        "## Scores on the test split",
+        "",
+        "| score | value |",
+        "|---|---:|",
+        f"| accuracy | {test.accuracy:.3f} |",
+        f"| 95 % interval, bootstrap {drawn} | {low:.3f} to {high:.3f} |",
+        f"| macro-F1 | {test.macro_f1:.3f} |",
+        f"| genre among the first three | {test.top_3:.3f} |",
+        f"| log-loss (nats) | {test.log_loss:.3f} |",
+        f"| calibration error | {test.calibration_error:.3f} |",
+        f"| always naming the most frequent genre | {test.majority_accuracy:.3f} |",
+        "",
+        *_calibration(report),
+        "| genre | precision | recall | F1 | test clips |",
+        "|---|---:|---:|---:|---:|",
+        *(_genre_row(scores) for scores in test.genres),
+        "",
+        "## Limits",
+        "",
+        *(f"* {limit}" for limit in find_limits(report)),
+        "",
+        "## Training",
+        "",
+        f"* {report.train_seconds:.1f} s"
+        + (f", {report.weights:,} weights" if report.weights else "")
+        + ".",
+        *([f"* `{report.command}`"] if report.command else []),
+        "* Parameters: "
+        + ", ".join(f"{key} {value}" for key, value in report.parameters.items())
+        + ".",
+        "* Versions: "
+        + ", ".join(f"{name} {version}" for name, version in report.versions.items())
+        + ".",
+        "",
+        "## Licence",
+        "",
+        *_licence(report),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _first_lines(report: Report) -> list[str]:
+    title = f"# {report.model} on {report.representation}"
+    if is_synthetic(report.description):
+        return [
+            "> **Trained on synthetic demo music.** The scores say that everything "
+            "works, and nothing about real recordings.",
+            "",
+            title,
+            "",
+        ]
+    return [title, ""]
+
+
+def _calibration(report: Report) -> list[str]:
+    found = report.calibration
+    if found is None:
+        return [
+            "Probabilities are as the model gives them: there were too few validation "
+            "clips to calibrate them.",
+            "",
+        ]
+    return [
+        f"With temperature {found.temperature:.2f} (fitted to {found.clips} validation "
+        "clips; prediction and export apply it), the log-loss is "
+        f"{found.after.log_loss:.3f} and the calibration error "
+        f"{found.after.error:.3f}.",
+        "",
+    ]
+
+
+def _genre_row(scores: GenreScores) -> str:
+    name = scores.genre.replace("|", "\\|")
+    numbers = (scores.precision, scores.recall, scores.f1)
+    cells = [f"{number:.3f}" for number in numbers]
+    return f"| {name} | {' | '.join(cells)} | {scores.support} |"
+
+
+def find_limits(report: Report) -> Sequence[str]:
+    """Sentences on where the model must not be trusted, from the run's own facts."""
+    test = report.test
+    limits = []
+    if is_synthetic(report.description):
+        limits.append("It has never heard real music.")
+    few = [scores.genre for scores in test.genres if scores.support < FEW_CLIPS]
+    if few:
+        limits.append(
+            f"Fewer than {FEW_CLIPS} test clips of {', '.join(few)}: the scores of "
+            "these genres are hints."
+        )
+    if not test.artists:
+        limits.append(
+            "Artists are not known: an artist's songs may be in training and test, "
+            "which makes scores too high."
+        )
+    if test.accuracy_interval[0] <= test.majority_accuracy:
+        limits.append(
+            "Its accuracy cannot be told from that of always naming the most frequent "
+            "genre."
+        )
+    unknown = [s.genre for s in test.genres if s.support and not s.recall]
+    if unknown:
+        limits.append(f"Not one test clip of {', '.join(unknown)} was recognised.")
+    gap = (report.training_accuracy or 0) - test.accuracy
+    if gap > 0.1:
+        limits.append(
+            f"It overfits: accuracy {report.training_accuracy:.3f} in training, "
+            f"{test.accuracy:.3f} in the test."
+        )
+    limits.extend(report.notes)
+    limits.append(
+        "Genres are labels that artists chose for themselves; the borders between "
+        "them are vague, and so is the best accuracy that can be reached."
+    )
+    return limits
+
+
+def _licence(report: Report) -> list[str]:
+    if is_synthetic(report.description):
+        return ["The demo corpus is synthetic and free of rights (CC0)."]
+    return [
+        "The model holds no audio, but was made from it, under that audio's terms. For "
+        "the Free Music Archive: its metadata are CC BY 4.0; each track has the "
+        "Creative Commons licence that its artist chose, many of them for "
+        "non-commercial use only. `tracks.csv` names each track's (`track`, `license`)."
+    ]

@@ -1,0 +1,128 @@
+"""Draws evaluations as PNG images. No pyplot: nothing global is left behind."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from trainer.evaluation.scores import Evaluation
+
+_DPI = 120
+_BAR = "#3b6ea5"
+_LINE = "#b03a2e"
+
+
+def figure_png(figure: Figure) -> bytes:
+    """Renders a figure; equal figures give equal bytes."""
+    buffer = io.BytesIO()
+    # Without this, the PNG would name the version of Matplotlib.
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def confusion_png(evaluation: Evaluation, title: str) -> bytes:
+    """Draws one confusion matrix, each row normalised to its genre's clips."""
+    genres = len(evaluation.genres)
+    side = 3.0 + 0.62 * genres
+    figure = Figure(figsize=(side, side * 0.9), dpi=_DPI, layout="constrained")
+    axes = figure.add_subplot()
+    image = _draw_confusion(axes, evaluation, counts=True)
+    axes.set_title(f"{title}\naccuracy {evaluation.accuracy:.3f}", fontsize=11)
+    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true genre's clips")
+    return figure_png(figure)
+
+
+def confusions_png(evaluations: Sequence[Evaluation], titles: Sequence[str]) -> bytes:
+    """Draws one sheet of confusion matrices, each row normalised."""
+    columns = min(3, len(evaluations))
+    rows = -(-len(evaluations) // columns)
+    # Wide enough for the titles, however few the genres.
+    side = max(4.4, 1.9 + 0.32 * len(evaluations[0].genres))
+    figure = Figure(
+        figsize=(side * columns, side * rows), dpi=_DPI, layout="constrained"
+    )
+    for index, (evaluation, title) in enumerate(zip(evaluations, titles, strict=True)):
+        axes = figure.add_subplot(rows, columns, index + 1)
+        _draw_confusion(axes, evaluation, counts=False)
+        axes.set_title(f"{title}: {evaluation.accuracy:.3f}", fontsize=9)
+    figure.suptitle(
+        "rows: true genre, columns: predicted genre, in % of the row's clips",
+        fontsize=9,
+    )
+    return figure_png(figure)
+
+
+def comparison_png(
+    evaluations: Sequence[Evaluation], names: Sequence[str], title: str
+) -> bytes:
+    """Draws accuracies as bars with their 95 % intervals and the chance line.
+
+    Args:
+      evaluations: from the topmost bar to the lowest; at least one.
+      names: a label for each.
+      title: drawn above.
+    """
+    accuracy = np.array([evaluation.accuracy for evaluation in evaluations])
+    intervals = np.array([evaluation.accuracy_interval for evaluation in evaluations])
+    chance = evaluations[0].chance_accuracy
+    figure = Figure(
+        figsize=(8.0, 1.6 + 0.42 * len(names)), dpi=_DPI, layout="constrained"
+    )
+    axes = figure.add_subplot()
+    rows = np.arange(len(names))
+    axes.barh(rows, accuracy, color=_BAR, height=0.66)
+    # A percentile interval may exclude the point itself when there are few clips.
+    spread = np.maximum([accuracy - intervals[:, 0], intervals[:, 1] - accuracy], 0)
+    axes.errorbar(accuracy, rows, xerr=spread, fmt="none", ecolor="black", capsize=3)
+    for row, evaluation in enumerate(evaluations):
+        end = max(evaluation.accuracy, evaluation.accuracy_interval[1])
+        label = f"{evaluation.accuracy:.3f}"
+        axes.text(end + 0.012, row, label, va="center", fontsize=9)
+    axes.axvline(chance, color=_LINE, linestyle="--", linewidth=1.2)
+    axes.text(
+        chance,
+        1.01,
+        f"chance {chance:.3f}",
+        color=_LINE,
+        fontsize=9,
+        ha="center",
+        va="bottom",
+        transform=axes.get_xaxis_transform(),
+    )
+    axes.set_yticks(rows, names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlim(0, 1.1)
+    axes.set_xticks(np.arange(0, 1.01, 0.1))
+    axes.set_xlabel("test accuracy by clip, with 95 % bootstrap interval")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(title, fontsize=11, pad=18)
+    return figure_png(figure)
+
+
+def _draw_confusion(axes: Axes, evaluation: Evaluation, *, counts: bool) -> AxesImage:
+    matrix = np.array(evaluation.confusion)
+    support = matrix.sum(axis=1, keepdims=True)
+    shares = matrix / np.maximum(support, 1)
+    names = [scores.genre for scores in evaluation.genres]
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    size = 8 if counts else 6
+    for (row, column), count in np.ndenumerate(matrix):
+        if count == 0:
+            continue
+        share = shares[row, column]
+        text = f"{share:.2f}\n({count})" if counts else f"{100 * share:.0f}"
+        colour = "white" if share > 0.55 else "black"
+        axes.text(column, row, text, ha="center", va="center", color=colour, size=size)
+    ticks = np.arange(len(names))
+    axes.set_xticks(ticks, names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, names)
+    axes.tick_params(labelsize=size + 1, length=0)
+    if counts:
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("true")
+    return image

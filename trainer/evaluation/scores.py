@@ -1,0 +1,151 @@
+"""Measures how well predictions match the labels, clip by clip."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.evaluation.bootstrap import Interval, group_clips, score_intervals
+from trainer.evaluation.calibration import log_loss, measure_reliability
+from trainer.evaluation.predictions import ClipPredictions
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GenreScores:
+    """Scores of one genre; a ratio without a single case counts as 0.
+
+    Attributes:
+      genre: its name.
+      precision: share of the clips given this genre that have it.
+      recall: share of the clips of this genre that were given it.
+      f1: harmonic mean of the two.
+      support: number of clips of this genre.
+    """
+
+    genre: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Scores of one split.
+
+    Attributes:
+      clips: number of clips evaluated.
+      artists: number of different artists among them; 0 if none is known.
+      accuracy: share of clips whose most probable genre is the true one.
+      accuracy_interval: 95 % bootstrap interval over artists, or over clips where
+        no artist is known.
+      macro_f1: mean F1 of the genres that occur among labels or predictions.
+      macro_f1_interval: likewise.
+      top_3: share of clips whose genre is among the three most probable.
+      log_loss: mean of -ln(probability of the true genre), in nats.
+      calibration_error: see `trainer.evaluation.calibration.Reliability`.
+      chance_accuracy: what guessing evenly reaches, 1 / genres.
+      majority_accuracy: what naming these clips' most frequent genre reaches.
+      genres: scores of each genre, in the dataset's order.
+      confusion: number of clips, one row a true and one column a predicted genre.
+    """
+
+    clips: int
+    artists: int
+    accuracy: float
+    accuracy_interval: Interval
+    macro_f1: float
+    macro_f1_interval: Interval
+    top_3: float
+    log_loss: float
+    calibration_error: float
+    chance_accuracy: float
+    majority_accuracy: float
+    genres: tuple[GenreScores, ...]
+    confusion: tuple[tuple[int, ...], ...]
+
+
+def evaluate(
+    predictions: ClipPredictions, genres: Sequence[str], *, seed: int = 0
+) -> Evaluation:
+    """Computes all scores of a split.
+
+    Args:
+      predictions: at least one clip's.
+      genres: names of the probabilities' columns.
+      seed: of the bootstrap; the same seed gives the same interval.
+
+    Raises:
+      ValueError: there are no clips, or not as many genres as columns.
+    """
+    clips, columns = predictions.probabilities.shape
+    if clips == 0:
+        raise ValueError("Expected at least one clip to evaluate. Received: none")
+    if len(genres) != columns:
+        raise ValueError(
+            f"Expected a name for each of {columns} genres. Received: {len(genres)}"
+        )
+    confusion = confusion_matrix(predictions.labels, predictions.predicted, columns)
+    scores = genre_scores(confusion, genres)
+    occurring = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
+    hits = int(np.trace(confusion))
+    # A stable sort breaks ties as argmax does, so top-3 never misses a hit.
+    order = np.argsort(-predictions.probabilities, axis=1, kind="stable")
+    top_3 = np.any(order[:, :3] == predictions.labels[:, np.newaxis], axis=1)
+    accuracy_interval, macro_f1_interval = score_intervals(
+        predictions.labels,
+        predictions.predicted,
+        group_clips(predictions.artist_ids, predictions.track_ids),
+        columns,
+        seed=seed,
+    )
+    reliability = measure_reliability(predictions.probabilities, predictions.labels)
+    return Evaluation(
+        clips=clips,
+        artists=len(set(predictions.artist_ids) - {""}),
+        accuracy=hits / clips,
+        accuracy_interval=accuracy_interval,
+        macro_f1=float(np.mean([scores[genre].f1 for genre in occurring])),
+        macro_f1_interval=macro_f1_interval,
+        top_3=float(np.mean(top_3)),
+        log_loss=log_loss(predictions.probabilities, predictions.labels),
+        calibration_error=reliability.error,
+        chance_accuracy=1 / columns,
+        majority_accuracy=float(confusion.sum(axis=1).max() / clips),
+        genres=scores,
+        confusion=tuple(tuple(int(count) for count in row) for row in confusion),
+    )
+
+
+def confusion_matrix(
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], genres: int
+) -> NDArray[np.int64]:
+    """Counts clips by true genre (rows) and predicted genre (columns)."""
+    cells = np.bincount(labels * genres + predicted, minlength=genres * genres)
+    return cells.reshape(genres, genres).astype(np.int64)
+
+
+def genre_scores(
+    confusion: NDArray[np.int64], genres: Sequence[str]
+) -> tuple[GenreScores, ...]:
+    """Derives precision, recall and F1 of each genre from the confusion matrix."""
+    hits = np.diagonal(confusion)
+    support = confusion.sum(axis=1)
+    given = confusion.sum(axis=0)
+    precision = hits / np.maximum(given, 1)
+    recall = hits / np.maximum(support, 1)
+    # F1 = 2 TP / (2 TP + FP + FN).
+    f1 = 2 * hits / np.maximum(given + support, 1)
+    return tuple(
+        GenreScores(
+            genre=genre,
+            precision=float(precision[index]),
+            recall=float(recall[index]),
+            f1=float(f1[index]),
+            support=int(support[index]),
+        )
+        for index, genre in enumerate(genres)
+    )

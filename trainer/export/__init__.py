@@ -1,0 +1,1 @@
+"""A model for serving, its front end inside: `python -m trainer.export`."""

@@ -1,0 +1,282 @@
+"""Exports a trained model: `python -m trainer.export --model MODELS/mel`.
+
+Writes a SavedModel that needs neither this project nor Keras. Its signatures:
+
+    serving_default  `audio_bytes`, string (clips,): WAV files as they are
+    serve_pcm        `samples`, float32 (clips, n), mono of full scale 1, and
+                     `sample_rate`, int32 ()
+    serve_records    the representation itself (clips, ...), named as in the manifest
+    describe         nothing; returns the manifest and the facts below as JSON
+
+All but the last return `genre`, string (clips,); `genres`, string (clips, genres);
+and `probabilities`, float32 (clips, genres), calibrated. Models that read feature
+vectors have no way from audio in the graph: there, serving_default takes the records.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipeline.common.credentials import require_credentials
+from pipeline.schema import Field, UserError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from trainer.predict.predictor import Predictor
+
+#: Folder of a SavedModel that TensorFlow leaves to others.
+EXTRA = "assets.extra"
+EXPORT_VERSION = 1
+
+
+def export_model(predictor: Predictor, folder: str) -> dict[str, Any]:
+    """Writes a SavedModel; returns what its signature `describe` says.
+
+    Args:
+      predictor: a trained model and what it was trained on.
+      folder: local or remote; a SavedModel that is there is replaced.
+
+    Raises:
+      UserError: the folder holds something else, or the dataset was made by another
+        version of the pipeline.
+    """
+    import keras
+    import tensorflow as tf
+
+    check_folder(folder)
+    serve = Serving(predictor)
+    facts = describe(predictor, list(serve.signatures))
+    content = json.dumps(facts, indent=1)
+
+    def describe_export() -> Mapping[str, tf.Tensor]:
+        return {"description": tf.constant(content)}
+
+    archive = keras.export.ExportArchive()
+    archive.track(predictor.model)
+    for name, (function, inputs) in serve.signatures.items():
+        archive.add_endpoint(name, function, input_signature=inputs)
+    archive.add_endpoint("describe", describe_export, input_signature=[])
+    archive.write_out(folder, verbose=False)
+    extra = f"{folder.rstrip('/')}/{EXTRA}"
+    tf.io.gfile.makedirs(extra)
+    with tf.io.gfile.GFile(f"{extra}/description.json", "w") as file:
+        file.write(content + "\n")
+    return facts
+
+
+def describe(predictor: Predictor, signatures: Sequence[str]) -> dict[str, Any]:
+    """All that a user of the export may want to know: JSON values."""
+    manifest = predictor.manifest
+    return {
+        "export_version": EXPORT_VERSION,
+        "genres": list(manifest.genres),
+        "representation": predictor.representation,
+        "temperature": predictor.temperature,
+        "fingerprint": manifest.fingerprint,
+        "signatures": [*signatures, "describe"],
+        "manifest": json.loads(manifest.to_json()),
+    }
+
+
+class Serving:
+    """The functions of an exported model.
+
+    Attributes:
+      signatures: functions and the inputs that they take, by name.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        import tensorflow as tf
+
+        self._predictor = predictor
+        layout = predictor.manifest.representations[predictor.representation]
+        self._records = layout.records_per_clip
+        records = _records_spec(layout.value, self._records)
+        self.signatures: dict[
+            str, tuple[Callable[..., Mapping[str, tf.Tensor]], list[tf.TensorSpec]]
+        ] = {}
+        make = find_graph(predictor)
+        if make is None:
+            self.signatures["serving_default"] = (self._serve_records, [records])
+        else:
+            self._make = make
+            self.signatures["serving_default"] = (
+                self._serve_audio,
+                [tf.TensorSpec((None,), tf.string, "audio_bytes")],
+            )
+            self.signatures["serve_pcm"] = (
+                self._serve_pcm,
+                [
+                    tf.TensorSpec((None, None), tf.float32, "samples"),
+                    tf.TensorSpec((), tf.int32, "sample_rate"),
+                ],
+            )
+        self.signatures["serve_records"] = (self._serve_records, [records])
+        kind = tf.as_dtype(layout.value.dtype)
+        clip = (self._records, *layout.value.shape)
+        self._spec = tf.TensorSpec(clip, kind)
+        # Traced once, for all signatures.
+        self._answer = tf.function(
+            self._compute, input_signature=[tf.TensorSpec((None, *clip), kind)]
+        )
+
+    def _serve_audio(self, audio_bytes: tf.Tensor) -> Mapping[str, tf.Tensor]:
+        import tensorflow as tf
+
+        from trainer.export.graph_audio import decode_wav
+
+        def represent(data: tf.Tensor) -> tf.Tensor:
+            return self._make(*decode_wav(data))
+
+        records = tf.map_fn(represent, audio_bytes, fn_output_signature=self._spec)
+        answer: Mapping[str, tf.Tensor] = self._answer(records)
+        return answer
+
+    def _serve_pcm(
+        self, samples: tf.Tensor, sample_rate: tf.Tensor
+    ) -> Mapping[str, tf.Tensor]:
+        import tensorflow as tf
+
+        def represent(mono: tf.Tensor) -> tf.Tensor:
+            return self._make(mono[:, tf.newaxis], sample_rate)
+
+        records = tf.map_fn(represent, samples, fn_output_signature=self._spec)
+        answer: Mapping[str, tf.Tensor] = self._answer(records)
+        return answer
+
+    def _serve_records(self, records: tf.Tensor) -> Mapping[str, tf.Tensor]:
+        import tensorflow as tf
+
+        if self._records == 1:
+            records = records[:, tf.newaxis]
+        answer: Mapping[str, tf.Tensor] = self._answer(records)
+        return answer
+
+    def _compute(self, records: tf.Tensor) -> Mapping[str, tf.Tensor]:
+        """From records `(clips, records, ...)` to what a signature returns."""
+        import tensorflow as tf
+
+        from trainer.evaluation.calibration import FLOOR
+
+        predictor = self._predictor
+        genres = len(predictor.manifest.genres)
+        flat = tf.reshape(records, (-1, *records.shape[2:]))
+        each = predictor.model(flat, training=False)
+        mean = tf.reduce_mean(tf.reshape(each, (-1, self._records, genres)), axis=1)
+        scores = tf.math.log(tf.maximum(mean, FLOOR)) / predictor.temperature
+        probabilities = tf.nn.softmax(scores)
+        names = tf.constant(predictor.manifest.genres)
+        return {
+            "genre": tf.gather(names, tf.argmax(probabilities, axis=1)),
+            "genres": tf.tile(names[tf.newaxis], (tf.shape(mean)[0], 1)),
+            "probabilities": probabilities,
+        }
+
+
+def _records_spec(value: Field, records: int) -> tf.TensorSpec:
+    import tensorflow as tf
+
+    shape = value.shape if records == 1 else (records, *value.shape)
+    return tf.TensorSpec((None, *shape), tf.as_dtype(value.dtype), value.name)
+
+
+def find_graph(
+    predictor: Predictor,
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None:
+    """What makes records of frames `(n, channels)` and a rate, in the graph.
+
+    Returns:
+      None where the representation has no such way.
+
+    Raises:
+      UserError: the dataset was made by another version of the pipeline.
+    """
+    import tensorflow as tf
+
+    from pipeline.common.clip_config import ClipConfig
+    from trainer.export import graph_audio
+
+    compute = graph_audio.COMPUTE.get(predictor.representation)
+    if compute is None:
+        return None
+    config = ClipConfig.from_dict(predictor.manifest.settings)
+
+    def make(frames: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
+        return compute(graph_audio.make_clip(frames, rate, config), config)
+
+    # Traced once, for all signatures.
+    made: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = tf.function(
+        make,
+        input_signature=[
+            tf.TensorSpec((None, None), tf.float32),
+            tf.TensorSpec((), tf.int32),
+        ],
+    )
+    return made
+
+
+def check_folder(folder: str) -> None:
+    """Checks that an export destroys nothing but an earlier one.
+
+    Raises:
+      UserError: the folder is a file, or holds something that is no SavedModel.
+    """
+    import tensorflow as tf
+
+    if not tf.io.gfile.exists(folder):
+        return
+    advice = "give --output a new folder, or that of an export to replace."
+    if not tf.io.gfile.isdir(folder):
+        raise UserError(f"--output {folder} is a file; {advice}")
+    names = tf.io.gfile.listdir(folder)
+    if names and "saved_model.pb" not in names:
+        raise UserError(f"--output {folder} is not empty and no SavedModel; {advice}")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.export",
+        allow_abbrev=False,
+        description=(
+            "Exports a trained model as a SavedModel, which takes WAV files and "
+            "returns genres with calibrated probabilities, in TensorFlow, TensorFlow "
+            "Serving or Vertex AI, without this project."
+        ),
+    )
+    parser.add_argument(
+        "--model", required=True, help="model folder that trainer.task has written"
+    )
+    parser.add_argument(
+        "--output", help="folder of the SavedModel (default: MODEL/export)"
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    flags = build_parser().parse_args(argv)
+    output = flags.output or f"{flags.model.rstrip('/')}/export"
+    try:
+        require_credentials([flags.model, output])
+        from trainer.predict.predictor import load_predictor
+
+        started = time.perf_counter()
+        facts = export_model(load_predictor(flags.model), output)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    seconds = time.perf_counter() - started
+    print(f"{', '.join(facts['signatures'])} ({seconds:.1f} s)")
+    print(output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Cross-validation of a small dataset: `python -m trainer.folds`."""

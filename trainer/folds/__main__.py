@@ -1,0 +1,287 @@
+"""Cross-validation for corpora too small for one test set.
+
+    python -m trainer.folds --data OUT --output MODELS --folds 5
+
+Every clip is tested once, by a model that heard neither it nor its artist. What is
+written is read by `trainer.compare`, like models trained in the ordinary way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+import trainer.runtime.quiet  # noqa: F401  (before anything that imports TensorFlow)
+from pipeline.schema import UserError, fingerprint
+from trainer import task
+from trainer.baselines import __main__ as baselines
+from trainer.config import MODELS
+from trainer.data.dataset import Dataset, open_dataset
+from trainer.evaluation.calibration import (
+    Calibration,
+    apply_temperature,
+    measure_reliability,
+)
+from trainer.evaluation.predictions import ClipPredictions, with_artists
+from trainer.evaluation.report import Report, find_versions
+from trainer.evaluation.report_folder import Result, read_result, write_report
+from trainer.evaluation.scores import evaluate
+from trainer.folds.records import FoldedClips, assign_folds, link_fold, split_records
+
+BASELINES = "baselines"
+MIN_FOLDS = 3
+
+
+def cross_validate(
+    dataset: Dataset,
+    output: str,
+    *,
+    folds: int,
+    models: Sequence[str],
+    seed: int = 0,
+    options: Sequence[str] = (),
+) -> list[Report]:
+    """Trains and tests each model as many times as there are folds.
+
+    Args:
+      dataset: all of its splits are used, and its own split is ignored.
+      output: local folder; `NAME/report.json` and `NAME/fold-N/` for each model.
+      folds: at least 3: one to test, one to choose with, the others to train on.
+      models: of `trainer.config.MODELS`, and `baselines`.
+      seed: of the folds and, unless `options` says otherwise, of the networks.
+      options: more flags for `trainer.task`.
+
+    Raises:
+      UserError: there are too few artists or clips, or a training fails.
+    """
+    clips = assign_folds(dataset, folds, seed)
+    print(clips.describe(), flush=True)
+    names: dict[str, None] = {}
+    os.makedirs(output, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output, prefix=".folds-") as scratch:
+        held = split_records(dataset, clips, f"{scratch}/records")
+        for fold in range(folds):
+            print(f"\n== Fold {fold + 1} of {folds}", flush=True)
+            data = f"{scratch}/fold-{fold}"
+            link_fold(dataset, clips, held, f"{scratch}/records", data, fold)
+            for model in models:
+                if model == BASELINES:
+                    code = baselines.main(
+                        [f"--data={data}", f"--output={scratch}/baselines-{fold}"]
+                    )
+                    _check_code(code, model)
+                    made = sorted(os.listdir(f"{scratch}/baselines-{fold}"))
+                    for name in made:
+                        os.makedirs(f"{output}/{name}", exist_ok=True)
+                        source = f"{scratch}/baselines-{fold}/{name}"
+                        _replace(source, f"{output}/{name}/fold-{fold}")
+                    names |= dict.fromkeys(made)
+                else:
+                    target = f"{output}/{model}/fold-{fold}"
+                    code = task.main(
+                        [
+                            f"--data={data}",
+                            f"--model={model}",
+                            f"--output={target}",
+                            f"--seed={seed}",
+                            *options,
+                        ]
+                    )
+                    _check_code(code, model)
+                    names[model] = None
+    reports = []
+    for name in names:
+        results = [read_result(f"{output}/{name}/fold-{i}") for i in range(folds)]
+        report, predictions = join_folds(name, results, clips, dataset, seed)
+        write_report(f"{output}/{name}", report, predictions, dataset.manifest.genres)
+        reports.append(report)
+    return reports
+
+
+def join_folds(
+    name: str,
+    results: Sequence[Result],
+    clips: FoldedClips,
+    dataset: Dataset,
+    seed: int,
+) -> tuple[Report, ClipPredictions]:
+    """Makes one report of a model's folds, over all clips.
+
+    Args:
+      name: the model's folder.
+      results: one a fold, with predictions.
+      clips: the folds.
+      dataset: what was cross-validated.
+      seed: of the folds.
+
+    Returns:
+      The report, and the predictions that it is about.
+    """
+    parts = [result.predictions for result in results if result.predictions]
+    artists = dict(zip(clips.track_ids, clips.artist_ids, strict=True))
+    predictions = with_artists(_concatenate(parts), artists)
+    genres = dataset.manifest.genres
+    found = [result.report.calibration for result in results]
+    calibration = None
+    if all(found):
+        temperatures = [each.temperature for each in found if each]
+        scaled = np.concatenate(
+            [
+                apply_temperature(part.probabilities, temperature)
+                for part, temperature in zip(parts, temperatures, strict=True)
+            ]
+        )
+        calibration = Calibration(
+            temperature=float(np.exp(np.mean(np.log(temperatures)))),
+            clips=sum(each.clips for each in found if each),
+            before=measure_reliability(predictions.probabilities, predictions.labels),
+            after=measure_reliability(scaled, predictions.labels),
+        )
+    first = results[0].report
+    training = [result.report.training_accuracy for result in results]
+    total, folds = len(clips.track_ids), len(results)
+    report = Report(
+        name=name,
+        model=first.model,
+        representation=first.representation,
+        parameters={**first.parameters, "folds": folds},
+        weights=first.weights,
+        clips={
+            "training": round(total * (folds - 2) / folds),
+            "validation": round(total / folds),
+            "test": total,
+        },
+        test=evaluate(predictions, genres),
+        validation=None,
+        training_accuracy=(
+            float(np.mean([each for each in training if each is not None]))
+            if all(each is not None for each in training)
+            else None
+        ),
+        calibration=calibration,
+        train_seconds=sum(result.report.train_seconds for result in results),
+        data=dataset.folder,
+        description=dataset.manifest.description,
+        fingerprint=folds_fingerprint(dataset, folds, seed),
+        split_rule=clips.rule,
+        command=f"python -m trainer.folds --data {dataset.folder} --folds {folds} "
+        f"--seed {seed}",
+        versions=find_versions(),
+        notes=(
+            f"Cross-validated: {folds} models, each tested on the clips that it did "
+            "not hear; parameters are the first fold's.",
+            *first.notes,
+        ),
+    )
+    return report, predictions
+
+
+def folds_fingerprint(dataset: Dataset, folds: int, seed: int) -> str:
+    """Of a dataset that is split into folds."""
+    return fingerprint([dataset.manifest.fingerprint, folds, seed])
+
+
+def _concatenate(parts: Sequence[ClipPredictions]) -> ClipPredictions:
+    return ClipPredictions(
+        track_ids=tuple(track for part in parts for track in part.track_ids),
+        labels=np.concatenate([part.labels for part in parts]),
+        probabilities=np.concatenate([part.probabilities for part in parts]),
+    )
+
+
+def _replace(source: str, target: str) -> None:
+    """Moves a folder of files, over one that may be there."""
+    os.makedirs(target, exist_ok=True)
+    for name in os.listdir(source):
+        os.replace(f"{source}/{name}", f"{target}/{name}")
+
+
+def _check_code(code: int, model: str) -> None:
+    if code:
+        raise UserError(f"Training {model} failed, see above.")
+
+
+def choose_models(dataset: Dataset, wanted: Sequence[str] | None) -> list[str]:
+    """The models to cross-validate: those asked for, or all that the data allow."""
+    if wanted:
+        return list(dict.fromkeys(wanted))
+    held: Mapping[str, object] = dataset.manifest.representations
+    nets = [model for model in MODELS if model in held]
+    classical = {"features", "statistics"} & set(held)
+    return nets + ([BASELINES] if classical else [])
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.folds",
+        allow_abbrev=False,
+        description=(
+            "Cross-validates models on a dataset too small for one test set. Clips of "
+            "an artist stay together where artists are known, and genres are spread "
+            "evenly. Flags of trainer.task may follow. Compare the outcome with "
+            "python -m trainer.compare --models OUTPUT."
+        ),
+    )
+    parser.add_argument("--data", required=True, help="dataset folder")
+    parser.add_argument(
+        "--output", required=True, help="folder for a model folder each; local"
+    )
+    parser.add_argument(
+        "--folds",
+        type=int,
+        default=5,
+        metavar="N",
+        help="each model is trained so many times (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        choices=(*MODELS, BASELINES),
+        metavar="NAME",
+        help=f"{', '.join(MODELS)} and {BASELINES} (default: all that the dataset "
+        "allows)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    flags, options = build_parser().parse_known_args(argv)
+    try:
+        if flags.folds < MIN_FOLDS:
+            raise UserError(
+                f"--folds must be {MIN_FOLDS} or more: one to test, one to choose "
+                f"with, the others to train on. Received: {flags.folds}"
+            )
+        dataset = open_dataset(flags.data)
+        reports = cross_validate(
+            dataset,
+            flags.output.rstrip("/") or flags.output,
+            folds=flags.folds,
+            models=choose_models(dataset, flags.models),
+            seed=flags.seed,
+            options=options,
+        )
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print()
+    for report in reports:
+        low, high = report.test.accuracy_interval
+        print(
+            f"{report.name}: accuracy {report.test.accuracy:.3f} over all "
+            f"{report.test.clips} clips (95 % interval {low:.3f} to {high:.3f})"
+        )
+    print(f"compare them: python -m trainer.compare --models {flags.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,252 @@
+"""Datasets of folds: each clip's fold, and the records of a dataset by fold."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import os
+from collections.abc import Mapping
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+from sklearn.model_selection import StratifiedGroupKFold
+
+from pipeline import schema
+from trainer.data.dataset import Dataset
+from trainer.data.streams import parse_batch
+
+_BATCH = 64
+EMPTY_FILE = schema.ShardFile(records=0, size=0, crc32c="00000000")
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class FoldedClips:
+    """Which fold each clip of a dataset is tested in.
+
+    Attributes:
+      track_ids: sorted.
+      labels: genres, int64 `(clips,)`.
+      artist_ids: of each clip; empty where it is not known.
+      folds: int64 `(clips,)`, from 0.
+      count: number of folds.
+      rule: sentence that says how they were made.
+    """
+
+    track_ids: tuple[str, ...]
+    labels: npt.NDArray[np.int64]
+    artist_ids: tuple[str, ...]
+    folds: npt.NDArray[np.int64]
+    count: int
+    rule: str
+
+    def describe(self) -> str:
+        """A line on the folds."""
+        sizes = np.bincount(self.folds, minlength=self.count).tolist()
+        return f"{len(self.track_ids)} clips, {self.rule}; sizes {sizes}"
+
+    def by_track(self) -> dict[str, int]:
+        """From track id to fold."""
+        return dict(zip(self.track_ids, self.folds.tolist(), strict=True))
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class FoldFile:
+    """The records of one representation in one fold.
+
+    Attributes:
+      sums: of the records' mean in each segment, `(segments,)`.
+      squares: likewise of their mean square.
+      file: what the manifest says about the file.
+    """
+
+    sums: npt.NDArray[np.float64]
+    squares: npt.NDArray[np.float64]
+    file: schema.ShardFile
+
+
+def assign_folds(dataset: Dataset, folds: int, seed: int) -> FoldedClips:
+    """Spreads the clips of all splits over folds, whole artists at a time.
+
+    Genres are spread as evenly as artists allow.
+
+    Raises:
+      UserError: a genre has fewer artists (or clips, where no artist is known)
+        than there are folds.
+    """
+    manifest = dataset.manifest
+    name = min(manifest.representations, key=lambda name: manifest.record_bytes[name])
+    layout = manifest.representations[name]
+    found: dict[str, tuple[str, int]] = {}
+    for split in schema.SPLITS:
+        files = dataset.files(name, split)
+        columns = ("track_id", "artist_id", "label")
+        batches = tf.data.TFRecordDataset(files).batch(_BATCH)
+        for batch in batches.as_numpy_iterator():
+            parsed = parse_batch(tf.constant(batch), layout, columns)
+            for track, artist, label in zip(
+                *(parsed[column].numpy() for column in columns), strict=True
+            ):
+                found[track.decode()] = (artist.decode(), int(label))
+    tracks = tuple(sorted(found))
+    labels = np.array([found[track][1] for track in tracks], np.int64)
+    groups = [found[track][0] or f"\0{track}" for track in tracks]
+    known = sum(bool(found[track][0]) for track in tracks)
+    unit = "artists" if known else "clips"
+    for label, genre in enumerate(manifest.genres):
+        members = {g for g, own in zip(groups, labels, strict=True) if own == label}
+        if 0 < len(members) < folds:
+            raise schema.UserError(
+                f"{genre} has {len(members)} {unit}, which cannot be spread over "
+                f"{folds} folds; use --folds {max(len(members), 2)} or add {unit}."
+            )
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    numbers = np.zeros(len(tracks), np.int64)
+    for fold, (_, test) in enumerate(splitter.split(labels, labels, groups)):
+        numbers[test] = fold
+    return FoldedClips(
+        track_ids=tracks,
+        labels=labels,
+        artist_ids=tuple(found[track][0] for track in tracks),
+        folds=numbers,
+        count=folds,
+        rule=f"cross-validation in {folds} folds, "
+        + ("whole artists together" if known else "by clip: no artist is known"),
+    )
+
+
+def split_records(
+    dataset: Dataset, clips: FoldedClips, folder: str
+) -> dict[str, list[FoldFile]]:
+    """Writes all records again, a file for each representation and fold.
+
+    Returns:
+      What each fold holds, by representation.
+    """
+    fold_of = clips.by_track()
+    held: dict[str, list[FoldFile]] = {}
+    for name, layout in dataset.manifest.representations.items():
+        os.makedirs(f"{folder}/{name}")
+        writers = [
+            tf.io.TFRecordWriter(f"{folder}/{name}/{fold}.tfrecord")
+            for fold in range(clips.count)
+        ]
+        edges = np.cumsum([0, *(segment.length for segment in layout.segments)])
+        lengths = np.diff(edges)
+        sums = np.zeros((clips.count, len(lengths)))
+        squares = np.zeros_like(sums)
+        counts = [0] * clips.count
+        for split in schema.SPLITS:
+            files = dataset.files(name, split)
+            for batch in tf.data.TFRecordDataset(files).batch(_BATCH):
+                parsed = parse_batch(batch, layout, ("track_id", layout.value.name))
+                values = parsed[layout.value.name].numpy()
+                for record, track, value in zip(
+                    batch.numpy(), parsed["track_id"].numpy(), values, strict=True
+                ):
+                    fold = fold_of[track.decode()]
+                    writers[fold].write(record)
+                    counts[fold] += 1
+                    if layout.segments:
+                        flat = value.astype(np.float64)
+                        sums[fold] += np.add.reduceat(flat, edges[:-1]) / lengths
+                        squared = np.add.reduceat(flat**2, edges[:-1])
+                        squares[fold] += squared / lengths
+        for writer in writers:
+            writer.close()
+        held[name] = [
+            FoldFile(
+                sums=sums[fold],
+                squares=squares[fold],
+                file=_describe(f"{folder}/{name}/{fold}.tfrecord", counts[fold]),
+            )
+            for fold in range(clips.count)
+        ]
+    return held
+
+
+def _describe(path: str, records: int) -> schema.ShardFile:
+    with open(path, "rb") as file:
+        content = file.read()
+    return schema.ShardFile(
+        records=records, size=len(content), crc32c=f"{google_crc32c.value(content):08x}"
+    )
+
+
+def link_fold(
+    dataset: Dataset,
+    clips: FoldedClips,
+    held: Mapping[str, list[FoldFile]],
+    records: str,
+    folder: str,
+    fold: int,
+) -> None:
+    """Makes a dataset that tests one fold and chooses with the next.
+
+    Args:
+      dataset: the original one.
+      clips: the folds.
+      held: what `split_records` returned.
+      records: where it wrote to.
+      folder: the new dataset's; its shards are links.
+      fold: to test.
+    """
+    count = clips.count
+    roles = {fold: "test", (fold + 1) % count: "validation"}
+    role_of = [roles.get(number, "training") for number in range(count)]
+    manifest = dataset.manifest
+    by_role: dict[str, dict[str, int]] = {}
+    files: dict[str, schema.ShardFile] = {}
+    for name in manifest.representations:
+        os.makedirs(f"{folder}/{name}")
+        written = collections.Counter[str]()
+        for number, role in enumerate(role_of):
+            for split in schema.SPLITS:
+                shard = schema.shard_file(name, split, number, count)
+                if split == role:
+                    source = os.path.abspath(f"{records}/{name}/{number}.tfrecord")
+                    os.symlink(source, f"{folder}/{shard}")
+                    files[shard] = held[name][number].file
+                    written[split] += files[shard].records
+                else:
+                    with open(f"{folder}/{shard}", "wb"):
+                        files[shard] = EMPTY_FILE
+        by_role[name] = {split: written[split] for split in schema.SPLITS}
+    training = [n for n, role in enumerate(role_of) if role == "training"]
+    roles_of_clips = np.array(role_of)[clips.folds]
+    changed = dataclasses.replace(
+        manifest,
+        num_shards=count,
+        clips={
+            split: {
+                genre: int(np.sum((clips.labels == label) & (roles_of_clips == split)))
+                for label, genre in enumerate(manifest.genres)
+            }
+            for split in schema.SPLITS
+        },
+        records=by_role,
+        normalisation={
+            name: _normalise([held[name][number] for number in training])
+            for name, layout in manifest.representations.items()
+            if layout.segments
+        },
+        split_rule=f"{clips.rule}, fold {fold + 1}",
+        artists_in_several_splits=(),
+        files=files,
+        fingerprint=schema.fingerprint([manifest.fingerprint, count, fold]),
+    )
+    with open(f"{folder}/{schema.MANIFEST_FILE}", "w") as file:
+        file.write(changed.to_json())
+    with open(f"{folder}/{schema.COMPLETED_FILE}", "w") as file:
+        file.write(f"{changed.fingerprint}\n")
+
+
+def _normalise(parts: list[FoldFile]) -> schema.Normalisation:
+    records = sum(part.file.records for part in parts)
+    mean = sum(part.sums for part in parts) / records
+    square = sum(part.squares for part in parts) / records
+    return schema.Normalisation(
+        mean=tuple(np.asarray(mean).tolist()),
+        variance=tuple(np.maximum(square - mean**2, 0).tolist()),
+    )

@@ -1,0 +1,1 @@
+"""Keras models, from raw records to genre probabilities."""

@@ -1,0 +1,12 @@
+"""Imports TensorFlow without its start-up messages. Import this module first.
+
+To see everything, set TF_CPP_MIN_LOG_LEVEL=0.
+"""
+
+import os
+
+from pipeline.common.quiet import keep_back_stderr
+
+if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "0":
+    with keep_back_stderr():
+        import tensorflow  # noqa: F401

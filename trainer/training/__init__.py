@@ -1,0 +1,1 @@
+"""One training run: steps, epochs, transfer learning, search of parameters."""

@@ -1,0 +1,188 @@
+"""Features of a frozen network, computed once and kept as TFRecords.
+
+They are a dataset like the one that the images come from: as many records in as many
+shards, in the same order, so that everything that reads one reads the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from pipeline import schema
+from trainer.data.dataset import INDEX_COLUMNS, Dataset
+from trainer.data.streams import READS, parse_batch
+from trainer.runtime.devices import Devices
+from trainer.training.step import Forward
+
+#: Name of the representation, and of its value.
+NAME = "base-features"
+
+#: Seconds between two lines of progress.
+TELL_SECONDS = 20.0
+
+
+def describe_features(
+    dataset: Dataset, representation: str, width: int, folder: str
+) -> Dataset:
+    """The dataset that `write_features` makes: the same records, other values.
+
+    Args:
+      dataset: with the images.
+      representation: the images.
+      width: values of a record.
+      folder: where it is, or will be.
+    """
+    images = dataset.representation(representation)
+    manifest = dataset.manifest
+    layout = schema.RepresentationSchema(
+        name=NAME,
+        value=schema.Field(
+            name="features", dtype="float32", shape=(width,), encoding="float_list"
+        ),
+        records_per_clip=images.records_per_clip,
+        segments=(),
+    )
+    return Dataset(
+        folder=folder,
+        manifest=dataclasses.replace(
+            manifest,
+            representations={NAME: layout},
+            records={NAME: manifest.records[representation]},
+            record_bytes={},
+            normalisation={},
+            files={},
+        ),
+    )
+
+
+def make_key(dataset: Dataset, network: keras.Model) -> str:
+    """Name of all that decides the features: the records and the network's weights."""
+    digest = hashlib.sha256(dataset.manifest.fingerprint.encode())
+    for weight in network.weights:
+        digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
+    return digest.hexdigest()[:12]
+
+
+def write_features(
+    dataset: Dataset,
+    representation: str,
+    target: Dataset,
+    network: keras.Model,
+    batch_size: int,
+    devices: Devices,
+    splits: Sequence[str],
+) -> None:
+    """Computes what is not there yet of this process' part of the features.
+
+    A file appears under its name when it is whole.
+
+    Args:
+      dataset: with the images.
+      representation: the images.
+      target: what `describe_features` returned.
+      network: from images to features, in inference mode.
+      batch_size: of all replicas.
+      devices: what to compute on.
+      splits: which to compute.
+    """
+    shares = {"worker": devices.worker, "workers": devices.workers}
+    sources: dict[str, str] = {}
+    for split in splits:
+        goals = target.files(NAME, split, **shares)
+        files = dataset.files(representation, split, **shares)
+        for goal, file in zip(goals, files, strict=True):
+            if not tf.io.gfile.exists(goal):
+                sources[file] = goal
+    if not sources:
+        return
+    tf.io.gfile.makedirs(f"{target.folder}/{NAME}")
+    layout = dataset.representation(representation)
+    own = batch_size // devices.workers
+    forward = Forward(network, devices)
+    count = sum(dataset.count(representation, split) for split in splits)
+    started = told = time.perf_counter()
+    done = 0
+    with contextlib.ExitStack() as stack:
+        writers = [
+            stack.enter_context(tf.io.TFRecordWriter(f"{goal}.part"))
+            for goal in sources.values()
+        ]
+        for numbers, batch in _read(list(sources), layout, own):
+            features = forward([batch[layout.value.name]], own)
+            for row, number in enumerate(numbers):
+                writers[number].write(make_example(batch, row, features[row]))
+            done += len(numbers)
+            if time.perf_counter() - told > TELL_SECONDS:
+                told = time.perf_counter()
+                print(
+                    f"features of the frozen base: {done} of {count} records "
+                    f"({told - started:.0f} s)",
+                    file=sys.stderr,
+                    flush=True,
+                )
+    for goal in sources.values():
+        tf.io.gfile.rename(f"{goal}.part", goal, overwrite=True)
+
+
+def _read(
+    files: Sequence[str], layout: schema.RepresentationSchema, batch_size: int
+) -> Iterator[tuple[npt.NDArray[np.int64], Mapping[str, tf.Tensor]]]:
+    """Batches of the records of all files, and the number of each record's file."""
+    columns = (*INDEX_COLUMNS, layout.value.name)
+
+    def numbered(number: tf.Tensor, file: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.TFRecordDataset(file).map(lambda record: (number, record))
+
+    records = (
+        tf.data.Dataset.from_tensor_slices(list(files))
+        .enumerate()
+        .interleave(
+            numbered, cycle_length=READS, num_parallel_calls=READS, deterministic=True
+        )
+        .batch(batch_size)
+        .map(
+            lambda numbers, batch: (numbers, parse_batch(batch, layout, columns)),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        .prefetch(2)
+    )
+    for numbers, batch in records:
+        yield numbers.numpy(), batch
+
+
+def make_example(
+    batch: Mapping[str, tf.Tensor], row: int, features: npt.NDArray[np.float32]
+) -> bytes:
+    """Serialises one record's features, with all else that it says."""
+
+    def text(name: str) -> tf.train.Feature:
+        return tf.train.Feature(
+            bytes_list=tf.train.BytesList(value=[batch[name][row].numpy()])
+        )
+
+    def number(name: str) -> tf.train.Feature:
+        return tf.train.Feature(
+            int64_list=tf.train.Int64List(value=[int(batch[name][row])])
+        )
+
+    content = {
+        "track_id": text("track_id"),
+        "artist_id": text("artist_id"),
+        "label": number("label"),
+        "index": number("index"),
+        "features": tf.train.Feature(float_list=tf.train.FloatList(value=features)),
+    }
+    example: bytes = tf.train.Example(
+        features=tf.train.Features(feature=content)
+    ).SerializeToString()
+    return example

@@ -1,0 +1,349 @@
+"""Fits a model: epochs, early stopping, checkpoints, one plain line an epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from pipeline import schema
+from trainer.config import Schedule
+from trainer.data.split import Split
+from trainer.data.streams import EpochPlan
+from trainer.evaluation.history import PhaseHistory
+from trainer.runtime.checkpoint import Checkpoint, CheckpointFolder
+from trainer.runtime.devices import Devices, fit_batch_size, gather_floats
+from trainer.runtime.preemption import PreemptedError, Preemption
+from trainer.training.messages import (
+    TensorBoardScalars,
+    describe_resume,
+    describe_wait,
+    format_epoch,
+)
+from trainer.training.progress import Progress
+from trainer.training.step import Forward, Learner, predict_records, training_batches
+
+#: Share of waiting for input above which the trainer warns, where it is more than
+#: so many seconds of an epoch.
+MAX_WAIT = 0.1
+MIN_WAIT_SECONDS = 0.5
+
+#: A result that is read within so many seconds was there already.
+AT_ONCE = 2e-4
+
+#: Within an epoch, a checkpoint is written this many times less often.
+MID_EPOCH = 10
+
+#: Probability below which the loss of a record is no longer counted higher, Keras'.
+EPSILON = 1e-7
+
+_WEIGHT, _BEST = "variable", "best"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Phase:
+    """One fit of one model.
+
+    Attributes:
+      name: for progress and history, e.g. "training" or "fine-tuning".
+      schedule: how to fit; its batch size fits the split and the replicas.
+      seed: of the order of records.
+      augmentation: layer that alters the values of a batch in training.
+      checkpoints: where to keep the state, or None.
+      checkpoint_seconds: how often, see `trainer.config.TrainConfig`.
+      tensorboard_dir: folder of this phase's logs, or None.
+      preemption: whether to stop.
+      on_epoch: called with the metrics of each epoch and its number, from 1.
+    """
+
+    name: str
+    schedule: Schedule
+    seed: int
+    augmentation: keras.Layer | None = None
+    checkpoints: CheckpointFolder | None = None
+    checkpoint_seconds: float = 0.0
+    tensorboard_dir: str | None = None
+    preemption: Preemption = dataclasses.field(default_factory=Preemption)
+    on_epoch: Callable[[Mapping[str, float], int], None] | None = None
+
+
+class Fitting:
+    """A phase under way."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        training: Split,
+        validation: Split | None,
+        phase: Phase,
+        devices: Devices,
+    ) -> None:
+        self._model = model
+        self._training = training
+        self._validation = validation
+        self._phase = phase
+        self._devices = devices
+        self._steps = training.steps_per_epoch(phase.schedule.batch_size)
+        self._learner = Learner(
+            model,
+            phase.schedule,
+            self._steps * phase.schedule.epochs,
+            devices,
+            phase.augmentation,
+        )
+        self._forward = Forward(model, devices)
+        self._progress = Progress()
+        self._best: Sequence[npt.NDArray[Any]] | None = None
+        self._saved = time.monotonic()
+        self._begun = self._stopping = False
+        self._scalars: TensorBoardScalars | None = None
+        if phase.tensorboard_dir is not None and devices.chief:
+            self._scalars = TensorBoardScalars(phase.tensorboard_dir)
+
+    def run(self) -> PhaseHistory:
+        """Fits; see `fit`."""
+        self._restore()
+        progress, schedule = self._progress, self._phase.schedule
+        if not progress.finished:
+            batches = iter(self._batches())
+            while progress.epoch < schedule.epochs:
+                started = time.perf_counter() - progress.seconds
+                self._run_epoch(batches, started)
+                progress.seconds = time.perf_counter() - started
+                improved = progress.end_epoch(
+                    self._steps * schedule.batch_size, self._validate()
+                )
+                progress.epoch_seconds.append(time.perf_counter() - started)
+                progress.seconds = 0.0
+                if improved:
+                    self._best = [weight.numpy() for weight in self._model.weights]
+                self._tell()
+                if progress.bad_epochs >= schedule.patience:
+                    break
+                if self._must_stop():
+                    self._stop()
+                self._checkpoint(after=1)
+            if self._best is not None:
+                self._model.set_weights(self._best)
+                self._best = None
+            progress.finished = True
+            if self._must_stop():
+                self._stop()
+            self._checkpoint(after=1)
+        return progress.history(self._phase.name)
+
+    def _batches(self) -> tf.data.Dataset:
+        devices, progress = self._devices, self._progress
+        plan = EpochPlan(
+            batch_size=self._phase.schedule.batch_size // devices.replicas,
+            batches=self._steps * devices.local_replicas,
+            seed=self._phase.seed,
+            start_epoch=progress.epoch,
+            start_batch=progress.step * devices.local_replicas,
+            worker=devices.worker,
+            workers=devices.workers,
+        )
+        return training_batches(self._training, plan, devices)
+
+    def _run_epoch(self, batches: Iterator[Any], started: float) -> None:
+        """Makes the steps of an epoch that are left.
+
+        While the device computes a step, the next batch is fetched; only then is the
+        step's result read. Time to fetch is time waited where that result was there
+        already, so that the device had nothing to do.
+        """
+        progress = self._progress
+        pending: tf.Tensor | None = None
+        for step in range(progress.step + 1, self._steps + 1):
+            asked = time.perf_counter()
+            batch = next(batches)
+            fetch = time.perf_counter() - asked
+            result = self._learner.step(batch, self._phase.preemption.requested)
+            idle = True
+            if pending is not None:
+                asked = time.perf_counter()
+                self._add(pending)
+                ready = time.perf_counter() - asked < AT_ONCE
+                idle = ready or self._devices.synchronous
+            # The very first batch is the start of the pipeline, not its pace.
+            if idle and self._begun:
+                progress.waited += fetch
+            self._begun = True
+            pending = result
+            # Asked for here only: every process sees the same results here.
+            stop = self._must_stop()
+            due = stop or self._is_due(MID_EPOCH)
+            if due or step == self._steps:
+                self._add(pending)
+                pending = None
+            if due and step < self._steps:
+                progress.seconds = time.perf_counter() - started
+                if stop:
+                    self._stop()
+                self._save()
+
+    def _add(self, result: tf.Tensor) -> None:
+        """Counts a step, and notes whether some process was asked to stop."""
+        loss_sum, hits, stop = result.numpy().tolist()
+        self._progress.add_step(loss_sum, hits)
+        self._stopping = self._stopping or bool(stop)
+        if not math.isfinite(loss_sum):
+            raise schema.UserError(
+                f"{self._phase.name} diverged in epoch {self._progress.epoch + 1}: the "
+                "loss is not a finite number; use a --learning_rate below "
+                f"{self._phase.schedule.learning_rate:g}."
+            )
+
+    def _must_stop(self) -> bool:
+        """Whether to stop: with several processes, at the same step in all of them."""
+        if self._devices.workers > 1:
+            return self._stopping
+        return self._phase.preemption.requested
+
+    def _validate(self) -> dict[str, float]:
+        split, devices = self._validation, self._devices
+        if split is None:
+            return {}
+        batch_size = evaluation_batch_size(
+            self._phase.schedule.batch_size, split.records, devices
+        )
+        loss = hits = count = 0.0
+        labels = split.index.labels
+        if len(labels):
+            probabilities = predict_records(self._forward, split, batch_size, devices)
+            own = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+            loss = float(-np.log(np.clip(own, EPSILON, 1.0)).sum())
+            hits = float(np.count_nonzero(probabilities.argmax(axis=1) == labels))
+            count = float(len(labels))
+        everywhere = gather_floats(devices, [loss, hits, count])
+        loss, hits, count = (sum(column) for column in zip(*everywhere, strict=True))
+        split.dataset.check_count(split.representation, split.name, int(count))
+        return {"validation_loss": loss / count, "validation_accuracy": hits / count}
+
+    def _tell(self) -> None:
+        if not self._devices.chief:
+            return
+        progress, phase = self._progress, self._phase
+        values = progress.last()
+        wait = progress.input_wait[-1]
+        seconds = progress.epoch_seconds[-1]
+        print(
+            format_epoch(
+                phase.name,
+                progress.epoch,
+                phase.schedule.epochs,
+                values,
+                seconds,
+                wait,
+            ),
+            flush=True,
+        )
+        if wait > MAX_WAIT and wait * seconds > MIN_WAIT_SECONDS:
+            print(describe_wait(wait, self._training), file=sys.stderr, flush=True)
+        if self._scalars is not None:
+            self._scalars.write(values, progress.epoch - 1)
+        if phase.on_epoch is not None:
+            phase.on_epoch(values, progress.epoch)
+
+    def _stop(self) -> None:
+        progress, folder = self._progress, self._phase.checkpoints
+        self._save()
+        where = "nothing is saved: there is no --checkpoint_dir"
+        if folder is not None:
+            where = f"saved in {folder.path}; the same command goes on from there"
+        raise PreemptedError(
+            f"{self._phase.name} stopped by SIGTERM after {progress.epoch} epochs and "
+            f"{progress.step} steps; {where}."
+        )
+
+    def _is_due(self, after: int) -> bool:
+        folder = self._phase.checkpoints
+        if folder is None or not folder.chief:
+            return False
+        age = time.monotonic() - self._saved
+        seconds = self._phase.checkpoint_seconds
+        return age >= after * seconds and (after == 1 or seconds > 0)
+
+    def _checkpoint(self, *, after: int) -> None:
+        if self._is_due(after):
+            self._save()
+
+    def _save(self) -> None:
+        folder = self._phase.checkpoints
+        if folder is None or not folder.chief:
+            return
+        values = self._learner.read()
+        arrays = {f"{_WEIGHT}_{number}": value for number, value in enumerate(values)}
+        for number, value in enumerate(self._best or ()):
+            arrays[f"{_BEST}_{number}"] = value
+        progress = self._progress
+        # A phase may be over before its last epoch; that is one step more.
+        step = progress.epoch * self._steps + progress.step + progress.finished
+        folder.save(
+            Checkpoint(step=step, state=dataclasses.asdict(progress), arrays=arrays)
+        )
+        self._saved = time.monotonic()
+
+    def _restore(self) -> None:
+        folder = self._phase.checkpoints
+        found = None if folder is None else folder.load()
+        if self._devices.workers > 1:
+            self._check_agreement(found)
+        if found is None:
+            return
+        self._progress = Progress.from_state(found.state)
+        count = sum(name.startswith(_WEIGHT) for name in found.arrays)
+        self._learner.write([found.arrays[f"{_WEIGHT}_{n}"] for n in range(count)])
+        if count < len(found.arrays):
+            best = len(found.arrays) - count
+            self._best = [found.arrays[f"{_BEST}_{n}"] for n in range(best)]
+        if self._devices.chief:
+            print(describe_resume(self._phase.name, self._progress), flush=True)
+
+    def _check_agreement(self, found: Checkpoint | None) -> None:
+        step = -1.0 if found is None else float(found.step)
+        steps = [row[0] for row in gather_floats(self._devices, [step])]
+        if len(set(steps)) > 1:
+            raise schema.UserError(
+                "The processes that train together see different checkpoints, of steps "
+                f"{', '.join(f'{step:.0f}' for step in steps)} (-1 is none); give "
+                "--checkpoint_dir a folder that all of them share."
+            )
+
+
+def fit(
+    model: keras.Model,
+    training: Split,
+    validation: Split | None,
+    phase: Phase,
+    devices: Devices,
+) -> PhaseHistory:
+    """Fits a model; leaves it with the best epoch's weights.
+
+    The best epoch is the one with the lowest validation loss; without a
+    validation split, the last.
+
+    With a checkpoint folder, a run that was cut off goes on from its last
+    checkpoint, and ends with the weights and the metrics that it would have had: all
+    that is random comes from variables that are saved with the weights, or from the
+    numbers of epoch and step.
+
+    Raises:
+      UserError: the loss is no longer a finite number, or files hold another number
+        of records than the manifest says.
+      PreemptedError: the phase was asked to stop; its state is saved.
+    """
+    return Fitting(model, training, validation, phase, devices).run()
+
+
+def evaluation_batch_size(batch_size: int, records: int, devices: Devices) -> int:
+    """Size of the batches, over all replicas, that a split is evaluated in."""
+    return fit_batch_size(batch_size, max(records, devices.replicas), devices)

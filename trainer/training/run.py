@@ -1,0 +1,288 @@
+"""What the steps of one training run share."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.schema import SPLITS, UserError, fingerprint
+from trainer.config import SCHEDULES, Schedule, TrainConfig
+from trainer.data import checksums
+from trainer.data.dataset import Dataset
+from trainer.data.split import Split, open_splits
+from trainer.evaluation.history import PhaseHistory
+from trainer.evaluation.predictions import ClipPredictions, mean_by_clip, with_artists
+from trainer.networks import augmentation
+from trainer.runtime import devices
+from trainer.runtime.checkpoint import CheckpointFolder
+from trainer.runtime.exchange import gather_clips
+from trainer.runtime.preemption import PreemptedError, Preemption
+from trainer.training.fit import Phase, evaluation_batch_size
+from trainer.training.step import Forward, predict_records
+
+#: What does not change what a run computes.
+_INDIFFERENT = frozenset(
+    {
+        "output",
+        "cache_mb",
+        "check",
+        "feature_cache",
+        "checkpoint_dir",
+        "checkpoint_seconds",
+        "tensorboard_dir",
+        "strategy",
+    }
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Trained:
+    """A fitted model and how it came about.
+
+    Attributes:
+      model: from raw records to probabilities.
+      phases: histories, in order.
+      parameters: for the report; JSON values only.
+      notes: for the report.
+      predictions: of each split that has records, clip by clip.
+    """
+
+    model: keras.Model
+    phases: Sequence[PhaseHistory]
+    parameters: Mapping[str, Any]
+    notes: Sequence[str] = ()
+    predictions: Mapping[str, ClipPredictions] = dataclasses.field(default_factory=dict)
+
+
+class Run:
+    """An opened dataset, devices, and how they are used.
+
+    Attributes:
+      config: the parameters.
+      dataset: what to train on.
+      layout: schema of the representation that the model reads.
+      genres: names of the classes.
+      devices: where to compute.
+      splits: training, validation and test.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        dataset: Dataset,
+        *,
+        preemption: Preemption | None = None,
+        judged: bool = True,
+        on_epoch: Callable[[Mapping[str, float], int], None] | None = None,
+    ) -> None:
+        """Opens splits and devices; refuses what cannot be trained.
+
+        Args:
+          config: the parameters.
+          dataset: what to train on.
+          preemption: whether to stop.
+          judged: whether the model is to predict all splits in the end.
+          on_epoch: called with the metrics of each epoch and its number.
+
+        Raises:
+          UserError: the dataset does not hold the representation or is damaged, the
+            training split is empty or smaller than a batch, the hardware asked for
+            is not there, or its replicas cannot share a batch or the shards.
+        """
+        self.config = config
+        self.dataset = dataset
+        self.layout = dataset.representation(config.model)
+        self.genres = dataset.manifest.genres
+        self._preemption = preemption or Preemption()
+        self._on_epoch = on_epoch
+        self._judged = judged
+        if dataset.count(config.model, "training") == 0:
+            raise UserError(
+                f"The training split of {config.model} in {dataset.folder} is empty; "
+                "preprocess clips that the split rule assigns to it."
+            )
+        self.devices = devices.find_devices(config.strategy)
+        if config.batch_size is not None:
+            devices.check_batch_size(config.batch_size, self.devices)
+        worker, workers = self.devices.worker, self.devices.workers
+        # Files come before batches: what is damaged must not be told as too small.
+        if config.check and dataset.manifest.files:
+            checksums.check_files(dataset, config.model, worker=worker, workers=workers)
+        self.splits = open_splits(
+            dataset,
+            config.model,
+            cache_bytes=config.cache_mb * 2**20,
+            worker=worker,
+            workers=workers,
+        )
+        self.schedule(SCHEDULES[config.model])
+        self._preemption.arm()
+
+    @property
+    def strategy(self) -> Any:
+        """TensorFlow's strategy."""
+        return self.devices.strategy
+
+    def schedule(self, default: Schedule) -> Schedule:
+        """The schedule to use: flags first, defaults cut to a small dataset."""
+        schedule = self.config.adapt_schedule(default)
+        training = self.splits["training"]
+        if self.config.batch_size is None:
+            size = devices.fit_batch_size(
+                schedule.batch_size, training.records, self.devices
+            )
+            schedule = dataclasses.replace(schedule, batch_size=size)
+        training.steps_per_epoch(schedule.batch_size)
+        return schedule
+
+    def phase(self, name: str, schedule: Schedule, *, augmented: bool = True) -> Phase:
+        """A phase with its own folders for checkpoints and logs."""
+        logs = self.config.tensorboard_dir
+        if logs is not None:
+            logs = f"{logs.rstrip('/')}/{self.config.model}-{name}"
+        layer = None
+        if augmented:
+            with self.strategy.scope():
+                layer = augmentation.build_augmentation(
+                    self.layout,
+                    self.dataset.manifest.normalisation.get(self.config.model),
+                    schedule.augmentation,
+                    self.config.seed,
+                )
+        return Phase(
+            name=name,
+            schedule=schedule,
+            seed=self.config.seed,
+            augmentation=layer,
+            checkpoints=self.checkpoints(name),
+            checkpoint_seconds=self.config.checkpoint_seconds,
+            tensorboard_dir=logs,
+            preemption=self._preemption,
+            on_epoch=self._on_epoch,
+        )
+
+    def checkpoints(self, name: str | None = None) -> CheckpointFolder | None:
+        """Folder of a phase's checkpoints, or of all; None where none are wanted.
+
+        Only the very same run goes on from a checkpoint: all that shapes its result
+        is in the folder's name.
+        """
+        if self.config.checkpoint_dir is None:
+            return None
+        content: dict[str, Any] = {
+            key: value
+            for key, value in dataclasses.asdict(self.config).items()
+            if key not in _INDIFFERENT
+        }
+        content |= {
+            "fingerprint": self.dataset.manifest.fingerprint,
+            "devices": [self.devices.name, self.devices.replicas],
+            "in memory": [split.values is not None for split in self.splits.values()],
+        }
+        key = f"{self.config.model}-{fingerprint(content)[:12]}"
+        path = f"{self.config.checkpoint_dir.rstrip('/')}/{key}"
+        if name is not None:
+            path = f"{path}/{name}"
+        return CheckpointFolder(path=path, chief=self.devices.chief)
+
+    def stop_if_asked(self) -> None:
+        """Stops between two phases.
+
+        Raises:
+          PreemptedError: the run was asked to stop.
+        """
+        if self._preemption.requested and self.devices.workers == 1:
+            raise PreemptedError(
+                "stopped by SIGTERM between two phases; the same command goes on from "
+                "the last checkpoint."
+            )
+
+    @property
+    def validation(self) -> Split | None:
+        """The validation split, where it has records."""
+        split = self.splits["validation"]
+        return split if split.records else None
+
+    def predict_records(
+        self, forward: Forward, split: Split
+    ) -> npt.NDArray[np.float32]:
+        """Outputs for this process' records of a split: `(n, ...)`.
+
+        They are in the order of `split.index`.
+        """
+        # The same for all splits, so that the graph is made once.
+        batch_size = evaluation_batch_size(
+            SCHEDULES[self.config.model].batch_size,
+            max(found.records for found in self.splits.values()),
+            self.devices,
+        )
+        return predict_records(forward, split, batch_size, self.devices)
+
+    def predict_clips(self, forward: Forward, split: Split) -> ClipPredictions:
+        """Probabilities of each clip, of all processes: the mean over its records.
+
+        Raises:
+          UserError: the files hold another number of records than the manifest says.
+        """
+        index = split.index
+        probabilities = np.zeros((0, len(self.genres)), np.float32)
+        if len(index.labels):
+            probabilities = self.predict_records(forward, split)
+        index, probabilities = gather_clips(self.devices, index, probabilities)
+        split.dataset.check_count(split.representation, split.name, len(index.labels))
+        clips = mean_by_clip(index.track_ids, index.labels, probabilities)
+        return with_artists(
+            clips, dict(zip(index.track_ids, index.artist_ids, strict=True))
+        )
+
+    def predict_splits(
+        self, model: keras.Model, splits: Mapping[str, Split]
+    ) -> dict[str, ClipPredictions]:
+        """Probabilities of the clips of each split that has any."""
+        self.stop_if_asked()
+        if not self._judged:
+            return {}
+        forward = Forward(model, self.devices)
+        return {
+            name: self.predict_clips(forward, split)
+            for name, split in splits.items()
+            if split.records
+        }
+
+    def describe(
+        self, model: keras.Model, schedule: Schedule, phases: Sequence[PhaseHistory]
+    ) -> dict[str, Any]:
+        """The parameters that the report names."""
+        return {
+            "batch_size": schedule.batch_size,
+            "best_epoch": phases[-1].best_epoch,
+            "epochs": {phase.name: len(phase.epochs) for phase in phases},
+            "learning_rate": schedule.learning_rate,
+            "learning_rate_decay": schedule.learning_rate_decay,
+            "weight_decay": schedule.weight_decay,
+            "label_smoothing": schedule.label_smoothing,
+            "augmentation": schedule.augmentation,
+            "dropout": self.config.dropout_rate,
+            "units": self.config.hidden_units,
+            "seed": self.config.seed,
+            "strategy": self.devices.name,
+            "replicas": self.devices.replicas,
+            "trainable_weights": sum(
+                int(np.prod(weight.shape)) for weight in model.trainable_weights
+            ),
+        }
+
+    def describe_memory(self) -> str:
+        """Where the records are, for people."""
+        held = [name for name in SPLITS if self.splits[name].values is not None]
+        size = sum(self.dataset.size(self.config.model, name) for name in SPLITS)
+        total = f"{size / self.devices.workers / 2**20:.0f} MiB"
+        budget = f"--cache_mb {self.config.cache_mb}"
+        if "training" in held:
+            return f"records held in memory, {total} ({budget})"
+        return f"records streamed from files, as {total} exceed {budget}"

@@ -1,0 +1,280 @@
+"""A training run, from dataset folder to model folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import keras
+import tensorflow as tf
+
+from pipeline.schema import SPLITS, UserError
+from trainer.config import SCHEDULES, TrainConfig
+from trainer.data import checksums
+from trainer.data.dataset import Dataset, open_dataset
+from trainer.evaluation import report
+from trainer.networks import layers, mobilenet
+from trainer.networks.vectors import build_vector_model
+from trainer.networks.windows import build_windows_model
+from trainer.runtime import hypertune
+from trainer.runtime.devices import wait_for_all
+from trainer.runtime.preemption import Preemption, watch_for_preemption
+from trainer.training.fit import fit
+from trainer.training.model_folder import (
+    check_output,
+    remove_checkpoints,
+    write_model_folder,
+)
+from trainer.training.run import Run, Trained
+from trainer.training.transfer import train_mobilenet
+
+
+class LostWorkerError(Exception):
+    """Another process of the run is gone; the run cannot go on without it."""
+
+
+def train(
+    config: TrainConfig,
+    *,
+    notes: Sequence[str] = (),
+    on_epoch: Callable[[Mapping[str, float], int], None] | None = None,
+) -> report.Report | None:
+    """Trains a model, evaluates it clip by clip and writes its folder.
+
+    Args:
+      config: what to train, on what, and how.
+      notes: further sentences for the report.
+      on_epoch: called with the metrics of each epoch and its number.
+
+    Returns:
+      The report, or None where the test split is empty, or in a process that is not
+      the chief.
+
+    Raises:
+      UserError: the dataset cannot be read or does not hold what the model needs,
+        the output folder holds something else, or training diverges.
+      PreemptedError: the run was asked to stop, and has saved its state.
+      LostWorkerError: another process of the run is gone.
+    """
+    check_output(config.output)
+    with open_run(config, on_epoch=on_epoch) as run:
+        return _train(run, notes)
+
+
+def fit_only(config: TrainConfig) -> float:
+    """Trains a model and returns its lowest validation loss; writes nothing.
+
+    The test split is not looked at.
+
+    Raises:
+      UserError: see `train`; or there is no validation split.
+      PreemptedError: likewise.
+    """
+    keras.backend.clear_session()
+    with open_run(config, judged=False) as run:
+        if run.validation is None:
+            raise UserError(
+                f"--tune judges by the validation split, which is empty in "
+                f"{config.data}; preprocess with a split rule that gives one."
+            )
+        trained = _fit(run)
+        checkpoints = run.checkpoints()
+        if checkpoints is not None:
+            checkpoints.remove()
+    return min(min(phase.metrics["validation_loss"]) for phase in trained.phases)
+
+
+@contextlib.contextmanager
+def open_run(
+    config: TrainConfig,
+    *,
+    judged: bool = True,
+    on_epoch: Callable[[Mapping[str, float], int], None] | None = None,
+) -> Iterator[Run]:
+    """Opens all that a run needs; turns errors of its work into what to do.
+
+    Raises:
+      UserError: the dataset cannot be read, or does not fit.
+      LostWorkerError: another process of the run is gone.
+    """
+    dataset = open_dataset(config.data)
+    if config.weights is not None:
+        mobilenet.check_weights(config.weights)
+    keras.utils.set_random_seed(config.seed)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    # Without a place to save to, SIGTERM ends the process as it always does.
+    watch: contextlib.AbstractContextManager[Preemption]
+    watch = contextlib.nullcontext(Preemption())
+    if config.checkpoint_dir is not None:
+        watch = watch_for_preemption()
+    try:
+        with dtype_policy(config.mixed_precision), watch as preemption:
+            yield Run(
+                config, dataset, preemption=preemption, judged=judged, on_epoch=on_epoch
+            )
+    except (
+        tf.errors.DataLossError,
+        tf.errors.InvalidArgumentError,
+        tf.errors.FailedPreconditionError,
+    ) as error:
+        raise UserError(describe_damage(dataset, config.model, error)) from error
+    except (
+        tf.errors.UnavailableError,
+        tf.errors.AbortedError,
+        tf.errors.CancelledError,
+        tf.errors.DeadlineExceededError,
+    ) as error:
+        raise LostWorkerError(
+            f"Another process of this run is gone ({error.message.splitlines()[0]}); "
+            "start all of them again with the same commands: they go on from the last "
+            "checkpoint."
+        ) from error
+
+
+def _fit(run: Run) -> Trained:
+    return train_mobilenet(run) if run.config.model == "mel" else train_small(run)
+
+
+def _train(run: Run, notes: Sequence[str]) -> report.Report | None:
+    config, manifest, devices = run.config, run.dataset.manifest, run.devices
+    if devices.chief:
+        _announce(run)
+    start = time.perf_counter()
+    trained = _fit(run)
+    seconds = time.perf_counter() - start
+    predictions = trained.predictions
+    result = None
+    if devices.chief:
+        if "test" in predictions:
+            result = report.make_report(
+                manifest,
+                predictions,
+                name=os.path.basename(config.output.rstrip("/")),
+                model=layers.ARCHITECTURES[config.model],
+                representation=config.model,
+                parameters=trained.parameters,
+                train_seconds=seconds,
+                weights=int(trained.model.count_params()),
+                data=config.data,
+                command=config.command(),
+                notes=(*trained.notes, *notes),
+            )
+            print(describe_result(result), flush=True)
+        else:
+            print("the test split is empty: no report is written", flush=True)
+        write_model_folder(
+            config.output, trained, manifest, result, predictions.get("test")
+        )
+        hypertune.report_phase(trained.phases[-1])
+        print(f"model written to {config.output}", flush=True)
+        remove_checkpoints(run.checkpoints(), config.output)
+    # No process leaves before the others are done.
+    wait_for_all(devices)
+    return result
+
+
+def _announce(run: Run) -> None:
+    clips = {split: sum(run.dataset.manifest.clips[split].values()) for split in SPLITS}
+    model = run.config.model
+    print(
+        f"{layers.ARCHITECTURES[model]} on {model}: "
+        + ", ".join(f"{count} {split}" for split, count in clips.items())
+        + f" clips of {len(run.genres)} genres; {run.describe_memory()}",
+        flush=True,
+    )
+    print(
+        f"strategy {run.devices.name}, as {run.devices.reason}: "
+        f"{run.devices.describe()}",
+        flush=True,
+    )
+
+
+def train_small(run: Run) -> Trained:
+    """Trains the CNN on windows, or the dense net on vectors."""
+    config = run.config
+    build = build_vector_model
+    if config.model == "windows":
+        build = build_windows_model
+    with run.strategy.scope():
+        model = build(
+            run.layout,
+            run.dataset.manifest.normalisation[config.model],
+            len(run.genres),
+            units=config.hidden_units,
+            dropout=config.dropout_rate,
+        )
+    schedule = run.schedule(SCHEDULES[config.model])
+    phase = fit(
+        model,
+        run.splits["training"],
+        run.validation,
+        run.phase("training", schedule),
+        run.devices,
+    )
+    return Trained(
+        model=model,
+        phases=[phase],
+        parameters=run.describe(model, schedule, [phase]),
+        predictions=run.predict_splits(model, run.splits),
+    )
+
+
+def describe_result(result: report.Report) -> str:
+    """One line on how good the model is."""
+    low, high = result.test.accuracy_interval
+    return (
+        f"test accuracy {result.test.accuracy:.3f} by clip (95 % interval {low:.3f} to "
+        f"{high:.3f}, chance {result.test.chance_accuracy:.3f}), macro F1 "
+        f"{result.test.macro_f1:.3f}; trained in {result.train_seconds:.1f} s"
+    )
+
+
+def describe_damage(
+    dataset: Dataset, representation: str, error: tf.errors.OpError
+) -> str:
+    """Names the record that could not be read.
+
+    Raises:
+      tf.errors.OpError: `error`, where it is not about a record.
+    """
+    if "was expected to contain" in error.message:
+        return (
+            f"The files of {representation} in {dataset.folder} hold another number of "
+            "records than the manifest says; copy the dataset again, or preprocess it "
+            "again."
+        )
+    about_records = isinstance(error, tf.errors.DataLossError) or any(
+        sign in error.message for sign in ("Could not parse", "Can't parse", "Key: ")
+    )
+    if not about_records:
+        raise error
+    return (
+        f"{checksums.find_bad_record(dataset, representation)}; copy the dataset "
+        "again, or preprocess it again."
+    )
+
+
+@contextlib.contextmanager
+def dtype_policy(mixed_precision: bool) -> Iterator[None]:
+    """Sets Keras' policy while a model is built and trained."""
+    if not mixed_precision:
+        yield
+        return
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(choose_precision())
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def choose_precision() -> str:
+    """bfloat16, which needs no scaling of the loss, except on GPUs that lack it."""
+    for gpu in tf.config.list_physical_devices("GPU"):
+        details = tf.config.experimental.get_device_details(gpu)
+        if details.get("compute_capability", (8, 0)) < (8, 0):
+            return "mixed_float16"
+    return "mixed_bfloat16"

@@ -1,0 +1,281 @@
+"""Trains on Vertex AI: `python -m trainer.vertex --help`.
+
+Sends a custom job that runs `trainer.task` in the trainer's container. The trainer
+itself does not import this module.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.common import gcs
+from pipeline.common.credentials import SCHEME
+from pipeline.schema import COMPLETED_FILE, MANIFEST_FILE, Manifest, UserError
+from trainer import task
+from trainer.config import MODELS
+from trainer.vertex.job import (
+    GPU_MACHINES,
+    TPU_MACHINES,
+    JobConfig,
+    console_link,
+    follow,
+    make_client,
+    make_request,
+    submit,
+    to_json,
+)
+
+#: Where Vertex AI mounts all buckets.
+MOUNT = "/gcs/"
+#: The trainer's flags whose files must outlive its container.
+_PATHS = ("weights", "output", "checkpoint_dir", "tensorboard_dir", "feature_cache")
+
+_EPILOG = """\
+All options of `trainer.task` may follow, for example --epochs 40 --weights
+gs://bucket/weights.h5; --data and --weights must be on gs:// or /gcs/BUCKET.
+
+The container is made by docker/trainer.Dockerfile; docs/cloud.md tells the whole way.
+A job that is cut off, or sent again with the same --job_name and options, goes on
+from its last checkpoint.
+
+example:
+  python -m trainer.vertex --project my-project --region europe-west1 \\
+      --bucket my-bucket --data gs://my-bucket/dataset_small --model mel \\
+      --accelerator NVIDIA_L4 --spot --wait
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Flags of the submission; `trainer.task` has the others."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.vertex",
+        description="Trains a genre classifier on Vertex AI.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--project", required=True, help="id of the project to bill")
+    parser.add_argument("--region", required=True, help="e.g. europe-west1")
+    parser.add_argument(
+        "--bucket", required=True, help="for checkpoints, logs and the model"
+    )
+    parser.add_argument(
+        "--data", required=True, metavar="DIR", help="dataset folder on gs:// or /gcs/"
+    )
+    parser.add_argument("--model", required=True, choices=MODELS)
+    parser.add_argument(
+        "--job_name",
+        default="",
+        metavar="NAME",
+        help="also the folder in the bucket, vertex/NAME (default: fma-MODEL-TIME)",
+    )
+    machine = parser.add_argument_group("machine")
+    machine.add_argument(
+        "--accelerator", default="", choices=("", *GPU_MACHINES), metavar="GPU",
+        help=f"one of {', '.join(GPU_MACHINES)} (default: none)",
+    )  # fmt: skip
+    machine.add_argument(
+        "--accelerator_count",
+        type=int,
+        metavar="N",
+        help="GPUs or TPU chips a machine (default: 1)",
+    )
+    machine.add_argument(
+        "--tpu",
+        default="",
+        metavar="KIND",
+        help=f"{', '.join(TPU_MACHINES)}; needs an image with TensorFlow for TPUs",
+    )
+    machine.add_argument(
+        "--machine_type",
+        default="",
+        help="default: the one for the accelerator, else n1-standard-8",
+    )
+    machine.add_argument(
+        "--replicas", type=int, default=1, metavar="N", help="machines (default: 1)"
+    )
+    machine.add_argument(
+        "--spot", action="store_true", help="cheap machines that may be taken away"
+    )
+    machine.add_argument(
+        "--timeout_hours", type=float, default=24.0, help="default: %(default)g"
+    )
+    job = parser.add_argument_group("job")
+    job.add_argument(
+        "--container",
+        default="",
+        metavar="IMAGE",
+        help="default: REGION-docker.pkg.dev/PROJECT/fma/trainer:latest",
+    )
+    job.add_argument("--service_account", default="", metavar="EMAIL")
+    job.add_argument("--network", default="", help="projects/N/global/networks/NAME")
+    job.add_argument(
+        "--tensorboard",
+        default="",
+        metavar="RESOURCE",
+        help="projects/P/locations/R/tensorboards/ID; needs --service_account",
+    )
+    job.add_argument(
+        "--wait",
+        action="store_true",
+        help="follow the job to its end; interrupting does not cancel it",
+    )
+    job.add_argument(
+        "--dry_run", action="store_true", help="check, print the request, send nothing"
+    )
+    job.add_argument(
+        "--endpoint",
+        default="",
+        metavar="URL",
+        help="of the service (default: https://REGION-aiplatform.googleapis.com)",
+    )
+    return parser
+
+
+def make_config(
+    flags: argparse.Namespace,
+    trainer_flags: Sequence[str],
+    now: datetime.datetime | None = None,
+) -> JobConfig:
+    """Flags as a checked configuration.
+
+    Args:
+      flags: of `make_parser`.
+      trainer_flags: all others.
+      now: for the default job name; None for the present.
+
+    Raises:
+      UserError: a value cannot be right.
+    """
+    now = now or datetime.datetime.now(datetime.UTC)
+    arguments = (f"--data={flags.data}", f"--model={flags.model}", *trainer_flags)
+    return JobConfig(
+        project=flags.project,
+        region=flags.region,
+        bucket=flags.bucket.removeprefix(SCHEME).rstrip("/"),
+        job_name=flags.job_name or f"fma-{flags.model}-{now:%Y%m%d-%H%M%S}",
+        arguments=arguments,
+        accelerator=flags.accelerator,
+        accelerator_count=flags.accelerator_count,
+        tpu=flags.tpu,
+        machine_type=flags.machine_type,
+        replicas=flags.replicas,
+        spot=flags.spot,
+        timeout_hours=flags.timeout_hours,
+        container=flags.container
+        or f"{flags.region}-docker.pkg.dev/{flags.project}/fma/trainer:latest",
+        service_account=flags.service_account,
+        network=flags.network,
+        tensorboard=flags.tensorboard,
+        endpoint=flags.endpoint or f"https://{flags.region}-aiplatform.googleapis.com",
+    )
+
+
+def check_trainer_flags(arguments: Sequence[str]) -> None:
+    """Parses the trainer's flags here, where a mistake costs a second.
+
+    Unknown flags end the process, as they would there.
+
+    Raises:
+      UserError: a file would not be reachable.
+    """
+    parsed = vars(task.build_parser().parse_args(list(arguments)))
+    for name in _PATHS:
+        path = parsed.get(name)
+        if path and path not in ("imagenet", "none"):
+            _require_remote(f"--{name}", path)
+
+
+def check_data(data: str, model: str, project: str) -> Manifest:
+    """Checks that the dataset is complete and has what the model reads.
+
+    Raises:
+      UserError: it is not, has not, or cannot be read.
+    """
+    _require_remote("--data", data)
+    folder = data.rstrip("/")
+    if folder.startswith(MOUNT):
+        folder = SCHEME + folder.removeprefix(MOUNT)
+    gcs.check_readable([folder], project=project)
+    text = gcs.read_text(f"{folder}/{MANIFEST_FILE}", project=project)
+    marker = gcs.read_text(f"{folder}/{COMPLETED_FILE}", project=project)
+    if text is None or marker is None:
+        missing = MANIFEST_FILE if text is None else COMPLETED_FILE
+        raise UserError(
+            f"--data is no complete dataset: it has no {missing}; preprocess it first. "
+            f"Received: {data}"
+        )
+    manifest = Manifest.from_json(text, source=f"{folder}/{MANIFEST_FILE}")
+    if model not in manifest.representations:
+        raise UserError(
+            f"--data has no {model} records, only "
+            f"{', '.join(sorted(manifest.representations))}; preprocess with "
+            f"--representations {model}. Received: {data}"
+        )
+    return manifest
+
+
+def _require_remote(flag: str, path: str) -> None:
+    if not path.startswith((SCHEME, MOUNT)):
+        raise UserError(
+            f"{flag} must be on gs:// or {MOUNT}BUCKET, since Vertex AI cannot reach "
+            f"this machine's files. Received: {path}"
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Submits, and follows if asked; returns the exit code."""
+    flags, rest = make_parser().parse_known_args(argv)
+    try:
+        config = make_config(flags, rest)
+        check_trainer_flags(config.arguments)
+        manifest = check_data(flags.data, flags.model, flags.project)
+        print(
+            f"{sum(manifest.clips['training'].values())} training clips of "
+            f"{len(manifest.genres)} genres; {config.describe_machines()}",
+            file=sys.stderr if flags.dry_run else sys.stdout,
+            flush=True,
+        )
+        request = make_request(config)
+        if flags.dry_run:
+            print(json.dumps(to_json(request), indent=1, sort_keys=True))
+            return 0
+        gcs.check_writable(config.output, project=config.project)
+        client = make_client(config)
+        name = submit(client, config, request)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"Submitted: {name}\n{console_link(config, name)}", flush=True)
+    return wait(client, config, name) if flags.wait else 0
+
+
+def wait(client: Any, config: JobConfig, name: str) -> int:
+    """Follows a job; its final state is the exit code."""
+    try:
+        state, message = follow(client, name, lambda line: print(line, flush=True))
+    except KeyboardInterrupt:
+        print(
+            f"\nThe job goes on: {console_link(config, name)}\nTo cancel it: gcloud ai "
+            f"custom-jobs cancel {name} --region={config.region}",
+            file=sys.stderr,
+        )
+        return 130
+    if state != "SUCCEEDED":
+        print(
+            f"error: the job ended as {state.lower()}"
+            f"{f' ({message})' if message else ''}; see {console_link(config, name)}",
+            file=sys.stderr,
+        )
+        return 1
+    print(f"\nModel: {config.output}/model")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
