@@ -28,7 +28,7 @@ LAYERS = (
 )
 FLOORS = {name: floor for floor, names in enumerate(LAYERS) for name in names}
 
-#: What training, which runs on machines without Beam and librosa, takes of the pipeline.
+#: What training, which runs where Beam and librosa are not, takes of the pipeline.
 LIGHT = {
     "pipeline.schema",
     "pipeline.common",

@@ -312,7 +312,7 @@ def test_finds_messages_inside_what_runners_raise():
     error = IncompleteDatasetError("No clip. [while running 'X/Y']")
     assert messages.find_message(error, IncompleteDatasetError) == "No clip."
     quoted = RuntimeError(
-        "Traceback ...\npipeline.completeness.IncompleteDatasetError: No clip. "
+        "Traceback ...\npipeline.job.checks.IncompleteDatasetError: No clip. "
         "[while running 'X']\n\nmore"
     )
     assert messages.find_message(quoted, IncompleteDatasetError) == "No clip."
@@ -325,7 +325,9 @@ def test_explains_what_people_can_change():
     assert (
         explain(SupersededError("Another job. [while running 'X']")) == "Another job."
     )
-    quoted = RuntimeError("T\npipeline.storage.WriteError: a cannot be written: full.")
+    quoted = RuntimeError(
+        "T\npipeline.common.storage.WriteError: a cannot be written: full."
+    )
     message = "a cannot be written: full. Then run the same command again to go on; "
     assert explain(quoted) == message + "finished shards are kept."
     # TensorFlow's own writes.

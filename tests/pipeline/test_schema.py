@@ -143,7 +143,16 @@ def test_fingerprint():
     assert digest == hashlib.sha256(canonical).hexdigest()
 
 
-@pytest.mark.parametrize("module", ["schema", "config", "rejects", "splits", "quiet"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "schema",
+        "common.clip_config",
+        "common.rejects",
+        "inputs.splits",
+        "common.quiet",
+    ],
+)
 def test_needs_the_standard_library_alone(module):
     root = Path(__file__).resolve().parents[2]
     code = f"import sys; sys.path.insert(0, {str(root)!r}); import pipeline.{module}"

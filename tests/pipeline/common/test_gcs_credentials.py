@@ -133,7 +133,7 @@ def test_the_trainer_says_so_in_seconds(tmp_path, capsys, flag):
 def test_so_does_the_rest_of_the_trainer(capsys, module, arguments):
     import importlib
 
-    main = importlib.import_module(f"trainer.{module}").main
+    main = importlib.import_module(f"trainer.{module}.__main__").main
     started = time.monotonic()
     assert main(arguments) == 2
     assert time.monotonic() - started < 5

@@ -7,7 +7,7 @@ from pipeline.common import lifeline
 
 WATCH = """
 import sys, time
-from pipeline import lifeline
+from pipeline.common import lifeline
 
 lifeline.INTERVAL = 0.05
 lifeline.end_with(int(sys.argv[1]))

@@ -32,7 +32,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 
 def test_what_is_printed_is_kept_back():
     done = run("""
-from pipeline.quiet import keep_back_stderr
+from pipeline.common.quiet import keep_back_stderr
 print("first", file=sys.stderr)
 with keep_back_stderr():
     os.write(2, b"native")
@@ -55,7 +55,7 @@ def test_noise_is_filtered_and_the_rest_passes():
     said = ["error: a message of ours", "Note: not theirs", "  I0000 00:00: quoted"]
     lines = [line for pair in zip(noise, [*said, *said], strict=True) for line in pair]
     done = run(f"""
-from pipeline.quiet import filter_stderr
+from pipeline.common.quiet import filter_stderr
 print("Note: Trying to resync... before", file=sys.stderr)
 with filter_stderr():
     for line in {lines!r}:
@@ -76,7 +76,7 @@ print(" after", file=sys.stderr)
 
 def test_a_traceback_passes_the_filter():
     done = run("""
-from pipeline.quiet import filter_stderr
+from pipeline.common.quiet import filter_stderr
 with filter_stderr():
     raise RuntimeError("why")
 """)
@@ -87,7 +87,7 @@ with filter_stderr():
 
 def test_the_filter_leaves_no_descriptor_open():
     done = run("""
-from pipeline.quiet import filter_stderr
+from pipeline.common.quiet import filter_stderr
 before = os.listdir("/proc/self/fd")
 for _ in range(3):
     with filter_stderr():
@@ -99,7 +99,7 @@ print(len(os.listdir("/proc/self/fd")) - len(before))
 
 def test_a_child_that_lives_on_does_not_hold_the_filter_up():
     done = run("""
-from pipeline.quiet import filter_stderr
+from pipeline.common.quiet import filter_stderr
 with filter_stderr():
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
 print("done")

@@ -205,7 +205,7 @@ def test_a_damaged_file_cannot_be_drawn(dataset, tmp_path, capsys):
 
 def test_it_starts_without_tensorflow_and_beam():
     code = (
-        "import sys\nfrom pipeline import inspect, verify\n"
+        "import sys\nfrom pipeline.inspect import __main__, verify\n"
         "slow = {'tensorflow', 'apache_beam', 'librosa', 'matplotlib', 'soundfile'}\n"
         "assert not slow & set(sys.modules), slow & set(sys.modules)"
     )

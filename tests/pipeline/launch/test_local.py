@@ -61,7 +61,7 @@ def test_a_dead_worker_ends_the_job():
         import os
         import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions
-        from pipeline import local
+        from pipeline.launch import local
 
         local.quiet()
         options = PipelineOptions(

@@ -2,7 +2,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import find_data
 
 from pipeline.schema import (
     Field,
@@ -11,6 +10,7 @@ from pipeline.schema import (
     Segment,
     UserError,
 )
+from tests.conftest import find_data
 from tests.support import trainer_fixtures
 from trainer.data.dataset import load_arrays, open_dataset
 from trainer.networks import layers, mobilenet

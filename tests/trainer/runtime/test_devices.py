@@ -11,10 +11,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from replicas import difference
 
 from pipeline.schema import UserError
 from tests.support import trainer_fixtures
+from tests.support.replicas import difference
 from tests.support.training_run import make_clusters
 from trainer import task
 from trainer.data.split import Split, open_splits

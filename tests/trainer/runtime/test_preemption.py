@@ -48,7 +48,7 @@ def test_who_does_not_watch_changes_nothing():
 def test_a_second_sigterm_ends_the_process():
     code = """
 import os, signal
-from trainer.preemption import watch_for_preemption
+from trainer.runtime.preemption import watch_for_preemption
 with watch_for_preemption():
     os.kill(os.getpid(), signal.SIGTERM)
     print("once", flush=True)

@@ -487,8 +487,9 @@ def test_unknown_flags_are_errors(capsys):
 ISOLATION = """
 import sys
 import trainer.runtime.quiet
-import trainer.task, trainer.train, trainer.baselines, trainer.compare
-import trainer.predictor
+import trainer.task, trainer.training.train, trainer.baselines.__main__
+import trainer.compare.__main__
+import trainer.predict.predictor
 names = {"apache_beam", "tensorflow_transform", "librosa", "pydub", "tf_keras"}
 found = [name for name in sys.modules if name.partition(".")[0] in names]
 found += [
