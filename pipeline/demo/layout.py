@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.common.rejects import Reason
-from pipeline.demo.genres import GENRES
+from pipeline.demo.music import GENRES
 from pipeline.schema import SPLITS, UserError
 
 _FIRST_TRACK_ID = 2
