@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.demo.corpus import make_corpus
-from pipeline.demo.music import GENRES
+from pipeline.demo.genres import GENRES
 from pipeline.demo.layout import DemoConfig
 from pipeline.schema import UserError
 

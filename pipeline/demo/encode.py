@@ -52,7 +52,16 @@ def render_clip(track: DemoTrack, seed: int, seconds: float) -> Samples:
 def _encode(samples: Samples, suffix: str, options: list[str]) -> bytes:
     """Returns what ffmpeg, which is thrice as fast as libsndfile, makes of samples."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error"]
-    command += ["-f", "f32le", "-ar", str(SAMPLE_RATE), "-ac", str(len(samples)), "-i", "-"]
+    command += [
+        "-f",
+        "f32le",
+        "-ar",
+        str(SAMPLE_RATE),
+        "-ac",
+        str(len(samples)),
+        "-i",
+        "-",
+    ]
     command += ["-threads", "1", "-fflags", "+bitexact", "-flags:a", "+bitexact"]
     # Into a file, not a pipe: the count of frames is written to its start at the end.
     with tempfile.TemporaryDirectory() as folder:
@@ -101,7 +110,7 @@ def make_file(
         options += ["-ar", "48000"]
     data = _encode(samples, ".mp3", options)
     # ID3's length is "synchsafe": seven bits a byte, without the header's ten bytes.
-    tag = 10 + sum(byte << shift for byte, shift in zip(data[6:10], (21, 14, 7, 0)))
+    tag = 10 + sum(data[9 - place] << 7 * place for place in range(4))
     if track.kind is Kind.TAG_ONLY:
         return data[:tag]
     if track.kind is Kind.TRUNCATED:

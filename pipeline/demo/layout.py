@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.common.rejects import Reason
-from pipeline.demo.music import GENRES
+from pipeline.demo.genres import GENRES
 from pipeline.schema import SPLITS, UserError
 
 _FIRST_TRACK_ID = 2
@@ -86,36 +86,40 @@ class DemoConfig:
 
     def __post_init__(self) -> None:
         """Refuses what cannot be laid out."""
-        if self.seed < 0:
-            raise UserError(f"--seed must be 0 or more. Received: {self.seed}")
-        if self.workers < 1:
-            raise UserError(f"--workers must be 1 or more. Received: {self.workers}")
-        if not _SHORTEST_CLIP <= self.clip_seconds <= _LONGEST_CLIP:
-            raise UserError(
-                f"--clip_seconds must be {_SHORTEST_CLIP:g} to {_LONGEST_CLIP:g}. "
-                f"Received: {self.clip_seconds:g}"
-            )
-        unknown = [genre for genre in self.genres if genre not in GENRES]
-        if unknown or not self.genres or len(set(self.genres)) < len(self.genres):
-            raise UserError(
-                f"--genres must be some of {', '.join(GENRES)}, each once. "
-                f"Received: {','.join(self.genres)}"
-            )
-        if min(self.artists_per_genre) < 0 or self.artists_per_genre[0] < 1:
-            raise UserError(
-                "artists_per_genre needs one artist or more in training. "
-                f"Received: {self.artists_per_genre}"
-            )
-        if len(self.genres) * sum(self.artists_per_genre) > _MAX_ARTISTS:
-            raise UserError(
-                f"at most {_MAX_ARTISTS} artists fit. Received: "
-                f"artists_per_genre={self.artists_per_genre}"
-            )
-        if min(self.tracks_per_artist) < 1 or max(self.tracks_per_artist) > _MAX_TRACKS:
-            raise UserError(
-                f"tracks_per_artist must be 1 to {_MAX_TRACKS} each. "
-                f"Received: {self.tracks_per_artist}"
-            )
+        artists, tracks = self.artists_per_genre, self.tracks_per_artist
+        _check(self.seed >= 0, "--seed must be 0 or more", self.seed)
+        _check(self.workers >= 1, "--workers must be 1 or more", self.workers)
+        _check(
+            _SHORTEST_CLIP <= self.clip_seconds <= _LONGEST_CLIP,
+            f"--clip_seconds must be {_SHORTEST_CLIP:g} to {_LONGEST_CLIP:g}",
+            f"{self.clip_seconds:g}",
+        )
+        names = set(self.genres)
+        _check(
+            0 < len(names) == len(self.genres) and names <= set(GENRES),
+            f"--genres must be some of {', '.join(GENRES)}, each once",
+            ",".join(self.genres),
+        )
+        _check(
+            min(artists) >= 0 and artists[0] >= 1,
+            "artists_per_genre needs one artist or more in training",
+            artists,
+        )
+        _check(
+            len(names) * sum(artists) <= _MAX_ARTISTS,
+            f"at most {_MAX_ARTISTS} artists fit",
+            f"artists_per_genre={artists}",
+        )
+        _check(
+            min(tracks) >= 1 and max(tracks) <= _MAX_TRACKS,
+            f"tracks_per_artist must be 1 to {_MAX_TRACKS} each",
+            tracks,
+        )
+
+
+def _check(fits: bool, demand: str, value: object) -> None:
+    if not fits:
+        raise UserError(f"{demand}. Received: {value}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,13 +129,11 @@ class DemoArtist:
     Attributes:
       artist_id: FMA's ``artist.id``.
       genre: The genre of all of the artist's tracks.
-      index: Number among the artists of the genre; styles take turns.
       split: The split of all of the artist's tracks.
     """
 
     artist_id: int
     genre: str
-    index: int
     split: str
 
 
@@ -159,6 +161,11 @@ class DemoTrack:
         return f"{self.track_id // 1000:03d}/{self.track_id:06d}.mp3"
 
     @property
+    def is_good(self) -> bool:
+        """Whether its clip can be used, without ffmpeg too."""
+        return self.kind in (Kind.GOOD, Kind.MONO, Kind.RATE_48K)
+
+    @property
     def has_row(self) -> bool:
         """Whether ``tracks.csv`` lists it."""
         return self.kind is not Kind.UNLISTED
@@ -175,22 +182,16 @@ class DemoTrack:
 
 
 def _plan_artists(config: DemoConfig) -> list[DemoArtist]:
-    artists = []
-    for genre in config.genres:
-        index = 0
-        for split, count in zip(SPLITS, config.artists_per_genre, strict=True):
-            for _ in range(count):
-                artists.append((genre, index, split))
-                index += 1
-    order = np.random.default_rng([config.seed, 0]).permutation(len(artists))
+    places = [
+        (genre, split)
+        for genre in config.genres
+        for split, count in zip(SPLITS, config.artists_per_genre, strict=True)
+        for _ in range(count)
+    ]
+    order = np.random.default_rng([config.seed, 0]).permutation(len(places))
     return [
-        DemoArtist(
-            artist_id=place + 1,
-            genre=artists[chosen][0],
-            index=artists[chosen][1],
-            split=artists[chosen][2],
-        )
-        for place, chosen in enumerate(order)
+        DemoArtist(artist_id=number, genre=places[place][0], split=places[place][1])
+        for number, place in enumerate(order, 1)
     ]
 
 
