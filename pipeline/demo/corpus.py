@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import json
 import multiprocessing
@@ -18,7 +18,7 @@ from pipeline.demo.layout import BROKEN, ODD, DemoConfig, DemoTrack, plan_layout
 from pipeline.demo.tracks_csv import format_tracks, name_artist, name_track
 from pipeline.schema import UserError
 
-__all__ = ["DemoConfig", "DemoCorpus", "make_corpus"]
+__all__ = ["DemoConfig", "make_corpus"]
 
 #: Raised whenever the same seed would give other bytes.
 GENERATOR_VERSION = 2
@@ -33,8 +33,6 @@ Synthetic music in the layout of fma_small, made by `python -m pipeline.demo`.
 Every sound was computed; the artists do not exist. Public domain (CC0 1.0).
 Some files are broken on purpose: see ../planted.json.
 """
-
-_Progress = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,29 +49,21 @@ class DemoCorpus:
     tracks: Sequence[DemoTrack]
     created: bool
 
-    @property
-    def broken(self) -> list[DemoTrack]:
-        """The tracks whose files are broken, missing or not listed."""
-        return [track for track in self.tracks if track.kind in BROKEN]
 
-    def count(self) -> dict[str, dict[str, int]]:
-        """Returns the usable clips by split and genre, those without ffmpeg."""
-        counts: dict[str, collections.Counter[str]] = {}
-        for track in self.tracks:
-            if track.is_good:
-                split = counts.setdefault(track.artist.split, collections.Counter())
-                split[track.artist.genre] += 1
-        return {split: dict(sorted(genres.items())) for split, genres in counts.items()}
-
-
-def _write(path: Path, data: bytes) -> None:
+@contextlib.contextmanager
+def _changing(path: Path) -> Iterator[None]:
     try:
-        LocalFiles().write(str(path), data)
+        yield
     except OSError as error:
         raise UserError(
             f"Cannot write {path}: {error.strerror}. Make room there or choose "
             "another --output."
         ) from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    with _changing(path):
+        LocalFiles().write(str(path), data)
 
 
 def _write_clip(path: Path, track: DemoTrack, seed: int, seconds: float) -> None:
@@ -108,21 +98,11 @@ def _write_clips(
             pool.shutdown(cancel_futures=True)
 
 
-def _describe_planted(tracks: Sequence[DemoTrack]) -> dict[str, list[object]]:
-    """Returns the broken and the unusual files, and why each has to be rejected."""
-    return {
-        name: [
-            {
-                "track_id": track.track_id,
-                "path": track.path,
-                "kind": track.kind,
-                "reason": BROKEN.get(track.kind, ""),
-            }
-            for track in tracks
-            if track.kind in kinds
-        ]
-        for name, kinds in (("broken", BROKEN), ("odd", ODD))
-    }
+def _describe_planted(track: DemoTrack) -> dict[str, object]:
+    """Returns what a file that is not simply good is, and why it must be rejected."""
+    reason = BROKEN.get(track.kind, "")
+    file = {"track_id": track.track_id, "path": track.path}
+    return file | {"kind": track.kind, "reason": reason}
 
 
 def _describe(config: DemoConfig) -> dict[str, object]:
@@ -140,21 +120,13 @@ def _read_state(path: Path) -> dict[str, object]:
     return state if isinstance(state, dict) else {}
 
 
-def _remove_corpus(output: Path) -> None:
-    try:
-        ownership.remove(LocalFiles(), str(output), DEMO)
-    except OSError as error:
-        raise UserError(
-            f"Cannot replace the demo corpus in {output}: {error.strerror}. Choose "
-            "another --output."
-        ) from error
-
-
 def _to_json(value: object) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def make_corpus(config: DemoConfig, *, progress: _Progress | None = None) -> DemoCorpus:
+def make_corpus(
+    config: DemoConfig, *, progress: Callable[[int, int], None] | None = None
+) -> DemoCorpus:
     """Makes the demo corpus, or finds it complete.
 
     The same configuration and libraries give the same bytes, whatever the number of
@@ -183,7 +155,8 @@ def make_corpus(config: DemoConfig, *, progress: _Progress | None = None) -> Dem
     if same and state.get("complete") is True:
         return dataclasses.replace(corpus, created=False)
     if not same and not holding.empty:
-        _remove_corpus(output)
+        with _changing(output):
+            ownership.remove(LocalFiles(), str(output), DEMO)
     ownership.claim(LocalFiles(), str(output), DEMO)
     new_state = {"corpus": description, "complete": False}
     _write(output / STATE_FILE, _to_json(new_state))
@@ -202,6 +175,12 @@ def make_corpus(config: DemoConfig, *, progress: _Progress | None = None) -> Dem
     _write(folder / "README.txt", _README.encode())
     text = format_tracks(corpus.tracks, config.seed)
     _write(output / METADATA_FILE, text.encode("utf-8"))
-    _write(output / PLANTED_FILE, _to_json(_describe_planted(corpus.tracks)))
+    planted = {
+        name: [
+            _describe_planted(track) for track in corpus.tracks if track.kind in kinds
+        ]
+        for name, kinds in (("broken", BROKEN), ("odd", ODD))
+    }
+    _write(output / PLANTED_FILE, _to_json(planted))
     _write(output / STATE_FILE, _to_json(new_state | {"complete": True}))
     return corpus

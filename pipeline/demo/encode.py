@@ -22,10 +22,7 @@ _KEPT_SHARE = 0.4
 # LAME's 0 is the best quality; each has its plausible `track.bit_rate`.
 _QUALITIES = {4: 256_000, 5: 192_000, 6: 128_000}
 
-_ERROR_PAGE = b"""<!DOCTYPE html>
-<html><head><title>404 Not Found</title></head>
-<body><h1>Not Found</h1><p>The requested clip is not on this server.</p></body></html>
-"""
+_ERROR_PAGE = b"<!DOCTYPE html>\n<html><body><h1>404 Not Found</h1></body></html>\n"
 
 
 def count_clip_samples(seconds: float) -> int:
@@ -101,18 +98,17 @@ def make_file(
     quality, _ = choose_quality(seed, track.artist.artist_id)
     options = ["-c:a", "libmp3lame", "-q:a", str(quality), "-compression_level", "9"]
     options += ["-id3v2_version", "3"]
-    tags = {"genre": track.artist.genre, "title": title, "artist": artist}
-    for name, text in tags.items():
-        options += ["-metadata", f"{name}={text}"]
+    for tag in (f"genre={track.artist.genre}", f"title={title}", f"artist={artist}"):
+        options += ["-metadata", tag]
     if track.kind is Kind.MONO:
         samples = samples.mean(axis=0, keepdims=True)
     if track.kind is Kind.RATE_48K:
         options += ["-ar", "48000"]
     data = _encode(samples, ".mp3", options)
     # ID3's length is "synchsafe": seven bits a byte, without the header's ten bytes.
-    tag = 10 + sum(data[9 - place] << 7 * place for place in range(4))
+    start = 10 + sum(data[9 - place] << 7 * place for place in range(4))
     if track.kind is Kind.TAG_ONLY:
-        return data[:tag]
+        return data[:start]
     if track.kind is Kind.TRUNCATED:
-        return data[: tag + int((len(data) - tag) * _KEPT_SHARE)]
+        return data[: start + int((len(data) - start) * _KEPT_SHARE)]
     return data

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,6 @@ _FIRST_TRACK_ID = 2
 _LAST_TRACK_ID = 155_000
 _MAX_ARTISTS = 400
 _MAX_TRACKS = 24
-# The pipeline rejects files under five seconds as too short.
-_SHORTEST_CLIP, _LONGEST_CLIP = 6.0, 60.0
 
 
 class Kind(enum.StrEnum):
@@ -86,40 +83,24 @@ class DemoConfig:
 
     def __post_init__(self) -> None:
         """Refuses what cannot be laid out."""
+        seconds, genres = self.clip_seconds, self.genres
         artists, tracks = self.artists_per_genre, self.tracks_per_artist
-        _check(self.seed >= 0, "--seed must be 0 or more", self.seed)
-        _check(self.workers >= 1, "--workers must be 1 or more", self.workers)
-        _check(
-            _SHORTEST_CLIP <= self.clip_seconds <= _LONGEST_CLIP,
-            f"--clip_seconds must be {_SHORTEST_CLIP:g} to {_LONGEST_CLIP:g}",
-            f"{self.clip_seconds:g}",
-        )
-        names = set(self.genres)
-        _check(
-            0 < len(names) == len(self.genres) and names <= set(GENRES),
-            f"--genres must be some of {', '.join(GENRES)}, each once",
-            ",".join(self.genres),
-        )
-        _check(
-            min(artists) >= 0 and artists[0] >= 1,
-            "artists_per_genre needs one artist or more in training",
-            artists,
-        )
-        _check(
-            len(names) * sum(artists) <= _MAX_ARTISTS,
-            f"at most {_MAX_ARTISTS} artists fit",
-            f"artists_per_genre={artists}",
-        )
-        _check(
-            min(tracks) >= 1 and max(tracks) <= _MAX_TRACKS,
-            f"tracks_per_artist must be 1 to {_MAX_TRACKS} each",
-            tracks,
-        )
-
-
-def _check(fits: bool, demand: str, value: object) -> None:
-    if not fits:
-        raise UserError(f"{demand}. Received: {value}")
+        once = 0 < len(set(genres)) == len(genres) and {*genres} <= {*GENRES}
+        fit = len(genres) * sum(artists) <= _MAX_ARTISTS
+        short = 1 <= min(tracks) <= max(tracks) <= _MAX_TRACKS
+        known = f"--genres must be some of {', '.join(GENRES)}, each once"
+        for fits, demand, value in (
+            (self.seed >= 0, "--seed must be 0 or more", self.seed),
+            (self.workers >= 1, "--workers must be 1 or more", self.workers),
+            (6 <= seconds <= 60, "--clip_seconds must be 6 to 60", f"{seconds:g}"),
+            (once, known, ",".join(genres)),
+            (artists[0] >= 1, "each genre needs an artist in training", artists),
+            (min(artists) >= 0, "artists_per_genre must be 0 or more each", artists),
+            (fit, f"artists_per_genre: at most {_MAX_ARTISTS} artists fit", artists),
+            (short, f"tracks_per_artist must be 1 to {_MAX_TRACKS} each", tracks),
+        ):
+            if not fits:
+                raise UserError(f"{demand}. Received: {value}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -195,31 +176,6 @@ def _plan_artists(config: DemoConfig) -> list[DemoArtist]:
     ]
 
 
-def _plan_extras(
-    artists: Sequence[DemoArtist], next_ids: dict[int, Iterator[int]]
-) -> Iterator[DemoTrack]:
-    """Yields the broken, unusual and absent tracks, spread over the artists."""
-    kinds = [*BROKEN, Kind.AAC, *[Kind.OTHER_SUBSET] * 8]
-    for place, kind in enumerate(kinds):
-        artist = artists[place * 5 % len(artists)]
-        other = kind is Kind.OTHER_SUBSET
-        yield DemoTrack(
-            track_id=next(next_ids[artist.artist_id]),
-            artist=artist,
-            number=20 + place,
-            kind=kind,
-            subset=("medium", "large")[place % 2] if other else "small",
-        )
-
-
-def _spread_ids(place: int, spacing: int) -> Iterator[int]:
-    """Yields an artist's track ids: uneven steps, as if others had uploaded between."""
-    track_id = _FIRST_TRACK_ID + place * spacing
-    for step in (3, 5, 1, 7, 2, 4, 1, 9, 6, 2) * 6:
-        yield track_id
-        track_id += step
-
-
 def plan_layout(config: DemoConfig) -> list[DemoTrack]:
     """Returns every track of the corpus, ordered by id.
 
@@ -228,24 +184,29 @@ def plan_layout(config: DemoConfig) -> list[DemoTrack]:
     """
     artists = _plan_artists(config)
     spacing = (_LAST_TRACK_ID - _FIRST_TRACK_ID) // len(artists)
-    next_ids = {
-        artist.artist_id: _spread_ids(place, spacing)
-        for place, artist in enumerate(artists)
-    }
-    tracks = [
-        DemoTrack(
-            track_id=next(next_ids[artist.artist_id]), artist=artist, number=number + 1
+
+    def plan(place: int, number: int, kind: Kind, subset: str = "small") -> DemoTrack:
+        # Steps of three, as if others had uploaded between.
+        return DemoTrack(
+            track_id=_FIRST_TRACK_ID + place * spacing + 3 * (number - 1),
+            artist=artists[place],
+            number=number,
+            kind=kind,
+            subset=subset,
         )
-        for artist in artists
-        for number in range(config.tracks_per_artist[SPLITS.index(artist.split)])
-    ]
+
+    odd = [Kind.GOOD, Kind.MONO, Kind.RATE_48K] if config.broken else []
+    tracks = []
+    for place, artist in enumerate(artists):
+        count = config.tracks_per_artist[SPLITS.index(artist.split)]
+        for number in range(1, count + 1):
+            usual = artist.split != SPLITS[0] or not odd
+            tracks.append(plan(place, number, Kind.GOOD if usual else odd.pop(0)))
     if config.broken:
-        training = [
-            place
-            for place, track in enumerate(tracks)
-            if track.artist.split == SPLITS[0]
-        ]
-        for place, kind in zip(training[1:], (Kind.MONO, Kind.RATE_48K), strict=False):
-            tracks[place] = dataclasses.replace(tracks[place], kind=kind)
-        tracks += _plan_extras(artists, next_ids)
+        kinds = [*BROKEN, Kind.AAC, *[Kind.OTHER_SUBSET] * 8]
+        for extra, kind in enumerate(kinds):
+            other = ("medium", "large")[extra % 2]
+            subset = other if kind is Kind.OTHER_SUBSET else "small"
+            place = extra * 5 % len(artists)
+            tracks.append(plan(place, _MAX_TRACKS + 1 + extra, kind, subset))
     return sorted(tracks, key=lambda track: track.track_id)

@@ -7,11 +7,13 @@ overlap is meant. A track lies near its artist.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from numpy.random import Generator
 
 from pipeline.demo.genres import GENRES, Range, Style
 from pipeline.demo.sound import (
@@ -28,17 +30,20 @@ from pipeline.demo.sound import (
 )
 
 #: Chance of each trait of an artist, and of a track, to be another genre's.
-ARTIST_BORROWING = 0.12
-TRACK_BORROWING = 0.06
+ARTIST_BORROWING = 0.09
+TRACK_BORROWING = 0.04
 #: Standard deviation of the tracks around their artist, as a share of a range.
 TRACK_SPREAD = 0.1
 
 _STEPS = 16
-_SECTION_BARS = 4
 # MP3 overshoots.
 _CEILING = 0.45
 _VELOCITIES = {"X": 1.0, "x": 0.5, ".": 0.0}
 
+#: (sound, first sample, gain) each; a note may begin before the clip.
+_Notes: TypeAlias = Iterator[tuple[Samples, int, float]]
+#: (timbre, grid)
+_Part: TypeAlias = tuple[Timbre, str]
 #: First sample of each step, shape (bars, 16); the clip begins within the first bar.
 _Onsets: TypeAlias = npt.NDArray[np.int64]
 
@@ -48,21 +53,24 @@ class Song:
     """What a track is drawn to sound like; most fields are as in `Style`.
 
     Attributes:
+      density: Chance of a note on each step of the melody.
+      step: Seconds of a sixteenth.
+      swing: Delay of every second step, in steps.
       tonic: MIDI pitch, 48 to 59.
       levels: dB of bass, chords, lead and drums in the mix.
       room: Level of the echoes, 0 to 1.
     """
 
-    tempo: float
+    step: float
     swing: float
     tonic: int
     scale: tuple[int, ...]
-    bass: tuple[Timbre, str]
-    chords: tuple[Timbre, str]
+    bass: _Part
+    chords: _Part
     lead: Timbre
     density: float
-    drums: tuple[tuple[Drum, str, float], ...]
-    levels: tuple[float, float, float, float]
+    drums: tuple[tuple[Drum, str], ...]
+    levels: tuple[float, ...]
     cutoff: float
     noise: float
     loudness: float
@@ -74,13 +82,8 @@ class Song:
         pitch = self.tonic + 12 * octave + self.scale[place]
         return float(440 * 2 ** ((pitch - 69) / 12))
 
-    @property
-    def step_seconds(self) -> float:
-        """Length of a sixteenth."""
-        return 60 / self.tempo / 4
 
-
-def _borrow(style: Style, chance: float, rng: np.random.Generator) -> Style:
+def _borrow(style: Style, chance: float, rng: Generator) -> Style:
     """Replaces each field, at this chance, by that of any genre."""
     lenders = list(GENRES.values())
     values: dict[str, Any] = {}
@@ -91,9 +94,7 @@ def _borrow(style: Style, chance: float, rng: np.random.Generator) -> Style:
     return dataclasses.replace(style, **values)
 
 
-def draw_song(
-    genre: str, artist: np.random.Generator, track: np.random.Generator
-) -> Song:
+def draw_song(genre: str, artist: Generator, track: Generator) -> Song:
     """Draws a track.
 
     Args:
@@ -113,22 +114,18 @@ def draw_song(
         return low + (high - low) * place()
 
     timbres, chord_grid = style.chords
+    leads, density = style.leads
     return Song(
-        tempo=within(style.tempo),
-        swing=within(style.swing),
+        step=60 / within(style.tempo) / 4,
+        swing=within((0.0, 0.3)),
         tonic=int(within((48, 60))),
         scale=style.scales[int(place() * len(style.scales))],
         bass=style.bass,
         chords=(timbres[int(place() * len(timbres))], chord_grid),
-        lead=style.leads[int(place() * len(style.leads))],
-        density=within(style.density),
+        lead=leads[int(place() * len(leads))],
+        density=within(density),
         drums=style.drums,
-        levels=(
-            within((-5, 3)),
-            within((-5, 3)),
-            within((-5, 3)),
-            within(style.drum_level),
-        ),
+        levels=tuple(map(within, ((-5, 3), (-5, 3), (-5, 3), style.drum_level))),
         cutoff=style.cutoff[0] * (style.cutoff[1] / style.cutoff[0]) ** place(),
         noise=within(style.noise),
         loudness=within(style.loudness),
@@ -136,84 +133,65 @@ def draw_song(
     )
 
 
-def _lay_out(song: Song, count: int, rng: np.random.Generator) -> _Onsets:
+def _lay_out(song: Song, count: int, rng: Generator) -> _Onsets:
     """Returns where the steps lie in a clip that begins in the middle of a bar."""
     start = rng.uniform(0, _STEPS)
-    bars = int((start + count / SAMPLE_RATE / song.step_seconds) / _STEPS) + 1
+    bars = int((start + count / SAMPLE_RATE / song.step) / _STEPS) + 1
     steps = np.arange(bars * _STEPS).reshape(bars, _STEPS)
-    seconds = (steps + song.swing * (steps % 2) - start) * song.step_seconds
+    seconds = (steps + song.swing * (steps % 2) - start) * song.step
     return np.round(seconds * SAMPLE_RATE).astype(np.int64)
 
 
-def _choose_bars(bars: int, chance: float, rng: np.random.Generator) -> list[int]:
-    """Returns the bars of a part that rests in some sections."""
-    sections = rng.random(bars // _SECTION_BARS + 1) < chance
-    return [bar for bar in range(bars) if sections[bar // _SECTION_BARS]]
+def _choose_bars(onsets: _Onsets, chance: float, rng: Generator) -> list[int]:
+    """Returns the bars of a part that rests in some sections of four bars."""
+    sections = rng.random(len(onsets) // 4 + 1) < chance
+    return [bar for bar in range(len(onsets)) if sections[bar // 4]]
 
 
 def _play_grid(
-    grid: str,
-    sounds: Sequence[Samples],
-    onsets: _Onsets,
-    count: int,
-    rng: np.random.Generator,
-) -> Samples:
+    grid: str, sounds: Sequence[Samples], onsets: _Onsets, rng: Generator
+) -> _Notes:
     """Plays each bar's sound, they take turns, wherever the grid says so."""
-    part = np.zeros(count, dtype=np.float32)
-    for bar in _choose_bars(len(onsets), 0.88, rng):
+    for bar in _choose_bars(onsets, 0.88, rng):
         for onset, mark in zip(onsets[bar], grid, strict=True):
-            gain = _VELOCITIES[mark] * rng.uniform(0.8, 1.0)
-            if gain:
-                add(part, sounds[bar % len(sounds)], int(onset), gain)
-    return part
+            if gain := _VELOCITIES[mark] * rng.uniform(0.8, 1.0):
+                yield sounds[bar % len(sounds)], int(onset), gain
 
 
 def _play_chords(
-    song: Song,
-    instrument: tuple[Timbre, str],
-    chords: Sequence[Sequence[float]],
-    onsets: _Onsets,
-    count: int,
-    rng: np.random.Generator,
-) -> Samples:
+    song: Song, part: _Part, chords: list[list[float]], onsets: _Onsets, rng: Generator
+) -> _Notes:
     """Plays a bar of each chord, given in Hz, in turn."""
-    timbre, grid = instrument
-    # Until the next note, at the longest; after its last bar the grid comes round.
+    timbre, grid = part
+    # Until the next note, at the longest; after its last step the grid comes round.
     steps = max(len(rest) + 1 for rest in (grid * 2).upper().split("X")[1:-1])
-    seconds = steps * song.step_seconds
+    seconds = steps * song.step
     sounds = [tone(timbre, chord, seconds, song.cutoff, rng) for chord in chords]
-    return _play_grid(grid, sounds, onsets, count, rng)
+    return _play_grid(grid, sounds, onsets, rng)
 
 
 def _play_lead(
-    song: Song,
-    roots: Sequence[int],
-    onsets: _Onsets,
-    count: int,
-    rng: np.random.Generator,
-) -> Samples:
+    song: Song, roots: Sequence[int], onsets: _Onsets, rng: Generator
+) -> _Notes:
     """Plays a motif of two bars again and again, moved to each bar's chord."""
-    part = np.zeros(count, dtype=np.float32)
     # At least one note.
     steps = np.union1d(np.flatnonzero(rng.random(2 * _STEPS) < song.density), [4])
     degrees = np.clip(np.cumsum(rng.integers(-2, 3, len(steps))), -4, 6)
     lengths = np.minimum(np.diff(steps, append=2 * _STEPS), 6)
-    notes: dict[tuple[int, int], Samples] = {}
-    for bar in _choose_bars(len(onsets), 0.75, rng):
+    sounds: dict[tuple[int, int], Samples] = {}
+    for bar in _choose_bars(onsets, 0.75, rng):
         for step, degree, length in zip(steps, degrees, lengths, strict=True):
             if step // _STEPS != bar % 2:
                 continue
             key = (int(degree) + roots[bar % len(roots)], int(length))
-            if key not in notes:
-                seconds = key[1] * song.step_seconds
+            if key not in sounds:
+                seconds = key[1] * song.step
                 frequency = 2 * song.frequency(key[0])
-                notes[key] = tone(song.lead, [frequency], seconds, song.cutoff, rng)
-            onset = int(onsets[bar, step % _STEPS])
-            add(part, notes[key], onset, rng.uniform(0.7, 1.0))
-    return part
+                sounds[key] = tone(song.lead, [frequency], seconds, song.cutoff, rng)
+            yield sounds[key], int(onsets[bar, step % _STEPS]), rng.uniform(0.7, 1.0)
 
 
-def render(song: Song, count: int, rng: np.random.Generator) -> Samples:
+def render(song: Song, count: int, rng: Generator) -> Samples:
     """Plays a song.
 
     Args:
@@ -228,26 +206,28 @@ def render(song: Song, count: int, rng: np.random.Generator) -> Samples:
     roots = [0, *(int(root) for root in rng.integers(1, len(song.scale), 3))]
     lows = [[song.frequency(root) / 2] for root in roots]
     triads = [[song.frequency(root + k) for k in (0, 2, 4)] for root in roots]
-    drums = np.zeros(count, dtype=np.float32)
-    for drum, grid, level in song.drums:
-        hits = [hit(drum, rng) * np.float32(decibels_to_gain(level)) for _ in range(3)]
-        drums += _play_grid(grid, hits, onsets, count, rng)
+    drums = (
+        _play_grid(grid, [hit(drum, rng) for _ in range(3)], onsets, rng)
+        for drum, grid in song.drums
+    )
     parts = (
-        _play_chords(song, song.bass, lows, onsets, count, rng),
-        _play_chords(song, song.chords, triads, onsets, count, rng),
-        _play_lead(song, roots, onsets, count, rng),
-        drums,
+        _play_chords(song, song.bass, lows, onsets, rng),
+        _play_chords(song, song.chords, triads, onsets, rng),
+        _play_lead(song, roots, onsets, rng),
+        itertools.chain.from_iterable(drums),
     )
     mix = np.zeros((2, count), dtype=np.float32)
     # The chords are rather on the left, the lead is rather on the right.
-    for part, level, pan in zip(parts, song.levels, (0, -0.2, 0.2, 0), strict=True):
-        gain = decibels_to_gain(level) / max(measure_rms(part), 0.02)
-        mix[0] += part * np.float32(gain * (1 - pan))
-        mix[1] += part * np.float32(gain * (1 + pan))
+    for notes, level, pan in zip(parts, song.levels, (0, -0.2, 0.2, 0), strict=True):
+        part = np.zeros(count, dtype=np.float32)
+        for sound, onset, velocity in notes:
+            add(part, sound, onset, velocity)
+        part *= np.float32(decibels_to_gain(level) / max(measure_rms(part), 0.02))
+        mix += part * np.array([[1 - pan], [1 + pan]], dtype=np.float32)
     return _finish(mix, song, rng)
 
 
-def _finish(mix: Samples, song: Song, rng: np.random.Generator) -> Samples:
+def _finish(mix: Samples, song: Song, rng: Generator) -> Samples:
     """Adds echoes and hiss, and sets the loudness below the ceiling; changes `mix`."""
     # Three echoes; each comes from the other side.
     for seconds in (0.031, 0.083, 0.171):

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from numpy.random import Generator
 
 SAMPLE_RATE = 44_100
 
@@ -57,6 +58,7 @@ class Drum:
       noise: Share of noise, 0 to 1.
       band: Limits of the noise in Hz.
       decay: Seconds in which a hit loses 60 dB.
+      level: dB in the kit.
     """
 
     frequency: float = 200.0
@@ -64,6 +66,7 @@ class Drum:
     noise: float = 1.0
     band: tuple[float, float] = (1_000.0, 9_000.0)
     decay: float = 0.2
+    level: float = 0.0
 
 
 def measure_rms(samples: Samples) -> float:
@@ -77,14 +80,14 @@ def decibels_to_gain(decibels: float) -> float:
     return float(10 ** (decibels / 20))
 
 
-def make_table(timbre: Timbre, frequency: float, cutoff: float) -> Samples:
+def _make_table(timbre: Timbre, frequency: float, cutoff: float) -> Samples:
     """Returns one period, RMS 1, behind a 12 dB/octave low-pass at `cutoff` Hz."""
-    count = min(max(int(_HIGHEST_PARTIAL_HZ / frequency), 1), _TABLE_SIZE // 4)
+    count = max(int(_HIGHEST_PARTIAL_HZ / frequency), 1)
     numbers = np.arange(1.0, count + 1)
-    amplitudes = numbers**-timbre.tilt / (1 + np.square(numbers * frequency / cutoff))
-    amplitudes[1::2] *= timbre.even
     spectrum = np.zeros(_TABLE_SIZE // 2 + 1, dtype=np.complex128)
-    spectrum[1 : count + 1] = -1j * amplitudes
+    spectrum[1 : count + 1] = numbers**-timbre.tilt * -1j
+    spectrum[1 : count + 1] /= 1 + np.square(numbers * frequency / cutoff)
+    spectrum[2::2] *= timbre.even
     table = np.fft.irfft(spectrum, _TABLE_SIZE).astype(np.float32)
     return table / np.float32(measure_rms(table))
 
@@ -94,7 +97,7 @@ def tone(
     frequencies: Sequence[float],
     seconds: float,
     cutoff: float,
-    rng: np.random.Generator,
+    rng: Generator,
 ) -> Samples:
     """Plays a note or a chord.
 
@@ -113,7 +116,7 @@ def tone(
     fade = np.exp(-math.log(1000) / timbre.decay * time)
     sound = np.zeros(count, dtype=np.float32)
     for frequency in frequencies:
-        table = make_table(timbre, frequency, cutoff)
+        table = _make_table(timbre, frequency, cutoff)
         periods = frequency * time
         if timbre.vibrato:
             # The integral of a frequency that wavers 5.5 times a second.
@@ -132,9 +135,7 @@ def tone(
     return sound * (fade * np.minimum(ends, 1)).astype(np.float32)
 
 
-def filtered_noise(
-    count: int, band: tuple[float, float], rng: np.random.Generator
-) -> Samples:
+def filtered_noise(count: int, band: tuple[float, float], rng: Generator) -> Samples:
     """Returns noise, RMS 1, that falls by 24 dB/octave outside a band in Hz."""
     spectrum = np.fft.rfft(rng.standard_normal(count))
     frequencies = np.maximum(np.fft.rfftfreq(count, 1 / SAMPLE_RATE), 1.0)
@@ -144,8 +145,8 @@ def filtered_noise(
     return noise / np.float32(measure_rms(noise))
 
 
-def hit(drum: Drum, rng: np.random.Generator) -> Samples:
-    """Plays a drum once; RMS about 1 at its loudest."""
+def hit(drum: Drum, rng: Generator) -> Samples:
+    """Plays a drum once; RMS about 1, before its level, at its loudest."""
     count = round(drum.decay * SAMPLE_RATE)
     time = np.arange(count) / SAMPLE_RATE
     fade = np.exp(-math.log(1000) / drum.decay * time)
@@ -154,7 +155,8 @@ def hit(drum: Drum, rng: np.random.Generator) -> Samples:
     membrane = np.sin(2 * math.pi * np.cumsum(pitch) / SAMPLE_RATE) * math.sqrt(2)
     noise = filtered_noise(count, drum.band, rng)
     sound = (1 - drum.noise) * membrane + drum.noise * noise
-    return (sound * fade * np.minimum(time / 0.001, 1)).astype(np.float32)
+    sound *= fade * np.minimum(time / 0.001, 1) * decibels_to_gain(drum.level)
+    return sound.astype(np.float32)
 
 
 def add(mix: Samples, sound: Samples, start: int, gain: float) -> None:
