@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.demo.corpus import make_corpus
 from pipeline.demo.genres import GENRES
-from pipeline.demo.layout import BROKEN, DemoConfig
+from pipeline.demo.layout import BROKEN, DemoConfig, plan_layout
 from pipeline.schema import UserError
 
 
@@ -55,18 +55,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _build_parser().parse_args(argv)
     started = time.monotonic()
     try:
-        corpus = make_corpus(DemoConfig(**vars(arguments)), progress=_report)
+        config = DemoConfig(**vars(arguments))
+        created = make_corpus(config, progress=_report)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    clips = sum(track.is_good for track in corpus.tracks)
-    broken = sum(track.kind in BROKEN for track in corpus.tracks)
-    if not corpus.created:
-        print(f"demo corpus: {corpus.output} is complete already; nothing to do")
+    if not created:
+        print(f"demo corpus: {config.output} is complete already; nothing to do")
         return 0
+    tracks = plan_layout(config)
+    clips = sum(track.is_good for track in tracks)
+    broken = sum(track.kind in BROKEN for track in tracks)
     print(
         f"demo corpus: {clips} good clips and {broken} broken ones in "
-        f"{corpus.output} ({time.monotonic() - started:.0f} s)"
+        f"{config.output} ({time.monotonic() - started:.0f} s)"
     )
     return 0
 

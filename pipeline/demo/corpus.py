@@ -35,28 +35,13 @@ Some files are broken on purpose: see ../planted.json.
 """
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DemoCorpus:
-    """A corpus on disk.
-
-    Attributes:
-      output: Its folder.
-      tracks: All of its tracks, those without a row or without a file included.
-      created: False if the complete corpus was there already.
-    """
-
-    output: Path
-    tracks: Sequence[DemoTrack]
-    created: bool
-
-
 @contextlib.contextmanager
 def _changing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise UserError(
-            f"Cannot write {path}: {error.strerror}. Make room there or choose "
+            f"Cannot write {path}: {error.strerror or error}. Make room there or choose "
             "another --output."
         ) from error
 
@@ -68,7 +53,8 @@ def _write(path: Path, data: bytes) -> None:
 
 def _write_clip(path: Path, track: DemoTrack, seed: int, seconds: float) -> None:
     title, artist = name_track(track, seed), name_artist(track.artist, seed)
-    _write(path, make_file(track, title, artist, seed, seconds))
+    with _changing(path):
+        LocalFiles().write(str(path), make_file(track, title, artist, seed, seconds))
 
 
 def _write_clips(
@@ -126,7 +112,7 @@ def _to_json(value: object) -> bytes:
 
 def make_corpus(
     config: DemoConfig, *, progress: Callable[[int, int], None] | None = None
-) -> DemoCorpus:
+) -> bool:
     """Makes the demo corpus, or finds it complete.
 
     The same configuration and libraries give the same bytes, whatever the number of
@@ -139,21 +125,20 @@ def make_corpus(
       progress: Called with (clips done, clips in all) after each clip.
 
     Returns:
-      The corpus.
+      False if the complete corpus was there already.
 
     Raises:
       UserError: `config.output` cannot be written to, or holds a file that is no part
         of a demo corpus; then nothing in it was changed.
     """
-    output = config.output
-    folder = output / AUDIO_FOLDER
-    corpus = DemoCorpus(output=output, tracks=plan_layout(config), created=True)
+    output, folder = config.output, config.output / AUDIO_FOLDER
+    tracks = plan_layout(config)
     holding = ownership.check_folder(LocalFiles(), str(output), DEMO)
     state = _read_state(output / STATE_FILE)
     description = _describe(config)
     same = state.get("corpus") == description
     if same and state.get("complete") is True:
-        return dataclasses.replace(corpus, created=False)
+        return False
     if not same and not holding.empty:
         with _changing(output):
             ownership.remove(LocalFiles(), str(output), DEMO)
@@ -162,10 +147,8 @@ def make_corpus(
     _write(output / STATE_FILE, _to_json(new_state))
 
     # Files appear whole or not at all, so those of the same corpus need no second try.
-    clips = [track for track in corpus.tracks if track.has_file]
-    pending = [
-        track for track in clips if not (same and (folder / track.path).exists())
-    ]
+    clips = [track for track in tracks if track.has_file]
+    pending = [track for track in clips if not (folder / track.path).exists()]
     done = len(clips) - len(pending)
     for _ in _write_clips(config, pending, folder):
         done += 1
@@ -173,14 +156,12 @@ def make_corpus(
             progress(done, len(clips))
 
     _write(folder / "README.txt", _README.encode())
-    text = format_tracks(corpus.tracks, config.seed)
+    text = format_tracks(tracks, config.seed)
     _write(output / METADATA_FILE, text.encode("utf-8"))
     planted = {
-        name: [
-            _describe_planted(track) for track in corpus.tracks if track.kind in kinds
-        ]
+        name: [_describe_planted(track) for track in tracks if track.kind in kinds]
         for name, kinds in (("broken", BROKEN), ("odd", ODD))
     }
     _write(output / PLANTED_FILE, _to_json(planted))
     _write(output / STATE_FILE, _to_json(new_state | {"complete": True}))
-    return corpus
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import tempfile
 from pathlib import Path
@@ -46,25 +47,22 @@ def render_clip(track: DemoTrack, seed: int, seconds: float) -> Samples:
     return render(draw_song(track.artist.genre, artist, rng), count, rng)
 
 
-def _encode(samples: Samples, suffix: str, options: list[str]) -> bytes:
+def _encode(samples: Samples, suffix: str, options: str, tags: str = "") -> bytes:
     """Returns what ffmpeg, which is thrice as fast as libsndfile, makes of samples."""
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error"]
-    command += [
-        "-f",
-        "f32le",
-        "-ar",
-        str(SAMPLE_RATE),
-        "-ac",
-        str(len(samples)),
-        "-i",
-        "-",
-    ]
-    command += ["-threads", "1", "-fflags", "+bitexact", "-flags:a", "+bitexact"]
+    exact = "-threads 1 -fflags +bitexact -flags:a +bitexact"
+    source = f"-f f32le -ar {SAMPLE_RATE} -ac {len(samples)} -i - {exact}"
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *source.split()]
+    for tag in tags.splitlines():
+        command += ["-metadata", tag]
     # Into a file, not a pipe: the count of frames is written to its start at the end.
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder, f"clip{suffix}")
+        command += [*options.split(), str(result)]
         pcm = samples.T.astype("<f4").tobytes()
-        subprocess.run([*command, *options, str(result)], input=pcm, check=True)
+        done = subprocess.run(command, input=pcm, capture_output=True, check=False)
+        if done.returncode:
+            reason = done.stderr.decode(errors="replace").strip()
+            raise OSError(errno.EIO, f"ffmpeg fails in {folder} ({reason})")
         return result.read_bytes()
 
 
@@ -81,6 +79,9 @@ def make_file(
       artist: For the ID3 tag.
       seed: The corpus's seed.
       seconds: Length of a good clip.
+
+    Raises:
+      OSError: The encoder fails, for want of room in the temporary folder perhaps.
     """
     if track.kind is Kind.EMPTY:
         return b""
@@ -94,17 +95,15 @@ def make_file(
         samples = render_clip(track, seed, seconds)
     if track.kind is Kind.AAC:
         # An MP4 file: only a decoder that knows AAC can read it.
-        return _encode(samples, ".m4a", ["-c:a", "aac", "-b:a", "128k"])
+        return _encode(samples, ".m4a", "-c:a aac -b:a 128k")
     quality, _ = choose_quality(seed, track.artist.artist_id)
-    options = ["-c:a", "libmp3lame", "-q:a", str(quality), "-compression_level", "9"]
-    options += ["-id3v2_version", "3"]
-    for tag in (f"genre={track.artist.genre}", f"title={title}", f"artist={artist}"):
-        options += ["-metadata", tag]
+    options = f"-c:a libmp3lame -q:a {quality} -compression_level 9 -id3v2_version 3"
     if track.kind is Kind.MONO:
         samples = samples.mean(axis=0, keepdims=True)
     if track.kind is Kind.RATE_48K:
-        options += ["-ar", "48000"]
-    data = _encode(samples, ".mp3", options)
+        options += " -ar 48000"
+    tags = f"genre={track.artist.genre}\ntitle={title}\nartist={artist}"
+    data = _encode(samples, ".mp3", options, tags)
     # ID3's length is "synchsafe": seven bits a byte, without the header's ten bytes.
     start = 10 + sum(data[9 - place] << 7 * place for place in range(4))
     if track.kind is Kind.TAG_ONLY:
