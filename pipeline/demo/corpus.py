@@ -41,8 +41,8 @@ def _changing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"Cannot write {path}: {error.strerror or error}. Make room there or choose "
-            "another --output."
+            f"Cannot write {path}: {error.strerror or error}. Make room there or "
+            "choose another --output."
         ) from error
 
 
