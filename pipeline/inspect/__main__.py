@@ -211,13 +211,18 @@ def _verify(folder: str, manifest: Manifest) -> int:
             f" {result.repeated_audio:,} clips repeat the audio of another clip of "
             "their split."
         )
+    unchecked = ""
+    if manifest.split is None:
+        unchecked = (
+            " The manifest does not say how to work splits out; that was not checked."
+        )
     checked = f"{result.files:,} files, {result.records:,} records checked."
     if not result.problems:
         leaking = manifest.artists_in_several_splits or manifest.audio_in_several_splits
         but = " but the leaks above, kept on purpose" if leaking else ""
-        print(f"\nVerified: {checked} Nothing is wrong{but}.{repeated}")
+        print(f"\nVerified: {checked} Nothing is wrong{but}.{repeated}{unchecked}")
         return 0
-    print(f"\n{checked}{repeated} Wrong:")
+    print(f"\n{checked}{repeated}{unchecked} Wrong:")
     for problem in result.problems:
         print(f"  {problem}")
     return 1

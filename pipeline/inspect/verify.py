@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import re
 from collections.abc import Callable, Mapping, Sequence
 
 from pipeline.inputs.splits import split_by_hash
@@ -23,7 +22,6 @@ from pipeline.schema import SPLITS, Manifest
 
 #: Rejects of a second file or row; the first may be in the records.
 _REPEATS = ("duplicate_file", "duplicate_row", "duplicate_id")
-_SHARE = re.compile(r"([\d.]+) % (training|validation|test)")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -199,12 +197,11 @@ def _check_clips(
                     f"{counts[split, label]:,} {split} clips are labelled {genre}; the "
                     f"manifest says {stated:,}",
                 )
-    shares = {name: float(share) for share, name in _SHARE.findall(manifest.split_rule)}
-    if not manifest.split_rule.startswith("sha256") or set(shares) != set(SPLITS):
+    if manifest.split is None or manifest.split.rule != "hash":
         return
-    percent = (shares["training"], shares["validation"], shares["test"])
+    training, validation, test = manifest.split.percent
     for track_id, clip in sorted(clips.items()):
-        split = split_by_hash(clip.artist_id, track_id, percent)
+        split = split_by_hash(clip.artist_id, track_id, (training, validation, test))
         if split != clip.split:
             problems.add(
                 "split", f"clip {track_id} is in {clip.split}, its hash says {split}"

@@ -23,15 +23,16 @@ from pipeline.schema import (
     COMPLETED_FILE,
     JOB_REPORT_FILE,
     MANIFEST_FILE,
+    REJECTS_FILE,
     SPLITS,
     Manifest,
     Normalisation,
+    Split,
     fingerprint,
 )
 from pipeline.shards import resume
 from pipeline.shards.result import ShardReport
 
-REJECTS_FILE = "rejects-00000-of-00001.jsonl"
 #: The last two files, before they get their names.
 UNFINISHED = "_unfinished-"
 #: What of an audit's counts the manifest keeps, under `inputs` and `integrity`.
@@ -177,6 +178,10 @@ def make_manifest(
         normalisation=normalisation,
         settings=dataset.clip.to_dict(),
         split_rule=config.split.describe(),
+        split=Split(
+            rule=config.split.rule,
+            percent=config.split.percent if config.split.rule == "hash" else (),
+        ),
         artists_in_several_splits=audit.artists,
         audio_in_several_splits=audit.audio,
         inputs={

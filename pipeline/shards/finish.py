@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.common import storage
 from pipeline.common.rejects import Reject
 from pipeline.representations import make_schemas
-from pipeline.schema import SPLITS, shard_file
+from pipeline.schema import CLIPS_FOLDER, SPLITS, shard_file
 from pipeline.shards import resume
 from pipeline.shards.leaks import Leak
 from pipeline.shards.moments import Moments
@@ -20,7 +20,6 @@ from pipeline.shards.result import DatasetConfig, ShardResult, WrittenClip
 from pipeline.shards.tfrecord import decode_example, read_records
 from pipeline.shards.writer import ShardWriter
 
-CLIPS_FOLDER = "clips"
 #: Files of a shard that are opened, closed and renamed at the same time.
 _AT_ONCE = 8
 
