@@ -11,10 +11,10 @@ import apache_beam as beam
 import threadpoolctl
 from apache_beam.runners.worker import sdk_worker
 
-from pipeline.common import lifeline
 from pipeline.decoding.isolation import IsolatedDecoder
 from pipeline.inputs.join import Clip
 from pipeline.inputs.splits import stable_hash
+from pipeline.job import lifeline
 from pipeline.job.counters import count_reject, count_shard
 from pipeline.representations.spectrum import Workspace
 from pipeline.shards import finish, leaks
@@ -58,7 +58,7 @@ class MakeShards(beam.PTransform):
         keyed = clips | "KeyByShard" >> beam.Map(
             lambda clip: (stable_hash(clip.track_id) % count, clip)
         )
-        made = (
+        outputs = (
             (every_shard, keyed)
             | "Flatten" >> beam.Flatten()
             | "GroupByShard" >> beam.GroupByKey()
@@ -68,15 +68,15 @@ class MakeShards(beam.PTransform):
             )
         )
         if self.leaks == "keep":
-            found = clips.pipeline | "NoLeaks" >> beam.Create([])
+            to_take_out = clips.pipeline | "NoLeaks" >> beam.Create([])
         else:
-            found = (
-                made.shared
+            to_take_out = (
+                outputs.shared
                 | "GroupByArtistAndAudio" >> beam.GroupByKey()
                 | "FindLeaks" >> beam.FlatMapTuple(leaks.find_leaks)
             )
         finished = (
-            {"shards": made.shards, "leaks": found}
+            {"shards": outputs.shards, "leaks": to_take_out}
             | "GroupLeaksByShard" >> beam.CoGroupByKey()
             | "FinishShard"
             >> beam.ParDo(_FinishShardFn(self.config)).with_outputs(
@@ -138,8 +138,7 @@ class _FinishShardFn(beam.DoFn):
     ) -> Iterator[Any]:
         shard, group = element
         [kept] = group["shards"]
-        found = list(group["leaks"])
-        result = finish.finish_shard(shard, found, self._config)
+        result = finish.finish_shard(shard, group["leaks"], self._config)
         for reject in result.rejects:
             if reject.stage == "split":
                 count_reject(reject)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import re
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.common.error_texts import DISK_FULL, find_message, is_disk_full
 from pipeline.common.storage import WriteError
 from pipeline.common.text_table import align
 from pipeline.inputs.survey import Inputs
@@ -21,7 +19,6 @@ from pipeline.shards.resume import SupersededError
 GO_ON = "run the same command again to go on; finished shards are kept."
 #: What a job raises to tell people, not programmers.
 _FAILURES = (IncompleteDatasetError, SupersededError, WriteError)
-_DISK_FULL = os.strerror(errno.ENOSPC)
 
 
 def describe_inputs(inputs: Inputs, job: JobConfig) -> str:
@@ -139,18 +136,6 @@ def explain_failure(error: BaseException) -> str | None:
         message = find_message(error, kind)
         if message is not None:
             return message if kind is not WriteError else f"{message} Then {GO_ON}"
-    if _DISK_FULL in str(error):
-        return f"{_DISK_FULL}. Make room, then {GO_ON}"
+    if is_disk_full(error):
+        return f"{DISK_FULL}. Make room, then {GO_ON}"
     return None
-
-
-def find_message(error: BaseException, kind: type[Exception]) -> str | None:
-    """The message of an error of `kind` inside what a runner raises.
-
-    In this process a runner raises the error itself, with the step appended;
-    from a worker process it raises a RuntimeError that quotes the traceback.
-    """
-    name = re.escape(f"{kind.__module__}.{kind.__qualname__}: ")
-    quoted = re.search(rf"{name}(.*)", str(error))
-    message = quoted[1] if quoted else str(error) if isinstance(error, kind) else None
-    return message and re.sub(r"( \[while running '.*)?$", "", message, count=1)
