@@ -113,7 +113,7 @@ runpy.run_module("pipeline.launch.set_up", run_name="__main__", alter_sys=True)'
 
 # run MODULE OPTION ...: in the caller's folder, where relative paths belong.
 run() {
-  "$python" -m "$@"
+  PYTHONPATH=$environment/fma-setup/packages "$python" -m "$@"
 }
 
 step() {

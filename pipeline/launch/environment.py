@@ -78,6 +78,11 @@ class Environment:
         """File that says that it is whole."""
         return self.mark / "installed.json"
 
+    @property
+    def packages(self) -> Path:
+        """Folder for PYTHONPATH, with links to the checkout's packages alone."""
+        return self.mark / "packages"
+
     def read_stamp(self) -> dict[str, object]:
         """The stamp's content; empty if there is none that can be read."""
         try:
@@ -96,7 +101,7 @@ class Environment:
         """
         stamp = self.read_stamp()
         if not stamp:
-            return "its set-up did not come to its end" if self.mark.exists() else "new"
+            return "its set-up did not come to its end"
         if stamp.get("digest") not in [digest(lock) for lock in locks]:
             return f"it is not what {locks[0].name} says"
         return self.find_missing(stamp) or self._find_wrong_link()
@@ -123,7 +128,7 @@ class Environment:
     def _find_wrong_link(self) -> str:
         for name, target in self._links():
             try:
-                found = os.readlink(self.site / name)
+                found = os.readlink(self.packages / name)
             except OSError:
                 found = ""
             if found != str(target):
@@ -136,9 +141,10 @@ class Environment:
                 yield name, self.root / name
 
     def link_packages(self) -> None:
-        """Lets the environment import the checkout's packages, and nothing beside."""
+        """Lets commands import the checkout's packages, and nothing beside them."""
+        self.packages.mkdir(exist_ok=True)
         for name, target in self._links():
-            link = self.site / name
+            link = self.packages / name
             with contextlib.suppress(FileNotFoundError):
                 link.unlink()
             link.symlink_to(target)

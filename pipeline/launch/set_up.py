@@ -24,6 +24,7 @@ from pathlib import Path
 
 from pipeline.launch import indexes
 from pipeline.launch.environment import (
+    MARK,
     Environment,
     normalise,
     read_pins,
@@ -358,7 +359,7 @@ def set_up(environment: Environment, locks: Sequence[Path], *, thorough: bool) -
         if fault.startswith("its link"):
             environment.link_packages()
             return
-        if fault == "new":
+        if os.listdir(environment.folder) == [MARK]:
             _say(f"Setting up {environment.folder}")
         else:
             _say(f"Setting up {environment.folder} again: {fault}")
