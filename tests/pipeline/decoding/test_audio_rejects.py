@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
 from pipeline.common.rejects import AudioError, Reason
-from pipeline.decoding import ffmpeg, mp3
+from pipeline.decoding import ffmpeg, mp3, mpeg
 from pipeline.decoding.waveform import MAX_PEAK, Waveform, load_waveform
 from tests.support.audio_files import (
     RATE,
@@ -125,7 +125,7 @@ def halve_gain(data: bytes) -> bytes:
     stream = mp3.read_stream(io.BytesIO(data))
     edited = bytearray(data)
     position = stream.start + stream.frame.size
-    while (frame := mp3.parse_frame(data, position)) is not None:
+    while (frame := mpeg.parse_frame(data, position)) is not None:
         bits = int.from_bytes(data[position + 4 : position + 36], "big")
         for block in range(4):
             shift = 256 - (20 + 59 * block + 21) - 8

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.common.clip_config import ClipConfig
 from pipeline.common.rejects import AudioError, Reason
-from pipeline.decoding import damage, mp3
+from pipeline.decoding import damage, mp3, mpeg
 from pipeline.decoding.waveform import load_waveform
 from tests.support.audio_files import (
     encode,
@@ -196,7 +196,7 @@ def test_damage_in_many_places_of_a_stream_without_checksum(files):
     damaged = bytearray(files["bare"])
     position = 0
     for number in range(200):
-        frame = mp3.parse_frame(files["bare"], position)
+        frame = mpeg.parse_frame(files["bare"], position)
         if number % 40 == 20:
             damaged[position] = 0
         position += frame.size
@@ -234,7 +234,7 @@ def test_survey_counts_frames_and_gaps(files):
     assert mp3.survey(bare[:-10]).missing == 10
     position = 0
     for _ in range(3):
-        position += mp3.parse_frame(bare, position).size
+        position += mpeg.parse_frame(bare, position).size
     damaged = bare[:position] + b"\0\0\0\0" + bare[position + 4 :]
     assert mp3.survey(damaged) == (whole.frames - 1, 1, 0)
     assert mp3.survey(b"") == (0, 0, 0)
@@ -242,7 +242,7 @@ def test_survey_counts_frames_and_gaps(files):
 
 def test_what_follows_the_announced_frames_is_left_alone(files):
     # No LAME tag in front: a Xing header of our own, which has no checksum.
-    announced = mp3.add_length(files["bare"])
+    announced = mpeg.add_length(files["bare"])
     load(announced + bytes(1_000) + files["LAME"])
     with pytest.raises(AudioError, match="breaks once"):
         load(announced[:20_000] + bytes(1_000) + announced[20_000:])

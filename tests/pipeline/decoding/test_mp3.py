@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.common.rejects import AudioError
-from pipeline.decoding import mp3
+from pipeline.decoding import mp3, mpeg
 from pipeline.decoding.mp3 import Frame
 from tests.support.audio_files import (
     RATE,
@@ -68,9 +68,9 @@ def bare() -> bytes:
 )
 def test_known_headers(header, frame):
     data = bytes.fromhex(header)
-    assert mp3.parse_frame(data, 0) == frame
-    assert mp3.parse_frame(b"\0\0" + data, 2) == frame
-    assert mp3.parse_frame(data[:3], 0) is None
+    assert mpeg.parse_frame(data, 0) == frame
+    assert mpeg.parse_frame(b"\0\0" + data, 2) == frame
+    assert mpeg.parse_frame(data[:3], 0) is None
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_known_headers(header, frame):
     ],
 )
 def test_other_bytes_are_no_header(header):
-    assert mp3.parse_frame(bytes.fromhex(header), 0) is None
+    assert mpeg.parse_frame(bytes.fromhex(header), 0) is None
 
 
 @pytest.mark.parametrize("channels", [1, 2])
@@ -108,7 +108,7 @@ def test_every_rate_of_all_three_versions(rate, channels):
     assert len(stream.toc) == 100
     # Frame after frame leads to the file's last byte.
     position = 0
-    while (frame := mp3.parse_frame(data, position)) is not None:
+    while (frame := mpeg.parse_frame(data, position)) is not None:
         position += frame.size
     assert position == len(data)
 
@@ -124,11 +124,11 @@ def test_the_genuine_clip(genuine_mp3):
 @given(data=mpeg_like)
 def test_no_bytes_make_the_parser_crash_or_loop(data):
     for position in range(-1, len(data) + 2):
-        frame = mp3.parse_frame(data, max(position, 0))
+        frame = mpeg.parse_frame(data, max(position, 0))
         # What `count_frames` relies on to move forward.
         assert frame is None or frame.size > 0
-    found = mp3.find_frame(data)
-    assert found is None or mp3.parse_frame(data, found) is not None
+    found = mpeg.find_frame(data)
+    assert found is None or mpeg.parse_frame(data, found) is not None
     assert 0 <= mp3.count_frames(data) <= len(data) // 24 + 1
     file = io.BytesIO(data)
     stream = mp3.read_stream(file)
@@ -176,7 +176,7 @@ def test_other_formats_are_passed_on_untouched(bare, kind):
     order = {"AIFF": ">i2", "AU": ">i2", "CAF": ">i2"}.get(kind, "<i2")
     samples = np.frombuffer(bare[: len(bare) // 2 * 2], order).astype(np.int16)
     data = encode(samples, kind=kind)
-    assert mp3.find_frame(data) is not None
+    assert mpeg.find_frame(data) is not None
     file = io.BytesIO(data)
     file.seek(99)
     assert mp3.prepare(file, "middle") is file
@@ -200,11 +200,11 @@ def test_a_bare_stream_gets_its_length(bare):
     count = mp3.count_frames(bare)
     # ffmpeg flushes LAME's delay into a frame or two more.
     assert 10 * RATE / 1152 < count < 10 * RATE / 1152 + 4
-    longer = mp3.add_length(bare)
+    longer = mpeg.add_length(bare)
     assert longer.endswith(bare)
     stream = mp3.read_stream(io.BytesIO(longer))
     assert (stream.start, stream.frames) == (0, count)
-    assert mp3.parse_frame(longer, 0).size == len(longer) - len(bare)
+    assert mpeg.parse_frame(longer, 0).size == len(longer) - len(bare)
     assert mp3.announced_seconds(io.BytesIO(longer)) == count * 1152 / RATE
     samples, _ = soundfile.read(io.BytesIO(longer), dtype="float32")
     assert len(samples) == count * 1152 - DECODER_DELAY
@@ -218,7 +218,7 @@ def test_libsndfile_understands_the_length_in_every_version(rate, channels):
     sound = make_music(3, rate)[:, :channels]
     bare = encode_with_ffmpeg(sound, "-q:a", "4", *BARE[2:], rate=rate)
     stream = mp3.read_stream(io.BytesIO(bare))
-    info = soundfile.info(io.BytesIO(mp3.add_length(bare)))
+    info = soundfile.info(io.BytesIO(mpeg.add_length(bare)))
     frames = mp3.count_frames(bare) * stream.frame.samples
     assert info.frames == frames - DECODER_DELAY
     assert info.samplerate == rate
@@ -227,20 +227,20 @@ def test_libsndfile_understands_the_length_in_every_version(rate, channels):
 def test_a_frame_too_small_for_a_length_is_left_alone():
     # 8 kbit/s at 24 kHz: 24 bytes.
     tiny = (bytes.fromhex("fff314c4") + bytes(20)) * 5
-    assert mp3.parse_frame(tiny, 0).size == 24
-    assert mp3.add_length(tiny) == tiny
+    assert mpeg.parse_frame(tiny, 0).size == 24
+    assert mpeg.add_length(tiny) == tiny
 
 
 def test_length_is_added_to_frames_only():
     with pytest.raises(ValueError, match="Received: 49443303"):
-        mp3.add_length(make_id3(500))
+        mpeg.add_length(make_id3(500))
 
 
 @pytest.mark.parametrize("xing", [True, False])
 @pytest.mark.parametrize("excerpt", ["middle", "start"])
 def test_of_an_hour_only_the_excerpt_is_read(bare, xing, excerpt):
     hour = bare * 360
-    file = CountingFile(mp3.add_length(hour) if xing else hour)
+    file = CountingFile(mpeg.add_length(hour) if xing else hour)
     source = mp3.prepare(file, excerpt)
     needed = 8_000 * 30.5  # bytes, at 64 kbit/s
     assert file.bytes_read < needed + 4 * mp3.HEAD_BYTES
@@ -250,9 +250,9 @@ def test_of_an_hour_only_the_excerpt_is_read(bare, xing, excerpt):
 
 def test_an_excerpt_has_one_length_alone(bare):
     # The whole file's Xing header would sound, and lie.
-    tagged = make_id3(5_000) + mp3.add_length(bare * 6)
+    tagged = make_id3(5_000) + mpeg.add_length(bare * 6)
     excerpt = mp3.prepare(io.BytesIO(tagged), "start").getvalue()
-    first = mp3.parse_frame(excerpt, 0)
+    first = mpeg.parse_frame(excerpt, 0)
     assert bare.startswith(excerpt[first.size : len(bare)])
     assert mp3.read_stream(io.BytesIO(excerpt)).frames == mp3.count_frames(excerpt) - 1
 
