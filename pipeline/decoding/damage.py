@@ -22,6 +22,9 @@ from pipeline.decoding.checksums import crc8
 _MAX_CHUNKS = 1_000
 #: Share of what a header promises that must be there, and the other way round.
 MIN_PRESENT = 0.95
+#: In Hz; beyond telephone and studio.
+SAMPLE_RATES = (4_000, 192_000)
+MAX_CHANNELS = 8
 #: A program that does not know a length when it starts writes zero, or a size of 32
 #: bits from here on: 2e9, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, ...
 UNKNOWN_SIZE = 2_000_000_000
@@ -84,6 +87,21 @@ _FORMATS = {
     b"caff": _Chunks(8, 4, ">q", 1, 0, b"data"),
     b"riff": _Chunks(40, 16, "<Q", 8, 24, b"data" + _W64),
 }
+
+
+def check_format(sample_rate: int, channels: int) -> None:
+    """Refuses what no music has, before memory is taken for it."""
+    low, high = SAMPLE_RATES
+    if not low <= sample_rate <= high:
+        raise AudioError(
+            Reason.SAMPLE_RATE,
+            f"has {sample_rate:,} samples a second; {low:,} to {high:,} are expected",
+        )
+    if channels > MAX_CHANNELS:
+        raise AudioError(
+            Reason.CHANNELS,
+            f"has {channels} channels; at most {MAX_CHANNELS} are expected",
+        )
 
 
 def check_length(file: BinaryIO) -> BinaryIO:

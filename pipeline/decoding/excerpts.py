@@ -19,7 +19,6 @@ from pipeline.decoding.waveform import (
     MIN_DECODED,
     MIN_PEAK,
     Loader,
-    check_format,
     decode_links,
     fit_length,
     load_waveform,
@@ -103,7 +102,8 @@ def _decode_parts(file: BinaryIO, config: ClipConfig, limit: int) -> Iterator[Fl
         starts, length = excerpt_starts(frames, sample_rate, limit)
         return [(start, length) for start in starts.tolist()]
 
-    stream = mp3.read_stream(file)
+    begin, end = tags.find_audio(file)
+    stream = mp3.find_stream(file, begin, end)
     if stream is not None:
         found = mp3.measure(file, stream)
         mp3.check_announced(found)
@@ -113,7 +113,7 @@ def _decode_parts(file: BinaryIO, config: ClipConfig, limit: int) -> Iterator[Fl
                 excerpt = mp3.Excerpt(mp3.cut(file, found, start / rate), found.seconds)
                 yield load_waveform(excerpt, config).samples
         return
-    source = damage.check_length(tags.strip(file))
+    source = damage.check_length(tags.strip_to(file, begin, end))
     if ogg.is_ogg(source) and len(links := ogg.find_links(source)) > 1:
         for part in decode_links(source, links, place):
             if MIN_PEAK <= part.peak <= MAX_PEAK:
@@ -128,7 +128,7 @@ def _decode_parts(file: BinaryIO, config: ClipConfig, limit: int) -> Iterator[Fl
 def _read_parts(source: BinaryIO, place: ffmpeg.Place) -> Iterator[Float32]:
     """By seeking, so that an hour of music is not decoded for five minutes of it."""
     with libsndfile.open_sound(source) as file:
-        check_format(file.samplerate, file.channels)
+        damage.check_format(file.samplerate, file.channels)
         if libsndfile.has_length(file):
             for start, length in place(file.frames, file.samplerate):
                 file.seek(start)
@@ -141,7 +141,7 @@ def _read_parts(source: BinaryIO, place: ffmpeg.Place) -> Iterator[Float32]:
 def _decode_with_ffmpeg(source: BinaryIO, place: ffmpeg.Place) -> Iterator[Float32]:
     with contextlib.suppress(ffmpeg.FfmpegError):
         for part in ffmpeg.decode_parts(source, place):
-            check_format(part.sample_rate, part.frames.shape[1])
+            damage.check_format(part.sample_rate, part.frames.shape[1])
             if not part.errors:
                 length = round(EXCERPT_SECONDS * part.sample_rate)
                 frames = ffmpeg.scale(part.frames)

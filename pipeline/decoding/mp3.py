@@ -105,7 +105,11 @@ class Measure:
 
 def read_stream(file: BinaryIO) -> Stream | None:
     """Finds the MPEG stream in a seekable file; None if there is none."""
-    begin, end = tags.find_audio(file)
+    return find_stream(file, *tags.find_audio(file))
+
+
+def find_stream(file: BinaryIO, begin: int, end: int) -> Stream | None:
+    """As `read_stream`, where it is known where the tags end and begin."""
     file.seek(begin)
     head = file.read(min(HEAD_BYTES, max(end - begin, 0)))
     if head[:4] in _OTHER_FORMATS or head[4:8] in _MP4_BOXES:
@@ -201,16 +205,17 @@ def prepare(file: BinaryIO, excerpt: str, *, checksums: bool = True) -> BinaryIO
     if isinstance(file, Excerpt):
         file.seek(0)
         return file
-    stream = read_stream(file)
+    begin, end = tags.find_audio(file)
+    stream = find_stream(file, begin, end)
     if stream is None or _is_as_announced(file, stream, checksums):
-        return tags.strip(file)
+        return tags.strip_to(file, begin, end)
     found = measure(file, stream)
     check_announced(found)
     if found.seconds > MAX_CLIP_SECONDS:
         first = (found.seconds - EXCERPT_SECONDS) / 2 if excerpt == "middle" else 0.0
         return Excerpt(cut(file, found, first), found.seconds)
     if _is_believed(found) and stream.header != b"VBRI":
-        return tags.strip(file)
+        return tags.strip_to(file, begin, end)
     return io.BytesIO(mpeg.add_length(_take(file, found, 0, found.frames)))
 
 
@@ -267,7 +272,7 @@ def check_announced(found: Measure) -> None:
                 "another sampling rate or number of channels than the first",
             )
         limit = announced if believed and announced is not None else found.frames
-        gaps = sum(number <= limit for number in chain.gaps)
+        gaps = sum(number < limit for number in chain.gaps)
         if gaps and announced is not None and not believed:
             raise AudioError(
                 Reason.UNANNOUNCED,

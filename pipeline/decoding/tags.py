@@ -47,7 +47,11 @@ def find_audio(file: BinaryIO) -> tuple[int, int]:
 
 def strip(file: BinaryIO) -> BinaryIO:
     """The audio of a file without tags, at its beginning; often the file itself."""
-    start, end = find_audio(file)
+    return strip_to(file, *find_audio(file))
+
+
+def strip_to(file: BinaryIO, start: int, end: int) -> BinaryIO:
+    """As `strip`, where it is known where the audio begins and ends."""
     size = file.seek(0, os.SEEK_END)
     if (start, end) == (0, size) or start >= end:
         file.seek(0)
@@ -66,10 +70,15 @@ def take(
       end: byte behind the last one.
       patch: bytes that stand in the part in place of the file's own, and where.
     """
-    window = io.BufferedReader(_Window(file, start, end, patch), 1 << 16)
-    if end - start <= _SMALL:
-        return io.BytesIO(window.read())
-    return cast(BinaryIO, window)
+    if end - start > _SMALL:
+        window = io.BufferedReader(_Window(file, start, end, patch), 1 << 16)
+        return cast(BinaryIO, window)
+    file.seek(start)
+    data = file.read(end - start)
+    place, content = patch
+    if content:
+        data = data[:place] + content + data[place + len(content) :]
+    return io.BytesIO(data)
 
 
 def measure_tag(data: bytes | memoryview) -> int:

@@ -31,9 +31,6 @@ MAX_PADDING = 4608
 MIN_DECODED = damage.MIN_PRESENT
 #: What libsndfile gives less of is tried by ffmpeg too.
 ENOUGH_DECODED = 0.99
-#: In Hz; beyond telephone and studio.
-SAMPLE_RATES = (4_000, 192_000)
-MAX_CHANNELS = 8
 #: MP3s of loud music peak at up to 1.5; a damaged stream at 77 and more.
 MAX_PEAK = 4.0
 #: -80 dB of full scale.
@@ -245,21 +242,6 @@ def mix(frames: Float32) -> tuple[Float32, float]:
     return samples, peak
 
 
-def check_format(sample_rate: int, channels: int) -> None:
-    """Refuses what no music has, before memory is taken for it."""
-    low, high = SAMPLE_RATES
-    if not low <= sample_rate <= high:
-        raise AudioError(
-            Reason.SAMPLE_RATE,
-            f"has {sample_rate:,} samples a second; {low:,} to {high:,} are expected",
-        )
-    if channels > MAX_CHANNELS:
-        raise AudioError(
-            Reason.CHANNELS,
-            f"has {channels} channels; at most {MAX_CHANNELS} are expected",
-        )
-
-
 def _read_digest(source: BinaryIO, config: ClipConfig) -> libsndfile.FlacDigest | None:
     return None if config.ignore_checksums else libsndfile.read_flac_digest(source)
 
@@ -314,7 +296,7 @@ def _decode_with_libsndfile(source: BinaryIO, config: ClipConfig) -> _Decoded | 
     digest = _read_digest(source, config)
     with libsndfile.open_sound(source) as file:
         sample_rate = file.samplerate
-        check_format(sample_rate, file.channels)
+        damage.check_format(sample_rate, file.channels)
         if not libsndfile.has_length(file):
             return None
         [(start, length)] = _place(config)(file.frames, sample_rate)
@@ -357,7 +339,7 @@ def decode_links(
     """
     lengths = libsndfile.measure_links(source, links)
     for _, sample_rate, channels in lengths:
-        check_format(sample_rate, channels)
+        damage.check_format(sample_rate, channels)
     common = lengths[0][1]
     seconds = sum(frames / rate for frames, rate, _ in lengths)
     if seconds <= MAX_CLIP_SECONDS:
@@ -388,7 +370,7 @@ def _decode_with_ffmpeg(source: BinaryIO, config: ClipConfig) -> tuple[_Decoded,
     """Also gives the seconds of audio that should be there."""
     [decoding] = ffmpeg.decode_parts(source, _place(config))
     sample_rate, channels = decoding.sample_rate, decoding.frames.shape[1]
-    check_format(sample_rate, channels)
+    damage.check_format(sample_rate, channels)
     total = decoding.total
     frames = ffmpeg.scale(decoding.frames)
     if len(frames) == total >= MIN_DECODED * decoding.announced * sample_rate:
