@@ -34,6 +34,7 @@ LIGHT = {
     "pipeline.common",
     "pipeline.common.credentials",
     "pipeline.common.quiet",
+    "pipeline.common.regular_file",
 }
 #: Folders of the trainer that decode audio, and so take more of the pipeline.
 AUDIO = {"trainer.predict", "trainer.export", "trainer.compare"}
