@@ -38,6 +38,7 @@ LIGHT = {
     "pipeline.common.owned_kinds",
     "pipeline.common.ownership",
     "pipeline.common.quiet",
+    "pipeline.common.regular_file",
 }
 #: Folders of the trainer that decode audio, and so take more of the pipeline.
 AUDIO = {"trainer.predict", "trainer.export", "trainer.compare"}

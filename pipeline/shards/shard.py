@@ -22,6 +22,7 @@ import soundfile
 
 from pipeline.common import storage
 from pipeline.common.clip_config import SAMPLE_RATE
+from pipeline.common.regular_file import NotAFileError
 from pipeline.common.rejects import AudioError, Reason, Reject
 from pipeline.decoding import mp3
 from pipeline.decoding.waveform import Loader, load_waveform
@@ -216,17 +217,23 @@ def fetch_audio(clip: Clip, excerpt: str) -> BinaryIO:
       excerpt: `middle` or `start`.
 
     Raises:
-      AudioError: the store does not give the file, also when asked again.
+      AudioError: the store does not give the file, also when asked again; or what
+        the name leads to is none.
     """
     try:
         if clip.size <= WHOLE_FILE_BYTES:
-            return io.BytesIO(storage.read_bytes(clip.path))
+            data = storage.read_bytes(clip.path, WHOLE_FILE_BYTES + 1)
+            if len(data) <= WHOLE_FILE_BYTES:
+                return io.BytesIO(data)
+            # It has grown since it was listed.
         file = storage.open_patiently(clip.path, sparsely=True)
         source = mp3.prepare(file, excerpt)
+    except NotAFileError as error:
+        raise AudioError(Reason.NOT_A_FILE, str(error.strerror)) from error
     except storage.STORE_ERRORS as error:
         raise AudioError(Reason.UNREADABLE, str(error)) from error
-    if source is not file:
-        file.close()
+    if isinstance(source, io.BytesIO):
+        file.close()  # Else it is still read from.
     return source
 
 
