@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import apache_beam as beam
 
@@ -26,6 +27,7 @@ class JobConfig:
       completion: dataset parameters, and what its end needs.
       leaks: what to do with clips that leak from one split to another; one of
         `leaks.POLICIES`.
+      nearest: files for the messages on rows that find none, by the rows' paths.
     """
 
     audio: str
@@ -33,6 +35,7 @@ class JobConfig:
     metadata_kind: str
     completion: CompletionConfig
     leaks: str = "drop"
+    nearest: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def build(pipeline: beam.Pipeline, config: JobConfig) -> None:
@@ -44,6 +47,8 @@ def build(pipeline: beam.Pipeline, config: JobConfig) -> None:
         genres=dataset.genres,
         kind=config.metadata_kind,
         audio_base=dataset.audio_base,
+        audio_aliases=config.metadata.audio_aliases,
+        nearest=config.nearest,
     )
     shards = joined.clips | "MakeShards" >> MakeShards(
         config=dataset, leaks=config.leaks
@@ -54,6 +59,8 @@ def build(pipeline: beam.Pipeline, config: JobConfig) -> None:
             tracks=tracks,
             files=files | "Paths" >> beam.Map(lambda file: file.path),
             not_wanted=joined.not_wanted,
+            not_audio=joined.not_audio,
+            labels=shards.labels,
             clips=shards.clips,
             rejects=rejects,
         )
