@@ -58,12 +58,14 @@ def looks_like_audio(head: bytes) -> bool:
     """Whether a file's first `HEAD_BYTES` are those of a format that holds audio."""
     if head.startswith(_MAGIC) or head[4:8] == b"ftyp":
         return True
-    # MPEG audio: eleven set bits, then version, layer (0 is ADTS) and sample rate.
+    # MPEG audio: eleven set bits, then version, layer (0 is ADTS; I, which begins as
+    # texts in UTF-16 do, is out of use), bit rate and sample rate.
     return (
         len(head) >= 4
         and head[0] == 0xFF
         and head[1] >= 0xE0
         and head[1] >> 3 & 3 != 1
+        and head[1] >> 1 & 3 != 3
         and head[2] >> 4 != 15
         and head[2] >> 2 & 3 != 3
     )

@@ -65,7 +65,7 @@ def parse(text: str) -> Glob:
     """
     if is_remote(text):
         return _cut(text)
-    if text.startswith("~") and not os.path.lexists(text):
+    if text.startswith("~") and not os.path.lexists(text.partition("/")[0]):
         text = os.path.expanduser(text)
     if os.path.isdir(text):
         folder = text.rstrip("/") or "/"
@@ -306,9 +306,9 @@ def _name_parents(path: str) -> Iterator[str]:
 def _describe(item: os.DirEntry[str], name: str) -> Entry | None:
     try:
         status = item.stat()
-    except OSError:
+    except OSError as error:
         if not item.is_symlink():
             return None  # It has just been deleted.
         target = os.readlink(item.path)
-        return Entry(name, 0, 0.0, f"it is a link to {target}, which cannot be opened")
+        return Entry(name, 0, 0.0, f"it is a link to {target}: {error.strerror}")
     return Entry(name, status.st_size, status.st_mtime)

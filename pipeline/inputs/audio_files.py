@@ -112,44 +112,44 @@ def _explain(glob: Glob) -> str:
         return f"nothing below {glob.folder} is named {glob.rest}; {quote}"
     folder = glob.folder or "the current folder"
     if not os.path.isdir(glob.folder or "."):
-        return f"there is no folder {folder}{_name_similar(glob.folder)}; {quote}"
-    with_all = itertools.islice(globs.walk(glob.folder), LOOKED_AT)
+        return f"there is no folder {folder}{_ask_for_similar(glob.folder)}; {quote}"
+    name = globs.unescape(glob.rest)
+    if name is not None:
+        similar = _ask_for_similar(glob.join(name))
+        return f"there is no {name} in {folder}{similar}; {quote}"
     try:
-        names = [entry.name for entry in with_all]
+        found = itertools.islice(globs.walk(glob.folder), LOOKED_AT)
+        names = [entry.name for entry in found]
     except OSError as error:
         return f"{error.filename} cannot be listed ({error.strerror}); {quote}"
     if not names:
         return f"{folder} holds no file; {quote}"
     endings = collections.Counter(
-        posixpath.splitext(name)[1] for name in names if is_audio_name(name)
+        posixpath.splitext(name)[1].lower() for name in names if is_audio_name(name)
     )
     if not endings:
-        return (
-            f"none of the {len(names)} files in {folder} is audio by its name; {quote}"
-        )
+        return f"none of the {len(names)} files in {folder} is named as audio; {quote}"
     [(ending, count)] = endings.most_common(1)
-    wildcards = " (for a bracket or brace itself, write [[] or [{])" * any(
+    literally = " (for a bracket or brace itself, write [[] or [{])" * any(
         char in glob.rest for char in "[{"
     )
-    similar = difflib.get_close_matches(glob.rest, names, 1)
-    near = f"; is it {glob.join(similar[0])}?" if similar else ""
     return (
-        f"nothing in {folder} is named {glob.rest}{wildcards}, but it holds {count} "
-        f"{ending} files{near}; give '{glob.join('**' + ending)}', or the folder alone."
+        f"nothing in {folder} is named {glob.rest}{literally}, but it holds {count} "
+        f"{ending} files; give '{glob.join('**' + ending)}', or the folder alone."
     )
 
 
-def _name_similar(path: str) -> str:
-    """Where the way to a folder ends, and what it holds of a similar name."""
-    parent = path
+def _ask_for_similar(path: str) -> str:
+    """Where the way to a path ends, what is there of a similar name."""
+    parent, name = posixpath.split(path)
     while parent and not os.path.isdir(parent):
         parent, name = posixpath.split(parent.rstrip("/"))
     try:
         found = os.listdir(parent or ".")
     except OSError:
         return ""
-    similar = difflib.get_close_matches(name, found, 1)
-    return f"; is it {posixpath.join(parent, similar[0])}?" if similar else ""
+    similar = difflib.get_close_matches(name, set(found) - {name}, 1)
+    return f" (is it {posixpath.join(parent, similar[0])}?)" if similar else ""
 
 
 def _is_text(path: str) -> bool:

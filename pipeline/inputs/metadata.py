@@ -168,7 +168,7 @@ def _fit_width(row: list[str], layout: Layout, where: str) -> list[str]:
     """Takes or adds the empty cells of commas at the end of a line."""
     rest = row[layout.width :]
     missing = range(len(row), layout.width)
-    if any(rest) or not set(missing) <= set(layout.unnamed):
+    if layout.kind == "fma" or any(rest) or not set(missing) <= set(layout.unnamed):
         raise UserError(
             f"{where}: expected {layout.width} columns as in the header. Received: "
             f"{len(row)}"
