@@ -181,14 +181,16 @@ class Manifest:
       audio_in_several_splits: tracks with the same audio in several splits; a
         leak when not empty. At most 20 groups are named.
       inputs: where each input went: `clips` and `rejects`, summing to `total`,
-        and what they were made of: `tracks`, `files`, `files_not_wanted`.
+        and what they were made of: `tracks`, `files`, `files_not_wanted` and
+        `files_not_audio`.
       rejects: rejected inputs by reason.
       versions: library and decoder versions.
       fingerprint: digest of all that shapes a record.
       files: every shard file, by its path relative to the dataset folder.
       integrity: what was counted in the records: distinct `artists` and `audio`,
-        `artists_in_several_splits`, `audio_in_several_splits`, and
-        `audio_with_several_ids`.
+        `artists_in_several_splits`, `audio_in_several_splits`,
+        `audio_with_several_ids` and, with clips that were left out as leaks,
+        `audio_with_several_genres`.
       description: what the corpus is, in its owner's words; may be empty.
       schema_version: version of this layout.
     """

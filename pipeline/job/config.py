@@ -27,6 +27,7 @@ class JobConfig:
         `leaks.POLICIES`.
       description: of the corpus, for the manifest.
       command: what was asked for, for the report.
+      nearest: files for the messages on rows that find none, by the rows' paths.
     """
 
     audio: str
@@ -39,6 +40,7 @@ class JobConfig:
     leaks: str = "drop"
     description: str = ""
     command: str = ""
+    nearest: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def with_dataset(self, **changes: Any) -> JobConfig:
         """The same job with other values of `dataset`."""

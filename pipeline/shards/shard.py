@@ -13,7 +13,6 @@ import concurrent.futures
 import functools
 import io
 import os
-import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from typing import BinaryIO
 
@@ -27,7 +26,7 @@ from pipeline.common.rejects import AudioError, Reason, Reject
 from pipeline.decoding import mp3
 from pipeline.decoding.waveform import Loader, load_waveform
 from pipeline.inputs.join import Clip
-from pipeline.inputs.metadata import relative_path
+from pipeline.inputs.names import relative_path, wav_name
 from pipeline.representations.spectrum import Float32, Workspace
 from pipeline.shards import resume
 from pipeline.shards.moments import Moments
@@ -244,7 +243,7 @@ def write_wav(clip: Clip, samples: Float32, config: DatasetConfig) -> None:
     # libsndfile writes the time into its PEAK chunk, behind name, size and version.
     time = buffer.getbuffer()[:256].tobytes().index(b"PEAK") + 12
     buffer.getbuffer()[time : time + 4] = bytes(4)
-    name = posixpath.splitext(relative_path(clip.path, config.audio_base))[0] + ".wav"
+    name = wav_name(relative_path(clip.path, config.audio_base), whole=clip.whole_name)
     path = storage.join(config.wav_output, *name.lstrip("/").split("/"))
     storage.write_atomically(path, buffer.getvalue(), scratch=config.wav_output)
 

@@ -9,41 +9,40 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from pipeline.common import globs
+from pipeline.common.audio_names import is_audio_name
 from pipeline.common.credentials import require_credentials
+from pipeline.common.globs import Glob
 from pipeline.schema import UserError
 from trainer.config import EXCERPTS
 
 if TYPE_CHECKING:
     from trainer.predict.predictor import Ensemble, Prediction
 
-#: Files in a folder that are taken for audio.
-AUDIO_EXTENSIONS = frozenset(
-    (
-        *("aac", "ac3", "aif", "aifc", "aiff", "alac", "amr", "ape", "au", "caf"),
-        *("flac", "m4a", "m4b", "mka", "mp2", "mp3", "mp4", "mpc", "oga", "ogg"),
-        *("opus", "rf64", "snd", "spx", "tta", "w64", "wav", "wave", "weba", "webm"),
-        *("wma", "wv"),
-    )
-)
-
 
 def find_files(paths: Sequence[str]) -> list[str]:
-    """Replaces folders by the audio files in them, by name.
+    """Replaces folders by the audio files in them, by name; links are followed.
 
     Raises:
-      UserError: there is none in a folder.
+      UserError: there is none in a folder, or it cannot be listed.
     """
     found: list[str] = []
     for path in paths:
         if not os.path.isdir(path):
             found.append(path)
             continue
-        inside = sorted(
-            os.path.join(folder, name)
-            for folder, _, names in os.walk(path)
-            for name in names
-            if os.path.splitext(name)[1][1:].lower() in AUDIO_EXTENSIONS
-        )
+        folder = Glob(folder=path.rstrip("/") or "/", rest="**")
+        try:
+            inside = sorted(
+                folder.join(entry.name)
+                for entry in globs.walk(folder.folder)
+                if is_audio_name(entry.name)
+            )
+        except OSError as error:
+            raise UserError(
+                f"{error.filename} cannot be listed ({error.strerror}); change its "
+                f"permissions, or name the files. Received: {path}"
+            ) from error
         if not inside:
             raise UserError(
                 f"{path} holds no file with an extension that is known for audio "

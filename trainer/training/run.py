@@ -91,8 +91,8 @@ class Run:
 
         Raises:
           UserError: the dataset does not hold the representation or is damaged, the
-            training split is empty or smaller than a batch, the hardware asked for
-            is not there, or its replicas cannot share a batch or the shards.
+            training split is empty, of a single genre or smaller than a batch, the
+            hardware asked for is not there, or its replicas cannot share a batch or the shards.
         """
         self.config = config
         self.dataset = dataset
@@ -105,6 +105,14 @@ class Run:
             raise UserError(
                 f"The training split of {config.model} in {dataset.folder} is empty; "
                 "preprocess clips that the split rule assigns to it."
+            )
+        training = dataset.manifest.clips.get("training", {})
+        heard = [genre for genre in self.genres if training.get(genre)]
+        if len(heard) == 1:
+            raise UserError(
+                f"The training split in {dataset.folder} holds clips of one genre "
+                "alone, so that there is nothing to tell apart; preprocess clips of "
+                f"several. Received: {heard[0]}"
             )
         self.devices = devices.find_devices(config.strategy)
         if config.batch_size is not None:
