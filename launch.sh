@@ -170,7 +170,7 @@ run_tests() {
   "$python" -m ruff format --check .
   "$python" -m mypy pipeline trainer
   # A file's tests share what they set up, so they stay in one process.
-  exec "$python" -m pytest -n auto --maxprocesses 4 --dist loadfile "$@"
+  run pytest -n auto --maxprocesses 4 --dist loadfile "$@"
 }
 
 main() {

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from pipeline.common.child_process import keep_current_folder_out
+from pipeline.common.child_process import current_folder_kept_out
 
 #: The module of each command, and the extra of the package that it needs.
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -27,7 +27,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "vertex": ("trainer.vertex", "cloud"),
 }
 #: Extras that bring what a command imports only for some of its options.
-_EXTRAS = {"optuna": "tune", "tensorboard": "tensorboard", "google": "cloud"}
+EXTRAS = {"optuna": "tune", "tensorboard": "tensorboard", "google": "cloud"}
 
 
 def find_main(module: str) -> Callable[[], int]:
@@ -62,15 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     module, extra = COMMANDS[name]
     sys.argv = [f"fma-{name}", *arguments]
-    keep_current_folder_out()
     try:
-        command = find_main(module)
-        return command()
+        with current_folder_kept_out():
+            return find_main(module)()
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
         if missing in ("pipeline", "trainer"):
             raise
-        extra = _EXTRAS.get(missing, extra)
+        extra = EXTRAS.get(missing, extra)
         advice = f"'fma-genre-classifiers[{extra}]'" if extra else missing
         print(
             f"error: fma-{name} needs {error.name}, which is not installed; "
