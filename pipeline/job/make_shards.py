@@ -89,7 +89,7 @@ class MakeShards(beam.PTransform):
             finished.rejects,
             finished.clips,
             finished.moments,
-            made.labels,
+            outputs.labels,
         )
 
 
