@@ -13,7 +13,7 @@ from trainer.evaluation import history, report
 from trainer.evaluation.predictions import ClipPredictions
 from trainer.evaluation.report_folder import REPORT_FILE, write_report
 from trainer.runtime.checkpoint import CheckpointFolder
-from trainer.training.run import Trained
+from trainer.training.run import FittedModel
 
 MODEL_FILE = "model.keras"
 HISTORY_FILE = "history.json"
@@ -42,7 +42,7 @@ def check_output(folder: str) -> None:
 
 def write_model_folder(
     folder: str,
-    trained: Trained,
+    fitted: FittedModel,
     manifest: Manifest,
     result: report.Report | None,
     test: ClipPredictions | None,
@@ -54,21 +54,21 @@ def write_model_folder(
 
     Args:
       folder: local or remote; files of an earlier model are replaced.
-      trained: what to write.
+      fitted: what to write.
       manifest: the dataset's; prediction takes its settings from here.
       result: the report, if there is one.
       test: the predictions that the report is about.
     """
     with tempfile.TemporaryDirectory() as local:
         # Without the optimizer's state the file is a third as large.
-        model = trained.model
+        model = fitted.model
         bare = keras.Model(model.input, model.output, name=model.name)
         bare.save(os.path.join(local, MODEL_FILE))
         title = "loss and accuracy, record by record"
         contents = {
             MANIFEST_FILE: manifest.to_json().encode(),
-            HISTORY_FILE: history.history_json(trained.phases).encode(),
-            HISTORY_PLOT: history.history_png(trained.phases, title),
+            HISTORY_FILE: history.history_json(fitted.phases).encode(),
+            HISTORY_PLOT: history.history_png(fitted.phases, title),
         }
         for name, content in contents.items():
             with open(os.path.join(local, name), "wb") as file:

@@ -25,23 +25,9 @@ from trainer.runtime.preemption import PreemptedError, Preemption
 from trainer.training.fit import Phase, evaluation_batch_size
 from trainer.training.step import Forward, predict_records
 
-#: What does not change what a run computes.
-_INDIFFERENT = frozenset(
-    {
-        "output",
-        "cache_mb",
-        "check",
-        "feature_cache",
-        "checkpoint_dir",
-        "checkpoint_seconds",
-        "tensorboard_dir",
-        "strategy",
-    }
-)
-
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Trained:
+class FittedModel:
     """A fitted model and how it came about.
 
     Attributes:
@@ -174,11 +160,9 @@ class Run:
         """
         if self.config.checkpoint_dir is None:
             return None
-        content: dict[str, Any] = {
-            key: value
-            for key, value in dataclasses.asdict(self.config).items()
-            if key not in _INDIFFERENT
-        }
+        content = self.config.computation()
+        # What follows from them is what counts.
+        del content["strategy"], content["cache_mb"]
         content |= {
             "fingerprint": self.dataset.manifest.fingerprint,
             "devices": [self.devices.name, self.devices.replicas],
@@ -218,7 +202,7 @@ class Run:
         # The same for all splits, so that the graph is made once.
         batch_size = evaluation_batch_size(
             SCHEDULES[self.config.model].batch_size,
-            max(found.records for found in self.splits.values()),
+            max(split.records for split in self.splits.values()),
             self.devices,
         )
         return predict_records(forward, split, batch_size, self.devices)

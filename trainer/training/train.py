@@ -27,8 +27,8 @@ from trainer.training.model_folder import (
     remove_checkpoints,
     write_model_folder,
 )
-from trainer.training.run import Run, Trained
-from trainer.training.transfer import train_mobilenet
+from trainer.training.run import FittedModel, Run
+from trainer.training.transfer import fit_mobilenet
 
 
 class LostWorkerError(Exception):
@@ -63,7 +63,7 @@ def train(
         return _train(run, notes)
 
 
-def fit_only(config: TrainConfig) -> float:
+def measure_validation_loss(config: TrainConfig) -> float:
     """Trains a model and returns its lowest validation loss; writes nothing.
 
     The test split is not looked at.
@@ -79,11 +79,11 @@ def fit_only(config: TrainConfig) -> float:
                 f"--tune judges by the validation split, which is empty in "
                 f"{config.data}; preprocess with a split rule that gives one."
             )
-        trained = _fit(run)
+        fitted = _fit(run)
         checkpoints = run.checkpoints()
         if checkpoints is not None:
             checkpoints.remove()
-    return min(min(phase.metrics["validation_loss"]) for phase in trained.phases)
+    return min(min(phase.metrics["validation_loss"]) for phase in fitted.phases)
 
 
 @contextlib.contextmanager
@@ -134,8 +134,8 @@ def open_run(
         ) from error
 
 
-def _fit(run: Run) -> Trained:
-    return train_mobilenet(run) if run.config.model == "mel" else train_small(run)
+def _fit(run: Run) -> FittedModel:
+    return fit_mobilenet(run) if run.config.model == "mel" else fit_small(run)
 
 
 def _train(run: Run, notes: Sequence[str]) -> report.Report | None:
@@ -143,9 +143,9 @@ def _train(run: Run, notes: Sequence[str]) -> report.Report | None:
     if devices.chief:
         _announce(run)
     start = time.perf_counter()
-    trained = _fit(run)
+    fitted = _fit(run)
     seconds = time.perf_counter() - start
-    predictions = trained.predictions
+    predictions = fitted.predictions
     result = None
     if devices.chief:
         if "test" in predictions:
@@ -155,20 +155,20 @@ def _train(run: Run, notes: Sequence[str]) -> report.Report | None:
                 name=os.path.basename(config.output.rstrip("/")),
                 model=layers.ARCHITECTURES[config.model],
                 representation=config.model,
-                parameters=trained.parameters,
+                parameters=fitted.parameters,
                 train_seconds=seconds,
-                weights=int(trained.model.count_params()),
+                weights=int(fitted.model.count_params()),
                 data=config.data,
                 command=config.command(),
-                notes=(*trained.notes, *notes),
+                notes=(*fitted.notes, *notes),
             )
             print(describe_result(result), flush=True)
         else:
             print("the test split is empty: no report is written", flush=True)
         write_model_folder(
-            config.output, trained, manifest, result, predictions.get("test")
+            config.output, fitted, manifest, result, predictions.get("test")
         )
-        hypertune.report_phase(trained.phases[-1])
+        hypertune.report_phase(fitted.phases[-1])
         print(f"model written to {config.output}", flush=True)
         remove_checkpoints(run.checkpoints(), config.output)
     # No process leaves before the others are done.
@@ -192,7 +192,7 @@ def _announce(run: Run) -> None:
     )
 
 
-def train_small(run: Run) -> Trained:
+def fit_small(run: Run) -> FittedModel:
     """Trains the CNN on windows, or the dense net on vectors."""
     config = run.config
     build = build_vector_model
@@ -214,7 +214,7 @@ def train_small(run: Run) -> Trained:
         run.phase("training", schedule),
         run.devices,
     )
-    return Trained(
+    return FittedModel(
         model=model,
         phases=[phase],
         parameters=run.describe(model, schedule, [phase]),
@@ -259,7 +259,7 @@ def describe_damage(
 
 @contextlib.contextmanager
 def dtype_policy(mixed_precision: bool) -> Iterator[None]:
-    """Sets Keras' policy while a model is built and trained."""
+    """Sets Keras' policy while a model is built and fitted."""
     if not mixed_precision:
         yield
         return

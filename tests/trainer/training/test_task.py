@@ -202,7 +202,7 @@ def test_the_cached_features_give_what_the_whole_network_would(
     base = mobilenet.build_base((32, 32, 3), "none")
     base.trainable = False
     bottleneck = mobilenet.build_bottleneck(run.layout, base)
-    cached = transfer.cache_features(run, bottleneck, str(tmp_path), schema.SPLITS)
+    cached = transfer.cache_outputs(run, bottleneck, str(tmp_path), schema.SPLITS)
     keras.utils.set_random_seed(4)
     head = transfer.build_head(run, cached, standardise=True)
     model = mobilenet.attach_head(bottleneck, head, "mel")
