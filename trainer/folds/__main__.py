@@ -247,7 +247,7 @@ def choose_models(dataset: Dataset, wanted: Sequence[str] | None) -> list[str]:
     return nets + ([BASELINES] if classical else [])
 
 
-def build_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m trainer.folds",
@@ -292,7 +292,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    flags = vars(build_parser().parse_args(argv))
+    flags = vars(make_parser().parse_args(argv))
     data, output, folds = (flags.pop(name) for name in ("data", "output", "folds"))
     models, seed, trials = (flags.pop(name) for name in ("models", "seed", "tune"))
     try:
