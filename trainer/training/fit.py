@@ -141,7 +141,8 @@ class PhaseFit:
             progress.finished = True
             if self._must_stop():
                 self._stop()
-            self._checkpoint(after=1)
+            # However short it took: what comes after must not cost it.
+            self._save()
         return progress.history(self._phase.name)
 
     def _batches(self) -> tf.data.Dataset:

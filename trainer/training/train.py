@@ -15,18 +15,16 @@ from trainer.config import SCHEDULES, TrainConfig
 from trainer.data import checksums
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.evaluation import report
+from trainer.evaluation.report import REPORT_FILE
+from trainer.evaluation.report_folder import read_report
 from trainer.networks import layers, mobilenet
 from trainer.networks.vectors import build_vector_model
 from trainer.networks.windows import build_windows_model
 from trainer.runtime import hypertune
-from trainer.runtime.devices import wait_for_all
+from trainer.runtime.devices import gather_floats, wait_for_all
 from trainer.runtime.preemption import Preemption, watch_for_preemption
 from trainer.training.fit import fit
-from trainer.training.model_folder import (
-    check_output,
-    remove_checkpoints,
-    write_model_folder,
-)
+from trainer.training.model_folder import ModelFolder, make_contents, needed_bytes
 from trainer.training.run import FittedModel, Run
 from trainer.training.transfer import fit_mobilenet
 
@@ -58,9 +56,18 @@ def train(
       PreemptedError: the run was asked to stop, and has saved its state.
       LostWorkerError: another process of the run is gone.
     """
-    check_output(config.output)
-    with open_run(config, on_epoch=on_epoch) as run:
-        return _train(run, notes)
+    folder = ModelFolder.at(config.output)
+    folder.check()
+
+    def reserve(model: keras.Model) -> None:
+        folder.reserve(needed_bytes(model, run.dataset.manifest))
+
+    with open_run(config, on_epoch=on_epoch, on_model=reserve) as run:
+        try:
+            return _train(run, folder, notes)
+        finally:
+            if run.devices.chief:
+                folder.release()
 
 
 def measure_validation_loss(config: TrainConfig) -> float:
@@ -92,6 +99,7 @@ def open_run(
     *,
     judged: bool = True,
     on_epoch: Callable[[Mapping[str, float], int], None] | None = None,
+    on_model: Callable[[keras.Model], None] | None = None,
 ) -> Iterator[Run]:
     """Opens all that a run needs; turns errors of its work into what to do.
 
@@ -113,7 +121,12 @@ def open_run(
     try:
         with dtype_policy(config.mixed_precision), watch as preemption:
             yield Run(
-                config, dataset, preemption=preemption, judged=judged, on_epoch=on_epoch
+                config,
+                dataset,
+                preemption=preemption,
+                judged=judged,
+                on_epoch=on_epoch,
+                on_model=on_model,
             )
     except (
         tf.errors.DataLossError,
@@ -138,10 +151,14 @@ def _fit(run: Run) -> FittedModel:
     return fit_mobilenet(run) if run.config.model == "mel" else fit_small(run)
 
 
-def _train(run: Run, notes: Sequence[str]) -> report.Report | None:
+def _train(run: Run, folder: ModelFolder, notes: Sequence[str]) -> report.Report | None:
     config, manifest, devices = run.config, run.dataset.manifest, run.devices
     if devices.chief:
         _announce(run)
+        folder.claim()
+    if _publish_earlier(run, folder):
+        path = f"{folder.path}/{REPORT_FILE}"
+        return read_report(folder.path) if tf.io.gfile.exists(path) else None
     start = time.perf_counter()
     fitted = _fit(run)
     seconds = time.perf_counter() - start
@@ -165,15 +182,36 @@ def _train(run: Run, notes: Sequence[str]) -> report.Report | None:
             print(describe_result(result), flush=True)
         else:
             print("the test split is empty: no report is written", flush=True)
-        write_model_folder(
-            config.output, fitted, manifest, result, predictions.get("test")
+        folder.write(
+            lambda: make_contents(fitted, manifest, result, predictions.get("test")),
+            representation=config.model,
+            genres=len(manifest.genres),
+            run=run.key,
         )
         hypertune.report_phase(fitted.phases[-1])
+        folder.publish(run.remove_checkpoints)
         print(f"model written to {config.output}", flush=True)
-        remove_checkpoints(run.checkpoints(), config.output)
     # No process leaves before the others are done.
     wait_for_all(devices)
     return result
+
+
+def _publish_earlier(run: Run, folder: ModelFolder) -> bool:
+    """Completes a model whose writing was cut off; whether it is that of this run.
+
+    A model of another run is completed too, before this one comes in its place.
+    """
+    finished = False
+    if run.devices.chief:
+        finished = folder.publish(run.remove_checkpoints) == run.key
+        if finished:
+            print(
+                "training and evaluation were finished before; model written to "
+                f"{run.config.output}",
+                flush=True,
+            )
+    everywhere = gather_floats(run.devices, [float(finished)])
+    return any(row[0] for row in everywhere)
 
 
 def _announce(run: Run) -> None:
@@ -206,6 +244,7 @@ def fit_small(run: Run) -> FittedModel:
             units=config.hidden_units,
             dropout=config.dropout_rate,
         )
+    run.announce(model)
     schedule = run.schedule(SCHEDULES[config.model])
     phase = fit(
         model,

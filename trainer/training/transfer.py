@@ -12,12 +12,15 @@ from collections.abc import Iterator, Mapping
 import keras
 import numpy as np
 
+from pipeline.common import ownership
+from pipeline.common.owned_kinds import CACHE
 from pipeline.schema import SPLITS, UserError
 from trainer.config import SCHEDULES, Schedule
 from trainer.data.split import Split, open_splits
 from trainer.evaluation.history import PhaseHistory
 from trainer.networks import mobilenet
 from trainer.runtime.devices import gather_floats
+from trainer.runtime.storage import files_of
 from trainer.training.bottleneck import (
     NAME,
     describe_outputs,
@@ -80,12 +83,14 @@ def fit_mobilenet(run: Run) -> FittedModel:
     with contextlib.ExitStack() as stack:
         if weights == "none" and layers:
             model = build_from_scratch(run, base, layers)
+            run.announce(model)
             phases = [fit_images(run, model, "training", tuning)]
             notes.append(SCRATCH_NOTE)
         else:
             base.trainable = False
             with run.strategy.scope():
                 bottleneck = mobilenet.build_bottleneck(run.layout, base)
+            run.announce(bottleneck)
             splits = SPLITS[:2] if layers else SPLITS
             folder = stack.enter_context(outputs_folder(run, bottleneck))
             cached = cache_outputs(run, bottleneck, folder, splits)
@@ -141,9 +146,12 @@ def outputs_folder(run: Run, bottleneck: keras.Model) -> Iterator[str]:
     """Where the outputs are kept: as asked, with the checkpoints, or for now."""
     key = make_key(run.dataset, bottleneck)
     checkpoints = run.checkpoints("features")
-    if run.config.feature_cache is not None:
-        yield f"{run.config.feature_cache.rstrip('/')}/{key}"
+    cache = run.config.feature_cache
+    if cache is not None:
+        ownership.claim(files_of(cache), cache, CACHE, flag="--feature_cache")
+        yield f"{cache.rstrip('/')}/{key}"
     elif checkpoints is not None:
+        checkpoints.claim()
         yield f"{checkpoints.path}/{key}"
     else:
         with tempfile.TemporaryDirectory() as folder:

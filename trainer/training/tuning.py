@@ -20,11 +20,15 @@ from typing import Any
 import optuna
 import tensorflow as tf
 
+from pipeline.common import ownership
+from pipeline.common.owned_kinds import CACHE
 from pipeline.schema import UserError, fingerprint
 from trainer.config import SCHEDULES, TrainConfig
 from trainer.evaluation.report import Report
 from trainer.runtime.cluster import read_cluster
+from trainer.runtime.storage import files_of
 from trainer.training.fit import DivergedError
+from trainer.training.model_folder import ModelFolder
 from trainer.training.train import measure_validation_loss, train
 
 TRIALS = "trials"
@@ -191,12 +195,15 @@ def read_trials(folder: str, key: str) -> list[Trial]:
 
 def write_trial(folder: str, key: str, trial: Trial) -> None:
     """Keeps a finished trial; the file appears when it is whole."""
-    tf.io.gfile.makedirs(folder)
-    path = f"{folder}/{trial.number:04d}.json"
     content = {"search": key, **dataclasses.asdict(trial)}
-    with tf.io.gfile.GFile(f"{path}.part", "w") as file:
-        file.write(json.dumps(content, indent=1, sort_keys=True) + "\n")
-    tf.io.gfile.rename(f"{path}.part", path, overwrite=True)
+    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
+    try:
+        files_of(folder).write(f"{folder}/{trial.number:04d}.json", text.encode())
+    except OSError as error:
+        raise UserError(
+            f"The trial cannot be kept in {folder} ({error.strerror or error}); make "
+            "room there, and give the same command again: it runs this trial again."
+        ) from error
 
 
 def describe_trial(trial: Trial, trials: int) -> str:
@@ -221,6 +228,7 @@ def tune_and_train(config: TrainConfig, trials: int) -> Report | None:
             "--tune runs in one process; use a hyper-parameter job of Vertex AI, "
             "which starts trials by itself, or leave out --tune."
         )
+    ModelFolder.at(config.output).claim()
     folder = f"{config.output.rstrip('/')}/{TRIALS}"
     cache = f"{folder}/features"
     if config.model == "mel" and config.feature_cache is None:
@@ -236,6 +244,6 @@ def tune_and_train(config: TrainConfig, trials: int) -> Report | None:
         "split was looked at once, after that."
     )
     report = train(dataclasses.replace(config, **best.values), notes=(note,))
-    if config.feature_cache == cache and tf.io.gfile.isdir(cache):
-        tf.io.gfile.rmtree(cache)
+    if config.feature_cache == cache:
+        ownership.remove(files_of(cache), cache, CACHE)
     return report
