@@ -31,9 +31,9 @@ from trainer.compare.html.clip_media import (
     mel_picture,
     sound_uris,
 )
-from trainer.compare.html.data import DataFacts, read_facts
-from trainer.compare.html.models import HardClip, find_hard_clips
-from trainer.compare.html.page import Media, format_page
+from trainer.compare.html.facts import DataFacts, read_facts
+from trainer.compare.html.hard_clips import HardClip, Media, find_hard_clips
+from trainer.compare.html.page import format_page
 from trainer.compare.text import format_markdown, format_text
 from trainer.data.artists import read_artists
 from trainer.data.dataset import Dataset, open_dataset
@@ -59,9 +59,9 @@ def find_dataset(reports: Sequence[Report], folder: str | None) -> Dataset | Non
     """
     first = reports[0]
     if folder is None:
-        known = [report.data for report in reports if report.data]
+        folders = [report.data for report in reports if report.data]
         try:
-            dataset = open_dataset(known[0]) if known else None
+            dataset = open_dataset(folders[0]) if folders else None
         except UserError:
             return None
     else:
@@ -84,28 +84,28 @@ def find_dataset(reports: Sequence[Report], folder: str | None) -> Dataset | Non
 
 def add_artists(results: Sequence[Result], dataset: Dataset) -> list[Result]:
     """Takes the artists of test clips from the dataset, where a model lacks them."""
-    lacking = [
+    incomplete = [
         result
         for result in results
         if result.predictions is not None and not result.predictions.artist_ids
     ]
-    if not lacking:
+    if not incomplete:
         return list(results)
     artists = {
         track: artist
         for tracks in read_artists(dataset).values()
         for track, artist in tracks.items()
     }
-    completed = []
+    completions = []
     for result in results:
-        if result in lacking and result.predictions is not None:
+        if result in incomplete and result.predictions is not None:
             genres = [scores.genre for scores in result.report.test.genres]
             predictions = with_artists(result.predictions, artists)
             test = evaluate(predictions, genres)
             report = dataclasses.replace(result.report, test=test)
             result = dataclasses.replace(result, report=report, predictions=predictions)
-        completed.append(result)
-    return completed
+        completions.append(result)
+    return completions
 
 
 def make_media(
@@ -119,8 +119,10 @@ def make_media(
     tracks = {clip.track_id for clip in clips}
     images = {}
     if dataset is not None and "mel" in dataset.manifest.representations:
-        found = find_values(dataset, "mel", tracks)
-        images = {track: mel_picture(values[0]) for track, values in found.items()}
+        values_by_track = find_values(dataset, "mel", tracks)
+        images = {
+            track: mel_picture(values[0]) for track, values in values_by_track.items()
+        }
     sounds = {}
     if audio is not None:
         if not os.path.isdir(audio):

@@ -103,7 +103,7 @@ def compare(results: Sequence[Result], folder: str) -> Comparison:
       UserError: the models were tested on different datasets.
     """
     check_comparable([result.report for result in results], folder)
-    ranked = sorted(
+    ranking = sorted(
         results,
         key=lambda result: (
             -result.report.test.accuracy,
@@ -111,11 +111,11 @@ def compare(results: Sequence[Result], folder: str) -> Comparison:
             result.report.name,
         ),
     )
-    best = ranked[0].predictions
+    best = ranking[0].predictions
     return Comparison(
-        results=tuple(ranked),
-        titles=tuple(make_titles([result.report for result in ranked])),
-        behind=tuple(_behind(best, result.predictions) for result in ranked),
+        results=tuple(ranking),
+        titles=tuple(make_titles([result.report for result in ranking])),
+        behind=tuple(_behind(best, result.predictions) for result in ranking),
     )
 
 
@@ -148,13 +148,14 @@ def check_comparable(reports: Sequence[Report], folder: str) -> None:
             f"{genres})"
         ].append(report.name)
     if len(models) > 1:
-        found = "; ".join(
+        datasets = "; ".join(
             f"{dataset}: {', '.join(sorted(names))}"
             for dataset, names in sorted(models.items())
         )
         raise UserError(
             f"The models in {folder} were tested on different datasets, which one "
-            f"table must not mix. Remove or move all but one group's folders: {found}."
+            "table must not mix. Remove or move all but one group's folders: "
+            f"{datasets}."
         )
 
 
@@ -185,7 +186,7 @@ def describe_noise(comparison: Comparison) -> str:
     """Says which models cannot be told from the best one."""
     if len(comparison.results) == 1:
         return ""
-    drawn = "artists" if comparison.reports[0].test.artists else "clips"
+    groups = "artists" if comparison.reports[0].test.artists else "clips"
     close = [
         f"{title} ({report.representation})"
         for number, (title, report) in enumerate(
@@ -194,10 +195,10 @@ def describe_noise(comparison: Comparison) -> str:
         if number and comparison.within_noise(number)
     ]
     if not close:
-        return f"No other model is within noise of the first (95 %, over {drawn})."
+        return f"No other model is within noise of the first (95 %, over {groups})."
     return (
         "Within noise of the first (95 % bootstrap of the difference over "
-        f"{drawn}): {', '.join(close)}."
+        f"{groups}): {', '.join(close)}."
     )
 
 

@@ -109,7 +109,7 @@ def format_markdown(comparison: Comparison) -> str:
         )
         for title, report in zip(comparison.titles, reports, strict=True)
     ]
-    drawn = "artists" if reports[0].test.artists else "clips"
+    groups = "artists" if reports[0].test.artists else "clips"
     noise = describe_noise(comparison)
     lines = [
         "# Comparison",
@@ -120,7 +120,7 @@ def format_markdown(comparison: Comparison) -> str:
         *_markdown_table(_FULL_HEADER, rows),
         "",
         *([noise, ""] if noise else []),
-        f"Intervals are percentiles of a bootstrap over {drawn}. A training accuracy "
+        f"Intervals are percentiles of a bootstrap over {groups}. A training accuracy "
         "far above the test's is a sign of overfitting. `calibrated` is the "
         "calibration error after temperature scaling, which is fitted to the "
         "validation split.",

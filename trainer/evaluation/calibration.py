@@ -135,8 +135,8 @@ def fit_temperature(
       labels: `(clips,)`; clips of such a genre are left out.
       bounds: of the temperature, which is 1 where no clip is left.
     """
-    known = np.isfinite(scores[np.arange(len(labels)), labels])
-    scores, labels = scores[known], labels[known]
+    possible = np.isfinite(scores[np.arange(len(labels)), labels])
+    scores, labels = scores[possible], labels[possible]
     if not len(labels):
         return 1.0
 
@@ -144,8 +144,8 @@ def fit_temperature(
         scaled = log_softmax(scores / np.exp(log_temperature), axis=1)
         return float(-scaled[np.arange(len(labels)), labels].mean())
 
-    found = minimize_scalar(loss, bounds=np.log(bounds), method="bounded")
-    return float(np.exp(found.x))
+    minimum = minimize_scalar(loss, bounds=np.log(bounds), method="bounded")
+    return float(np.exp(minimum.x))
 
 
 def apply_temperature(probabilities: Float64s, temperature: float) -> Float64s:

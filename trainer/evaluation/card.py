@@ -24,7 +24,7 @@ def format_card(report: Report) -> str:
     """Markdown: data, scores, limits and licence of one model."""
     test = report.test
     low, high = test.accuracy_interval
-    drawn = f"over {test.artists} artists" if test.artists else "over clips"
+    groups = f"over {test.artists} artists" if test.artists else "over clips"
     lines = [
         *_first_lines(report),
         "## Use",
@@ -56,7 +56,7 @@ def format_card(report: Report) -> str:
         "| score | value |",
         "|---|---:|",
         f"| accuracy | {test.accuracy:.3f} |",
-        f"| 95 % interval, bootstrap {drawn} | {low:.3f} to {high:.3f} |",
+        f"| 95 % interval, bootstrap {groups} | {low:.3f} to {high:.3f} |",
         f"| macro-F1 | {test.macro_f1:.3f} |",
         f"| genre among the first three | {test.top_3:.3f} |",
         f"| log-loss (nats) | {test.log_loss:.3f} |",
@@ -107,18 +107,18 @@ def _first_lines(report: Report) -> list[str]:
 
 
 def _calibration(report: Report) -> list[str]:
-    found = report.calibration
-    if found is None:
+    calibration = report.calibration
+    if calibration is None:
         return [
             "Probabilities are as the model gives them: there were too few validation "
             "clips to calibrate them.",
             "",
         ]
     return [
-        f"With temperature {found.temperature:.2f} (fitted to {found.clips} validation "
-        "clips; prediction and export apply it), the log-loss is "
-        f"{found.after.log_loss:.3f} and the calibration error "
-        f"{found.after.error:.3f}.",
+        f"With temperature {calibration.temperature:.2f} (fitted to "
+        f"{calibration.clips} validation clips; prediction and export apply it), the "
+        f"log-loss is {calibration.after.log_loss:.3f} and the calibration error "
+        f"{calibration.after.error:.3f}.",
         "",
     ]
 

@@ -189,7 +189,7 @@ def make_report(
       command: likewise.
       notes: likewise.
     """
-    used = {split: found for split, found in predictions.items() if found.track_ids}
+    used = {split: clips for split, clips in predictions.items() if clips.track_ids}
     genres = manifest.genres
     validation, training = used.get("validation"), used.get("training")
     shared = manifest.artists_in_several_splits

@@ -167,8 +167,8 @@ class Serving:
         predictor = self._predictor
         genres = len(predictor.manifest.genres)
         flat = tf.reshape(records, (-1, *records.shape[2:]))
-        each = predictor.model(flat, training=False)
-        mean = tf.reduce_mean(tf.reshape(each, (-1, self._records, genres)), axis=1)
+        outputs = predictor.model(flat, training=False)
+        mean = tf.reduce_mean(tf.reshape(outputs, (-1, self._records, genres)), axis=1)
         scores = tf.math.log(tf.maximum(mean, FLOOR)) / predictor.temperature
         probabilities = tf.nn.softmax(scores)
         names = tf.constant(predictor.manifest.genres)
@@ -211,14 +211,14 @@ def find_graph(
         return compute(graph_audio.make_clip(frames, rate, config), config)
 
     # Traced once, for all signatures.
-    made: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = tf.function(
+    graph: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = tf.function(
         make,
         input_signature=[
             tf.TensorSpec((None, None), tf.float32),
             tf.TensorSpec((), tf.int32),
         ],
     )
-    return made
+    return graph
 
 
 def check_folder(folder: str) -> None:

@@ -93,8 +93,8 @@ class Predictor:
                 for clip in clips
             ]
         )
-        each = np.asarray(self._compiled(records), np.float64)
-        by_clip = each.reshape(len(clips), -1, each.shape[1]).mean(axis=1)
+        outputs = np.asarray(self._compiled(records), np.float64)
+        by_clip = outputs.reshape(len(clips), -1, outputs.shape[1]).mean(axis=1)
         probabilities: NDArray[np.float64] = apply_temperature(
             by_clip, self.temperature
         ).mean(axis=0)
@@ -147,8 +147,8 @@ class Ensemble:
         from pipeline.decoding.excerpts import load_excerpts
 
         clips = load_excerpts(path, self._config, self.excerpts)
-        each = [predictor.predict_clips(clips) for predictor in self.predictors]
-        pairs = zip(self.genres, np.mean(each, axis=0).tolist(), strict=True)
+        by_model = [predictor.predict_clips(clips) for predictor in self.predictors]
+        pairs = zip(self.genres, np.mean(by_model, axis=0).tolist(), strict=True)
         return Prediction(
             genres=dict(sorted(pairs, key=lambda pair: -pair[1])), excerpts=len(clips)
         )

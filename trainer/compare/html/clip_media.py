@@ -33,17 +33,17 @@ def find_values(
     dataset: Dataset, representation: str, track_ids: Collection[str]
 ) -> dict[str, NDArray[Any]]:
     """Reads the records of some clips, `(records, ...)` by track id."""
-    found: dict[str, dict[int, NDArray[Any]]] = {}
+    by_track: dict[str, dict[int, NDArray[Any]]] = {}
     per_clip = dataset.manifest.representations[representation].records_per_clip
     for split in reversed(SPLITS):  # Test clips are asked for most.
         for track, _, index, value in _read(dataset, representation, split):
             if track in track_ids:
-                found.setdefault(track, {})[index] = value
-        if len(found) == len(track_ids):
+                by_track.setdefault(track, {})[index] = value
+        if len(by_track) == len(track_ids):
             break
     return {
         track: np.stack([records[index] for index in sorted(records)])
-        for track, records in found.items()
+        for track, records in by_track.items()
         if len(records) == per_clip
     }
 
@@ -53,10 +53,10 @@ def find_examples(dataset: Dataset) -> dict[str, str]:
     manifest = dataset.manifest
     name = min(manifest.representations, key=lambda name: manifest.record_bytes[name])
     examples: dict[str, str] = {}
-    wanted = sum(count > 0 for count in manifest.clips["training"].values())
+    genre_count = sum(count > 0 for count in manifest.clips["training"].values())
     for track, label, _, _ in _read(dataset, name, "training"):
         examples.setdefault(manifest.genres[label], track)
-        if len(examples) == wanted:
+        if len(examples) == genre_count:
             break
     return {genre: examples[genre] for genre in manifest.genres if genre in examples}
 
@@ -69,8 +69,8 @@ def _read(
     files = dataset.files(representation, split)
     columns = ("track_id", "label", "index", layout.value.name)
     batches = tf.data.TFRecordDataset(files).batch(_BATCH)
-    parsed = batches.map(lambda batch: parse_batch(batch, layout, columns))
-    for batch in parsed.as_numpy_iterator():
+    records = batches.map(lambda batch: parse_batch(batch, layout, columns))
+    for batch in records.as_numpy_iterator():
         for track, label, index, value in zip(
             *(batch[column] for column in columns), strict=True
         ):
@@ -128,7 +128,7 @@ def find_audio(folder: str, track_ids: Collection[str]) -> dict[str, str]:
     Returns:
       Paths by track id.
     """
-    found: dict[str, str] = {}
+    paths: dict[str, str] = {}
     for parent, _, names in os.walk(folder):
         for name in sorted(names):
             path = os.path.join(parent, name)
@@ -137,8 +137,8 @@ def find_audio(folder: str, track_ids: Collection[str]) -> dict[str, str]:
             number = str(int(stem)) if stem.isdecimal() else key
             for track in (key.replace(os.sep, "/"), number):
                 if track in track_ids:
-                    found.setdefault(track, path)
-    return found
+                    paths.setdefault(track, path)
+    return paths
 
 
 def sound_uris(paths: Mapping[str, str]) -> dict[str, str]:
