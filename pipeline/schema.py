@@ -169,6 +169,7 @@ class Manifest:
         `artists_in_several_splits`, `audio_in_several_splits`, and
         `audio_with_several_ids`.
       description: what the corpus is, in its owner's words; may be empty.
+      synthetic: nobody recorded the music: scores on it say nothing about real music.
       schema_version: version of this layout.
     """
 
@@ -190,6 +191,7 @@ class Manifest:
     integrity: Mapping[str, int] = dataclasses.field(default_factory=dict)
     audio_in_several_splits: tuple[str, ...] = ()
     description: str = ""
+    synthetic: bool = False
     schema_version: int = SCHEMA_VERSION
 
     def shard_files(self, representation: str, split: str) -> list[str]:
@@ -227,6 +229,7 @@ class Manifest:
                 f"{SCHEMA_VERSION}; preprocess the dataset again."
             )
         raw.setdefault("description", "")
+        raw.setdefault("synthetic", begins_synthetic(raw["description"]))
         names = {field.name for field in dataclasses.fields(cls)}
         if names != set(raw):
             raise UserError(
@@ -250,6 +253,12 @@ class Manifest:
             for name, value in raw["normalisation"].items()
         }
         return cls(**raw)
+
+
+def begins_synthetic(description: object) -> bool:
+    """How files without a field `synthetic` say that nobody recorded the music."""
+    text = description if isinstance(description, str) else ""
+    return text.strip().lower().startswith("synthetic")
 
 
 def _representation_from_json(raw: Mapping[str, Any]) -> RepresentationSchema:

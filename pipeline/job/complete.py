@@ -54,6 +54,7 @@ class CompletionConfig:
       max_reject_ratio: share of audio files that may fail to decode.
       versions: of libraries and decoders.
       description: of the corpus, for the manifest.
+      synthetic: likewise.
       command: what was asked for, for the report.
     """
 
@@ -62,6 +63,7 @@ class CompletionConfig:
     max_reject_ratio: float
     versions: Mapping[str, str]
     description: str = ""
+    synthetic: bool = False
     command: str = ""
 
 
@@ -209,6 +211,7 @@ def make_manifest(
         versions=config.versions,
         fingerprint=fingerprint(shaping),
         description=config.description,
+        synthetic=config.synthetic,
         files={
             path: file
             for shard in sorted(reports, key=lambda r: r.shard)

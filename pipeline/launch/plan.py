@@ -100,6 +100,7 @@ def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, Inputs]:
         max_reject_ratio=arguments.max_reject_ratio,
         versions=versions,
         description=arguments.description,
+        synthetic=arguments.synthetic,
     )
     job = JobConfig(
         audio=arguments.audio,

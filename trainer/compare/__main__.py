@@ -22,8 +22,8 @@ from pipeline.schema import UserError
 from trainer.compare.comparison import (
     Comparison,
     check_comparable,
-    compare,
     comparison_json,
+    make_comparison,
 )
 from trainer.compare.html.clip_media import (
     find_audio,
@@ -225,7 +225,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         dataset = find_dataset([result.report for result in results], args.data)
         if dataset is not None:
             results = add_artists(results, dataset)
-        comparison = compare(results, folder)
+        comparison = make_comparison(results, folder)
         print(format_text(comparison))
         for path in write_comparison(
             output,

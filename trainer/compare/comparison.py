@@ -12,7 +12,6 @@ import numpy as np
 
 from pipeline.schema import UserError
 from trainer.evaluation.bootstrap import Interval, difference_interval, group_clips
-from trainer.evaluation.card import is_synthetic
 from trainer.evaluation.predictions import ClipPredictions
 from trainer.evaluation.report import Report
 from trainer.evaluation.report_folder import Result
@@ -73,7 +72,7 @@ class Comparison:
         genres = {scores.genre for scores in first.test.genres}
         return (
             genres == ARTICLE_GENRES
-            and not is_synthetic(first.description)
+            and not first.synthetic
             and any(report.representation == "mel" for report in self.reports)
         )
 
@@ -92,7 +91,7 @@ def describe_article(comparison: Comparison) -> str:
     )
 
 
-def compare(results: Sequence[Result], folder: str) -> Comparison:
+def make_comparison(results: Sequence[Result], folder: str) -> Comparison:
     """Ranks models and tells differences from noise.
 
     Args:
@@ -209,6 +208,7 @@ def comparison_json(comparison: Comparison) -> str:
         "comparison_version": COMPARISON_VERSION,
         "fingerprint": first.fingerprint,
         "description": first.description,
+        "synthetic": first.synthetic,
         "split_rule": next(
             (r.split_rule for r in comparison.reports if r.split_rule), ""
         ),
@@ -246,6 +246,12 @@ def comparison_json(comparison: Comparison) -> str:
 def _numbers(result: Result) -> dict[str, Any]:
     values = dataclasses.asdict(result.report)
     # They are the same for all models, and stand above.
-    for key in ("fingerprint", "description", "split_rule", "shared_artists"):
+    for key in (
+        "fingerprint",
+        "description",
+        "synthetic",
+        "split_rule",
+        "shared_artists",
+    ):
         del values[key]
     return values | {"phases": list(result.phases)}

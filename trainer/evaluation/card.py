@@ -9,15 +9,8 @@ if TYPE_CHECKING:
     from trainer.evaluation.report import Report
     from trainer.evaluation.scores import GenreScores
 
-#: A description that begins like this says that nobody recorded the music.
-SYNTHETIC = "synthetic"
 #: Below this many test clips of a genre its scores are hints.
 FEW_CLIPS = 20
-
-
-def is_synthetic(description: str) -> bool:
-    """Whether a dataset's description says that its music is synthetic."""
-    return description.strip().lower().startswith(SYNTHETIC)
 
 
 def format_card(report: Report) -> str:
@@ -95,7 +88,7 @@ def format_card(report: Report) -> str:
 
 def _first_lines(report: Report) -> list[str]:
     title = f"# {report.model} on {report.representation}"
-    if is_synthetic(report.description):
+    if report.synthetic:
         return [
             "> **Trained on synthetic demo music.** The scores say that everything "
             "works, and nothing about real recordings.",
@@ -134,7 +127,7 @@ def find_limits(report: Report) -> Sequence[str]:
     """Sentences on where the model must not be trusted, from the run's own facts."""
     test = report.test
     limits = []
-    if is_synthetic(report.description):
+    if report.synthetic:
         limits.append("It has never heard real music.")
     few = [scores.genre for scores in test.genres if scores.support < FEW_CLIPS]
     if few:
@@ -170,7 +163,7 @@ def find_limits(report: Report) -> Sequence[str]:
 
 
 def _licence(report: Report) -> list[str]:
-    if is_synthetic(report.description):
+    if report.synthetic:
         return ["The demo corpus is synthetic and free of rights (CC0)."]
     return [
         "The model holds no audio, but was made from it, under that audio's terms. For "

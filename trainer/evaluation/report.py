@@ -56,6 +56,7 @@ class Report:
       train_seconds: wall time of training, the choice of parameters included.
       data: the dataset's folder.
       description: the dataset's own words on where it comes from.
+      synthetic: nobody recorded the music, says the dataset.
       fingerprint: the dataset's, see `pipeline.schema.Manifest`.
       split_rule: the dataset's sentence on how clips were assigned to splits.
       shared_artists: artists whose clips the splits share; a leak if not empty.
@@ -78,6 +79,7 @@ class Report:
     calibration: Calibration | None = None
     data: str = ""
     description: str = ""
+    synthetic: bool = False
     split_rule: str = ""
     shared_artists: tuple[str, ...] = ()
     command: str = ""
@@ -212,6 +214,7 @@ def make_report(
         train_seconds=train_seconds,
         data=data,
         description=manifest.description,
+        synthetic=manifest.synthetic,
         fingerprint=manifest.fingerprint,
         split_rule=manifest.split_rule,
         shared_artists=tuple(shared),

@@ -16,7 +16,6 @@ from trainer.compare.html.markup import Markup, element
 from trainer.compare.html.models import models_section
 from trainer.compare.html.provenance import provenance_section
 from trainer.compare.html.scores import comparison_section, genres_section
-from trainer.evaluation.card import is_synthetic
 from trainer.evaluation.report import Report
 
 #: Test clips in all, below which the page warns.
@@ -134,7 +133,7 @@ def _count(others: int) -> str:
 def find_doubts(best: Report) -> list[str]:
     """Reasons not to believe the numbers as they stand."""
     doubts = []
-    if is_synthetic(best.description):
+    if best.synthetic:
         doubts.append(
             "Synthetic demo music: the numbers say that everything works, and nothing "
             "about real recordings."
