@@ -19,7 +19,7 @@ from pipeline.shards.shard import READ_AHEAD, DatasetConfig, fetch_audio
 #: Clips measured, evenly spread over the matched ones.
 SAMPLE = 12
 #: CPU time of the whole job over that of its clips alone, as measured with
-#: worker processes (docs/performance.md).
+#: worker processes (docs/reference/performance.md).
 JOB_OVERHEAD = 1.25
 #: Seconds until workers compute: measured here; assumed for Dataflow's VMs.
 LOCAL_START = 12.0
