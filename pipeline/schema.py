@@ -289,4 +289,4 @@ REJECTS_PATTERN = "rejects-*.jsonl"
 CLIPS_PATTERN = "clips/*.jsonl"
 
 
-REPORT_FILE = "report.json"
+JOB_REPORT_FILE = "report.json"

@@ -56,9 +56,11 @@ def markdown(text: object) -> str:
     """Text as part of a line of Markdown, or as a cell of a table."""
     line = _MARKDOWN.sub(_escape, one_line(text))
     return _BLOCK.sub(
-        lambda match: f"{match[1]}\\{match[2]}"
-        if match[2]
-        else f"{match[1]}{match[3]}\\{match[4]}",
+        lambda match: (
+            f"{match[1]}\\{match[2]}"
+            if match[2]
+            else f"{match[1]}{match[3]}\\{match[4]}"
+        ),
         line,
     )
 

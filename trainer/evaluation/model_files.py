@@ -9,14 +9,6 @@ import tensorflow as tf
 
 from pipeline.schema import UserError
 
-MODEL_FILE = "model.keras"
-REPORT_FILE = "report.json"
-PREDICTIONS_FILE = "predictions.csv"
-CONFUSION_FILE = "confusion.png"
-CARD_FILE = "model_card.md"
-HISTORY_FILE = "history.json"
-HISTORY_PLOT = "history.png"
-
 #: Bytes that a text of a model folder may have. `predictions.csv` of 10,000 clips and
 #: 161 genres has 15 MB.
 MAX_TEXT_BYTES = 256 << 20

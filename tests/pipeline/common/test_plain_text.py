@@ -116,7 +116,7 @@ def test_streams_spell_out_what_their_encoding_lacks(monkeypatch):
 def test_csv_writers_keep_cells_apart():
     buffer = io.StringIO()
     csv.writer(buffer).writerow([csv_cell('=1,"\n2'), "x"])
-    assert next(csv.reader(io.StringIO(buffer.getvalue()))) == ['\'=1,"\n2', "x"]
+    assert next(csv.reader(io.StringIO(buffer.getvalue()))) == ["'=1,\"\n2", "x"]
 
 
 @hypothesis.given(strategies.text(" \t#*_-+=~`|<>[]()!&;:./\\1a$'\"\n", max_size=12))
