@@ -29,9 +29,9 @@ _BLOCK = re.compile(r"^(\s*)(?:([#+=-])|(\d+)([.)]))")
 
 
 def one_line(text: object) -> str:
-    """Text with control characters spelt out, so that it stays on its line.
+    r"""Text with control characters spelt out, so that it stays on its line.
 
-    Bytes of a file name that are no UTF-8 are spelt out too (`\\xff`).
+    Bytes of a file name that are no UTF-8 are spelt out too (`\xff`).
     """
     return "".join(
         character if character.isprintable() or character == " " else _spell(character)

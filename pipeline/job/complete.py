@@ -190,7 +190,6 @@ def make_manifest(
         fingerprint=fingerprint(shaping),
         description=config.description,
         synthetic=config.synthetic,
-        synthetic=config.synthetic,
         files={
             path: file
             for shard in sorted(reports, key=lambda r: r.shard)

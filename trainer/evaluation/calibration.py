@@ -31,6 +31,8 @@ MIN_CLIPS = 10
 FLOOR = 1e-12
 #: Where the temperature is looked for. Few clips, all of them right, would have 0.
 BOUNDS = (0.2, 20.0)
+#: Temperatures at which probabilities can be computed: others end in no numbers.
+USABLE = (1e-3, 1e3)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -146,6 +148,21 @@ def fit_temperature(
 
     minimum = minimize_scalar(loss, bounds=np.log(bounds), method="bounded")
     return float(np.exp(minimum.x))
+
+
+def check_temperature(temperature: float) -> float:
+    """Returns a temperature that probabilities can be computed with.
+
+    Raises:
+      ValueError: it is none.
+    """
+    low, high = USABLE
+    if not low <= temperature <= high:
+        raise ValueError(
+            f"the temperature must be from {low:g} to {high:g}. Received: "
+            f"{temperature:g}"
+        )
+    return temperature
 
 
 def apply_temperature(probabilities: Float64s, temperature: float) -> Float64s:
