@@ -25,7 +25,7 @@ _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _FORMULA = frozenset("=+-@\uff1d\uff0b\uff0d\uff20\t\r\n")
 _MARKDOWN = re.compile(r"[\\`*\[\]<>|~$]|(?<![^\W_])_|_(?![^\W_])|&(?=[#\w]+;)")
 #: What begins a heading, a list, a rule or a quotation at the start of a line.
-_BLOCK = re.compile(r"^(\s*)(?:([#+=-])|(\d+)([.)]))")
+_BLOCK = re.compile(r"^(\s*)(?:([#+=-])|(\d+)([.)])(?=\s|$))")
 
 
 def one_line(text: object) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pipeline.common.plain_text import code_span, markdown
+
 if TYPE_CHECKING:
     from trainer.evaluation.report import Report
     from trainer.evaluation.scores import GenreScores
 
+_NO_DESCRIPTION = "The dataset carries no description of its own."
 #: Below this many test clips of a genre its scores are hints.
 FEW_CLIPS = 20
 
@@ -23,11 +26,12 @@ def format_card(report: Report) -> str:
         "## Use",
         "",
         f"Names the genre of a music recording, one of {len(test.genres)}: "
-        + ", ".join(scores.genre for scores in test.genres)
+        + ", ".join(markdown(scores.genre) for scores in test.genres)
         + ". It always names one of them, also for speech, silence or a genre that it "
         "has never heard.",
         "",
-        f"It reads the representation `{report.representation}` of 30 s of audio. "
+        f"It reads the representation {code_span(report.representation)} of 30 s of "
+        "audio. "
         + (
             "`python -m trainer.predict` makes it from an audio file; so does the "
             "SavedModel of `python -m trainer.export` for `mel` and `windows`."
@@ -37,12 +41,14 @@ def format_card(report: Report) -> str:
         "",
         "## Data",
         "",
-        f"* {report.description or 'The dataset carries no description of its own.'}",
+        f"* {markdown(report.description) or _NO_DESCRIPTION}",
         "* Clips: "
-        + ", ".join(f"{count} {split}" for split, count in report.clips.items())
+        + ", ".join(
+            f"{count} {markdown(split)}" for split, count in report.clips.items()
+        )
         + ".",
-        f"* Split: {report.split_rule.rstrip('.') or 'not recorded'}.",
-        f"* Dataset fingerprint: `{report.fingerprint}`",
+        f"* Split: {markdown(report.split_rule.rstrip('.')) or 'not recorded'}.",
+        f"* Dataset fingerprint: {code_span(report.fingerprint)}",
         "",
         "## Scores on the test split",
         "",
@@ -63,19 +69,23 @@ def format_card(report: Report) -> str:
         "",
         "## Limits",
         "",
-        *(f"* {limit}" for limit in find_limits(report)),
+        *(f"* {markdown(limit)}" for limit in find_limits(report)),
         "",
         "## Training",
         "",
         f"* {report.train_seconds:.1f} s"
         + (f", {report.weights:,} weights" if report.weights else "")
         + ".",
-        *([f"* `{report.command}`"] if report.command else []),
+        *([f"* {code_span(report.command)}"] if report.command else []),
         "* Parameters: "
-        + ", ".join(f"{key} {value}" for key, value in report.parameters.items())
+        + ", ".join(
+            markdown(f"{key} {value}") for key, value in report.parameters.items()
+        )
         + ".",
         "* Versions: "
-        + ", ".join(f"{name} {version}" for name, version in report.versions.items())
+        + ", ".join(
+            markdown(f"{name} {version}") for name, version in report.versions.items()
+        )
         + ".",
         "",
         "## Licence",
@@ -87,7 +97,7 @@ def format_card(report: Report) -> str:
 
 
 def _first_lines(report: Report) -> list[str]:
-    title = f"# {report.model} on {report.representation}"
+    title = f"# {markdown(report.model)} on {markdown(report.representation)}"
     if report.synthetic:
         return [
             "> **Trained on synthetic demo music.** The scores say that everything "
@@ -117,10 +127,9 @@ def _calibration(report: Report) -> list[str]:
 
 
 def _genre_row(scores: GenreScores) -> str:
-    name = scores.genre.replace("|", "\\|")
     numbers = (scores.precision, scores.recall, scores.f1)
     cells = [f"{number:.3f}" for number in numbers]
-    return f"| {name} | {' | '.join(cells)} | {scores.support} |"
+    return f"| {markdown(scores.genre)} | {' | '.join(cells)} | {scores.support} |"
 
 
 def find_limits(report: Report) -> Sequence[str]:

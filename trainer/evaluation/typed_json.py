@@ -65,10 +65,9 @@ def to_dataclass(kind: type[Any], value: Any, place: str = "") -> Any:
     ]
     strange = [name for name in entries if name not in fields]
     if missing or strange:
-        problem = "lacks" if missing else "has an unknown"
-        raise ValueError(
-            f"{place or 'the object'} {problem} {(missing or strange)[0]!r:.80}"
-        )
+        problem = "lacks" if missing else "has the unknown"
+        names = ", ".join(missing or strange)
+        raise ValueError(f"{place or 'the object'} {problem} {names:.200}")
     return kind(
         **{
             name: _convert(hints[name], item, f"{place}.{name}" if place else name)

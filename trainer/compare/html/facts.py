@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import tensorflow as tf
 
-from pipeline.schema import REPORT_FILE, Manifest
+from pipeline.schema import JOB_REPORT_FILE, Manifest
 from trainer.compare.html.charts import wave_picture
 from trainer.compare.html.clip_media import (
     features_picture,
@@ -20,6 +18,8 @@ from trainer.compare.html.clip_media import (
 from trainer.compare.html.markup import Markup, element
 from trainer.data.artists import read_artists
 from trainer.data.dataset import Dataset
+from trainer.evaluation.model_files import read_file
+from trainer.evaluation.typed_json import parse_json
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,18 +79,16 @@ def read_facts(dataset: Dataset) -> DataFacts:
         else {},
         shared_artists=len(shared),
         examples=read_examples(dataset),
-        command=_read_command(f"{dataset.folder.rstrip('/')}/{REPORT_FILE}"),
+        command=_read_command(f"{dataset.folder.rstrip('/')}/{JOB_REPORT_FILE}"),
     )
 
 
 def _read_command(path: str) -> str:
-    if not tf.io.gfile.exists(path):
+    content = read_file(path)
+    try:
+        return "" if content is None else str(parse_json(content).get("command", ""))
+    except (ValueError, AttributeError):
         return ""
-    with tf.io.gfile.GFile(path) as file:
-        try:
-            return str(json.loads(file.read()).get("command", ""))
-        except (ValueError, AttributeError):
-            return ""
 
 
 def read_examples(dataset: Dataset) -> list[Example]:

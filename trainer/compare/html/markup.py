@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterable
+
+from pipeline.common.plain_text import html
 
 _VOID = frozenset(("br", "col", "img", "meta"))
 
@@ -17,7 +18,7 @@ class Markup(str):
 
 def escape(text: object) -> Markup:
     """Makes text safe in content and in attributes; HTML stays as it is."""
-    return text if isinstance(text, Markup) else Markup(html.escape(str(text)))
+    return text if isinstance(text, Markup) else Markup(html(text))
 
 
 def join(parts: Iterable[object], separator: str = "") -> Markup:
