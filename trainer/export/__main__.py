@@ -199,13 +199,12 @@ def find_graph(
     """
     import tensorflow as tf
 
-    from pipeline.common.clip_config import ClipConfig
     from trainer.export import graph_audio
 
     compute = graph_audio.COMPUTE.get(predictor.representation)
     if compute is None:
         return None
-    config = ClipConfig.from_dict(predictor.manifest.settings)
+    config = predictor.config
 
     def make(frames: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
         return compute(graph_audio.make_clip(frames, rate, config), config)

@@ -22,6 +22,8 @@ from trainer.evaluation.calibration import apply_temperature
 from trainer.evaluation.report import MODEL_FILE
 from trainer.predict.model_folder import ModelContent, read_model_folder
 
+#: What `pipeline.decoding.excerpts.load_excerpts` does.
+LoadExcerpts = Callable[[str, Any, int], Sequence[NDArray[np.float32]]]
 #: What Keras raises where a description or weights do not fit together.
 _KERAS_ERRORS = (
     ArithmeticError,
@@ -66,11 +68,28 @@ class Predictor:
         """Clip parameters (`pipeline.common.clip_config.ClipConfig`).
 
         Raises:
-          UserError: the dataset was made by another version of the pipeline.
+          UserError: this version of the pipeline does not make the records that the
+            dataset had.
         """
         from pipeline.common.clip_config import ClipConfig
+        from pipeline.representations import NAMES, make_schemas
 
-        return ClipConfig.from_dict(self.manifest.settings)
+        name = self.representation
+        try:
+            config = ClipConfig.from_dict(self.manifest.settings)
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"The settings in {MANIFEST_FILE} of the {name} model are damaged "
+                f"({error}); copy the model folder again, or train the model again."
+            ) from error
+        layout = self.manifest.representations[name]
+        if name not in NAMES or make_schemas([name], config)[name] != layout:
+            raise UserError(
+                f"The {name!r:.40} records of {MANIFEST_FILE} are not those that this "
+                "version of the pipeline makes; preprocess and train again, or use "
+                "the version that made them."
+            )
+        return config
 
     @functools.cached_property
     def _workspace(self) -> Any:
@@ -97,6 +116,9 @@ class Predictor:
 
         Args:
           clips: waveforms `(1321967,)`, at least one.
+
+        Raises:
+          UserError: the model gives no numbers.
         """
         from pipeline.representations import compute_representations
 
@@ -114,6 +136,11 @@ class Predictor:
         probabilities: NDArray[np.float64] = apply_temperature(
             by_clip, self.temperature
         ).mean(axis=0)
+        if not np.all(np.isfinite(probabilities)):
+            raise UserError(
+                f"The {name} model gives no numbers; its weights are damaged: train it "
+                "again."
+            )
         return probabilities
 
 
@@ -135,14 +162,23 @@ class Ensemble:
 
     Attributes:
       predictors: at least one.
+      load: decodes a file's excerpts; `IsolatedDecoder.load_excerpts` does so in a
+        process of its own. By default, they are decoded in this one.
       excerpts: take no more than this many of a long file.
     """
 
     def __init__(
-        self, predictors: Sequence[Predictor], *, excerpts: int = EXCERPTS
+        self,
+        predictors: Sequence[Predictor],
+        *,
+        excerpts: int = EXCERPTS,
+        load: LoadExcerpts | None = None,
     ) -> None:
+        from pipeline.decoding.excerpts import load_excerpts
+
         self.predictors = tuple(predictors)
         self.excerpts = excerpts
+        self._load = load or load_excerpts
         # Of the first; an unknown version of any is noticed here and not file by file.
         config, *_ = [predictor.config for predictor in predictors]
         # A damaged frame is a click in a file that somebody wants to know about.
@@ -160,9 +196,7 @@ class Ensemble:
           pipeline.common.rejects.AudioError: the file cannot be used as audio.
           OSError: it cannot be read.
         """
-        from pipeline.decoding.excerpts import load_excerpts
-
-        clips = load_excerpts(path, self._config, self.excerpts)
+        clips = self._load(path, self._config, self.excerpts)
         by_model = [predictor.predict_clips(clips) for predictor in self.predictors]
         pairs = zip(self.genres, np.mean(by_model, axis=0).tolist(), strict=True)
         return Prediction(
@@ -240,8 +274,18 @@ def _shorten(error: BaseException) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def load_ensemble(folders: Sequence[str], *, excerpts: int = EXCERPTS) -> Ensemble:
+def load_ensemble(
+    folders: Sequence[str],
+    *,
+    excerpts: int = EXCERPTS,
+    load: LoadExcerpts | None = None,
+) -> Ensemble:
     """Loads one or more model folders.
+
+    Args:
+      folders: at least one.
+      excerpts: see `Ensemble`.
+      load: likewise.
 
     Raises:
       UserError: one cannot be loaded, they do not name the same genres, or a dataset
@@ -255,4 +299,4 @@ def load_ensemble(folders: Sequence[str], *, excerpts: int = EXCERPTS) -> Ensemb
                 f"({', '.join(predictor.manifest.genres)}); give --model folders that "
                 "were trained on the same genres."
             )
-    return Ensemble(predictors, excerpts=excerpts)
+    return Ensemble(predictors, excerpts=excerpts, load=load)
