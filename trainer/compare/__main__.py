@@ -17,7 +17,10 @@ import sys
 from collections.abc import Sequence
 
 import trainer.runtime.quiet  # noqa: F401  (before anything that imports TensorFlow)
+from pipeline.common import ownership
 from pipeline.common.credentials import require_credentials
+from pipeline.common.owned_kinds import COMPARISON, HTML, MARKDOWN, PICTURE
+from pipeline.common.plain_text import allow_any_text, one_line
 from pipeline.schema import UserError
 from trainer.compare.comparison import (
     Comparison,
@@ -39,10 +42,23 @@ from trainer.compare.text import format_markdown, format_text
 from trainer.data.artists import read_artists
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.evaluation import plots
+from trainer.evaluation.model_files import files_of
 from trainer.evaluation.predictions import with_artists
 from trainer.evaluation.report import Report
-from trainer.evaluation.report_folder import Result, read_results, write_files
+from trainer.evaluation.report_folder import Result, read_results
 from trainer.evaluation.scores import evaluate
+
+JSON_FILE = "report.json"
+MARKDOWN_FILE = "report.md"
+ACCURACIES_FILE = "comparison.png"
+CONFUSIONS_FILE = "confusions.png"
+FILES = {
+    HTML_FILE: HTML,
+    JSON_FILE: COMPARISON,
+    MARKDOWN_FILE: MARKDOWN,
+    ACCURACIES_FILE: PICTURE,
+    CONFUSIONS_FILE: PICTURE,
+}
 
 
 def find_dataset(reports: Sequence[Report], folder: str | None) -> Dataset | None:
@@ -151,6 +167,9 @@ def write_comparison(
       audio: folder of audio files that the report plays.
       command: see `trainer.compare.html.page.format_page`.
       created: likewise.
+
+    Raises:
+      UserError: the folder cannot be written to, or a file in it is not ours.
     """
     reports = comparison.reports
     evaluations = [report.test for report in reports]
@@ -171,12 +190,28 @@ def write_comparison(
     )
     contents = {
         HTML_FILE: page.encode(),
-        "report.json": comparison_json(comparison).encode(),
-        "report.md": format_markdown(comparison).encode(),
-        "comparison.png": plots.comparison_png(evaluations, labels, title),
-        "confusions.png": plots.confusions_png(evaluations, labels),
+        JSON_FILE: comparison_json(comparison).encode(),
+        MARKDOWN_FILE: format_markdown(comparison).encode(),
+        ACCURACIES_FILE: plots.comparison_png(evaluations, labels, title),
+        CONFUSIONS_FILE: plots.confusions_png(evaluations, labels),
     }
-    return write_files(folder, contents)
+    files = files_of(folder)
+    paths = [os.path.join(folder, name) for name in contents]
+    for path, (name, content) in zip(paths, contents.items(), strict=True):
+        ownership.replace_file(files, path, content, FILES[name], flag="--output")
+    return paths
+
+
+def check_output(folder: str) -> None:
+    """Checks that the report's files replace nothing but an earlier report.
+
+    Raises:
+      UserError: a file of such a name is not ours, or the folder cannot be written to.
+    """
+    files = files_of(folder)
+    for name, kind in FILES.items():
+        path = os.path.join(folder, name)
+        ownership.check_file(files, path, kind, flag="--output")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -214,6 +249,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
+    allow_any_text()
     args = make_parser().parse_args(argv)
     folder = args.models.rstrip("/") or "/"
     output = args.output or os.path.dirname(folder) or "."
@@ -221,6 +257,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         require_credentials([folder, output, args.data])
         results = read_results(folder)
         check_comparable([result.report for result in results], folder)
+        check_output(output)
         dataset = find_dataset([result.report for result in results], args.data)
         if dataset is not None:
             results = add_artists(results, dataset)
@@ -234,9 +271,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             command=command_line(args),
             created=datetime.date.today().isoformat(),
         ):
-            print(f"wrote {path}")
+            print(f"wrote {one_line(path)}")
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     if dataset is None:
         print("The dataset is not at hand: with --data, the report shows it too.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from pipeline.common.owned_kinds import MARKDOWN
 from pipeline.common.plain_text import markdown, one_line
 from trainer.compare.comparison import (
     ARTICLE_ACCURACY,
@@ -118,6 +119,8 @@ def format_markdown(comparison: Comparison) -> str:
     noise = describe_noise(comparison)
     lines = [
         "# Comparison",
+        "",
+        MARKDOWN.sign.decode(),
         "",
         *([markdown(reports[0].description), ""] if reports[0].description else []),
         markdown(describe_test(reports)),

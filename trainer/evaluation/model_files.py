@@ -6,6 +6,7 @@ import os
 
 import tensorflow as tf
 
+from pipeline.common.files import Files, GFiles, LocalFiles
 from pipeline.common.regular_file import NotAFileError, check_regular
 from pipeline.schema import UserError
 from trainer.evaluation import model_digests
@@ -14,6 +15,11 @@ from trainer.evaluation.model_digests import DIGESTS_FILE, ModelDigests
 #: Bytes that a text of a model folder may have: `predictions.csv` of 100,000 clips and
 #: 161 genres has 150 MB.
 MAX_BYTES = 256 << 20
+
+
+def files_of(path: str) -> Files:
+    """The file system of a path."""
+    return GFiles(tf.io.gfile, tf.errors.OpError) if "://" in path else LocalFiles()
 
 
 class ModelFolder:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from pipeline.common.owned_kinds import PNG_METADATA
 from pipeline.common.plain_text import one_line
 from trainer.evaluation.scores import Evaluation
 
@@ -31,8 +32,8 @@ def label(text: str) -> str:
 def figure_png(figure: Figure) -> bytes:
     """Renders a figure; equal figures give equal bytes."""
     buffer = io.BytesIO()
-    # Without this, the PNG would name the version of Matplotlib.
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    # Who made it, by which it may be replaced; Matplotlib would name its version.
+    figure.savefig(buffer, format="png", metadata=PNG_METADATA)
     return buffer.getvalue()
 
 

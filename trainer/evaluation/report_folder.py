@@ -17,7 +17,7 @@ from pipeline.schema import UserError
 from trainer.evaluation import plots
 from trainer.evaluation.card import format_card
 from trainer.evaluation.history import PhaseHistory
-from trainer.evaluation.model_files import ModelFolder
+from trainer.evaluation.model_files import ModelFolder, files_of
 from trainer.evaluation.predictions import ClipPredictions
 from trainer.evaluation.report import (
     CARD_FILE,
@@ -220,17 +220,19 @@ def predictions_csv(predictions: ClipPredictions, genres: Sequence[str]) -> str:
 def write_files(folder: str, contents: Mapping[str, bytes]) -> list[str]:
     """Writes files by name, in order, into a folder; returns their paths.
 
+    Each is whole or not there: what a full disk cuts off leaves nothing.
+
     Raises:
       UserError: the folder cannot be written to.
     """
+    files = files_of(folder)
     paths = [os.path.join(folder, name) for name in contents]
     try:
-        tf.io.gfile.makedirs(folder)
         for path, content in zip(paths, contents.values(), strict=True):
-            with tf.io.gfile.GFile(path, "wb") as file:
-                file.write(content)
-    except tf.errors.OpError as error:
+            files.write(path, content)
+    except OSError as error:
         raise UserError(
-            f"Cannot write to {folder}: {error.message}; choose another --output."
+            f"Cannot write to {folder}: {error.strerror or error}; choose another "
+            "--output."
         ) from error
     return paths

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from pipeline.common.regular_file import open_regular
 from pipeline.schema import SPLITS
 from trainer.data.dataset import Dataset
 from trainer.data.streams import parse_batch
@@ -151,23 +152,27 @@ def sound_uris(paths: Mapping[str, str]) -> dict[str, str]:
 
     from pipeline.common.clip_config import SAMPLE_RATE, ClipConfig
     from pipeline.common.rejects import AudioError
-    from pipeline.decoding.waveform import load_waveform
+    from pipeline.decoding.isolation import IsolatedDecoder
 
     config = ClipConfig(min_duration=1.0)
     sounds: dict[str, str] = {}
-    for track, path in paths.items():
-        try:
-            with open(path, "rb") as file:
-                samples = load_waveform(file, config).samples
-        except (AudioError, OSError):
-            continue
-        length = SOUND_SECONDS * SAMPLE_RATE
-        start = (len(samples) - length) // 2
-        part = soxr.resample(samples[start : start + length], SAMPLE_RATE, _SOUND_RATE)
-        peak = max(float(np.abs(part).max()), 1.0)
-        buffer = io.BytesIO()
-        soundfile.write(buffer, part / peak, _SOUND_RATE, format="MP3")
-        sounds[track] = _uri("audio/mpeg", buffer.getvalue())
+    if not paths:
+        return sounds
+    with IsolatedDecoder() as decoder:
+        for track, path in paths.items():
+            try:
+                with open_regular(path) as file:
+                    samples = decoder.load_waveform(file, config).samples
+            except (AudioError, OSError):
+                continue
+            length = SOUND_SECONDS * SAMPLE_RATE
+            start = (len(samples) - length) // 2
+            part = samples[start : start + length]
+            part = soxr.resample(part, SAMPLE_RATE, _SOUND_RATE)
+            peak = max(float(np.abs(part).max()), 1.0)
+            buffer = io.BytesIO()
+            soundfile.write(buffer, part / peak, _SOUND_RATE, format="MP3")
+            sounds[track] = _uri("audio/mpeg", buffer.getvalue())
     return sounds
 
 

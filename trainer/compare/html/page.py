@@ -7,6 +7,7 @@ import hashlib
 import importlib.resources
 from collections.abc import Sequence
 
+from pipeline.common.owned_kinds import OWNER
 from trainer.compare.comparison import Comparison
 from trainer.compare.html.charts import percent
 from trainer.compare.html.data import data_section
@@ -71,6 +72,7 @@ def format_page(
     head = element(
         "head",
         element("meta", charset="utf-8"),
+        element("meta", name="generator", content=OWNER),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", http_equiv="Content-Security-Policy", content=policy),
         element("title", "Genre classifiers compared"),
