@@ -141,7 +141,7 @@ run_local() {
   fma preprocess --audio "$corpus/fma_demo/**.mp3" \
     --metadata "$corpus/fma_metadata/tracks.csv" --subset small \
     --representations windows mel features statistics \
-    --description "Synthetic demo corpus, made by pipeline.demo" \
+    --description "Synthetic demo corpus, made by pipeline.demo" --synthetic \
     --output "$dataset" --overwrite
   step "3/4 Training"
   local model

@@ -152,7 +152,13 @@ def make_parser() -> argparse.ArgumentParser:
         default="",
         metavar="TEXT",
         help="what the corpus is, in a sentence; the manifest, reports and model "
-        "cards carry it (begin with Synthetic where nobody recorded the music)",
+        "cards carry it",
+    )
+    output.add_argument(
+        "--synthetic",
+        action="store_true",
+        help="nobody recorded the music: reports and model cards say that scores on it "
+        "mean nothing for real music",
     )
     clips = parser.add_argument_group("clips")
     clips.add_argument(

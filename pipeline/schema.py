@@ -192,6 +192,7 @@ class Manifest:
         `audio_with_several_ids` and, with clips that were left out as leaks,
         `audio_with_several_genres`.
       description: what the corpus is, in its owner's words; may be empty.
+      synthetic: nobody recorded the music: scores on it say nothing about real music.
       schema_version: version of this layout.
     """
 
@@ -214,6 +215,7 @@ class Manifest:
     audio_in_several_splits: tuple[str, ...] = ()
     description: str = ""
     split: Split | None = None
+    synthetic: bool = False
     schema_version: int = SCHEMA_VERSION
 
     def shard_files(self, representation: str, split: str) -> list[str]:
@@ -252,6 +254,7 @@ class Manifest:
             )
         raw.setdefault("description", "")
         raw.setdefault("split", None)
+        raw.setdefault("synthetic", begins_synthetic(raw["description"]))
         names = {field.name for field in dataclasses.fields(cls)}
         if names != set(raw):
             raise UserError(
@@ -279,6 +282,12 @@ class Manifest:
             for name, value in raw["normalisation"].items()
         }
         return cls(**raw)
+
+
+def begins_synthetic(description: object) -> bool:
+    """How files without a field `synthetic` say that nobody recorded the music."""
+    text = description if isinstance(description, str) else ""
+    return text.strip().lower().startswith("synthetic")
 
 
 def _representation_from_json(raw: Mapping[str, Any]) -> RepresentationSchema:

@@ -37,6 +37,7 @@ LIGHT = {
     "pipeline.common.files",
     "pipeline.common.owned_kinds",
     "pipeline.common.ownership",
+    "pipeline.common.plain_text",
     "pipeline.common.quiet",
     "pipeline.common.regular_file",
 }

@@ -198,6 +198,7 @@ def make_manifest(
         versions=config.versions,
         fingerprint=fingerprint(shaping),
         description=config.description,
+        synthetic=config.synthetic,
         files={
             path: file
             for shard in sorted(reports, key=lambda r: r.shard)

@@ -26,6 +26,7 @@ class JobConfig:
       leaks: what to do with clips that leak from one split to another; one of
         `leaks.POLICIES`.
       description: of the corpus, for the manifest.
+      synthetic: likewise.
       command: what was asked for, for the report.
       nearest: files for the messages on rows that find none, by the rows' paths.
     """
@@ -39,6 +40,7 @@ class JobConfig:
     versions: Mapping[str, str]
     leaks: str = "drop"
     description: str = ""
+    synthetic: bool = False
     command: str = ""
     nearest: Mapping[str, str] = dataclasses.field(default_factory=dict)
 

@@ -117,6 +117,7 @@ def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, Inputs]:
         versions=versions,
         leaks=arguments.leaks,
         description=arguments.description,
+        synthetic=arguments.synthetic,
     )
     return job, inputs
 
