@@ -28,7 +28,7 @@ def find_files(paths: Sequence[str]) -> tuple[list[str], dict[str, str]]:
       Paths; and what is wrong with those that are folders which cannot be read.
 
     Raises:
-      UserError: there is none in a folder, or it cannot be listed.
+      UserError: a folder holds none.
     """
     files: list[str] = []
     problems: dict[str, str] = {}
