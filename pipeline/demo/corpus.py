@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from pipeline.common import ownership
+from pipeline.common.child_process import current_folder_kept_out
 from pipeline.common.files import LocalFiles
 from pipeline.common.owned_kinds import DEMO
 from pipeline.demo.encode import make_file
@@ -71,10 +72,13 @@ def _write_clips(
             yield
         return
     # Forking a process that may hold threads (TensorFlow, Beam) is not safe.
-    with concurrent.futures.ProcessPoolExecutor(
-        min(config.workers, len(jobs)),
-        mp_context=multiprocessing.get_context("spawn"),
-    ) as pool:
+    with (
+        current_folder_kept_out(),
+        concurrent.futures.ProcessPoolExecutor(
+            min(config.workers, len(jobs)),
+            mp_context=multiprocessing.get_context("spawn"),
+        ) as pool,
+    ):
         futures = [pool.submit(_write_clip, *job) for job in jobs]
         try:
             for future in concurrent.futures.as_completed(futures):
