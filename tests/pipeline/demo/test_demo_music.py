@@ -239,7 +239,20 @@ def test_genres_differ_in_brightness(clips):
         for genre, renderings in clips.items()
     }
     assert brightness["Rock"] > 1.3 * brightness["Instrumental"]
-    assert brightness["Electronic"] > 1.2 * brightness["Hip-Hop"]
+
+
+def test_genres_differ_in_noise(clips):
+    def measure_flatness(samples: np.ndarray) -> float:
+        frequencies, amplitudes = measure_spectrum(samples)
+        band = amplitudes[(frequencies > 1_000) & (frequencies < 8_000)]
+        return float(np.exp(np.mean(np.log(band))) / np.mean(band))
+
+    flatness = {
+        genre: np.median([measure_flatness(samples) for samples in renderings])
+        for genre, renderings in clips.items()
+    }
+    assert flatness["Experimental"] > 1.2 * flatness["Pop"]
+    assert flatness["Experimental"] > 1.2 * flatness["Electronic"]
 
 
 def test_genres_differ_in_loudness(clips):
