@@ -181,15 +181,18 @@ class Manifest:
       audio_in_several_splits: tracks with the same audio in several splits; a
         leak when not empty. At most 20 groups are named.
       inputs: where each input went: `clips` and `rejects`, summing to `total`,
-        and what they were made of: `tracks`, `files`, `files_not_wanted`.
+        and what they were made of: `tracks`, `files`, `files_not_wanted` and
+        `files_not_audio`.
       rejects: rejected inputs by reason.
       versions: library and decoder versions.
       fingerprint: digest of all that shapes a record.
       files: every shard file, by its path relative to the dataset folder.
       integrity: what was counted in the records: distinct `artists` and `audio`,
-        `artists_in_several_splits`, `audio_in_several_splits`, and
-        `audio_with_several_ids`.
+        `artists_in_several_splits`, `audio_in_several_splits`,
+        `audio_with_several_ids` and, with clips that were left out as leaks,
+        `audio_with_several_genres`.
       description: what the corpus is, in its owner's words; may be empty.
+      synthetic: nobody recorded the music: scores on it say nothing about real music.
       schema_version: version of this layout.
     """
 
@@ -212,6 +215,7 @@ class Manifest:
     audio_in_several_splits: tuple[str, ...] = ()
     description: str = ""
     split: Split | None = None
+    synthetic: bool = False
     schema_version: int = SCHEMA_VERSION
 
     def shard_files(self, representation: str, split: str) -> list[str]:
@@ -250,6 +254,7 @@ class Manifest:
             )
         raw.setdefault("description", "")
         raw.setdefault("split", None)
+        raw.setdefault("synthetic", begins_synthetic(raw["description"]))
         names = {field.name for field in dataclasses.fields(cls)}
         if names != set(raw):
             raise UserError(
@@ -277,6 +282,12 @@ class Manifest:
             for name, value in raw["normalisation"].items()
         }
         return cls(**raw)
+
+
+def begins_synthetic(description: object) -> bool:
+    """How files without a field `synthetic` say that nobody recorded the music."""
+    text = description if isinstance(description, str) else ""
+    return text.strip().lower().startswith("synthetic")
 
 
 def _representation_from_json(raw: Mapping[str, Any]) -> RepresentationSchema:

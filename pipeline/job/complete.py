@@ -36,13 +36,14 @@ from pipeline.shards.result import ShardReport
 #: The last two files, before they get their names.
 UNFINISHED = "_unfinished-"
 #: What of an audit's counts the manifest keeps, under `inputs` and `integrity`.
-INPUTS = ("tracks", "files", "files_not_wanted")
+INPUTS = ("tracks", "files", "files_not_wanted", "files_not_audio")
 INTEGRITY = (
     "artists",
     "artists_in_several_splits",
     "audio",
     "audio_in_several_splits",
     "audio_with_several_ids",
+    "audio_with_several_genres",
 )
 
 
@@ -103,7 +104,10 @@ def complete(
     [audit] = audits
     lines = "".join(reject.to_json() + "\n" for reject in sorted(rejects))
     _write(output, REJECTS_FILE, lines)
-    report = make_report(reports, rejects) | {"command": config.command}
+    report = make_report(reports, rejects) | {
+        "command": config.command,
+        "audio_with_several_genres": list(audit.labels),
+    }
     _write(output, JOB_REPORT_FILE, json.dumps(report, indent=1, sort_keys=True) + "\n")
     rejected = storage.join(output, REJECTS_FILE)
     check_yield(report, config.max_reject_ratio, rejected)
@@ -194,6 +198,7 @@ def make_manifest(
         versions=config.versions,
         fingerprint=fingerprint(shaping),
         description=config.description,
+        synthetic=config.synthetic,
         files={
             path: file
             for shard in sorted(reports, key=lambda r: r.shard)

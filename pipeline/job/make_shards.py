@@ -31,6 +31,7 @@ class Shards(NamedTuple):
     rejects: Any  # PCollection[Reject]
     clips: Any  # PCollection[WrittenClip]
     moments: Any  # PCollection[tuple[int, Mapping[str, PooledMoments]]], by shard
+    labels: Any  # PCollection[tuple[str, str, str]]: audio, genre, track id
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -64,7 +65,7 @@ class MakeShards(beam.PTransform):
             | "GroupByShard" >> beam.GroupByKey()
             | "MakeShard"
             >> beam.ParDo(_MakeShardFn(self.config)).with_outputs(
-                "shared", main="shards"
+                "shared", "labels", main="shards"
             )
         )
         if self.leaks == "keep":
@@ -84,7 +85,11 @@ class MakeShards(beam.PTransform):
             )
         )
         return Shards(
-            finished.reports, finished.rejects, finished.clips, finished.moments
+            finished.reports,
+            finished.rejects,
+            finished.clips,
+            finished.moments,
+            outputs.labels,
         )
 
 
@@ -125,6 +130,10 @@ class _MakeShardFn(beam.DoFn):
         rows = [(c.track_id, c.artist_id, c.split, c.audio) for c in result.clips]
         for member in leaks.memberships(shard, rows):
             yield beam.pvalue.TaggedOutput("shared", member)
+        # Also of what will be taken out: its label may contradict another.
+        for clip in result.clips:
+            label = clip.audio, clip.genre, clip.track_id
+            yield beam.pvalue.TaggedOutput("labels", label)
 
 
 class _FinishShardFn(beam.DoFn):

@@ -13,7 +13,6 @@ import concurrent.futures
 import functools
 import io
 import os
-import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from typing import BinaryIO
 
@@ -22,11 +21,12 @@ import soundfile
 
 from pipeline.common import storage
 from pipeline.common.clip_config import SAMPLE_RATE
+from pipeline.common.regular_file import NotAFileError
 from pipeline.common.rejects import AudioError, Reason, Reject
 from pipeline.decoding import mp3
 from pipeline.decoding.waveform import Loader, load_waveform
 from pipeline.inputs.join import Clip
-from pipeline.inputs.metadata import relative_path
+from pipeline.inputs.names import relative_path, wav_name
 from pipeline.representations.spectrum import Float32, Workspace
 from pipeline.shards import resume
 from pipeline.shards.moments import Moments
@@ -216,17 +216,23 @@ def fetch_audio(clip: Clip, excerpt: str) -> BinaryIO:
       excerpt: `middle` or `start`.
 
     Raises:
-      AudioError: the store does not give the file, also when asked again.
+      AudioError: the store does not give the file, also when asked again; or what
+        the name leads to is none.
     """
     try:
         if clip.size <= WHOLE_FILE_BYTES:
-            return io.BytesIO(storage.read_bytes(clip.path))
+            data = storage.read_bytes(clip.path, WHOLE_FILE_BYTES + 1)
+            if len(data) <= WHOLE_FILE_BYTES:
+                return io.BytesIO(data)
+            # It has grown since it was listed.
         file = storage.open_patiently(clip.path, sparsely=True)
         source = mp3.prepare(file, excerpt)
+    except NotAFileError as error:
+        raise AudioError(Reason.NOT_A_FILE, str(error.strerror)) from error
     except storage.STORE_ERRORS as error:
         raise AudioError(Reason.UNREADABLE, str(error)) from error
-    if source is not file:
-        file.close()
+    if isinstance(source, io.BytesIO):
+        file.close()  # Else it is still read from.
     return source
 
 
@@ -237,7 +243,7 @@ def write_wav(clip: Clip, samples: Float32, config: DatasetConfig) -> None:
     # libsndfile writes the time into its PEAK chunk, behind name, size and version.
     time = buffer.getbuffer()[:256].tobytes().index(b"PEAK") + 12
     buffer.getbuffer()[time : time + 4] = bytes(4)
-    name = posixpath.splitext(relative_path(clip.path, config.audio_base))[0] + ".wav"
+    name = wav_name(relative_path(clip.path, config.audio_base), whole=clip.whole_name)
     path = storage.join(config.wav_output, *name.lstrip("/").split("/"))
     storage.write_atomically(path, buffer.getvalue(), scratch=config.wav_output)
 

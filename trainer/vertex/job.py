@@ -140,11 +140,11 @@ class VertexConfig:
                 "--accelerator_count needs --accelerator or --tpu. "
                 f"Received: {self.accelerator_count}"
             )
-        known = TPU_MACHINES.get(self.tpu) or GPU_MACHINES.get(self.accelerator)
-        if known and self.count not in known:
+        machines = TPU_MACHINES.get(self.tpu) or GPU_MACHINES.get(self.accelerator)
+        if machines and self.count not in machines:
             raise UserError(
                 f"--accelerator_count of {self.tpu or self.accelerator} must be one of "
-                f"{', '.join(map(str, known))}. Received: {self.count}"
+                f"{', '.join(map(str, machines))}. Received: {self.count}"
             )
 
     @property
