@@ -211,8 +211,14 @@ def parse_beam_options(arguments: Sequence[str]) -> PipelineOptions:
     return options
 
 
-def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, preflight.Inputs]:
+def make_job(
+    arguments: argparse.Namespace, inputs: preflight.Inputs | None = None
+) -> tuple[JobConfig, preflight.Inputs]:
     """Checks the arguments against the inputs.
+
+    Args:
+      arguments: of `make_parser`.
+      inputs: what is there; None: look.
 
     Raises:
       UserError: the job would make no sense.
@@ -240,10 +246,10 @@ def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, preflight.Inputs
         split=_make_split(arguments),
         audio_base=glob_base(arguments.audio),
     )
-    gcs.check_readable(
-        [arguments.audio, arguments.metadata, arguments.output, arguments.wav_output]
-    )
-    inputs = preflight.inspect_inputs(arguments.audio, metadata)
+    if inputs is None:
+        paths = [arguments.audio, arguments.metadata]
+        gcs.check_readable([*paths, arguments.output, arguments.wav_output])
+        inputs = preflight.inspect_inputs(arguments.audio, metadata)
     versions = preflight.find_versions()
     dataset = DatasetConfig(
         output=arguments.output or "",
