@@ -48,7 +48,7 @@ def split_extension(name: str) -> tuple[str, str]:
 
 def is_audio_name(path: str) -> bool | None:
     """Whether an extension is one of audio; None where its kind is not known."""
-    extension = posixpath.splitext(path)[1][1:].lower()
+    extension = path.rpartition(".")[2].lower()
     if extension in AUDIO_EXTENSIONS:
         return True
     return False if extension in OTHER_EXTENSIONS else None
