@@ -108,7 +108,9 @@ class Join:
         """
         if self.is_plain_sailing(tracks, files):
             return Pairing([self._make_clip(tracks[0], files[0])], [], [], [])
-        if self.kind == "fma":
+        if not (tracks and files):
+            found = Assignment()
+        elif self.kind == "fma":
             tracks, files = sorted(tracks), sorted(files)
             found = self._assign_number(tracks, files)
         else:

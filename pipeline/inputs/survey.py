@@ -28,7 +28,7 @@ from pipeline.inputs.nearest import NearestFile
 from pipeline.schema import UserError
 
 #: Rows that find no file and are told the nearest one.
-MOST_NEAREST = 1000
+MOST_NEAREST = 200
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -92,7 +92,8 @@ class Run:
         Raises:
           UserError: the dataset does not hold the representation or is damaged, the
             training split is empty, of a single genre or smaller than a batch, the
-            hardware asked for is not there, or its replicas cannot share a batch or the shards.
+            hardware asked for is not there, or its replicas cannot share a batch or
+            the shards.
         """
         self.config = config
         self.dataset = dataset
