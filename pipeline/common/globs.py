@@ -249,7 +249,11 @@ def _find_entrance(pattern: str) -> Callable[[str], bool]:
     return enter
 
 
-def walk(folder: str, enter: Callable[[str], bool] | None = None) -> Iterator[Entry]:
+def walk(
+    folder: str,
+    enter: Callable[[str], bool] | None = None,
+    on_error: Callable[[OSError], object] | None = None,
+) -> Iterator[Entry]:
     """All that a folder holds, apart from folders.
 
     Each folder is entered once: by its own place before any link to it, and links in
@@ -258,9 +262,10 @@ def walk(folder: str, enter: Callable[[str], bool] | None = None) -> Iterator[En
     Args:
       folder: empty for the current one.
       enter: tells of a folder, by its path below this one, whether to enter it.
+      on_error: is told of a folder that cannot be listed, which is then left out.
 
     Raises:
-      OSError: a folder cannot be listed, or is not there.
+      OSError: a folder cannot be listed, or is not there, and `on_error` is not given.
     """
     entered = set(map(_identify, _name_parents(os.path.realpath(folder or "."))))
     waiting, links = [""], list[str]()
@@ -273,8 +278,15 @@ def walk(folder: str, enter: Callable[[str], bool] | None = None) -> Iterator[En
             if key in entered:
                 continue
             entered.add(key)
-        with os.scandir(posixpath.join(folder, name) or ".") as found:
-            for item in found:
+        try:
+            listing = os.scandir(posixpath.join(folder, name) or ".")
+        except OSError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+            continue
+        with listing:
+            for item in listing:
                 path = f"{name}/{item.name}" if name else item.name
                 if not item.is_dir(follow_symlinks=False) and not (
                     item.is_symlink() and os.path.isdir(item.path)

@@ -22,7 +22,7 @@ from pipeline.inputs.metadata import Track
 from pipeline.shards.leaks import ARTIST, AUDIO, describe_group
 from pipeline.shards.result import WrittenClip
 
-#: What a finding names at most.
+#: What a result names at most.
 MAX_NAMED = 20
 
 _TRACK, _FILE, _LABEL = "track", "file", "label"
@@ -37,7 +37,7 @@ _REPEATS = (Reason.DUPLICATE_ROW, Reason.DUPLICATE_ID)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Findings:
+class AuditResult:
     """What an audit counted, and what is wrong.
 
     Attributes:
@@ -71,7 +71,7 @@ class AuditInputs(NamedTuple):
 
 
 class Audit(beam.PTransform):
-    """Compares what went in with what came out: `AuditInputs` to one `Findings`."""
+    """Compares what went in with what came out: `AuditInputs` to one `AuditResult`."""
 
     def expand(self, inputs: AuditInputs) -> Any:
         """Groups by id; only counts and a few names go on."""
@@ -125,7 +125,7 @@ def enter_reject(reject: Reject) -> Iterator[tuple[str, str]]:
         yield f"{_FILE}:{reject.path}", entry
 
 
-def check(key: str, entries: Iterable[str]) -> Findings:
+def check(key: str, entries: Iterable[str]) -> AuditResult:
     """Checks the entries under one key."""
     kind, _, name = key.partition(":")
     if kind in (_TRACK, _FILE):
@@ -135,11 +135,11 @@ def check(key: str, entries: Iterable[str]) -> Findings:
     members = {(split, track_id) for split, _, track_id in map(_partition, entries)}
     leaks = len({split for split, _ in members}) > 1
     if kind == ARTIST:
-        return Findings(
+        return AuditResult(
             counts={"artists": 1, "artists_in_several_splits": int(leaks)},
             artists=(name,) if leaks else (),
         )
-    return Findings(
+    return AuditResult(
         counts={
             "audio": 1,
             "audio_in_several_splits": int(leaks),
@@ -149,21 +149,21 @@ def check(key: str, entries: Iterable[str]) -> Findings:
     )
 
 
-def _check_labels(labels: Iterable[tuple[str, str]]) -> Findings:
+def _check_labels(labels: Iterable[tuple[str, str]]) -> AuditResult:
     """Genres and tracks of one recording."""
     ordered = sorted(set(labels))
     if len({genre for genre, _ in ordered}) < 2:
-        return Findings(counts={"audio_with_several_genres": 0})
+        return AuditResult(counts={"audio_with_several_genres": 0})
     first = {genre: f"{track_id} ({genre})" for genre, track_id in reversed(ordered)}
     text = name_some([first[genre] for genre in sorted(first)])
-    return Findings(counts={"audio_with_several_genres": 1}, labels=(text,))
+    return AuditResult(counts={"audio_with_several_genres": 1}, labels=(text,))
 
 
 def _partition(entry: str) -> tuple[str, str, str]:
     return entry.partition(":")
 
 
-def _check_input(kind: str, name: str, count: Mapping[str, int]) -> Findings:
+def _check_input(kind: str, name: str, count: Mapping[str, int]) -> AuditResult:
     """A row or a file: as often in the results as in the inputs."""
     clips, rejects = count[_CLIP], count[_REJECT]
     ends = clips + rejects + count[_REPEATED] + count[_NOT_WANTED] + count[_NOT_AUDIO]
@@ -178,27 +178,27 @@ def _check_input(kind: str, name: str, count: Mapping[str, int]) -> Findings:
     else:
         counts["files_not_wanted"] = count[_NOT_WANTED]
         counts["files_not_audio"] = count[_NOT_AUDIO]
-    return Findings(counts=counts, problems=() if whole else (problem,))
+    return AuditResult(counts=counts, problems=() if whole else (problem,))
 
 
 class _Sum(beam.CombineFn):
-    """Adds up findings; of names, keeps the first in alphabetical order."""
+    """Adds up results; of names, keeps the first in alphabetical order."""
 
-    def create_accumulator(self) -> Findings:
-        return Findings(counts={})
+    def create_accumulator(self) -> AuditResult:
+        return AuditResult(counts={})
 
-    def add_input(self, total: Findings, found: Findings) -> Findings:
-        return merge([total, found])
+    def add_input(self, total: AuditResult, result: AuditResult) -> AuditResult:
+        return merge([total, result])
 
-    def merge_accumulators(self, totals: Iterable[Findings]) -> Findings:
+    def merge_accumulators(self, totals: Iterable[AuditResult]) -> AuditResult:
         return merge(totals)
 
-    def extract_output(self, total: Findings) -> Findings:
+    def extract_output(self, total: AuditResult) -> AuditResult:
         return total
 
 
-def merge(parts: Iterable[Findings]) -> Findings:
-    """Adds up findings; of names, keeps the first in alphabetical order."""
+def merge(parts: Iterable[AuditResult]) -> AuditResult:
+    """Adds up results; of names, keeps the first in alphabetical order."""
     counts: collections.Counter[str] = collections.Counter()
     problems: list[str] = []
     artists: list[str] = []
@@ -210,7 +210,7 @@ def merge(parts: Iterable[Findings]) -> Findings:
         artists += part.artists
         audio += part.audio
         labels += part.labels
-    return Findings(
+    return AuditResult(
         counts=dict(counts),
         problems=tuple(sorted(problems)[:MAX_NAMED]),
         artists=tuple(sorted(artists)[:MAX_NAMED]),

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pipeline.common.error_texts import DISK_FULL, find_message, is_disk_full
 from pipeline.common.storage import WriteError
 from pipeline.common.text_table import align
 from pipeline.inputs.assign import name_some
 from pipeline.inputs.survey import Inputs
 from pipeline.job.checks import IncompleteDatasetError
-from pipeline.job.graph import JobConfig
+from pipeline.job.config import JobConfig
 from pipeline.schema import SPLITS, Manifest
 from pipeline.shards.result import DatasetConfig
 from pipeline.shards.resume import SupersededError
@@ -22,7 +20,6 @@ from pipeline.shards.resume import SupersededError
 GO_ON = "run the same command again to go on; finished shards are kept."
 #: What a job raises to tell people, not programmers.
 _FAILURES = (IncompleteDatasetError, SupersededError, WriteError)
-_DISK_FULL = os.strerror(errno.ENOSPC)
 
 
 def describe_inputs(inputs: Inputs, job: JobConfig) -> str:
@@ -44,7 +41,7 @@ def describe_inputs(inputs: Inputs, job: JobConfig) -> str:
         f"{inputs.files - inputs.other_files} audio files{others}, {inputs.tracks} "
         f"wanted tracks; {len(inputs.clips)} clips to process ({size:,.0f} MB), "
         f"{len(inputs.genres)} genres.",
-        f"Split: {job.completion.split_rule}.{leaking}",
+        f"Split: {job.split.describe()}.{leaking}",
         *_describe_metadata(inputs),
     ]
     return "\n".join(lines)
@@ -81,8 +78,8 @@ def describe_resumption(finished: int, dataset: DatasetConfig) -> str:
 def describe_integrity(manifest: Manifest) -> str:
     """What was checked of a finished dataset, in a few sentences."""
     inputs, integrity = manifest.inputs, manifest.integrity
-    others = inputs.get("files_not_audio", 0)
-    others = f"; {others} more are no audio" if others else ""
+    not_audio = inputs.get("files_not_audio", 0)
+    others = f"; {not_audio} more are no audio" if not_audio else ""
     lines = [
         f"Every input is in one place: {inputs['tracks']} tracks and "
         f"{inputs['files']} files are {inputs['clips']} clips, {inputs['rejects']} "
@@ -195,18 +192,6 @@ def explain_failure(error: BaseException) -> str | None:
         message = find_message(error, kind)
         if message is not None:
             return message if kind is not WriteError else f"{message} Then {GO_ON}"
-    if _DISK_FULL in str(error):
-        return f"{_DISK_FULL}. Make room, then {GO_ON}"
+    if is_disk_full(error):
+        return f"{DISK_FULL}. Make room, then {GO_ON}"
     return None
-
-
-def find_message(error: BaseException, kind: type[Exception]) -> str | None:
-    """The message of an error of `kind` inside what a runner raises.
-
-    In this process a runner raises the error itself, with the step appended;
-    from a worker process it raises a RuntimeError that quotes the traceback.
-    """
-    name = re.escape(f"{kind.__module__}.{kind.__qualname__}: ")
-    quoted = re.search(rf"{name}(.*)", str(error))
-    message = quoted[1] if quoted else str(error) if isinstance(error, kind) else None
-    return message and re.sub(r"( \[while running '.*)?$", "", message, count=1)

@@ -1,8 +1,10 @@
+import shutil
+
 import pytest
 
 from pipeline.common.clip_config import ClipConfig
 from pipeline.launch.output import prepare_output
-from pipeline.launch.versions import find_versions, fingerprint_tools
+from pipeline.launch.versions import PACKAGE, find_versions, fingerprint_tools
 from pipeline.schema import UserError
 from pipeline.shards.result import DatasetConfig
 
@@ -83,6 +85,18 @@ def test_tools_are_versions_and_code():
     versions = find_versions()
     assert fingerprint_tools(versions) == fingerprint_tools(dict(versions))
     assert fingerprint_tools(versions) != fingerprint_tools({**versions, "numpy": "0"})
+
+
+def test_a_change_in_any_folder_of_the_package_changes_the_tools(tmp_path):
+    package = shutil.copytree(PACKAGE, tmp_path / "pipeline")
+    digests = {fingerprint_tools({}, package)}
+    assert digests == {fingerprint_tools({})}
+    files = sorted(package.rglob("__init__.py"))
+    assert package / "decoding" / "__init__.py" in files
+    for count, file in enumerate(files, start=2):
+        file.write_text(file.read_text() + "# changed\n")
+        digests.add(fingerprint_tools({}, package))
+        assert len(digests) == count, file
 
 
 def test_versions_name_the_decoder():
