@@ -7,9 +7,9 @@ import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from pipeline.common.audio_names import is_audio_name
 from pipeline.common.rejects import Reason, Reject
 from pipeline.inputs.assign import Assigner, Assignment, name_some
+from pipeline.inputs.audio_names import is_audio_name
 from pipeline.inputs.metadata import Track
 from pipeline.inputs.names import AudioFolder, wav_name
 

@@ -8,8 +8,8 @@ import os
 import posixpath
 import unicodedata
 
-from pipeline.common.audio_names import split_extension
-from pipeline.common.globs import is_remote
+from pipeline.inputs.audio_names import split_extension
+from pipeline.inputs.globs import is_remote
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

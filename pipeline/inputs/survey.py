@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TextIO
 
 from pipeline.common import storage
-from pipeline.common.audio_names import is_audio_name
 from pipeline.common.rejects import Reason
 from pipeline.inputs.assign import name_some
 from pipeline.inputs.audio_files import make_audio_check, match_audio
+from pipeline.inputs.audio_names import is_audio_name
 from pipeline.inputs.join import AudioFile, Join, Pairing
 from pipeline.inputs.metadata import (
     Layout,
