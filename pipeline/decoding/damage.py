@@ -31,7 +31,7 @@ UNKNOWN_SIZE = 2_000_000_000
 #: The same for sizes of 64 bits: no file is as large.
 UNKNOWN_LONG_SIZE = 1 << 48
 #: Looked at behind the audio.
-_BEHIND_BYTES = 1 << 16
+BEHIND_BYTES = 1 << 16
 #: Searched for FLAC's last frame.
 _FLAC_TAIL = 1 << 17
 
@@ -78,7 +78,7 @@ class _Audio(NamedTuple):
 _MOST = 0xFFFF_0000
 _W64 = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 #: First bytes of files, which are not names of chunks.
-_FILES = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff", b"riff", b"fLaC", b"OggS")
+FILE_NAMES = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff", b"riff", b"fLaC", b"OggS")
 _FORMATS = {
     b"RIFF": _Chunks(12, 4, "<I", 2, 0, b"data"),
     b"RIFX": _Chunks(12, 4, ">I", 2, 0, b"data"),
@@ -169,12 +169,12 @@ def known_size(size: int, present: int, *, long: bool = False) -> int | None:
 def _check_behind(file: BinaryIO, start: int, end: int, promised: int) -> None:
     """Refuses what stands behind the audio, unless it is a chunk, a tag or zeros."""
     file.seek(start)
-    data = file.read(min(_BEHIND_BYTES, end - start))
+    data = file.read(min(BEHIND_BYTES, end - start))
     name, left = data[:4], end - start
     is_chunk = (
         len(data) >= 8
         and all(0x20 <= byte <= 0x7E for byte in name)
-        and name not in _FILES
+        and name not in FILE_NAMES
         and min(int.from_bytes(data[4:8], order) for order in ("little", "big")) <= left
     )
     if is_chunk or tags.measure_tag(data) or not data.strip(b"\0"):
