@@ -14,6 +14,7 @@ import io
 import struct
 from typing import BinaryIO, NamedTuple
 
+from pipeline.common.clip_config import MAX_CLIP_SECONDS
 from pipeline.common.rejects import AudioError, Reason
 from pipeline.decoding import tags
 from pipeline.decoding.checksums import crc8
@@ -32,6 +33,8 @@ UNKNOWN_SIZE = 2_000_000_000
 UNKNOWN_LONG_SIZE = 1 << 48
 #: Looked at behind the audio.
 BEHIND_BYTES = 1 << 16
+#: Read at once.
+_PIECE = 4 << 20
 #: Searched for FLAC's last frame.
 _FLAC_TAIL = 1 << 17
 
@@ -144,7 +147,7 @@ def check_length(file: BinaryIO) -> BinaryIO:
             f"has {present:,} of the {promised:,} bytes of audio that its header "
             "promises",
         )
-    if promised < MIN_PRESENT * present:
+    if promised < max(MIN_PRESENT * present, present - BEHIND_BYTES):
         align = _FORMATS[magic].align if magic in _FORMATS else 1
         behind = start + promised
         _check_behind(file, behind + -behind % align, size, promised)
@@ -226,23 +229,49 @@ def _find_chunk(file: BinaryIO, file_size: int, chunks: _Chunks) -> _Audio | Non
 def _check_flac(file: BinaryIO, size: int) -> None:
     """Holds STREAMINFO's number of samples against where the last frame belongs.
 
-    RFC 9639, sections 8.2 and 9.1. What is truncated, decoding finds.
+    RFC 9639, sections 8.2 and 9.1.
     """
     file.seek(0)
     info = file.read(42)
     if len(info) < 42:
         return
     block, longest = struct.unpack_from(">HH", info, 8)
+    rate = int.from_bytes(info[18:21], "big") >> 4
     promised = int.from_bytes(info[21:26], "big") & 0xF_FFFF_FFFF
     start = max(size - _FLAC_TAIL, 42)
     file.seek(start)
     found = _find_last_flac_frame(file.read(size - start), block, longest)
-    if not promised or found is None or promised >= MIN_PRESENT * found:
+    if not promised or found is None:
         return
-    raise AudioError(
-        Reason.UNANNOUNCED,
-        f"its header promises {promised:,} samples, but its frames go on to {found:,}",
-    )
+    # What is missing of a clip, decoding finds; of a longer file its middle is used.
+    short = promised <= MAX_CLIP_SECONDS * rate
+    few = found + 2 * longest < promised and not short
+    if few and not _holds_another(file, size):
+        raise AudioError(
+            Reason.TRUNCATED,
+            f"its header promises {promised:,} samples, but its last frame begins at "
+            f"{found:,}",
+        )
+    if few or promised <= found:
+        raise AudioError(
+            Reason.UNANNOUNCED,
+            f"its header promises {promised:,} samples, but another stream follows"
+            if few
+            else f"its header promises {promised:,} samples, but its frames go on to "
+            f"{found:,}",
+        )
+
+
+def _holds_another(file: BinaryIO, size: int) -> bool:
+    """Whether a second FLAC stream follows the first."""
+    position = 4
+    while position < size:
+        file.seek(position)
+        data = file.read(_PIECE)
+        if b"fLaC" in data or not data:
+            return bool(data)
+        position += max(len(data) - 3, 1)
+    return False
 
 
 def _find_last_flac_frame(data: bytes, block: int, longest: int) -> int | None:

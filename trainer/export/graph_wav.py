@@ -106,7 +106,11 @@ def decode_wav(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     )
     behind = samples + announced
     as_announced = tf.logical_or(
-        tf.cast(announced, tf.float64) >= MIN_PRESENT * tf.cast(available, tf.float64),
+        tf.logical_and(
+            announced >= available - BEHIND_BYTES,
+            tf.cast(announced, tf.float64)
+            >= MIN_PRESENT * tf.cast(available, tf.float64),
+        ),
         _is_no_audio(
             content[behind + -behind % align :][:BEHIND_BYTES], total - behind
         ),
