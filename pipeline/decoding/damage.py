@@ -35,8 +35,8 @@ UNKNOWN_LONG_SIZE = 1 << 48
 BEHIND_BYTES = 1 << 16
 #: Read at once.
 _PIECE = 4 << 20
-#: Searched for FLAC's last frame.
-_FLAC_TAIL = 1 << 17
+#: Places at which FLAC's frames are looked for, and bytes searched at each.
+FLAC_PLACES, _FLAC_BYTES = 5, 1 << 16
 
 
 class _Chunks(NamedTuple):
@@ -238,28 +238,38 @@ def _check_flac(file: BinaryIO, size: int) -> None:
     block, longest = struct.unpack_from(">HH", info, 8)
     rate = int.from_bytes(info[18:21], "big") >> 4
     promised = int.from_bytes(info[21:26], "big") & 0xF_FFFF_FFFF
-    start = max(size - _FLAC_TAIL, 42)
-    file.seek(start)
-    found = _find_last_flac_frame(file.read(size - start), block, longest)
-    if not promised or found is None:
+    # Where the file's end is, and at some places on the way.
+    found = [
+        number
+        for place in range(1, FLAC_PLACES + 1)
+        for number in _find_last_flac_frame(
+            _read_before(file, size * place // FLAC_PLACES), block, longest
+        )
+    ]
+    if not promised or not found:
         return
     # What is missing of a clip, decoding finds; of a longer file its middle is used.
     short = promised <= MAX_CLIP_SECONDS * rate
-    few = found + 2 * longest < promised and not short
-    if few and not _holds_another(file, size):
+    few = found[-1] + 2 * longest < promised and not short
+    several = found != sorted(set(found)) or (few and _holds_another(file, size))
+    if several or promised <= found[-1]:
+        raise AudioError(
+            Reason.UNANNOUNCED,
+            f"its header promises {promised:,} samples, but "
+            + ("another stream follows" if several else f"it has over {found[-1]:,}"),
+        )
+    if few:
         raise AudioError(
             Reason.TRUNCATED,
             f"its header promises {promised:,} samples, but its last frame begins at "
-            f"{found:,}",
+            f"{found[-1]:,}",
         )
-    if few or promised <= found:
-        raise AudioError(
-            Reason.UNANNOUNCED,
-            f"its header promises {promised:,} samples, but another stream follows"
-            if few
-            else f"its header promises {promised:,} samples, but its frames go on to "
-            f"{found:,}",
-        )
+
+
+def _read_before(file: BinaryIO, end: int) -> bytes:
+    start = max(end - _FLAC_BYTES, 0)
+    file.seek(start)
+    return file.read(end - start)
 
 
 def _holds_another(file: BinaryIO, size: int) -> bool:
@@ -274,8 +284,8 @@ def _holds_another(file: BinaryIO, size: int) -> bool:
     return False
 
 
-def _find_last_flac_frame(data: bytes, block: int, longest: int) -> int | None:
-    """Number of the sample at which the last frame in some bytes begins.
+def _find_last_flac_frame(data: bytes, block: int, longest: int) -> list[int]:
+    """Number of the sample at which the last frame in some bytes begins, if one does.
 
     Another frame has to be in front of it: single bytes may look like a header.
     """
@@ -289,9 +299,9 @@ def _find_last_flac_frame(data: bytes, block: int, longest: int) -> int | None:
         fixed = data[position + 1] == 0xF8
         for candidate in later:
             if 0 < candidate - number <= (1 if fixed else longest):
-                return candidate * block if fixed else candidate
+                return [candidate * block if fixed else candidate]
         later.append(number)
-    return None
+    return []
 
 
 def _parse_flac_frame(header: bytes) -> int | None:

@@ -239,6 +239,9 @@ def test_more_of_a_flac_than_its_header_promises(files, glide):
     seven = encode(glide[: 7 * RATE], RATE, "FLAC")
     assert reject(files["FLAC"] + seven)[0] == Reason.UNANNOUNCED
     assert reject(seven + files["FLAC"])[0] == Reason.UNANNOUNCED
+    for count in (2, 3):
+        assert reject(files["FLAC"] * count)[0] == Reason.UNANNOUNCED
+        assert reject(seven * count)[0] == Reason.UNANNOUNCED
 
 
 @pytest.mark.parametrize("kind", ["WAV", "AIFF"])
