@@ -33,6 +33,11 @@ LIGHT = {
     "pipeline.schema",
     "pipeline.common",
     "pipeline.common.credentials",
+    "pipeline.common.error_texts",
+    "pipeline.common.files",
+    "pipeline.common.owned_kinds",
+    "pipeline.common.ownership",
+    "pipeline.common.plain_text",
     "pipeline.common.quiet",
     "pipeline.common.regular_file",
 }

@@ -7,8 +7,8 @@ import re
 
 from pipeline.schema import UserError
 
-#: GiB of a worker process (docs/reference/performance.md), rounded up: Dataflow starts one a
-#: vCPU, with one thread each.
+#: GiB of a worker process (docs/reference/performance.md), rounded up: Dataflow starts
+#: one a vCPU, with one thread each.
 PROCESS_GIB = 1.2
 #: GiB that a VM keeps for its system and Dataflow's own processes.
 SYSTEM_GIB = 1.0

@@ -20,13 +20,12 @@ import os
 import signal
 import struct
 import subprocess
-import sys
 import tempfile
-from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 
+from pipeline.common.child_process import python_command
 from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
 from pipeline.common.regular_file import NotAFileError, open_regular
 from pipeline.common.rejects import AudioError, Reason
@@ -190,17 +189,14 @@ class IsolatedDecoder:
 
     def _start(self) -> subprocess.Popen[bytes]:
         arguments = [self._file.fileno(), self._time_limit, MEMORY_LIMIT]
-        root = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         return subprocess.Popen(
-            # -P: the current folder may hold files of any name.
-            [sys.executable, "-P", "-m", self._helper, *map(str, arguments)],
+            python_command(self._helper, *map(str, arguments)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=[self._file.fileno()],
             pipesize=_PIPE_BYTES,
             # BLAS would reserve memory for threads that are never used.
-            env=os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
+            env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
         )
 
     def _stop(self) -> int:

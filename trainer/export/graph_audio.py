@@ -143,7 +143,7 @@ def resample(samples: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
     with tf.control_dependencies([check(tf.reduce_any(matches), message)]):
         branch = tf.cast(tf.argmax(tf.cast(matches, tf.int32)), tf.int32)
     return tf.switch_case(
-        branch, [functools.partial(_resample_from, samples, each) for each in RATES]
+        branch, [functools.partial(_resample_from, samples, rate) for rate in RATES]
     )
 
 

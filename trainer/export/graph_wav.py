@@ -85,8 +85,10 @@ def decode_wav(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     _, fmt, samples, sizes = tf.while_loop(
         unfinished, next_chunk, (first, missing, missing, missing)
     )
-    found = tf.logical_and(samples >= 0, tf.logical_and(fmt >= 0, fmt + 16 <= total))
-    with tf.control_dependencies([check(found, "The WAV file has no audio")]):
+    has_audio = tf.logical_and(
+        samples >= 0, tf.logical_and(fmt >= 0, fmt + 16 <= total)
+    )
+    with tf.control_dependencies([check(has_audio, "The WAV file has no audio")]):
         kind, channels = number(fmt, 2), number(fmt + 2, 2)
         rate, bits = number(fmt + 4, 4), number(fmt + 14, 2)
     kind = tf.cond(
@@ -117,12 +119,12 @@ def decode_wav(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     )
     coding = kind * 100 + bits
     codings = tf.constant(list(_DECODERS), tf.int64)
-    decodable = tf.logical_and(tf.reduce_any(coding == codings), channels > 0)
+    is_supported = tf.logical_and(tf.reduce_any(coding == codings), channels > 0)
     with tf.control_dependencies(
         [
             check(enough, "The WAV file is truncated"),
             check(as_announced, "The WAV file has more audio than it announces"),
-            check(decodable, "The WAV file is not of integer or float samples"),
+            check(is_supported, "The WAV file is not of integer or float samples"),
         ]
     ):
         frame = tf.maximum(channels * bits // 8, 1)

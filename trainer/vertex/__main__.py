@@ -17,11 +17,11 @@ from pipeline.common import gcs
 from pipeline.common.credentials import SCHEME
 from pipeline.schema import COMPLETED_FILE, MANIFEST_FILE, Manifest, UserError
 from trainer import task
-from trainer.config import MODELS
+from trainer.config import MODELS, PATHS
 from trainer.vertex.job import (
     GPU_MACHINES,
     TPU_MACHINES,
-    JobConfig,
+    VertexConfig,
     console_link,
     follow,
     make_client,
@@ -32,8 +32,6 @@ from trainer.vertex.job import (
 
 #: Where Vertex AI mounts all buckets.
 MOUNT = "/gcs/"
-#: The trainer's flags whose files must outlive its container.
-_PATHS = ("weights", "output", "checkpoint_dir", "tensorboard_dir", "feature_cache")
 
 _EPILOG = """\
 All options of `trainer.task` may follow, for example --epochs 40 --weights
@@ -141,7 +139,7 @@ def make_config(
     flags: argparse.Namespace,
     trainer_flags: Sequence[str],
     now: datetime.datetime | None = None,
-) -> JobConfig:
+) -> VertexConfig:
     """Flags as a checked configuration.
 
     Args:
@@ -154,7 +152,7 @@ def make_config(
     """
     now = now or datetime.datetime.now(datetime.UTC)
     arguments = (f"--data={flags.data}", f"--model={flags.model}", *trainer_flags)
-    return JobConfig(
+    return VertexConfig(
         project=flags.project,
         region=flags.region,
         bucket=flags.bucket.removeprefix(SCHEME).rstrip("/"),
@@ -184,9 +182,9 @@ def check_trainer_flags(arguments: Sequence[str]) -> None:
     Raises:
       UserError: a file would not be reachable.
     """
-    parsed = vars(task.build_parser().parse_args(list(arguments)))
-    for name in _PATHS:
-        path = parsed.get(name)
+    options = vars(task.make_parser().parse_args(list(arguments)))
+    for name in PATHS:
+        path = options.get(name)
         if path and path not in ("imagenet", "none"):
             _require_remote(f"--{name}", path)
 
@@ -255,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return wait(client, config, name) if flags.wait else 0
 
 
-def wait(client: Any, config: JobConfig, name: str) -> int:
+def wait(client: Any, config: VertexConfig, name: str) -> int:
     """Follows a job; its final state is the exit code."""
     try:
         state, message = follow(client, name, lambda line: print(line, flush=True))
