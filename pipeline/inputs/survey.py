@@ -35,6 +35,7 @@ class Inputs:
       tracks: number of wanted tracks.
       clips: audio files of wanted tracks with a genre.
       files: number of audio files matched.
+      paths: of all of them.
       leaking_artists: number of artists that the metadata puts into several splits.
     """
 
@@ -44,6 +45,7 @@ class Inputs:
     clips: tuple[AudioFile, ...]
     files: int
     leaking_artists: int = 0
+    paths: tuple[str, ...] = ()
 
 
 def inspect_inputs(audio: str, metadata: MetadataConfig) -> Inputs:
@@ -90,6 +92,7 @@ def inspect_inputs(audio: str, metadata: MetadataConfig) -> Inputs:
         tracks=len(wanted),
         clips=tuple(clips[key] for key in sorted(clips)),
         files=len(files),
+        paths=tuple(file.path for file in files),
         leaking_artists=_count_leaking_artists(wanted.values()),
     )
 

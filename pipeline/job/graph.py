@@ -9,7 +9,7 @@ import apache_beam as beam
 from pipeline.common import storage
 from pipeline.inputs.metadata import MetadataConfig
 from pipeline.job.audit import Audit, AuditInputs
-from pipeline.job.complete import CompleteDataset, CompletionConfig
+from pipeline.job.complete import TRANSFORM_FOLDER, CompleteDataset, CompletionConfig
 from pipeline.job.inputs import JoinTracks, MatchAudio, ReadTracks
 from pipeline.job.make_shards import MakeShards
 from pipeline.representations import make_schemas
@@ -67,7 +67,7 @@ def build(pipeline: beam.Pipeline, config: JobConfig) -> None:
 
         normalisation, written = shards.moments | "AnalyzeTraining" >> AnalyzeTraining(
             schemas=normalised,
-            output=dataset.output,
+            output=storage.join(dataset.output, *TRANSFORM_FOLDER.split("/")),
             temporary=storage.join(dataset.output, storage.TEMPORARY_FOLDER, "tft"),
         )
     else:

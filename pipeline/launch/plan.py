@@ -20,8 +20,8 @@ from pipeline.inputs.splits import SplitConfig
 from pipeline.inputs.survey import Inputs, inspect_inputs
 from pipeline.job.complete import CompletionConfig
 from pipeline.job.graph import JobConfig, build
-from pipeline.launch import estimate, local
-from pipeline.launch.local import check_runner
+from pipeline.launch import estimate, local, output
+from pipeline.launch.runners import check_flags
 from pipeline.launch.versions import find_versions, fingerprint_tools
 from pipeline.representations import NAMES
 from pipeline.schema import UserError
@@ -42,7 +42,7 @@ def parse_beam_options(arguments: Sequence[str]) -> PipelineOptions:
     if unknown:
         raise UserError(f"unknown option; see --help. Received: {' '.join(unknown)}")
     options = PipelineOptions(list(arguments))
-    check_runner(options)
+    check_flags(options)
     # Nothing lives in __main__, so nothing of it has to travel.
     options.view_as(SetupOptions).save_main_session = False
     return options
@@ -80,6 +80,8 @@ def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, Inputs]:
     gcs.check_readable(
         [arguments.audio, arguments.metadata, arguments.output, arguments.wav_output]
     )
+    if not arguments.estimate:
+        output.check_output(arguments.output, overwrite=arguments.overwrite)
     inputs = inspect_inputs(arguments.audio, metadata)
     versions = find_versions()
     dataset = DatasetConfig(
@@ -108,6 +110,8 @@ def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, Inputs]:
         completion=completion,
         leaks=arguments.leaks,
     )
+    if not arguments.estimate:
+        output.check_apart(job, inputs)
     return job, inputs
 
 

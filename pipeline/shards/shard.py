@@ -28,7 +28,7 @@ from pipeline.decoding.waveform import Loader, load_waveform
 from pipeline.inputs.join import Clip
 from pipeline.inputs.metadata import relative_path
 from pipeline.representations.spectrum import Float32, Workspace
-from pipeline.shards import resume
+from pipeline.shards import resume, runs
 from pipeline.shards.moments import Moments
 from pipeline.shards.records import make_records
 from pipeline.shards.result import DatasetConfig, ShardResult, WrittenClip
@@ -82,7 +82,8 @@ def keep_or_make_shard(
         for _ in clips:
             _count_progress(config.progress_file)
         return found, True
-    resume.forget_result(shard, config)
+    with runs.writing(config):
+        resume.forget_result(shard, config)
     attempt = 1
     while True:
         try:
@@ -92,7 +93,8 @@ def keep_or_make_shard(
             if attempt == storage.ATTEMPTS or not error.transient:
                 raise
         attempt += 1
-    resume.write_result(result, config)
+    with runs.writing(config):
+        resume.write_result(result, config)
     return result, False
 
 
@@ -180,7 +182,7 @@ def make_shard(
             _count_progress(config.progress_file)
         for wav in wavs:
             wav.result()
-        writer.commit(check=functools.partial(resume.check_run, config))
+        writer.commit(runs.writing(config))
     return ShardResult(
         shard=shard,
         fingerprint=resume.fingerprint_shard(shard, clips, config),
@@ -239,6 +241,12 @@ def fetch_audio(clip: Clip, excerpt: str) -> BinaryIO:
     return source
 
 
+def wav_name(path: str, audio_base: str) -> str:
+    """Name of an audio file's decoded clip, relative to the folder of all."""
+    name = posixpath.splitext(relative_path(path, audio_base))[0] + ".wav"
+    return name.lstrip("/")
+
+
 def write_wav(clip: Clip, samples: Float32, config: DatasetConfig) -> None:
     """Keeps a decoded clip as a 32-bit float WAV, which decodes to the same bits."""
     buffer = io.BytesIO()
@@ -246,8 +254,8 @@ def write_wav(clip: Clip, samples: Float32, config: DatasetConfig) -> None:
     # libsndfile writes the time into its PEAK chunk, behind name, size and version.
     time = buffer.getbuffer()[:256].tobytes().index(b"PEAK") + 12
     buffer.getbuffer()[time : time + 4] = bytes(4)
-    name = posixpath.splitext(relative_path(clip.path, config.audio_base))[0] + ".wav"
-    path = storage.join(config.wav_output, *name.lstrip("/").split("/"))
+    name = wav_name(clip.path, config.audio_base)
+    path = storage.join(config.wav_output, *name.split("/"))
     storage.write_atomically(path, buffer.getvalue(), scratch=config.wav_output)
 
 

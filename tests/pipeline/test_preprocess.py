@@ -12,7 +12,7 @@ from pipeline.inspect import __main__ as inspect
 from pipeline.job.checks import IncompleteDatasetError
 from pipeline.launch import messages
 from pipeline.schema import Manifest
-from pipeline.shards.resume import SupersededError
+from pipeline.shards.runs import SupersededError
 from pipeline.shards.tfrecord import read_records
 from tests.support.corpora import write_csv, write_plain_corpus, write_tone
 

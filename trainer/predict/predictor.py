@@ -15,6 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from pipeline.schema import MANIFEST_FILE, Manifest, UserError
+from pipeline.schema.checks import MOST_BYTES
 from trainer.config import EXCERPTS
 from trainer.evaluation.calibration import apply_temperature
 
@@ -170,8 +171,8 @@ def load_predictor(folder: str) -> Predictor:
                 "(windows, mel, features or statistics)."
             )
     path = f"{folder}/{MANIFEST_FILE}"
-    with tf.io.gfile.GFile(path) as file:
-        manifest = Manifest.from_json(file.read(), source=path)
+    with tf.io.gfile.GFile(path, "rb") as file:
+        manifest = Manifest.from_json(file.read(MOST_BYTES + 1), source=path)
     try:
         model = keras.models.load_model(f"{folder}/{MODEL_FILE}", compile=False)
     except (ValueError, OSError) as error:

@@ -23,7 +23,7 @@ from pipeline.schema import (
 )
 from pipeline.shards.finish import clips_file
 from pipeline.shards.result import DatasetConfig, ShardReport
-from pipeline.shards.resume import SupersededError
+from pipeline.shards.runs import SupersededError
 
 
 def make_config(output, **changes) -> CompletionConfig:
