@@ -187,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         manifest = reading.read_manifest(folder)
         if arguments.clips < 1:
             raise UserError(f"--clips must be 1 or more. Received: {arguments.clips}")
-        marker = reading.read_marker(folder) or ""
+        completed = reading.is_completed(folder, manifest)
         if arguments.picture:
             check_file(
                 beam_files(arguments.picture),
@@ -195,7 +195,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                 PICTURE,
                 flag="--picture",
             )
-        completed = marker.partition("\n")[0] == manifest.fingerprint
         print(
             describe(
                 manifest,

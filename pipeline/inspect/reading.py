@@ -73,8 +73,7 @@ def read_manifest(folder: str) -> Manifest:
     """Reads a dataset's manifest.
 
     Raises:
-      UserError: there is none, it is not one, or not the one that the dataset was
-        completed with.
+      UserError: there is none, or it is not one.
     """
     path = join(folder, MANIFEST_FILE)
     data = read_bytes(path)
@@ -85,10 +84,21 @@ def read_manifest(folder: str) -> Manifest:
         )
     manifest = Manifest.from_json(data, source=path)
     check_whole(vars(manifest), path)
-    marker = read_marker(folder)
-    if marker is not None and marker.partition("\n")[0] == manifest.fingerprint:
-        check_marker(marker, manifest, data, source=path)
     return manifest
+
+
+def is_completed(folder: str, manifest: Manifest) -> bool:
+    """Whether the folder's completion marker is there and fits the manifest.
+
+    Raises:
+      UserError: the manifest was changed since.
+    """
+    marker = read_marker(folder) or ""
+    if marker.partition("\n")[0] != manifest.fingerprint:
+        return False
+    path = join(folder, MANIFEST_FILE)
+    check_marker(marker, manifest, read_bytes(path) or b"", source=path)
+    return True
 
 
 def read_marker(folder: str) -> str | None:

@@ -36,8 +36,6 @@ from pipeline.shards.result import DatasetConfig, ShardReport
 TRANSFORM_FOLDER = f"{storage.TEMPORARY_FOLDER}/transform"
 TRANSFORM_PARTS = ("transform_fn", "transformed_metadata")
 REJECTS_FILE = "rejects-00000-of-00001.jsonl"
-#: The last two files, before they get their names.
-UNFINISHED = "_unfinished-"
 #: What of an audit's counts the manifest keeps, under `inputs` and `integrity`.
 INPUTS = ("tracks", "files", "files_not_wanted")
 INTEGRITY = (
@@ -156,7 +154,7 @@ def publish(output: str, manifest: Manifest) -> None:
     texts = {MANIFEST_FILE: manifest.to_json()}
     texts[COMPLETED_FILE] = completion_marker(manifest, texts[MANIFEST_FILE])
     paths = {
-        name: (storage.join(output, UNFINISHED + name), storage.join(output, name))
+        name: (storage.join(output, runs.UNFINISHED + name), storage.join(output, name))
         for name in texts
     }
     for name, (unfinished, path) in paths.items():

@@ -22,6 +22,8 @@ from pipeline.shards.result import DatasetConfig
 
 PROGRESS_FOLDER = "_progress"
 RUN_FILE = "RUN"
+#: The last two files begin with this before they get their names.
+UNFINISHED = "_unfinished-"
 #: In the folder of a completed dataset: the one that will replace it.
 NEXT_FOLDER = "_next"
 #: Behind the name of a run in its last step, on Cloud Storage.
@@ -147,10 +149,14 @@ def completing(config: DatasetConfig) -> Iterator[bool]:
       SupersededError: another run has begun, or has completed the dataset.
     """
     with locked(home(config)):
-        if config.run and _has_completed(config):
+        if config.run and _has_reported(config, home(config), COMPLETED_FILE):
             yield True
             return
-        check_run(config)
+        # Where an error stopped this step after the run's name had gone, it goes on.
+        marker = UNFINISHED + COMPLETED_FILE
+        stopped = config.run and _has_reported(config, config.output, marker)
+        if not (stopped and not storage.exists(run_path(config))):
+            check_run(config)
         if not (config.run and config.output.startswith(gcs.SCHEME)):
             yield False
             return
@@ -171,9 +177,9 @@ def completing(config: DatasetConfig) -> Iterator[bool]:
             raise
 
 
-def _has_completed(config: DatasetConfig) -> bool:
-    folder = home(config)
-    if not storage.exists(storage.join(folder, COMPLETED_FILE)):
+def _has_reported(config: DatasetConfig, folder: str, marker: str) -> bool:
+    """Whether a marker is there beside a report of this very run."""
+    if not storage.exists(storage.join(folder, marker)):
         return False
     try:
         report = json.loads(storage.read_text(storage.join(folder, REPORT_FILE)))
@@ -185,7 +191,7 @@ def _has_completed(config: DatasetConfig) -> bool:
 def is_superseded(config: DatasetConfig) -> bool:
     """Whether what went wrong is that another run has taken over."""
     try:
-        if config.run and not _has_completed(config):
+        if config.run and not _has_reported(config, home(config), COMPLETED_FILE):
             check_run(config)
     except SupersededError:
         return True

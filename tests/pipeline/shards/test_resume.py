@@ -119,7 +119,13 @@ def test_every_property_of_a_clip_is_in_the_fingerprint(changes):
 
 
 #: Options that do not shape a shard: where it lies, and who makes it.
-NOT_SHAPING = {"output": "b", "progress_file": "p", "run": "r", "launcher": 7, "replaces": "o"}
+NOT_SHAPING = {
+    "output": "b",
+    "progress_file": "p",
+    "run": "r",
+    "launcher": 7,
+    "replaces": "o",
+}
 SHAPING = {
     "representations": ("mel",),
     "clip": ClipConfig(windows_per_clip=9),
