@@ -24,7 +24,7 @@ from pipeline.launch.plan import (
 )
 from pipeline.launch.runners import try_runner
 from pipeline.representations import DEFAULTS, NAMES
-from pipeline.schema import MANIFEST_FILE, REPORT_FILE, Manifest, UserError
+from pipeline.schema import JOB_REPORT_FILE, MANIFEST_FILE, Manifest, UserError
 from pipeline.shards import runs
 from pipeline.shards.leaks import POLICIES
 from pipeline.shards.result import DatasetConfig
@@ -58,14 +58,18 @@ def make_parser() -> argparse.ArgumentParser:
         "--audio",
         required=True,
         metavar="GLOB",
-        help="audio files on any Beam file system, e.g. 'gs://bucket/fma_small/**.mp3'",
+        help="a folder with all that it holds, or a quoted glob, here or on any Beam "
+        "file system, e.g. 'gs://bucket/fma_small/**.mp3': * and ? within a name, ** "
+        "across folders, **/ any folders or none, [ab], {a,b}, [[] for a bracket; "
+        "case does not matter in extensions, linked folders are followed once",
     )
     inputs.add_argument(
         "--metadata",
         required=True,
         metavar="FILE",
         help="FMA's tracks.csv, or a CSV path,genre[,track_id,artist_id,split] with "
-        "paths relative to the glob's folder",
+        "paths relative to the glob's folder; a path without audio extension, or with "
+        "another one, takes the file that fits where there is one alone",
     )
     inputs.add_argument(
         "--subset",
@@ -128,7 +132,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--wav_output",
         default="",
         metavar="DIR",
-        help="also keep each decoded clip as a WAV; a later run can read those",
+        help="also keep each decoded clip as a WAV, which a later run can read; where "
+        "two would have one name, .wav is added to the whole name",
     )
     output.add_argument(
         "--overwrite",
@@ -150,7 +155,13 @@ def make_parser() -> argparse.ArgumentParser:
         default="",
         metavar="TEXT",
         help="what the corpus is, in a sentence; the manifest, reports and model "
-        "cards carry it (begin with Synthetic where nobody recorded the music)",
+        "cards carry it",
+    )
+    output.add_argument(
+        "--synthetic",
+        action="store_true",
+        help="nobody recorded the music: reports and model cards say that scores on it "
+        "mean nothing for real music",
     )
     clips = parser.add_argument_group("clips")
     clips.add_argument(
@@ -192,7 +203,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def read_report(output: str) -> dict[str, Any]:
     """Reads the counters and distributions of a finished job."""
-    report = json.loads(storage.read_text(storage.join(output, REPORT_FILE)))
+    report = json.loads(storage.read_text(storage.join(output, JOB_REPORT_FILE)))
     if not isinstance(report, dict):
         raise TypeError(report)
     return report
@@ -224,7 +235,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         try_runner(parse_beam_options(rest), rest)
         job, finished = prepare_job(job, inputs, overwrite=arguments.overwrite)
-        dataset = job.completion.dataset
+        dataset = job.dataset
         if finished:
             print(messages.describe_resumption(finished, dataset), flush=True)
         run_job(job, inputs, rest)

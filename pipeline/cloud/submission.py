@@ -23,10 +23,10 @@ from requests.exceptions import RequestException
 
 from pipeline.cloud.machines import Machine, parse_machine
 from pipeline.common import gcs, storage
-from pipeline.common.cloud_names import check_job_name, check_region
 from pipeline.common.credentials import SCHEME
 from pipeline.common.quiet import keep_back_stderr
-from pipeline.job.graph import JobConfig, build
+from pipeline.job.config import JobConfig
+from pipeline.job.graph import build
 from pipeline.schema import UserError
 
 #: Where `setup.py` and the lock file are: the checkout.
@@ -39,7 +39,7 @@ _PROJECT = re.compile(r"(?:[a-z0-9.-]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CloudConfig:
+class DataflowConfig:
     """Where and how a job runs on Dataflow.
 
     Attributes:
@@ -79,7 +79,7 @@ class CloudConfig:
                 f"--region takes a region, not a zone: {zone[1]}. "
                 f"Received: {self.region!r}"
             )
-        check_region(self.region)
+        gcs.check_region(self.region)
         gcs.check_bucket_name(self.bucket, "--bucket")
         if not 1 <= self.max_workers <= 4000:
             raise UserError(
@@ -96,7 +96,7 @@ class CloudConfig:
                 "--service_account must be an e-mail address. "
                 f"Received: {self.service_account!r}"
             )
-        check_job_name(self.job_name)
+        gcs.check_job_name(self.job_name)
         parse_machine(self.machine_type)
 
     @property
@@ -105,7 +105,7 @@ class CloudConfig:
         return parse_machine(self.machine_type)
 
 
-def make_options(config: CloudConfig, given: Sequence[str]) -> list[str]:
+def make_options(config: DataflowConfig, given: Sequence[str]) -> list[str]:
     """All of Beam's options for a submission, the user's last.
 
     Args:
@@ -249,7 +249,7 @@ def submit(job: JobConfig, options: PipelineOptions) -> tuple[str, Any]:
     return result.job_id(), pipeline.runner.dataflow_client
 
 
-def console_link(config: CloudConfig, job_id: str) -> str:
+def console_link(config: DataflowConfig, job_id: str) -> str:
     """Where people watch the job."""
     return (
         f"https://console.cloud.google.com/dataflow/jobs/{config.region}/{job_id}"

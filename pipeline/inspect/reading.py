@@ -10,9 +10,9 @@ from typing import Any, BinaryIO
 from pipeline.schema import (
     CLIPS_PATTERN,
     COMPLETED_FILE,
+    JOB_REPORT_FILE,
     MANIFEST_FILE,
     REJECTS_PATTERN,
-    REPORT_FILE,
     Manifest,
     RepresentationSchema,
     UserError,
@@ -113,7 +113,7 @@ def read_report(folder: str) -> Mapping[str, Any]:
     Raises:
       UserError: the file is no report.
     """
-    path = join(folder, REPORT_FILE)
+    path = join(folder, JOB_REPORT_FILE)
     data = read_bytes(path)
     if data is None:
         return {}

@@ -60,7 +60,7 @@ class Problems:
         return lines
 
 
-class ClipRecords(NamedTuple):
+class ClipSummary(NamedTuple):
     """What the records of one clip in one file have in common."""
 
     track_id: str
@@ -93,7 +93,7 @@ class ShardReader:
         self._name = shard_file(schema.name, split, shard, manifest.num_shards)
         self._path = reading.join(folder, self._name)
 
-    def read(self) -> Iterator[ClipRecords]:
+    def read(self) -> Iterator[ClipSummary]:
         """Yields the clips of the file, as far as it can be read."""
         previous = ""
         for track_id, group in self._read_groups():
@@ -127,7 +127,7 @@ class ShardReader:
                 digest.update(value.data)
             if self._split == "training":
                 self._moments.add(values)
-            yield ClipRecords(track_id, min(identities), digest.digest(), self._name)
+            yield ClipSummary(track_id, min(identities), digest.digest(), self._name)
 
     def _read_groups(self) -> Iterator[tuple[str, list[Mapping[str, Value]]]]:
         """Runs of records of one track."""
@@ -174,16 +174,16 @@ class ShardReader:
         if stated is None:
             self._problems.add("manifest", f"{self._name} is not in the manifest")
             return
-        found = ShardFile(
+        content = ShardFile(
             records=self.records,
             size=file.size,
             crc32c=file.checksum.hexdigest().decode(),
         )
-        if found != stated:
+        if content != stated:
             self._problems.add(
                 "manifest",
-                f"{self._name} has {found.records} records in {found.size:,} bytes, "
-                f"CRC {found.crc32c}; the manifest says {stated.records} in "
+                f"{self._name} has {content.records} records in {content.size:,} "
+                f"bytes, CRC {content.crc32c}; the manifest says {stated.records} in "
                 f"{stated.size:,}, CRC {stated.crc32c}",
             )
 

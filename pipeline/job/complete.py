@@ -15,71 +15,53 @@ import apache_beam as beam
 
 from pipeline.common import storage
 from pipeline.common.rejects import Reject
-from pipeline.job.audit import Findings
-from pipeline.job.checks import check_files, check_findings, check_yield
+from pipeline.job.audit import AuditResult
+from pipeline.job.checks import check_audit, check_files, check_yield
+from pipeline.job.config import JobConfig
 from pipeline.job.report import make_report
 from pipeline.representations import make_schemas
 from pipeline.schema import (
     COMPLETED_FILE,
+    JOB_REPORT_FILE,
     MANIFEST_FILE,
-    REPORT_FILE,
+    REJECTS_FILE,
     SPLITS,
     Manifest,
     Normalisation,
+    Split,
     completion_marker,
     fingerprint,
 )
 from pipeline.shards import replace, runs
-from pipeline.shards.result import DatasetConfig, ShardReport
+from pipeline.shards.result import ShardReport
 
 #: Where the transform function is until the dataset is complete.
 TRANSFORM_FOLDER = f"{storage.TEMPORARY_FOLDER}/transform"
 TRANSFORM_PARTS = ("transform_fn", "transformed_metadata")
-REJECTS_FILE = "rejects-00000-of-00001.jsonl"
 #: What of an audit's counts the manifest keeps, under `inputs` and `integrity`.
-INPUTS = ("tracks", "files", "files_not_wanted")
+INPUTS = ("tracks", "files", "files_not_wanted", "files_not_audio")
 INTEGRITY = (
     "artists",
     "artists_in_several_splits",
     "audio",
     "audio_in_several_splits",
     "audio_with_several_ids",
+    "audio_with_several_genres",
 )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CompletionConfig:
-    """What the end of a job needs to know.
-
-    Attributes:
-      dataset: dataset parameters.
-      split_rule: sentence for the manifest.
-      max_reject_ratio: share of audio files that may fail to decode.
-      versions: of libraries and decoders.
-      description: of the corpus, for the manifest.
-      command: what was asked for, for the report.
-    """
-
-    dataset: DatasetConfig
-    split_rule: str
-    max_reject_ratio: float
-    versions: Mapping[str, str]
-    description: str = ""
-    command: str = ""
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class CompleteDataset(beam.PTransform):
-    """Ends the job: (reports, rejects, findings, normalisation, written) to None.
+    """Ends the job: (reports, rejects, audit, normalisation, written) to None.
 
     The inputs are PCollections; `written` only has to be done.
     """
 
-    config: CompletionConfig
+    config: JobConfig
 
     def expand(self, inputs: tuple[Any, Any, Any, Any, Any]) -> Any:
         """Collects everything in one place; all of it is small."""
-        reports, rejects, findings, normalisation, written = inputs
+        reports, rejects, audit, normalisation, written = inputs
         return (
             reports.pipeline
             | "Once" >> beam.Create([self.config])
@@ -88,7 +70,7 @@ class CompleteDataset(beam.PTransform):
                 complete,
                 beam.pvalue.AsList(reports),
                 beam.pvalue.AsList(rejects),
-                beam.pvalue.AsList(findings),
+                beam.pvalue.AsList(audit),
                 beam.pvalue.AsList(normalisation),
                 beam.pvalue.AsList(written),
             )
@@ -96,20 +78,20 @@ class CompleteDataset(beam.PTransform):
 
 
 def complete(
-    config: CompletionConfig,
+    config: JobConfig,
     reports: Sequence[ShardReport],
     rejects: Sequence[Reject],
-    findings: Sequence[Findings],
+    audits: Sequence[AuditResult],
     normalisation: Sequence[Mapping[str, Normalisation]],
     written: Sequence[Any],
 ) -> None:
     """Checks a dataset and writes its last files, the marker after all others.
 
     Args:
-      config: parameters.
+      config: the job.
       reports: of every shard.
       rejects: of every stage.
-      findings: one, of the audit.
+      audits: one.
       normalisation: one mapping, or none where nothing is normalised.
       written: ignored; makes Beam wait for the transform function.
 
@@ -122,24 +104,27 @@ def complete(
     del written
     dataset = config.dataset
     output = dataset.output
-    [found] = findings
+    [audit] = audits
     lines = "".join(reject.to_json() + "\n" for reject in sorted(rejects))
-    report = make_report(reports, rejects)
-    report |= {"command": config.command, "run": dataset.run}
+    report = make_report(reports, rejects) | {
+        "command": config.command,
+        "audio_with_several_genres": list(audit.labels),
+        "run": dataset.run,
+    }
     text = json.dumps(report, indent=1, sort_keys=True) + "\n"
     with runs.completing(dataset) as done:
         if done:
             return
         _write(output, REJECTS_FILE, lines)
-        _write(output, REPORT_FILE, text)
+        _write(output, JOB_REPORT_FILE, text)
         rejected = storage.join(output, REJECTS_FILE)
         check_yield(report, config.max_reject_ratio, rejected)
-        check_findings(report, found, dataset)
+        check_audit(report, audit, dataset)
         check_files(reports, dataset)
         merged: dict[str, Normalisation] = {}
         for mapping in normalisation:
             merged |= mapping
-        manifest = make_manifest(config, reports, report, found, merged)
+        manifest = make_manifest(config, reports, report, audit, merged)
         publish(output, manifest)
         if dataset.replaces:
             replace.replace_dataset(dataset.replaces)
@@ -177,10 +162,10 @@ def publish(output: str, manifest: Manifest) -> None:
 
 
 def make_manifest(
-    config: CompletionConfig,
+    config: JobConfig,
     reports: Sequence[ShardReport],
     report: Mapping[str, Any],
-    found: Findings,
+    audit: AuditResult,
     normalisation: Mapping[str, Normalisation],
 ) -> Manifest:
     """Describes a finished dataset."""
@@ -190,7 +175,7 @@ def make_manifest(
         "genres": list(dataset.genres),
         "representations": list(dataset.representations),
         "num_shards": dataset.num_shards,
-        "split_rule": config.split_rule,
+        "split_rule": config.split.describe(),
         "versions": dict(config.versions),
         "clips": [shard.digest for shard in sorted(reports, key=lambda r: r.shard)],
     }
@@ -212,25 +197,30 @@ def make_manifest(
         },
         normalisation=normalisation,
         settings=dataset.clip.to_dict(),
-        split_rule=config.split_rule,
-        artists_in_several_splits=found.artists,
-        audio_in_several_splits=found.audio,
+        split_rule=config.split.describe(),
+        split=Split(
+            rule=config.split.rule,
+            percent=config.split.percent if config.split.rule == "hash" else (),
+        ),
+        artists_in_several_splits=audit.artists,
+        audio_in_several_splits=audit.audio,
         inputs={
             "clips": report["clips"],
             "rejects": report["rejects"],
             "total": report["clips"] + report["rejects"],
-            **{name: found.counts.get(name, 0) for name in INPUTS},
+            **{name: audit.counts.get(name, 0) for name in INPUTS},
         },
         rejects=report["rejects_by_reason"],
         versions=config.versions,
         fingerprint=fingerprint(shaping),
         description=config.description,
+        synthetic=config.synthetic,
         files={
             path: file
             for shard in sorted(reports, key=lambda r: r.shard)
             for path, file in shard.files.items()
         },
-        integrity={name: found.counts.get(name, 0) for name in INTEGRITY},
+        integrity={name: audit.counts.get(name, 0) for name in INTEGRITY},
     )
 
 

@@ -19,9 +19,9 @@ def count_reject(reject: Reject) -> Reject:
     return reject
 
 
-def count_files_not_wanted(files: int) -> None:
-    """Counts audio files of tracks that are not wanted."""
-    Metrics.counter(METRICS, "files_not_wanted").inc(files)
+def count_files(kind: str, files: int) -> None:
+    """Counts files that are `not_wanted` or `not_audio`."""
+    Metrics.counter(METRICS, f"files_{kind}").inc(files)
 
 
 def count_shard(result: ShardResult, *, kept: bool) -> None:
@@ -37,7 +37,8 @@ def count_shard(result: ShardResult, *, kept: bool) -> None:
         Metrics.counter(METRICS, f"records_{name}_{split}").inc(file.records)
     for reject in result.rejects:
         count_reject(reject)
-    for name in ("decode_ms", "feature_ms"):
+    times = {"decode_ms": result.decode_ms, "feature_ms": result.compute_ms}
+    for name, values in times.items():
         distribution = Metrics.distribution(METRICS, name)
-        for milliseconds in getattr(result, name):
+        for milliseconds in values:
             distribution.update(round(milliseconds))

@@ -2,58 +2,40 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import apache_beam as beam
 
 from pipeline.common import storage
-from pipeline.inputs.metadata import MetadataConfig
 from pipeline.job.audit import Audit, AuditInputs
-from pipeline.job.complete import TRANSFORM_FOLDER, CompleteDataset, CompletionConfig
+from pipeline.job.complete import TRANSFORM_FOLDER, CompleteDataset
+from pipeline.job.config import JobConfig
 from pipeline.job.inputs import JoinTracks, MatchAudio, ReadTracks
 from pipeline.job.make_shards import MakeShards
 from pipeline.representations import make_schemas
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class JobConfig:
-    """A preprocessing job.
-
-    Attributes:
-      audio: glob of audio files.
-      metadata: the tracks.
-      metadata_kind: `fma` or `plain`.
-      completion: dataset parameters, and what its end needs.
-      leaks: what to do with clips that leak from one split to another; one of
-        `leaks.POLICIES`.
-    """
-
-    audio: str
-    metadata: MetadataConfig
-    metadata_kind: str
-    completion: CompletionConfig
-    leaks: str = "drop"
-
-
 def build(pipeline: beam.Pipeline, config: JobConfig) -> None:
     """Adds all steps to a pipeline; `launch.output.prepare_output` made the folder."""
-    dataset = config.completion.dataset
+    dataset = config.dataset
     tracks = pipeline | "ReadTracks" >> ReadTracks(config=config.metadata)
     files = pipeline | "MatchAudio" >> MatchAudio(pattern=config.audio)
     joined = (tracks, files) | "JoinTracks" >> JoinTracks(
         genres=dataset.genres,
         kind=config.metadata_kind,
         audio_base=dataset.audio_base,
+        audio_aliases=config.metadata.audio_aliases,
+        nearest=config.nearest,
     )
     shards = joined.clips | "MakeShards" >> MakeShards(
         config=dataset, leaks=config.leaks
     )
     rejects = (joined.rejects, shards.rejects) | "AllRejects" >> beam.Flatten()
-    findings = (
+    audit = (
         AuditInputs(
             tracks=tracks,
             files=files | "Paths" >> beam.Map(lambda file: file.path),
             not_wanted=joined.not_wanted,
+            not_audio=joined.not_audio,
+            labels=shards.labels,
             clips=shards.clips,
             rejects=rejects,
         )
@@ -76,7 +58,7 @@ def build(pipeline: beam.Pipeline, config: JobConfig) -> None:
     _ = (
         shards.reports,
         rejects,
-        findings,
+        audit,
         normalisation,
         written,
-    ) | "CompleteDataset" >> CompleteDataset(config=config.completion)
+    ) | "CompleteDataset" >> CompleteDataset(config=config)

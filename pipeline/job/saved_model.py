@@ -17,7 +17,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from pipeline.common import storage
 
-MODEL_FILE, FINGERPRINT_FILE = "saved_model.pb", "fingerprint.pb"
+SAVED_MODEL_FILE, FINGERPRINT_FILE = "saved_model.pb", "fingerprint.pb"
 _NUMBERED = re.compile(r"(__inference_.*_)(\d+)")
 
 
@@ -30,7 +30,7 @@ def make_reproducible(folder: str, *, scratch: str) -> None:
       folder: of the SavedModel.
       scratch: folder on the same file system for unfinished files.
     """
-    path = storage.join(folder, MODEL_FILE)
+    path = storage.join(folder, SAVED_MODEL_FILE)
     data = renumber_functions(storage.read_bytes(path))
     storage.write_atomically(path, data, scratch=scratch)
     storage.delete(storage.join(folder, FINGERPRINT_FILE))
@@ -54,9 +54,9 @@ def renumber_functions(data: bytes) -> bytes:
 
 
 def _renumber(names: Iterable[str]) -> dict[str, str]:
-    found = [match for match in map(_NUMBERED.fullmatch, names) if match]
+    matches = [match for match in map(_NUMBERED.fullmatch, names) if match]
     # Those of one name in the order in which they were traced.
-    ordered = sorted(found, key=lambda match: (match[1], int(match[2])))
+    ordered = sorted(matches, key=lambda match: (match[1], int(match[2])))
     return {match[0]: f"{match[1]}{number}" for number, match in enumerate(ordered)}
 
 

@@ -11,21 +11,22 @@ from apache_beam.io.filesystem import FileSystem
 from pipeline.common import ownership, storage
 from pipeline.common.files import beam_files
 from pipeline.common.owned_kinds import DATASET, MARK_FILE, WAVS
-from pipeline.inputs.metadata import glob_base
+from pipeline.inputs.audio_files import glob_base
 from pipeline.inputs.survey import Inputs
-from pipeline.job.graph import JobConfig
+from pipeline.job.config import JobConfig
 from pipeline.schema import (
+    CLIPS_FOLDER,
     COMPLETED_FILE,
+    JOB_REPORT_FILE,
     MANIFEST_FILE,
-    REPORT_FILE,
+    REJECTS_FILE,
     SPLITS,
     UserError,
     shard_file,
 )
 from pipeline.shards import replace, resume, runs
-from pipeline.shards.finish import CLIPS_FOLDER, clips_file
+from pipeline.shards.finish import clips_file
 from pipeline.shards.result import DatasetConfig
-from pipeline.shards.shard import wav_name
 
 
 def check_output(folder: str, *, overwrite: bool) -> None:
@@ -57,12 +58,12 @@ def check_apart(job: JobConfig, inputs: Inputs) -> None:
     Raises:
       UserError: names the flag, the input and the place.
     """
-    dataset = job.completion.dataset
+    dataset = job.dataset
     read = [("--metadata", job.metadata.path)]
     read += [("--audio", path) for path in inputs.paths]
     ownership.check_apart(dataset.output, read, flag="--output")
-    names = [MANIFEST_FILE, COMPLETED_FILE, MARK_FILE, REPORT_FILE]
-    names += [clips_file(0, dataset.num_shards), "rejects-00000-of-00001.jsonl"]
+    names = [MANIFEST_FILE, COMPLETED_FILE, MARK_FILE, JOB_REPORT_FILE]
+    names += [clips_file(0, dataset.num_shards), REJECTS_FILE]
     names += [
         shard_file(name, split, 0, dataset.num_shards)
         for name in dataset.representations
@@ -75,28 +76,10 @@ def check_apart(job: JobConfig, inputs: Inputs) -> None:
         return
     _check_name("--wav_output", wavs)
     ownership.check_apart(dataset.output, [("--wav_output", wavs)], flag="--output")
-    targets = wav_names(inputs, dataset)
+    targets = inputs.wavs
     ownership.check_files_apart(wavs, targets, read, flag="--wav_output")
     _check_not_matched(job.audio, "--wav_output", wavs, [*targets, MARK_FILE])
     ownership.check_folder(beam_files(wavs), wavs, WAVS, flag="--wav_output")
-
-
-def wav_names(inputs: Inputs, dataset: DatasetConfig) -> list[str]:
-    """Names of all clips' WAVs, relative to `--wav_output`.
-
-    Raises:
-      UserError: two clips would have the same one.
-    """
-    names: dict[str, str] = {}
-    for clip in inputs.clips:
-        name = wav_name(clip.path, dataset.audio_base)
-        other = names.setdefault(name, clip.path)
-        if other != clip.path:
-            raise UserError(
-                f"--wav_output would hold {name} for {other} and for {clip.path}; "
-                f"rename one of them. Received: {dataset.wav_output}"
-            )
-    return list(names)
 
 
 def _check_not_matched(
@@ -119,11 +102,9 @@ def prepare_job(
     job: JobConfig, inputs: Inputs, *, overwrite: bool
 ) -> tuple[JobConfig, int]:
     """A job that may write to its folders, see `prepare_output`."""
-    dataset = job.completion.dataset
-    wavs = wav_names(inputs, dataset) if dataset.wav_output else ()
-    dataset, finished = prepare_output(dataset, overwrite=overwrite, wavs=wavs)
-    completion = dataclasses.replace(job.completion, dataset=dataset)
-    return dataclasses.replace(job, completion=completion), finished
+    dataset = job.dataset
+    dataset, finished = prepare_output(dataset, overwrite=overwrite, wavs=inputs.wavs)
+    return dataclasses.replace(job, dataset=dataset), finished
 
 
 def prepare_output(

@@ -15,11 +15,13 @@ from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 
 from pipeline.common import gcs
 from pipeline.common.clip_config import ClipConfig
-from pipeline.inputs.metadata import MetadataConfig, glob_base
+from pipeline.inputs.audio_files import glob_base
+from pipeline.inputs.metadata import MetadataConfig
+from pipeline.inputs.names import name_aliases
 from pipeline.inputs.splits import SplitConfig
 from pipeline.inputs.survey import Inputs, inspect_inputs
-from pipeline.job.complete import CompletionConfig
-from pipeline.job.graph import JobConfig, build
+from pipeline.job.config import JobConfig
+from pipeline.job.graph import build
 from pipeline.launch import estimate, local, output
 from pipeline.launch.runners import check_flags
 from pipeline.launch.versions import find_versions, fingerprint_tools
@@ -39,6 +41,14 @@ def parse_beam_options(arguments: Sequence[str]) -> PipelineOptions:
         with contextlib.suppress(argparse.ArgumentError):
             group._add_argparse_args(known)
     _, unknown = known.parse_known_args(list(arguments))
+    names = [name for name in unknown if os.path.exists(name)]
+    if names:
+        raise UserError(
+            "--audio takes one glob in quotes, such as 'music/*.mp3'; a shell puts the "
+            f"files' names in place of one without. Received: {' '.join(names[:3])}"
+            + " ..."
+            * (len(names) > 3)
+        )
     if unknown:
         raise UserError(f"unknown option; see --help. Received: {' '.join(unknown)}")
     options = PipelineOptions(list(arguments))
@@ -70,15 +80,17 @@ def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, Inputs]:
         excerpt=arguments.excerpt,
         ignore_checksums=arguments.ignore_checksums,
     )
+    gcs.check_readable(
+        [arguments.audio, arguments.metadata, arguments.output, arguments.wav_output]
+    )
+    audio_base = glob_base(arguments.audio)
     metadata = MetadataConfig(
         path=arguments.metadata,
         subset=arguments.subset,
         genres=tuple(g.strip() for g in arguments.genres.split(",") if g.strip()),
         split=_make_split(arguments),
-        audio_base=glob_base(arguments.audio),
-    )
-    gcs.check_readable(
-        [arguments.audio, arguments.metadata, arguments.output, arguments.wav_output]
+        audio_base=audio_base,
+        audio_aliases=name_aliases(audio_base),
     )
     if not arguments.estimate:
         output.check_output(arguments.output, overwrite=arguments.overwrite)
@@ -96,19 +108,18 @@ def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, Inputs]:
         tools=fingerprint_tools(versions),
         run=uuid.uuid4().hex,
     )
-    completion = CompletionConfig(
-        dataset=dataset,
-        split_rule=inputs.layout.split.describe(),
-        max_reject_ratio=arguments.max_reject_ratio,
-        versions=versions,
-        description=arguments.description,
-    )
     job = JobConfig(
         audio=arguments.audio,
-        metadata=metadata,
+        metadata=inputs.metadata,
+        nearest=inputs.nearest,
         metadata_kind=inputs.layout.kind,
-        completion=completion,
+        split=inputs.layout.split,
+        dataset=dataset,
+        max_reject_ratio=arguments.max_reject_ratio,
+        versions=versions,
         leaks=arguments.leaks,
+        description=arguments.description,
+        synthetic=arguments.synthetic,
     )
     if not arguments.estimate:
         output.check_apart(job, inputs)
@@ -138,14 +149,9 @@ def run_job(job: JobConfig, inputs: Inputs, flags: Sequence[str]) -> None:
     local.choose_mode(options, flags, len(inputs.clips), os.cpu_count() or 1)
     print(f"Running {local.describe_mode(options)}.", flush=True)
     with local.show_progress(len(inputs.clips)) as progress_file:
-        dataset = dataclasses.replace(
-            job.completion.dataset,
-            progress_file=progress_file,
-            launcher=os.getpid(),
-        )
-        completion = dataclasses.replace(job.completion, dataset=dataset)
+        job = job.with_dataset(progress_file=progress_file, launcher=os.getpid())
         pipeline = beam.Pipeline(runner=local.make_runner(options), options=options)
-        build(pipeline, dataclasses.replace(job, completion=completion))
+        build(pipeline, job)
         local.run(pipeline)
 
 
@@ -158,7 +164,7 @@ def estimate_job(job: JobConfig, inputs: Inputs) -> str:
         )
     prices = estimate.Prices()
     files = estimate.spread(inputs.clips)
-    sample = estimate.measure(files, job.completion.dataset)
+    sample = estimate.measure(files, job.dataset)
     return estimate.describe(
         estimate.extrapolate(inputs.clips, sample, prices), sample, prices
     )
@@ -167,5 +173,4 @@ def estimate_job(job: JobConfig, inputs: Inputs) -> str:
 def note_command(job: JobConfig, argv: Sequence[str]) -> JobConfig:
     """Lets the dataset's report say what makes the same again."""
     command = shlex.join(["python", "-m", "pipeline.preprocess", *argv])
-    completion = dataclasses.replace(job.completion, command=command)
-    return dataclasses.replace(job, completion=completion)
+    return dataclasses.replace(job, command=command)

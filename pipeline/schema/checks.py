@@ -16,6 +16,7 @@ from pipeline.schema.records import (
     RepresentationSchema,
     Segment,
     ShardFile,
+    Split,
 )
 
 T = TypeVar("T")
@@ -111,6 +112,8 @@ def _read_values(raw: Mapping[str, Any]) -> dict[str, Any]:
         "normalisation": _mapping(raw, "normalisation", _normalisation),
         "settings": _mapping(raw, "settings", _scalar),
         "split_rule": _text(raw["split_rule"], "split_rule"),
+        "split": _split(raw["split"], "split"),
+        "synthetic": _truth(raw["synthetic"], "synthetic"),
         "artists_in_several_splits": _list(raw, "artists_in_several_splits", _text),
         "audio_in_several_splits": _list(raw, "audio_in_several_splits", _text),
         "inputs": _mapping(raw, "inputs", _count),
@@ -219,6 +222,22 @@ def _file(value: Any, where: str) -> ShardFile:
         size=_count(found["size"], where),
         crc32c=crc,
     )
+
+
+def _split(value: Any, where: str) -> Split | None:
+    if value is None:
+        return None
+    found = _object(value, where, ("rule", "percent"))
+    rule, percent = found["rule"], _list(found, "percent", _number, most=len(SPLITS))
+    fits = rule in ("fma", "hash") and len(percent) == (rule == "hash") * len(SPLITS)
+    fits = fits and min(percent, default=0) >= 0
+    _require(fits, where, "a rule and its shares", value)
+    return Split(rule=rule, percent=percent)
+
+
+def _truth(value: Any, where: str) -> bool:
+    _require(isinstance(value, bool), where, "true or false", value)
+    return bool(value)
 
 
 def _representation(value: Any, where: str) -> RepresentationSchema:

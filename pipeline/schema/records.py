@@ -115,3 +115,16 @@ class ShardFile:
     records: int
     size: int
     crc32c: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Split:
+    """How clips were assigned to splits.
+
+    Attributes:
+      rule: `fma`, by what the metadata says; `hash`, by a hash of the artist's id.
+      percent: share of each of `SPLITS`, in their order, under `hash`; else empty.
+    """
+
+    rule: str
+    percent: tuple[float, ...] = ()

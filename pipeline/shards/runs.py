@@ -17,7 +17,7 @@ import os
 from collections.abc import Iterator
 
 from pipeline.common import gcs, storage
-from pipeline.schema import COMPLETED_FILE, REPORT_FILE
+from pipeline.schema import COMPLETED_FILE, JOB_REPORT_FILE
 from pipeline.shards.result import DatasetConfig
 
 PROGRESS_FOLDER = "_progress"
@@ -182,7 +182,7 @@ def _has_reported(config: DatasetConfig, folder: str, marker: str) -> bool:
     if not storage.exists(storage.join(folder, marker)):
         return False
     try:
-        report = json.loads(storage.read_text(storage.join(folder, REPORT_FILE)))
+        report = json.loads(storage.read_text(storage.join(folder, JOB_REPORT_FILE)))
     except (*storage.STORE_ERRORS, ValueError):
         return False
     return isinstance(report, dict) and report.get("run") == config.run

@@ -23,11 +23,11 @@ from pipeline.schema import (
     check_marker,
 )
 from trainer import task
-from trainer.config import MODELS
+from trainer.config import MODELS, PATHS
 from trainer.vertex.job import (
     GPU_MACHINES,
     TPU_MACHINES,
-    JobConfig,
+    VertexConfig,
     console_link,
     follow,
     make_client,
@@ -38,8 +38,6 @@ from trainer.vertex.job import (
 
 #: Where Vertex AI mounts all buckets.
 MOUNT = "/gcs/"
-#: The trainer's flags whose files must outlive its container.
-_PATHS = ("weights", "output", "checkpoint_dir", "tensorboard_dir", "feature_cache")
 
 _EPILOG = """\
 All options of `trainer.task` may follow, for example --epochs 40 --weights
@@ -147,7 +145,7 @@ def make_config(
     flags: argparse.Namespace,
     trainer_flags: Sequence[str],
     now: datetime.datetime | None = None,
-) -> JobConfig:
+) -> VertexConfig:
     """Flags as a checked configuration.
 
     Args:
@@ -160,7 +158,7 @@ def make_config(
     """
     now = now or datetime.datetime.now(datetime.UTC)
     arguments = (f"--data={flags.data}", f"--model={flags.model}", *trainer_flags)
-    return JobConfig(
+    return VertexConfig(
         project=flags.project,
         region=flags.region,
         bucket=flags.bucket.removeprefix(SCHEME).rstrip("/"),
@@ -190,9 +188,9 @@ def check_trainer_flags(arguments: Sequence[str]) -> None:
     Raises:
       UserError: a file would not be reachable.
     """
-    parsed = vars(task.build_parser().parse_args(list(arguments)))
-    for name in _PATHS:
-        path = parsed.get(name)
+    options = vars(task.make_parser().parse_args(list(arguments)))
+    for name in PATHS:
+        path = options.get(name)
         if path and path not in ("imagenet", "none"):
             _require_remote(f"--{name}", path)
 
@@ -263,7 +261,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return wait(client, config, name) if flags.wait else 0
 
 
-def wait(client: Any, config: JobConfig, name: str) -> int:
+def wait(client: Any, config: VertexConfig, name: str) -> int:
     """Follows a job; its final state is the exit code."""
     try:
         state, message = follow(client, name, lambda line: print(line, flush=True))

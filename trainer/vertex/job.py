@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline.common import gcs
-from pipeline.common.cloud_names import check_job_name, check_region
 from pipeline.schema import UserError
 
 #: Machine types by GPU and number of GPUs.
@@ -54,7 +53,7 @@ _TENSORBOARD = re.compile(r"projects/[^/]+/locations/[^/]+/tensorboards/[^/]+")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class JobConfig:
+class VertexConfig:
     """A training job.
 
     Attributes:
@@ -97,9 +96,9 @@ class JobConfig:
 
     def __post_init__(self) -> None:
         """Refuses what the service would, minutes later."""
-        check_region(self.region)
+        gcs.check_region(self.region)
         gcs.check_bucket_name(self.bucket, "--bucket")
-        check_job_name(self.job_name)
+        gcs.check_job_name(self.job_name)
         if self.replicas < 1:
             raise UserError(f"--replicas must be 1 or more. Received: {self.replicas}")
         if not 0 < self.timeout_hours <= 24 * 28:
@@ -141,11 +140,11 @@ class JobConfig:
                 "--accelerator_count needs --accelerator or --tpu. "
                 f"Received: {self.accelerator_count}"
             )
-        known = TPU_MACHINES.get(self.tpu) or GPU_MACHINES.get(self.accelerator)
-        if known and self.count not in known:
+        machines = TPU_MACHINES.get(self.tpu) or GPU_MACHINES.get(self.accelerator)
+        if machines and self.count not in machines:
             raise UserError(
                 f"--accelerator_count of {self.tpu or self.accelerator} must be one of "
-                f"{', '.join(map(str, known))}. Received: {self.count}"
+                f"{', '.join(map(str, machines))}. Received: {self.count}"
             )
 
     @property
@@ -184,7 +183,7 @@ class JobConfig:
         return text + (", spot" if self.spot else "")
 
 
-def make_request(config: JobConfig) -> Any:
+def make_request(config: VertexConfig) -> Any:
     """The custom job, as the `CustomJob` message that is sent."""
     from google.cloud import aiplatform_v1
 
@@ -238,7 +237,7 @@ def to_json(request: Any) -> dict[str, Any]:
     return content
 
 
-def make_client(config: JobConfig) -> Any:
+def make_client(config: VertexConfig) -> Any:
     """The SDK's client of the job service, over REST."""
     from google.cloud import aiplatform_v1
 
@@ -248,7 +247,7 @@ def make_client(config: JobConfig) -> Any:
     )
 
 
-def submit(client: Any, config: JobConfig, request: Any) -> str:
+def submit(client: Any, config: VertexConfig, request: Any) -> str:
     """Sends a job; returns its resource name.
 
     Raises:
@@ -273,7 +272,7 @@ def submit(client: Any, config: JobConfig, request: Any) -> str:
     return str(job.name)
 
 
-def console_link(config: JobConfig, name: str) -> str:
+def console_link(config: VertexConfig, name: str) -> str:
     """Where people watch the job."""
     return (
         f"https://console.cloud.google.com/vertex-ai/locations/{config.region}/training/"
