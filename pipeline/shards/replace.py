@@ -116,11 +116,10 @@ def _move_files(folder: str) -> None:
         source, target = (
             storage.join(start, *name.split("/")) for start in (built, folder)
         )
-        if name == COMPLETED_FILE:
-            # Without the list nothing is moved again, whatever lies there.
-            storage.delete(listed)
         if storage.exists(source):
             storage.make_folder(os.path.dirname(target))
             storage.rename(source, target)
+    # Not before: without the list, all that is not in `_next/` counts as old.
+    storage.delete(listed)
     files.delete(join(built, MARK_FILE))
     files.delete_folders(built)
