@@ -135,12 +135,13 @@ class Version:
 
     Attributes:
       content: text; empty where there is no object.
-      generation: number of the version; 0 where there is no object.
+      generation: number of the version; 0 where there is no object, None where the
+        store does not number versions (an emulator).
       age: seconds since it was written.
     """
 
     content: str
-    generation: int
+    generation: int | None
     age: float
 
 
@@ -155,11 +156,11 @@ def read_version(path: str) -> Version:
         content: bytes = blob.download_as_bytes(timeout=TIMEOUT)
     except NotFound:
         return Version(content="", generation=0, age=0.0)
-    age = datetime.datetime.now(datetime.UTC) - blob.updated
+    now = datetime.datetime.now(datetime.UTC)
     return Version(
         content=content.decode(),
-        generation=int(blob.generation),
-        age=age.total_seconds(),
+        generation=None if blob.generation is None else int(blob.generation),
+        age=(now - (blob.updated or now)).total_seconds(),
     )
 
 

@@ -152,8 +152,6 @@ def prepare_output(
     try:
         with runs.locked(folder):
             return _take_over(dataset, overwrite=overwrite)
-    except storage.WriteError as error:
-        raise UserError(f"--output: {error}") from error
     except storage.STORE_ERRORS as error:
         raise _unwritable(folder, error) from error
 
