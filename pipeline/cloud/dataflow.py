@@ -14,6 +14,8 @@ import json
 import sys
 from collections.abc import Sequence
 
+from apache_beam.options.pipeline_options import PipelineOptions
+
 from pipeline import preprocess
 from pipeline.cloud.dry_run import assume_job, describe_unchecked
 from pipeline.cloud.follow import Follower
@@ -33,9 +35,10 @@ from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.survey import Inputs
 from pipeline.job.config import JobConfig
 from pipeline.launch import estimate, local, messages
-from pipeline.launch.output import check_not_completed, prepare_output
+from pipeline.launch.output import check_output, prepare_job
 from pipeline.launch.plan import make_job, parse_beam_options
 from pipeline.schema import UserError
+from pipeline.shards.runs import SupersededError
 
 #: A shard is the unit of work; this many clips take a vCPU some seconds.
 CLIPS_A_SHARD = 64
@@ -257,19 +260,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             print_request(job, beam_options, offline=False)
             return 0
         check_service(beam_options)
+        job, finished = prepare_job(job, inputs, overwrite=arguments.overwrite)
         dataset = job.dataset
-        finished = prepare_output(dataset, overwrite=arguments.overwrite)
         if finished:
             print(messages.describe_resumption(finished, dataset), flush=True)
         job_id, client = submit(job, beam_options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except SupersededError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     print(f"Submitted: {job_id}\n{console_link(config, job_id)}", flush=True)
     if not flags.wait:
         return 0
     follower = Follower(client, job_id, len(inputs.clips), _say)
-    return wait(follower, config, job_id, dataset.output)
+    return wait(follower, config, job_id, arguments.output)
 
 
 def print_request(job: JobConfig, options: PipelineOptions, *, offline: bool) -> None:
@@ -306,8 +312,7 @@ def check(
             )
         paths.append(arguments.wav_output)
     gcs.check_readable(paths, project=config.project)
-    if not arguments.overwrite:
-        check_not_completed(output)
+    check_output(output, overwrite=arguments.overwrite)
     if not dry_run:
         for folder in filter(None, (output, arguments.wav_output, paths[0])):
             gcs.check_writable(folder, project=config.project)

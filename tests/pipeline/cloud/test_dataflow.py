@@ -409,13 +409,13 @@ class Flaky:
 
 
 def test_the_dask_runner_is_refused():
-    from pipeline.launch.local import check_runner
+    from pipeline.launch.runners import check_flags
 
     for name in ("DaskRunner", "apache_beam.runners.dask.dask_runner.DaskRunner"):
         with pytest.raises(UserError, match="silently computes"):
-            check_runner(beam.options.pipeline_options.PipelineOptions(runner=name))
+            check_flags(beam.options.pipeline_options.PipelineOptions(runner=name))
     for name in (None, "DirectRunner", "FlinkRunner", "DataflowRunner"):
-        check_runner(beam.options.pipeline_options.PipelineOptions(runner=name))
+        check_flags(beam.options.pipeline_options.PipelineOptions(runner=name))
 
 
 def test_a_dry_run_without_credentials_prints_the_request_all_the_same(
@@ -444,7 +444,7 @@ def test_flags_say_what_only_the_bucket_knows(cloud, capsys):
     flags = dataflow.make_parser().parse_known_args(arguments(cloud))[0]
     data = [*dataflow.make_data_flags(flags, BUCKET), "--genres=Rock, Folk"]
     parsed = preprocess.make_parser().parse_args([*data, "--num_shards=64"])
-    dataset = dry_run.assume_job(parsed).completion.dataset
+    dataset = dry_run.assume_job(parsed).dataset
     assert dataset.genres == ("Rock", "Folk")
     assert dataset.num_shards == 64
     text = dry_run.describe_unchecked(
