@@ -286,7 +286,8 @@ def describe_damage(
             "again."
         )
     about_records = isinstance(error, tf.errors.DataLossError) or any(
-        sign in error.message for sign in ("Could not parse", "Can't parse", "Key: ")
+        sign in error.message
+        for sign in ("Could not parse", "Can't parse", "Key: ", "label value")
     )
     if not about_records:
         raise error
