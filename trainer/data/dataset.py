@@ -228,9 +228,9 @@ class Dataset:
         genres = [genre for genre in self.manifest.genres if clips.get(genre, 0)]
         if len(genres) < 2:
             raise schema.UserError(
-                f"The training split in {self.folder} holds clips of "
-                f"{repr(genres[0]) + ' alone' if genres else 'no genre'}, and a "
-                "classifier needs two genres or more; preprocess clips of more genres."
+                f"The training split in {self.folder} holds fewer than two genres "
+                f"({', '.join(map(repr, genres)) or 'none'}), between which a "
+                "classifier could tell; preprocess clips of more genres."
             )
 
     def _columns(

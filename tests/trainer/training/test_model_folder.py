@@ -302,5 +302,5 @@ def test_a_single_genre_cannot_be_learnt(tmp_path, capsys):
     )
     assert run_task(str(tmp_path / "data"), tmp_path / "out") == 2
     error = capsys.readouterr().err
-    assert "holds clips of 'Folk' alone, and a classifier needs two genres" in error
+    assert "holds fewer than two genres ('Folk'), between which a classifier" in error
     assert not (tmp_path / "out").exists()
