@@ -149,6 +149,10 @@ HTML = FileKind(
 MARKDOWN = FileKind(
     name="report", suffixes=(".md",), sign=f"<!-- made by {OWNER} -->".encode()
 )
+#: The numbers of `trainer.compare`.
+COMPARISON = FileKind(
+    name="report", suffixes=(".json",), sign=b'{\n "comparison_version":'
+)
 #: Libsndfile's 32-bit float WAV, mono, with no time in its PEAK chunk: `write_wav`.
 WAV = FileKind(
     name="decoded clip", suffixes=(".wav",), sign=b"PEAK\x10\0\0\0\1\0\0\0\0\0\0\0"

@@ -186,6 +186,7 @@ def join_folds(
         train_seconds=sum(result.report.train_seconds for result in results),
         data=dataset.folder,
         description=dataset.manifest.description,
+        synthetic=dataset.manifest.synthetic,
         fingerprint=folds_fingerprint(dataset, folds, seed),
         split_rule=clips.rule,
         command=f"python -m trainer.folds --data {dataset.folder} --folds {folds} "

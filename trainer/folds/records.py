@@ -232,6 +232,7 @@ def link_fold(
             if layout.segments
         },
         split_rule=f"{clips.rule}, fold {fold + 1}",
+        split=None,
         artists_in_several_splits=(),
         files=files,
         fingerprint=schema.fingerprint([manifest.fingerprint, count, fold]),

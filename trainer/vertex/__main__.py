@@ -182,9 +182,9 @@ def check_trainer_flags(arguments: Sequence[str]) -> None:
     Raises:
       UserError: a file would not be reachable.
     """
-    parsed = vars(task.make_parser().parse_args(list(arguments)))
+    options = vars(task.make_parser().parse_args(list(arguments)))
     for name in PATHS:
-        path = parsed.get(name)
+        path = options.get(name)
         if path and path not in ("imagenet", "none"):
             _require_remote(f"--{name}", path)
 
