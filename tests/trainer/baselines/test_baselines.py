@@ -9,6 +9,7 @@ import pytest
 
 from pipeline import schema
 from tests.support import trainer_fixtures
+from trainer.baselines import __main__ as command
 from trainer.baselines import vectors
 from trainer.baselines.__main__ import BASELINES, main
 from trainer.data.dataset import Arrays, load_arrays, open_dataset
@@ -285,7 +286,7 @@ def test_output_that_cannot_be_written_is_a_user_error(data, tmp_path, capsys):
 def test_what_is_not_ours_is_refused_before_any_work(
     data, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(baselines, "train_baselines", lambda *_: pytest.fail("begun"))
+    monkeypatch.setattr(command, "train_baselines", lambda *_: pytest.fail("begun"))
     notes = tmp_path / "knn-features" / "notes.txt"
     notes.parent.mkdir()
     notes.touch()

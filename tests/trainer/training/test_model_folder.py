@@ -239,7 +239,7 @@ def test_the_same_command_completes_what_a_full_disk_cut_off(
     error = capsys.readouterr().err
     assert re.fullmatch(
         r"error: The model cannot be written to \S+ \(No space left on device\); make "
-        r"room there, .* give the same command again: .*\n",
+        r"room there, .* give the same command again\.\n",
         error,
     )
     monkeypatch.undo()
