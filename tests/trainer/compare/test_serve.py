@@ -49,7 +49,14 @@ def test_its_own_names_are_answered(server, host):
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example:{port}", "evil.example", "127.0.0.1", "127.0.0.1:1", "", "localhost"],
+    [
+        "evil.example:{port}",
+        "evil.example",
+        "127.0.0.1",
+        "127.0.0.1:1",
+        "",
+        "localhost",
+    ],
 )
 def test_other_names_are_not(server, host):
     for method in ("GET", "HEAD"):

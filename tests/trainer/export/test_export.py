@@ -213,7 +213,7 @@ def test_an_export_replaces_an_export_and_nothing_else(vector_model, tmp_path, c
     (output / "thesis.txt").write_text("precious")
     argv = [f"--model={vector_model}", f"--output={output}"]
     assert export.main(argv) == 2
-    assert "no SavedModel" in capsys.readouterr().err
+    assert "holds thesis.txt, which is no part of a" in capsys.readouterr().err
     assert [path.name for path in output.iterdir()] == ["thesis.txt"]
     shutil.rmtree(output)
     assert export.main(argv) == 0
