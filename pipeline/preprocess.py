@@ -56,14 +56,18 @@ def make_parser() -> argparse.ArgumentParser:
         "--audio",
         required=True,
         metavar="GLOB",
-        help="audio files on any Beam file system, e.g. 'gs://bucket/fma_small/**.mp3'",
+        help="a folder with all that it holds, or a quoted glob, here or on any Beam "
+        "file system, e.g. 'gs://bucket/fma_small/**.mp3': * and ? within a name, ** "
+        "across folders, **/ any folders or none, [ab], {a,b}, [[] for a bracket; "
+        "case does not matter in extensions, linked folders are followed once",
     )
     inputs.add_argument(
         "--metadata",
         required=True,
         metavar="FILE",
         help="FMA's tracks.csv, or a CSV path,genre[,track_id,artist_id,split] with "
-        "paths relative to the glob's folder",
+        "paths relative to the glob's folder; a path without audio extension, or with "
+        "another one, takes the file that fits where there is one alone",
     )
     inputs.add_argument(
         "--subset",
@@ -126,7 +130,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--wav_output",
         default="",
         metavar="DIR",
-        help="also keep each decoded clip as a WAV; a later run can read those",
+        help="also keep each decoded clip as a WAV, which a later run can read; where "
+        "two would have one name, .wav is added to the whole name",
     )
     output.add_argument(
         "--overwrite",

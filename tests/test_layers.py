@@ -33,6 +33,7 @@ LIGHT = {
     "pipeline.schema",
     "pipeline.common",
     "pipeline.common.credentials",
+    "pipeline.common.error_texts",
     "pipeline.common.files",
     "pipeline.common.owned_kinds",
     "pipeline.common.ownership",

@@ -28,6 +28,7 @@ class JobConfig:
       description: of the corpus, for the manifest.
       synthetic: likewise.
       command: what was asked for, for the report.
+      nearest: files for the messages on rows that find none, by the rows' paths.
     """
 
     audio: str
@@ -41,6 +42,7 @@ class JobConfig:
     description: str = ""
     synthetic: bool = False
     command: str = ""
+    nearest: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def with_dataset(self, **changes: Any) -> JobConfig:
         """The same job with other values of `dataset`."""

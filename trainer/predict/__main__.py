@@ -9,7 +9,10 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from pipeline.common import globs
+from pipeline.common.audio_names import is_audio_name
 from pipeline.common.credentials import require_credentials
+from pipeline.common.globs import Glob
 from pipeline.common.plain_text import allow_any_text, one_line
 from pipeline.schema import UserError
 from trainer.config import EXCERPTS
@@ -17,25 +20,15 @@ from trainer.config import EXCERPTS
 if TYPE_CHECKING:
     from trainer.predict.predictor import Ensemble, Prediction
 
-#: Files in a folder that are taken for audio.
-AUDIO_EXTENSIONS = frozenset(
-    (
-        *("aac", "ac3", "aif", "aifc", "aiff", "alac", "amr", "ape", "au", "caf"),
-        *("flac", "m4a", "m4b", "mka", "mp2", "mp3", "mp4", "mpc", "oga", "ogg"),
-        *("opus", "rf64", "snd", "spx", "tta", "w64", "wav", "wave", "weba", "webm"),
-        *("wma", "wv"),
-    )
-)
-
 
 def find_files(paths: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Replaces folders by the audio files in them, by name.
+    """Replaces folders by the audio files in them, by name; links are followed.
 
     Returns:
       Paths; and what is wrong with those that are folders which cannot be read.
 
     Raises:
-      UserError: there is none in a folder.
+      UserError: a folder holds none.
     """
     files: list[str] = []
     problems: dict[str, str] = {}
@@ -43,12 +36,12 @@ def find_files(paths: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         if not os.path.isdir(path):
             files.append(path)
             continue
+        folder = Glob(folder=path.rstrip("/") or "/", rest="**")
         errors: list[OSError] = []
         inside = sorted(
-            os.path.join(folder, name)
-            for folder, _, names in os.walk(path, onerror=errors.append)
-            for name in names
-            if os.path.splitext(name)[1][1:].lower() in AUDIO_EXTENSIONS
+            folder.join(entry.name)
+            for entry in globs.walk(folder.folder, on_error=errors.append)
+            if is_audio_name(entry.name)
         )
         if not inside and not errors:
             raise UserError(
