@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from pipeline.schema import UserError
+from tests.support.mutations import mutate_bytes, mutate_json
 from tests.trainer.predict.test_predict import make_manifest, make_model
 from trainer.evaluation.model_digests import ModelDigests, digest_bytes
 from trainer.evaluation.report import REPORT_FILE
@@ -296,57 +297,13 @@ def test_weights_elsewhere_and_weights_that_are_none_are_refused(folder, whole):
     refuse(folder, "its weights cannot be read")
 
 
-#: Values of other types and ranges than any file of ours has.
-VALUES = (
-    *(None, True, -1, 0, 10**30, 1e308, "", "x", "../..", "\ud800", [], {}, [[]]),
-    *([None], {"class_name": 1}, 0.5, [1, 2, 3], "float64", {"": ""}),
-)
-
-
-def mutate_json(value, rng: random.Random):
-    """The value with one of its parts replaced, removed or doubled."""
-    places = []
-
-    def collect(container):
-        keys = container if isinstance(container, dict) else range(len(container))
-        for key in list(keys):
-            places.append((container, key))
-            if isinstance(container[key], (dict, list)):
-                collect(container[key])
-
-    collect(value)
-    if not places or rng.random() < 0.02:
-        return rng.choice(VALUES)
-    container, key = rng.choice(places)
-    match rng.randrange(4):
-        case 0 | 1:
-            container[key] = rng.choice(VALUES)
-        case 2:
-            del container[key]
-        case _ if isinstance(container, dict):
-            container[f"{key}x"] = container[key]
-        case _:
-            container.append(container[key])
-    return value
-
-
-def mutate_bytes(content: bytes, rng: random.Random) -> bytes:
-    data = bytearray(content)
-    match rng.randrange(3):
-        case 0:
-            for _ in range(rng.choice((1, 3, 30))):
-                data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-        case 1:
-            del data[rng.randrange(len(data)) :]
-        case _:
-            start = rng.randrange(len(data))
-            data[start : start + rng.randrange(1, 200)] = rng.randbytes(50)
-    return bytes(data)
+#: What is damaged.
+KINDS = ("config", "weights", "manifest", "report", "digests", "bytes")
 
 
 def mutate_folder(folder: Path, rng: random.Random) -> None:
     """Damages one file of a folder, its inside or its bytes."""
-    kind = rng.choice(("config", "weights", "manifest", "report", "digests", "bytes"))
+    kind = rng.choice(KINDS)
     path = folder / "model.keras"
     if kind == "bytes":
         path = rng.choice(sorted(folder.iterdir()))
@@ -370,9 +327,7 @@ def try_folder(whole: Path, folder: Path, seed: int, *, load: bool) -> str:
     """Reads a damaged folder; returns what became of it."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(whole, folder)
-    rng = random.Random(seed)
-    for _ in range(rng.choice((1, 1, 2))):
-        mutate_folder(folder, rng)
+    mutate_folder(folder, random.Random(seed))
     try:
         content = read_model_folder(str(folder))
         if not load:
