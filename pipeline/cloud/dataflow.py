@@ -32,9 +32,10 @@ from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.survey import Inputs
 from pipeline.job.config import JobConfig
 from pipeline.launch import estimate, local, messages
-from pipeline.launch.output import check_not_completed, prepare_output
+from pipeline.launch.output import check_output, prepare_job
 from pipeline.launch.plan import make_job, parse_beam_options
 from pipeline.schema import UserError
+from pipeline.shards.runs import SupersededError
 
 #: A shard is the unit of work; this many clips take a vCPU some seconds.
 CLIPS_A_SHARD = 64
@@ -250,19 +251,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(json.dumps(make_request(job, beam_options), indent=1, sort_keys=True))
             return 0
         check_service(beam_options)
+        job, finished = prepare_job(job, inputs, overwrite=arguments.overwrite)
         dataset = job.dataset
-        finished = prepare_output(dataset, overwrite=arguments.overwrite)
         if finished:
             print(messages.describe_resumption(finished, dataset), flush=True)
         job_id, client = submit(job, beam_options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except SupersededError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     print(f"Submitted: {job_id}\n{console_link(config, job_id)}", flush=True)
     if not flags.wait:
         return 0
     follower = Follower(client, job_id, len(inputs.clips), _say)
-    return wait(follower, config, job_id, dataset.output)
+    return wait(follower, config, job_id, arguments.output)
 
 
 def check(
@@ -293,8 +297,7 @@ def check(
             )
         paths.append(arguments.wav_output)
     gcs.check_readable(paths, project=config.project)
-    if not arguments.overwrite:
-        check_not_completed(output)
+    check_output(output, overwrite=arguments.overwrite)
     if not dry_run:
         for folder in filter(None, (output, arguments.wav_output, paths[0])):
             gcs.check_writable(folder, project=config.project)

@@ -7,6 +7,8 @@ a failing request for minutes; here each is made once.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import datetime
 import re
 import uuid
 from collections.abc import Iterable, Iterator
@@ -125,6 +127,55 @@ def read_text(path: str, *, project: str | None = None) -> str | None:
         except NotFound:
             return None
     return content.decode("utf-8")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Version:
+    """A version of a small object.
+
+    Attributes:
+      content: text; empty where there is no object.
+      generation: number of the version; 0 where there is no object.
+      age: seconds since it was written.
+    """
+
+    content: str
+    generation: int
+    age: float
+
+
+def read_version(path: str) -> Version:
+    """Reads a small UTF-8 object and which version of it that is."""
+    from google.api_core.exceptions import NotFound
+
+    bucket, name = split_path(path)
+    blob = _connect(None).bucket(bucket).blob(name)
+    try:
+        blob.reload(timeout=TIMEOUT)
+        content: bytes = blob.download_as_bytes(timeout=TIMEOUT)
+    except NotFound:
+        return Version(content="", generation=0, age=0.0)
+    age = datetime.datetime.now(datetime.UTC) - blob.updated
+    return Version(
+        content=content.decode(),
+        generation=int(blob.generation),
+        age=age.total_seconds(),
+    )
+
+
+def replace_version(path: str, content: str, version: Version) -> bool:
+    """Writes an object if it is still of a version; returns whether it was."""
+    from google.api_core.exceptions import PreconditionFailed
+
+    bucket, name = split_path(path)
+    blob = _connect(None).bucket(bucket).blob(name)
+    try:
+        blob.upload_from_string(
+            content, if_generation_match=version.generation, timeout=TIMEOUT
+        )
+    except PreconditionFailed:
+        return False
+    return True
 
 
 def _connect(project: str | None) -> Any:

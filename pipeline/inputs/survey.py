@@ -23,7 +23,7 @@ from pipeline.inputs.metadata import (
     read_layout,
     read_tracks,
 )
-from pipeline.inputs.names import audio_key, make_folder
+from pipeline.inputs.names import audio_key, make_folder, relative_path, wav_name
 from pipeline.inputs.nearest import NearestFile
 from pipeline.schema import UserError
 
@@ -43,6 +43,8 @@ class Inputs:
       tracks: number of wanted tracks.
       clips: audio files of wanted tracks with a genre.
       files: number of files matched.
+      paths: of all of them.
+      wavs: names of the clips' WAVs, relative to their folder.
       other_files: how many of them are no audio by their names, and in no row.
       leaking_artists: number of artists that the metadata puts into several splits.
       missing: number of wanted tracks without a file.
@@ -59,6 +61,8 @@ class Inputs:
     files: int
     other_files: int = 0
     leaking_artists: int = 0
+    paths: tuple[str, ...] = ()
+    wavs: tuple[str, ...] = ()
     missing: int = 0
     nearest: Mapping[str, str] = dataclasses.field(default_factory=dict)
     without_genre: int = 0
@@ -111,6 +115,11 @@ def inspect_inputs(audio: str, metadata: MetadataConfig) -> Inputs:
             for clip in sorted(clips, key=lambda clip: clip.path)
         ),
         files=len(files),
+        paths=tuple(file.path for file in files),
+        wavs=tuple(
+            wav_name(relative_path(clip.path, base), whole=clip.whole_name)
+            for clip in clips
+        ),
         other_files=others,
         leaking_artists=_count_leaking_artists(wanted),
         missing=len(missing),

@@ -18,7 +18,7 @@ from pipeline.inspect.verify_shard import (
     ShardReader,
     TrainingMoments,
 )
-from pipeline.schema import SPLITS, Manifest
+from pipeline.schema import SPLITS, Manifest, UserError
 
 #: Rejects of a second file or row; the first may be in the records.
 _REPEATS = ("duplicate_file", "duplicate_row", "duplicate_id")
@@ -116,7 +116,7 @@ def _check_files(folder: str, manifest: Manifest, problems: Problems) -> None:
     marker = reading.read_marker(folder)
     if marker is None:
         problems.add("marker", "COMPLETED is missing: the job did not finish")
-    elif marker != manifest.fingerprint:
+    elif marker.partition("\n")[0] != manifest.fingerprint:
         problems.add("marker", "COMPLETED is that of another job than manifest.json")
     names = {
         file
@@ -282,7 +282,7 @@ def _check_list(
                     f"clip {track_id} is listed with another split, genre, artist or "
                     "decoder than its records have",
                 )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, UserError) as error:
         problems.add("list of clips", f"the list of clips cannot be read: {error!r}")
     for track_id in sorted(clips.keys() - listed.keys()):
         problems.add("list of clips", f"clip {track_id} is not listed in clips/")
@@ -319,7 +319,7 @@ def _check_rejects(
                     f"clip {reject['track_id']} is in the records and in the rejects "
                     f"({reject['reason']})",
                 )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, UserError) as error:
         problems.add("rejects", f"the rejects cannot be read: {error!r}")
     if dict(reasons) != dict(manifest.rejects):
         problems.add(

@@ -6,7 +6,7 @@ import apache_beam as beam
 
 from pipeline.common import storage
 from pipeline.job.audit import Audit, AuditInputs
-from pipeline.job.complete import CompleteDataset
+from pipeline.job.complete import TRANSFORM_FOLDER, CompleteDataset
 from pipeline.job.config import JobConfig
 from pipeline.job.inputs import JoinTracks, MatchAudio, ReadTracks
 from pipeline.job.make_shards import MakeShards
@@ -49,7 +49,7 @@ def build(pipeline: beam.Pipeline, config: JobConfig) -> None:
 
         normalisation, written = shards.moments | "AnalyzeTraining" >> AnalyzeTraining(
             schemas=normalised,
-            output=dataset.output,
+            output=storage.join(dataset.output, *TRANSFORM_FOLDER.split("/")),
             temporary=storage.join(dataset.output, storage.TEMPORARY_FOLDER, "tft"),
         )
     else:

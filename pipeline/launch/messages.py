@@ -14,7 +14,7 @@ from pipeline.job.checks import IncompleteDatasetError
 from pipeline.job.config import JobConfig
 from pipeline.schema import SPLITS, Manifest
 from pipeline.shards.result import DatasetConfig
-from pipeline.shards.resume import SupersededError
+from pipeline.shards.runs import SupersededError
 
 #: What helps after an interruption.
 GO_ON = "run the same command again to go on; finished shards are kept."

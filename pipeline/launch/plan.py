@@ -22,8 +22,8 @@ from pipeline.inputs.splits import SplitConfig
 from pipeline.inputs.survey import Inputs, inspect_inputs
 from pipeline.job.config import JobConfig
 from pipeline.job.graph import build
-from pipeline.launch import estimate, local
-from pipeline.launch.local import check_runner
+from pipeline.launch import estimate, local, output
+from pipeline.launch.runners import check_flags
 from pipeline.launch.versions import find_versions, fingerprint_tools
 from pipeline.representations import NAMES
 from pipeline.schema import UserError
@@ -52,7 +52,7 @@ def parse_beam_options(arguments: Sequence[str]) -> PipelineOptions:
     if unknown:
         raise UserError(f"unknown option; see --help. Received: {' '.join(unknown)}")
     options = PipelineOptions(list(arguments))
-    check_runner(options)
+    check_flags(options)
     # Nothing lives in __main__, so nothing of it has to travel.
     options.view_as(SetupOptions).save_main_session = False
     return options
@@ -92,6 +92,8 @@ def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, Inputs]:
         audio_base=audio_base,
         audio_aliases=name_aliases(audio_base),
     )
+    if not arguments.estimate:
+        output.check_output(arguments.output, overwrite=arguments.overwrite)
     inputs = inspect_inputs(arguments.audio, metadata)
     versions = find_versions()
     dataset = DatasetConfig(
@@ -119,6 +121,8 @@ def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, Inputs]:
         description=arguments.description,
         synthetic=arguments.synthetic,
     )
+    if not arguments.estimate:
+        output.check_apart(job, inputs)
     return job, inputs
 
 

@@ -11,7 +11,7 @@ from pipeline.common import storage
 from pipeline.inspect import __main__ as inspect
 from pipeline.launch import messages
 from pipeline.schema import Manifest
-from pipeline.shards.resume import SupersededError
+from pipeline.shards.runs import SupersededError
 from pipeline.shards.tfrecord import read_records
 from tests.support.corpora import write_csv, write_plain_corpus, write_tone
 

@@ -15,7 +15,13 @@ from typing import Any
 
 from pipeline.common import gcs
 from pipeline.common.credentials import SCHEME
-from pipeline.schema import COMPLETED_FILE, MANIFEST_FILE, Manifest, UserError
+from pipeline.schema import (
+    COMPLETED_FILE,
+    MANIFEST_FILE,
+    Manifest,
+    UserError,
+    check_marker,
+)
 from trainer import task
 from trainer.config import MODELS, PATHS
 from trainer.vertex.job import (
@@ -208,7 +214,9 @@ def check_data(data: str, model: str, project: str) -> Manifest:
             f"--data is no complete dataset: it has no {missing}; preprocess it first. "
             f"Received: {data}"
         )
-    manifest = Manifest.from_json(text, source=f"{folder}/{MANIFEST_FILE}")
+    path = f"{folder}/{MANIFEST_FILE}"
+    manifest = Manifest.from_json(text, source=path)
+    check_marker(marker, manifest, text, source=path)
     if model not in manifest.representations:
         raise UserError(
             f"--data has no {model} records, only "

@@ -408,10 +408,10 @@ class Flaky:
 
 
 def test_the_dask_runner_is_refused():
-    from pipeline.launch.local import check_runner
+    from pipeline.launch.runners import check_flags
 
     for name in ("DaskRunner", "apache_beam.runners.dask.dask_runner.DaskRunner"):
         with pytest.raises(UserError, match="silently computes"):
-            check_runner(beam.options.pipeline_options.PipelineOptions(runner=name))
+            check_flags(beam.options.pipeline_options.PipelineOptions(runner=name))
     for name in (None, "DirectRunner", "FlinkRunner", "DataflowRunner"):
-        check_runner(beam.options.pipeline_options.PipelineOptions(runner=name))
+        check_flags(beam.options.pipeline_options.PipelineOptions(runner=name))
