@@ -96,7 +96,7 @@ class _Packets(NamedTuple):
     """What a container holds, without decoding it.
 
     Attributes:
-      index: of the first audio stream.
+      stream: index of the first audio stream.
       others: names of the codecs of other streams.
       first: second at which the audio begins.
       seconds: length of the audio.
@@ -104,7 +104,7 @@ class _Packets(NamedTuple):
       announced: seconds of audio that should be there.
     """
 
-    index: int
+    stream: int
     others: frozenset[str]
     first: float
     seconds: float
@@ -246,7 +246,7 @@ def _measure(source: BinaryIO) -> _Packets:
     if max(ends.values()) >= _REACHED * announced:
         announced = ends[audio] - first
     return _Packets(
-        index=indices[0] if indices else 0,
+        stream=indices[0] if indices else 0,
         others=frozenset(name for _, kind, name in codecs if kind != "Audio"),
         first=first,
         seconds=ends[audio] - first,
@@ -343,7 +343,7 @@ def _audio_errors(log: str, packets: _Packets) -> Iterator[str]:
         if (
             names & packets.others
             or _PICTURE.search(message)
-            or (stream is not None and int(stream[1]) != packets.index)
+            or (stream is not None and int(stream[1]) != packets.stream)
         ):
             continue
         yield str(message)

@@ -132,7 +132,8 @@ def tone(
     if timbre.drive:
         sound = np.tanh(sound * np.float32(timbre.drive))
     ends = np.minimum(time / timbre.attack, (time[-1] - time) / _RELEASE_SECONDS)
-    return sound * (fade * np.minimum(ends, 1)).astype(np.float32)
+    sound *= (fade * np.minimum(ends, 1)).astype(np.float32)
+    return sound
 
 
 def filtered_noise(count: int, band: tuple[float, float], rng: Generator) -> Samples:

@@ -78,8 +78,8 @@ def describe_resumption(finished: int, dataset: DatasetConfig) -> str:
 def describe_integrity(manifest: Manifest) -> str:
     """What was checked of a finished dataset, in a few sentences."""
     inputs, integrity = manifest.inputs, manifest.integrity
-    others = inputs.get("files_not_audio", 0)
-    others = f"; {others} more are no audio" if others else ""
+    not_audio = inputs.get("files_not_audio", 0)
+    others = f"; {not_audio} more are no audio" if not_audio else ""
     lines = [
         f"Every input is in one place: {inputs['tracks']} tracks and "
         f"{inputs['files']} files are {inputs['clips']} clips, {inputs['rejects']} "
