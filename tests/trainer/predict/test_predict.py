@@ -295,11 +295,15 @@ def test_each_file_is_one_json_object(models, songs, tmp_path, capsys):
 def test_a_folder_that_cannot_be_read_is_one_line(monkeypatch, tmp_path):
     (tmp_path / "a.mp3").touch()
 
-    def walk(path, onerror):
-        onerror(PermissionError(13, "Permission denied", f"{path}/closed"))
-        yield path, [], ["a.mp3"]
+    scan = os.scandir
 
-    monkeypatch.setattr(os, "walk", walk)
+    def scan_or_refuse(path):
+        if path.endswith("/closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    (tmp_path / "closed").mkdir()
+    monkeypatch.setattr(os, "scandir", scan_or_refuse)
     paths, problems = predict.find_files([str(tmp_path)])
     assert paths == [f"{tmp_path}/a.mp3", f"{tmp_path}/closed"]
     assert problems == {f"{tmp_path}/closed": "Permission denied"}
