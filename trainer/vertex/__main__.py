@@ -15,6 +15,7 @@ from typing import Any
 
 from pipeline.common import gcs
 from pipeline.common.credentials import SCHEME, UnreachableError
+from pipeline.common.plain_text import one_line
 from pipeline.schema import (
     COMPLETED_FILE,
     MANIFEST_FILE,
@@ -265,7 +266,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         client = make_client(config)
         name = submit(client, config, request)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     print(f"Submitted: {name}\n{console_link(config, name)}", flush=True)
     return wait(client, config, name) if flags.wait else 0
