@@ -82,7 +82,7 @@ _DATASET_FILES = (
 #: A dataset; a new one is built in `_next/` beside the old one.
 DATASET = Kind(
     name="dataset",
-    files=(*_DATASET_FILES, *_below("_next", _DATASET_FILES)),
+    files=(*_DATASET_FILES, *_below("_next", (*_DATASET_FILES, r"_files\.json"))),
     proof={"manifest.json": _MANIFEST},
 )
 WAVS = Kind(name="decoded clips", listed=True)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from pipeline import schema
+from pipeline.schema.checks import MOST_BYTES
 from trainer.data.index import INDEX_COLUMNS, Index, IndexColumns
 from trainer.data.streams import (
     EpochPlan,
@@ -286,12 +287,10 @@ def _open_dataset(folder: str) -> Dataset:
                 f"{needed} is missing: preprocessing did not finish, or {folder} is "
                 "no dataset; run the preprocessing (again)."
             )
-    manifest = schema.Manifest.from_json(_read_text(path), source=path)
-    if _read_text(marker).strip() != manifest.fingerprint:
-        raise schema.UserError(
-            f"{marker} and {schema.MANIFEST_FILE} come from different runs; "
-            "preprocess the dataset again."
-        )
+    data = _read_bytes(path)
+    manifest = schema.Manifest.from_json(data, source=path)
+    completed = _read_bytes(marker).decode(errors="replace")
+    schema.check_marker(completed, manifest, data, source=path)
     for name in manifest.representations:
         subfolder = _join(folder, name)
         present: set[str] = set()
@@ -338,7 +337,7 @@ def _join(folder: str, name: str) -> str:
     return f"{folder.rstrip('/')}/{name}"
 
 
-def _read_text(path: str) -> str:
-    with tf.io.gfile.GFile(path) as file:
-        text: str = file.read()
-    return text
+def _read_bytes(path: str) -> bytes:
+    with tf.io.gfile.GFile(path, "rb") as file:
+        data: bytes = file.read(MOST_BYTES + 1)
+    return data

@@ -240,7 +240,7 @@ def link_fold(
     with open(f"{folder}/{schema.MANIFEST_FILE}", "w") as file:
         file.write(changed.to_json())
     with open(f"{folder}/{schema.COMPLETED_FILE}", "w") as file:
-        file.write(f"{changed.fingerprint}\n")
+        file.write(schema.completion_marker(changed, changed.to_json()))
 
 
 def _normalise(parts: list[FoldFile]) -> schema.Normalisation:
