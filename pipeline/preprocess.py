@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.common import storage
 from pipeline.common.clip_config import EXCERPTS, MEL_CHANNELS, ClipConfig
+from pipeline.common.plain_text import one_line
 from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.splits import SPLIT_RULES
 from pipeline.launch import local, messages
@@ -252,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             message = runs.describe(output)
         if message is None:
             raise
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {one_line(message)}", file=sys.stderr)
         return 1
     print(messages.make_table(read_report(output)))
     print(f"\n{messages.describe_integrity(read_manifest(output))}")

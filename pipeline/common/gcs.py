@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from pipeline.common.credentials import SCHEME, require_credentials
+from pipeline.common.credentials import SCHEME, UnreachableError, require_credentials
 from pipeline.schema import UserError
 
 #: Seconds that one request may take.
@@ -135,12 +135,13 @@ class Version:
 
     Attributes:
       content: text; empty where there is no object.
-      generation: number of the version; 0 where there is no object.
+      generation: number of the version; 0 where there is no object, None where the
+        store does not number versions (an emulator).
       age: seconds since it was written.
     """
 
     content: str
-    generation: int
+    generation: int | None
     age: float
 
 
@@ -155,11 +156,11 @@ def read_version(path: str) -> Version:
         content: bytes = blob.download_as_bytes(timeout=TIMEOUT)
     except NotFound:
         return Version(content="", generation=0, age=0.0)
-    age = datetime.datetime.now(datetime.UTC) - blob.updated
+    now = datetime.datetime.now(datetime.UTC)
     return Version(
         content=content.decode(),
-        generation=int(blob.generation),
-        age=age.total_seconds(),
+        generation=None if blob.generation is None else int(blob.generation),
+        age=(now - (blob.updated or now)).total_seconds(),
     )
 
 
@@ -215,9 +216,9 @@ def _explain(bucket: str, action: str) -> Iterator[None]:
             "give them the role Storage Object Admin on the bucket, or use others."
         ) from error
     except GoogleAuthError as error:
-        raise UserError(
+        raise UnreachableError(
             f"Google refuses the credentials for {where} ({error}); renew them with "
             "`gcloud auth application-default login`."
         ) from error
     except (GoogleAPICallError, requests.exceptions.RequestException) as error:
-        raise UserError(f"{where} cannot be {action} now ({error}).") from error
+        raise UnreachableError(f"{where} cannot be {action} now ({error}).") from error

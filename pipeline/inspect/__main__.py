@@ -13,12 +13,15 @@ from pipeline.common.credentials import require_credentials
 from pipeline.common.files import beam_files
 from pipeline.common.owned_kinds import PICTURE
 from pipeline.common.ownership import check_file
+from pipeline.common.plain_text import one_line
 from pipeline.common.text_table import align
 from pipeline.inspect import reading
 from pipeline.schema import SPLITS, Manifest, UserError
 
 #: Seconds between lines of progress.
 PROGRESS_SECONDS = 5.0
+#: Contradicting labels that are named.
+MOST_NAMED = 20
 _COLUMNS = ("mean", "min", "p5", "median", "p95", "max")
 
 
@@ -102,11 +105,14 @@ def _distribute(ordered: Sequence[float]) -> dict[str, float]:
 
 def _describe_whole(manifest: Manifest, *, completed: bool) -> str:
     count = manifest.inputs.get
+    others = count("files_not_audio", 0)
     lines = [
         f"{count('total', 0):,} inputs: {count('clips', 0):,} clips in the records, "
-        f"{count('rejects', 0):,} rejects.",
+        f"{count('rejects', 0):,} rejects."
+        + f" {others:,} more files are no audio."
+        * bool(others),
         f"{len(manifest.genres)} genres, {manifest.num_shards} shards a split.",
-        f"Split: {manifest.split_rule}.",
+        f"Split: {one_line(manifest.split_rule)}.",
         f"Fingerprint: {manifest.fingerprint[:16]}.",
     ]
     if not completed:
@@ -121,7 +127,7 @@ def _describe_leaks(manifest: Manifest) -> str:
         ("audio", manifest.audio_in_several_splits),
     ):
         if leaks:
-            lines.append(f"In several splits, {what}: {'; '.join(leaks)}.")
+            lines.append(f"In several splits, {what}: {one_line('; '.join(leaks))}.")
         else:
             lines.append(f"In several splits, {what}: none.")
     return "\n".join(lines)
@@ -228,6 +234,8 @@ def _verify(folder: str, manifest: Manifest) -> int:
             f" {result.repeated_audio:,} clips repeat the audio of another clip of "
             "their split."
         )
+    for tracks in result.contradictions[:MOST_NAMED]:
+        repeated += f"\nThe same recording is there under several genres: {tracks}."
     unchecked = ""
     if manifest.split is None:
         unchecked = (
@@ -241,7 +249,7 @@ def _verify(folder: str, manifest: Manifest) -> int:
         return 0
     print(f"\n{checked}{repeated}{unchecked} Wrong:")
     for problem in result.problems:
-        print(f"  {problem}")
+        print(f"  {one_line(problem)}")
     return 1
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.common.error_texts import DISK_FULL, find_message, is_disk_full
+from pipeline.common.plain_text import one_line
 from pipeline.common.storage import WriteError
 from pipeline.common.text_table import align
 from pipeline.inputs.assign import name_some
@@ -53,7 +54,7 @@ def _describe_metadata(inputs: Inputs) -> Iterator[str]:
         near = ""
         if inputs.nearest:
             row, path = next(iter(inputs.nearest.items()))
-            near = f" ({row}: the nearest is {path})"
+            near = f" ({one_line(row)}: the nearest is {one_line(path)})"
         yield f"{inputs.missing} tracks find no file{near}; they will be rejected."
     if inputs.without_genre:
         yield (
@@ -63,7 +64,7 @@ def _describe_metadata(inputs: Inputs) -> Iterator[str]:
     if inputs.contradictions:
         yield (
             "The metadata gives several genres to the same file: "
-            f"{name_some(inputs.contradictions)}; one row of each is used."
+            f"{one_line(name_some(inputs.contradictions))}; one row of each is used."
         )
 
 
@@ -91,7 +92,9 @@ def describe_integrity(manifest: Manifest) -> str:
     ):
         if shared:
             named = "; ".join(shared[:3]) + ("; ..." if len(shared) > 3 else "")
-            lines.append(f"Splits share {what} ({named}): scores will be too high.")
+            lines.append(
+                f"Splits share {what} ({one_line(named)}): scores will be too high."
+            )
     if len(lines) == 1:
         lines.append(
             f"No artist (of {integrity['artists']}) and no recording (of "

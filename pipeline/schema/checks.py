@@ -307,10 +307,7 @@ def _check_sums(values: Mapping[str, Any]) -> None:
         names = values[key].keys()
         _require(names <= schemas.keys(), key, "by representation", sorted(names))
     for name, counts in values["records"].items():
-        for split, count in counts.items():
-            _require(split in clips, f"records.{name}", "by split", split)
-            wanted = clips[split] * schemas[name].records_per_clip
-            _require(count == wanted, f"records.{name}.{split}", f"{wanted}", count)
+        _require(counts.keys() <= clips.keys(), f"records.{name}", "by split", counts)
     for name, found in values["normalisation"].items():
         lengths = (len(found.mean), len(found.variance))
         wanted = len(schemas[name].segments)

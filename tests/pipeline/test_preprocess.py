@@ -71,7 +71,7 @@ def test_makes_a_complete_dataset(dataset):
                 for file in files
             )
             assert found == count, (schema.name, split)
-    marker = (dataset / "dataset" / "COMPLETED").read_text().strip()
+    marker = (dataset / "dataset" / "COMPLETED").read_text().splitlines()[0]
     assert marker == manifest.fingerprint
     assert not (dataset / "dataset" / "_temporary").exists()
     assert (dataset / "dataset" / "transform_fn" / "saved_model.pb").exists()
