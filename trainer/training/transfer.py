@@ -18,9 +18,9 @@ from pipeline.schema import SPLITS, UserError
 from trainer.config import SCHEDULES, Schedule
 from trainer.data.split import Split, open_splits
 from trainer.evaluation.history import PhaseHistory
+from trainer.evaluation.model_files import files_of
 from trainer.networks import mobilenet
 from trainer.runtime.devices import gather_floats
-from trainer.runtime.storage import files_of
 from trainer.training.bottleneck import (
     NAME,
     describe_outputs,

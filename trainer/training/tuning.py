@@ -24,9 +24,9 @@ from pipeline.common import ownership
 from pipeline.common.owned_kinds import CACHE
 from pipeline.schema import UserError, fingerprint
 from trainer.config import SCHEDULES, TrainConfig
+from trainer.evaluation.model_files import files_of
 from trainer.evaluation.report import Report
 from trainer.runtime.cluster import read_cluster
-from trainer.runtime.storage import files_of
 from trainer.training.fit import DivergedError
 from trainer.training.model_folder import ModelFolder
 from trainer.training.train import measure_validation_loss, train
