@@ -14,7 +14,10 @@ import json
 import sys
 from collections.abc import Sequence
 
+from apache_beam.options.pipeline_options import PipelineOptions
+
 from pipeline import preprocess
+from pipeline.cloud.dry_run import assume_job, describe_unchecked
 from pipeline.cloud.follow import Follower
 from pipeline.cloud.submission import (
     DISK_GB,
@@ -27,7 +30,7 @@ from pipeline.cloud.submission import (
     submit,
 )
 from pipeline.common import gcs
-from pipeline.common.credentials import SCHEME
+from pipeline.common.credentials import SCHEME, UnreachableError
 from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.survey import Inputs
 from pipeline.job.config import JobConfig
@@ -109,7 +112,7 @@ def make_parser() -> argparse.ArgumentParser:
     cloud.add_argument(
         "--dry_run",
         action="store_true",
-        help="check everything, print the request, submit nothing",
+        help="check what can be checked from here, print the request, submit nothing",
     )
     data = parser.add_argument_group("data, all on gs://")
     data.add_argument("--subset", choices=SUBSETS, help="FMA subset (default: small)")
@@ -239,16 +242,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = make_options(config, beam_flags)
         if flags.dry_run:
             options.append("--dry_run=True")
-        parse_beam_options(options)  # Refuses unknown ones before any work.
         dry_run = flags.dry_run or arguments.estimate
-        job, inputs = check(arguments, rest, config, dry_run=dry_run)
+        beam_options = parse_beam_options(options)
+        try:
+            job, inputs = check(arguments, rest, config, dry_run=dry_run)
+        except UnreachableError as error:
+            if not flags.dry_run or arguments.estimate:
+                raise
+            print(describe_unchecked(arguments, rest, error), file=stream, flush=True)
+            print_request(assume_job(arguments), beam_options, offline=True)
+            return 0
         print(messages.describe_inputs(inputs, job), file=stream)
         print(describe_estimate(job, inputs, config), file=stream, flush=True)
         if arguments.estimate:
             return 0
-        beam_options = parse_beam_options(options)
         if flags.dry_run:
-            print(json.dumps(make_request(job, beam_options), indent=1, sort_keys=True))
+            print_request(job, beam_options, offline=False)
             return 0
         check_service(beam_options)
         job, finished = prepare_job(job, inputs, overwrite=arguments.overwrite)
@@ -267,6 +276,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     follower = Follower(client, job_id, len(inputs.clips), _say)
     return wait(follower, config, job_id, arguments.output)
+
+
+def print_request(job: JobConfig, options: PipelineOptions, *, offline: bool) -> None:
+    """Prints the request of a dry run as JSON."""
+    request = make_request(job, options, offline=offline)
+    print(json.dumps(request, indent=1, sort_keys=True))
 
 
 def check(

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from pipeline.common.credentials import SCHEME, require_credentials
+from pipeline.common.credentials import SCHEME, UnreachableError, require_credentials
 from pipeline.schema import UserError
 
 #: Seconds that one request may take.
@@ -216,9 +216,9 @@ def _explain(bucket: str, action: str) -> Iterator[None]:
             "give them the role Storage Object Admin on the bucket, or use others."
         ) from error
     except GoogleAuthError as error:
-        raise UserError(
+        raise UnreachableError(
             f"Google refuses the credentials for {where} ({error}); renew them with "
             "`gcloud auth application-default login`."
         ) from error
     except (GoogleAPICallError, requests.exceptions.RequestException) as error:
-        raise UserError(f"{where} cannot be {action} now ({error}).") from error
+        raise UnreachableError(f"{where} cannot be {action} now ({error}).") from error

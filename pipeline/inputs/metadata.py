@@ -323,10 +323,9 @@ def _plain_track(
     values: dict[str, str], layout: Layout, config: MetadataConfig, where: str
 ) -> Track:
     no_genre = values["genre"]
-    values = {
-        name: "" if value.lower() == _PANDAS_NOTHING else value
-        for name, value in values.items()
-    }
+    for name, value in values.items():
+        if len(value) == 3 and value.lower() == _PANDAS_NOTHING:
+            values[name] = ""
     path, genre = values["path"], values["genre"]
     if not path.strip():
         raise UserError(f"{where}: the path is empty; name an audio file.")

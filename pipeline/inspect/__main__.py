@@ -20,6 +20,8 @@ from pipeline.schema import SPLITS, Manifest, UserError
 
 #: Seconds between lines of progress.
 PROGRESS_SECONDS = 5.0
+#: Contradicting labels that are named.
+MOST_NAMED = 20
 _COLUMNS = ("mean", "min", "p5", "median", "p95", "max")
 
 
@@ -103,9 +105,12 @@ def _distribute(ordered: Sequence[float]) -> dict[str, float]:
 
 def _describe_whole(manifest: Manifest, *, completed: bool) -> str:
     count = manifest.inputs.get
+    others = count("files_not_audio", 0)
     lines = [
         f"{count('total', 0):,} inputs: {count('clips', 0):,} clips in the records, "
-        f"{count('rejects', 0):,} rejects.",
+        f"{count('rejects', 0):,} rejects."
+        + f" {others:,} more files are no audio."
+        * bool(others),
         f"{len(manifest.genres)} genres, {manifest.num_shards} shards a split.",
         f"Split: {one_line(manifest.split_rule)}.",
         f"Fingerprint: {manifest.fingerprint[:16]}.",
@@ -229,6 +234,8 @@ def _verify(folder: str, manifest: Manifest) -> int:
             f" {result.repeated_audio:,} clips repeat the audio of another clip of "
             "their split."
         )
+    for tracks in result.contradictions[:MOST_NAMED]:
+        repeated += f"\nThe same recording is there under several genres: {tracks}."
     unchecked = ""
     if manifest.split is None:
         unchecked = (

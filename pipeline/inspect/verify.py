@@ -33,12 +33,14 @@ class VerifyResult:
       files: number of shard files checked.
       records: number of records checked.
       repeated_audio: clips whose audio another clip of the same split has too.
+      contradictions: clips of the same audio and several genres, in words.
     """
 
     problems: list[str]
     files: int
     records: int
     repeated_audio: int
+    contradictions: list[str]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -101,6 +103,7 @@ def verify_dataset(
         files=files,
         records=records,
         repeated_audio=repeated,
+        contradictions=_find_contradictions(manifest, content),
     )
 
 
@@ -233,6 +236,19 @@ def _check_leaks(manifest: Manifest, content: _Content, problems: Problems) -> i
             )
     _add_leaks("audio", same, manifest, problems)
     return repeated
+
+
+def _find_contradictions(manifest: Manifest, content: _Content) -> list[str]:
+    """Clips that are the same audio under several genres."""
+    groups: dict[bytes, dict[int, str]] = collections.defaultdict(dict)
+    for track_id, clip in sorted(content.clips.items()):
+        groups[content.audio[track_id]].setdefault(clip.label, track_id)
+    genres = dict(enumerate(manifest.genres))
+    return sorted(
+        ", ".join(f"{track_id} ({genres.get(label)})" for label, track_id in found)
+        for found in (sorted(group.items()) for group in groups.values())
+        if len(found) > 1
+    )
 
 
 def _add_leaks(

@@ -6,12 +6,12 @@ import dataclasses
 import re
 from collections.abc import Iterable
 
-from apache_beam.io.filesystem import FileSystem
-
 from pipeline.common import ownership, storage
 from pipeline.common.files import beam_files
 from pipeline.common.owned_kinds import DATASET, MARK_FILE, WAVS
+from pipeline.inputs import globs
 from pipeline.inputs.audio_files import glob_base
+from pipeline.inputs.names import relative_path, wav_name
 from pipeline.inputs.survey import Inputs
 from pipeline.job.config import JobConfig
 from pipeline.schema import (
@@ -76,7 +76,11 @@ def check_apart(job: JobConfig, inputs: Inputs) -> None:
         return
     _check_name("--wav_output", wavs)
     ownership.check_apart(dataset.output, [("--wav_output", wavs)], flag="--output")
-    targets = inputs.wavs
+    base = job.metadata.audio_base
+    targets = [
+        wav_name(relative_path(clip.path, base), whole=clip.path in inputs.whole_names)
+        for clip in inputs.clips
+    ]
     ownership.check_files_apart(wavs, targets, read, flag="--wav_output")
     _check_not_matched(job.audio, "--wav_output", wavs, [*targets, MARK_FILE])
     ownership.check_folder(beam_files(wavs), wavs, WAVS, flag="--wav_output")
@@ -85,12 +89,14 @@ def check_apart(job: JobConfig, inputs: Inputs) -> None:
 def _check_not_matched(
     pattern: str, flag: str, folder: str, names: Iterable[str]
 ) -> None:
-    base = ownership.resolve(glob_base(pattern)).rstrip("/")
-    rest = pattern[len(glob_base(pattern)) :].lstrip("/")
-    matches = re.compile(FileSystem.translate_pattern(f"{base}/{rest}")).match
+    glob = globs.parse(pattern)
+    base = ownership.resolve(glob_base(pattern)).rstrip("/") + "/"
+    matches = re.compile(globs.translate(glob.rest)).fullmatch
     root = ownership.resolve(folder).rstrip("/")
+    if not f"{root}/".startswith(base):
+        return
     for name in names:
-        if matches(f"{root}/{name}"):
+        if matches(f"{root}/{name}".removeprefix(base)):
             raise UserError(
                 f"{flag} lies where --audio looks for files: {pattern} would match "
                 f"{name} there. Give a folder elsewhere, or a narrower --audio. "

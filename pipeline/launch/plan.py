@@ -8,7 +8,7 @@ import dataclasses
 import os
 import shlex
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
@@ -58,8 +58,15 @@ def parse_beam_options(arguments: Sequence[str]) -> PipelineOptions:
     return options
 
 
-def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, Inputs]:
+def make_job(
+    arguments: argparse.Namespace,
+    assume_inputs: Callable[[MetadataConfig], Inputs] | None = None,
+) -> tuple[JobConfig, Inputs]:
     """Checks the arguments against the inputs.
+
+    Args:
+      arguments: of `pipeline.preprocess.make_parser`.
+      assume_inputs: stands for a look at inputs that cannot be reached.
 
     Raises:
       UserError: the job would make no sense.
@@ -80,9 +87,9 @@ def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, Inputs]:
         excerpt=arguments.excerpt,
         ignore_checksums=arguments.ignore_checksums,
     )
-    gcs.check_readable(
-        [arguments.audio, arguments.metadata, arguments.output, arguments.wav_output]
-    )
+    if assume_inputs is None:
+        paths = [arguments.audio, arguments.metadata]
+        gcs.check_readable([*paths, arguments.output, arguments.wav_output])
     audio_base = glob_base(arguments.audio)
     metadata = MetadataConfig(
         path=arguments.metadata,
@@ -92,9 +99,12 @@ def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, Inputs]:
         audio_base=audio_base,
         audio_aliases=name_aliases(audio_base),
     )
-    if not arguments.estimate:
-        output.check_output(arguments.output, overwrite=arguments.overwrite)
-    inputs = inspect_inputs(arguments.audio, metadata)
+    if assume_inputs is None:
+        if not arguments.estimate:
+            output.check_output(arguments.output, overwrite=arguments.overwrite)
+        inputs = inspect_inputs(arguments.audio, metadata)
+    else:
+        inputs = assume_inputs(metadata)
     versions = find_versions()
     dataset = DatasetConfig(
         output=arguments.output or "",

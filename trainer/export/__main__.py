@@ -129,7 +129,7 @@ class Serving:
     def _serve_audio(self, audio_bytes: tf.Tensor) -> Mapping[str, tf.Tensor]:
         import tensorflow as tf
 
-        from trainer.export.graph_audio import decode_wav
+        from trainer.export.graph_wav import decode_wav
 
         def represent(data: tf.Tensor) -> tf.Tensor:
             return self._make(*decode_wav(data))

@@ -30,10 +30,11 @@ from trainer.evaluation.calibration import (
 )
 from trainer.evaluation.predictions import ClipPredictions, with_artists
 from trainer.evaluation.report import Report, find_versions
-from trainer.evaluation.report_folder import Result, read_result, write_report
+from trainer.evaluation.report_folder import Result, read_result
 from trainer.evaluation.scores import evaluate
 from trainer.folds.records import FoldedClips, assign_folds, link_fold, split_records
 from trainer.runtime.preemption import EXIT_CODE, PreemptedError
+from trainer.training.model_folder import ModelFolder, try_folders, write_report_folder
 from trainer.training.train import LostWorkerError, train
 from trainer.training.tuning import tune_and_train
 
@@ -67,6 +68,10 @@ def cross_validate(
       UserError: there are too few artists or clips, or a training fails.
     """
     clips = assign_folds(dataset, folds, seed)
+    folders = [f"{output}/{name}" for name in folder_names(dataset, models)]
+    try_folders(folders)
+    for folder in folders:
+        ModelFolder.at(folder).claim()
     print(clips.describe(), flush=True)
     names: dict[str, None] = {}
     os.makedirs(output, exist_ok=True)
@@ -106,7 +111,9 @@ def cross_validate(
     for name in names:
         results = [read_result(f"{output}/{name}/fold-{i}") for i in range(folds)]
         report, predictions = join_folds(name, results, clips, dataset, seed)
-        write_report(f"{output}/{name}", report, predictions, dataset.manifest.genres)
+        write_report_folder(
+            f"{output}/{name}", report, predictions, dataset.manifest.genres
+        )
         reports.append(report)
     return reports
 
@@ -212,6 +219,18 @@ def _replace(source: str, target: str) -> None:
     os.makedirs(target, exist_ok=True)
     for name in os.listdir(source):
         os.replace(f"{source}/{name}", f"{target}/{name}")
+
+
+def folder_names(dataset: Dataset, models: Sequence[str]) -> list[str]:
+    """Names of the model folders that come of some models."""
+    names = [model for model in models if model != BASELINES]
+    if len(names) < len(models):
+        names += [
+            f"{baseline.name}-{representation}"
+            for representation in choose_representations(dataset, None)
+            for baseline in ALL_BASELINES
+        ]
+    return names
 
 
 def fit_baselines(data: str, scratch: str, output: str, fold: int) -> list[str]:

@@ -19,7 +19,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from pipeline import schema
-from trainer.data.dataset import INDEX_COLUMNS, Dataset
+from trainer.data.dataset import Dataset
+from trainer.data.index import INDEX_COLUMNS
 from trainer.data.streams import READS, parse_batch
 from trainer.runtime.devices import Devices
 from trainer.training.step import Forward

@@ -112,9 +112,6 @@ class Run:
             workers=workers,
         )
         self.schedule(SCHEDULES[config.model])
-        checkpoints = self.checkpoints()
-        if checkpoints is not None:
-            checkpoints.check()
         self._preemption.arm()
 
     @property

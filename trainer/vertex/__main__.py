@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.common import gcs
-from pipeline.common.credentials import SCHEME
+from pipeline.common.credentials import SCHEME, UnreachableError
 from pipeline.schema import (
     COMPLETED_FILE,
     MANIFEST_FILE,
@@ -240,13 +240,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = make_config(flags, rest)
         check_trainer_flags(config.arguments)
-        manifest = check_data(flags.data, flags.model, flags.project)
-        print(
-            f"{sum(manifest.clips['training'].values())} training clips of "
-            f"{len(manifest.genres)} genres; {config.describe_machines()}",
-            file=sys.stderr if flags.dry_run else sys.stdout,
-            flush=True,
-        )
+        stream = sys.stderr if flags.dry_run else sys.stdout
+        try:
+            manifest = check_data(flags.data, flags.model, flags.project)
+        except UnreachableError as error:
+            if not flags.dry_run:
+                raise
+            found = (
+                f"Not checked: {error}\nNot checked: that {flags.data} is a complete "
+                f"dataset with {flags.model} records, that {config.output} can be "
+                "written to, that Vertex AI takes jobs for --project in --region"
+            )
+        else:
+            found = (
+                f"{sum(manifest.clips['training'].values())} training clips of "
+                f"{len(manifest.genres)} genres"
+            )
+        print(f"{found}; {config.describe_machines()}", file=stream, flush=True)
         request = make_request(config)
         if flags.dry_run:
             print(json.dumps(to_json(request), indent=1, sort_keys=True))

@@ -14,7 +14,8 @@ from google.cloud import dataflow as api
 from google.protobuf import json_format
 
 from pipeline import preprocess
-from pipeline.cloud import dataflow, follow, submission
+from pipeline.cloud import dataflow, dry_run, follow, submission
+from pipeline.common.credentials import UnreachableError
 from pipeline.job.graph import build
 from pipeline.launch.plan import parse_beam_options
 from pipeline.schema import UserError
@@ -415,3 +416,39 @@ def test_the_dask_runner_is_refused():
             check_flags(beam.options.pipeline_options.PipelineOptions(runner=name))
     for name in (None, "DirectRunner", "FlinkRunner", "DataflowRunner"):
         check_flags(beam.options.pipeline_options.PipelineOptions(runner=name))
+
+
+def test_a_dry_run_without_credentials_prints_the_request_all_the_same(
+    cloud, capsys, monkeypatch
+):
+    options = arguments(cloud, "--job_name=fma-job", "--max_workers=2", "--dry_run")
+    assert dataflow.main(options) == 0
+    known = json.loads(capsys.readouterr().out)
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS")
+    monkeypatch.setenv("CLOUDSDK_CONFIG", "/nowhere")
+    # Nobody is asked: nothing would answer.
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
+    assert dataflow.main(options) == 0
+    printed = capsys.readouterr()
+    assert normalise(json.loads(printed.out)) == normalise(known)
+    assert "Not checked: gs://" in printed.err
+    assert "needs Google Cloud credentials" in printed.err
+    assert dry_run.UNKNOWN_GENRE in printed.err
+    assert "--num_shards" in printed.err
+    # A job is not sent like that.
+    assert dataflow.main(options[:-1]) == 2
+    assert "credentials" in capsys.readouterr().err
+
+
+def test_flags_say_what_only_the_bucket_knows(cloud, capsys):
+    flags = dataflow.make_parser().parse_known_args(arguments(cloud))[0]
+    data = [*dataflow.make_data_flags(flags, BUCKET), "--genres=Rock, Folk"]
+    parsed = preprocess.make_parser().parse_args([*data, "--num_shards=64"])
+    dataset = dry_run.assume_job(parsed).dataset
+    assert dataset.genres == ("Rock", "Folk")
+    assert dataset.num_shards == 64
+    text = dry_run.describe_unchecked(
+        parsed, ["--num_shards=64"], UnreachableError("no network")
+    )
+    assert dry_run.UNKNOWN_GENRE not in text
+    assert "shards" not in text

@@ -302,3 +302,28 @@ def test_unknown_flags_are_errors():
         with pytest.raises(SystemExit) as error:
             predict.main(argv)
         assert error.value.code == 2
+
+
+def test_linked_folders_are_followed_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("music/a.mp3", "music/cover.jpg", "store/B.WAV"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for name in ("jazz", "twice"):
+        (tmp_path / "music" / name).symlink_to("../store")
+    (tmp_path / "store" / "back").symlink_to("../music")
+    (tmp_path / "music" / "gone.mp3").symlink_to("nowhere.mp3")
+    expected = ["music/a.mp3", "music/gone.mp3", "music/jazz/B.WAV"]
+    assert predict.find_files(["music"]) == expected
+    assert predict.find_files(["music/", "x.mp3"]) == [*expected, "x.mp3"]
+    (tmp_path / "linked").symlink_to("music")
+    assert predict.find_files(["linked"])[0] == "linked/a.mp3"
+
+
+def test_a_folder_that_cannot_be_listed_is_a_sentence(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(schema.UserError, match=r"cannot be listed \(Permission denied"):
+        predict.find_files([str(tmp_path)])
