@@ -76,14 +76,21 @@ def check_apart(job: JobConfig, inputs: Inputs) -> None:
         return
     _check_name("--wav_output", wavs)
     ownership.check_apart(dataset.output, [("--wav_output", wavs)], flag="--output")
-    base = job.metadata.audio_base
-    targets = [
-        wav_name(relative_path(clip.path, base), whole=clip.path in inputs.whole_names)
-        for clip in inputs.clips
-    ]
+    targets = wav_names(inputs, dataset)
     ownership.check_files_apart(wavs, targets, read, flag="--wav_output")
     _check_not_matched(job.audio, "--wav_output", wavs, [*targets, MARK_FILE])
     ownership.check_folder(beam_files(wavs), wavs, WAVS, flag="--wav_output")
+
+
+def wav_names(inputs: Inputs, dataset: DatasetConfig) -> list[str]:
+    """Names of all clips' WAVs, relative to `--wav_output`."""
+    names = {
+        clip.path: relative_path(clip.path, dataset.audio_base).lstrip("/")
+        for clip in inputs.clips
+    }
+    return [
+        wav_name(name, whole=path in inputs.whole_names) for path, name in names.items()
+    ]
 
 
 def _check_not_matched(
@@ -109,7 +116,8 @@ def prepare_job(
 ) -> tuple[JobConfig, int]:
     """A job that may write to its folders, see `prepare_output`."""
     dataset = job.dataset
-    dataset, finished = prepare_output(dataset, overwrite=overwrite, wavs=inputs.wavs)
+    wavs = wav_names(inputs, dataset)
+    dataset, finished = prepare_output(dataset, overwrite=overwrite, wavs=wavs)
     return dataclasses.replace(job, dataset=dataset), finished
 
 
