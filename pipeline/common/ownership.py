@@ -139,9 +139,9 @@ def claim(
     found = check_folder(files, folder, kind, flag=flag)
     listed = sorted(found.listed.union(names))
     if kind.listed:
-        wanted = set(names) - found.listed
+        wanted = set(names)
         for path, _ in files.walk(folder) if wanted else ():
-            if path in wanted:
+            if path in wanted and not _is_listed(files, folder, path, kind, found):
                 raise UserError(
                     f"{flag} holds {path}, which this program did not write and would "
                     "replace; nothing was changed. Give another folder, or move that "
@@ -160,6 +160,16 @@ def claim(
             f"{flag} cannot be written to: {error.strerror or error}. Received: "
             f"{folder}"
         ) from error
+
+
+def _is_listed(
+    files: Files, folder: str, path: str, kind: Kind, found: Holding
+) -> bool:
+    """Whether a file is one that the mark lists, and still looks like it."""
+    if path not in found.listed:
+        return False
+    # A store would take a request for each.
+    return "://" in folder or kind.sign in files.read(join(folder, path), 256)
 
 
 def remove(
