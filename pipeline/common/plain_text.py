@@ -3,6 +3,7 @@
 Names of genres, files and artists, descriptions and errors come from who knows where.
 Whatever prints or writes one passes it through the function of its format:
 
+    align       terminal: tables
     one_line    terminal and logs: no control characters, no line breaks
     markdown    Markdown: no heading, table cell, link or HTML
     code_span   Markdown: as it is, in a monospaced font

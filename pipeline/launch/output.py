@@ -76,14 +76,19 @@ def check_apart(job: JobConfig, inputs: Inputs) -> None:
         return
     _check_name("--wav_output", wavs)
     ownership.check_apart(dataset.output, [("--wav_output", wavs)], flag="--output")
-    base = job.metadata.audio_base
-    targets = [
-        wav_name(relative_path(clip.path, base), whole=clip.path in inputs.whole_names)
-        for clip in inputs.clips
-    ]
+    targets = list_wavs(job, inputs)
     ownership.check_files_apart(wavs, targets, read, flag="--wav_output")
     _check_not_matched(job.audio, "--wav_output", wavs, [*targets, MARK_FILE])
     ownership.check_folder(beam_files(wavs), wavs, WAVS, flag="--wav_output")
+
+
+def list_wavs(job: JobConfig, inputs: Inputs) -> list[str]:
+    """Names of the files that `--wav_output` makes, below its folder."""
+    base = job.metadata.audio_base
+    return [
+        wav_name(relative_path(clip.path, base), whole=clip.path in inputs.whole_names)
+        for clip in inputs.clips
+    ]
 
 
 def _check_not_matched(
@@ -108,8 +113,8 @@ def prepare_job(
     job: JobConfig, inputs: Inputs, *, overwrite: bool
 ) -> tuple[JobConfig, int]:
     """A job that may write to its folders, see `prepare_output`."""
-    dataset = job.dataset
-    dataset, finished = prepare_output(dataset, overwrite=overwrite, wavs=inputs.wavs)
+    wavs = list_wavs(job, inputs) if job.dataset.wav_output else []
+    dataset, finished = prepare_output(job.dataset, overwrite=overwrite, wavs=wavs)
     return dataclasses.replace(job, dataset=dataset), finished
 
 

@@ -17,6 +17,7 @@ import os
 from collections.abc import Iterator
 
 from pipeline.common import gcs, storage
+from pipeline.common.credentials import SCHEME
 from pipeline.schema import COMPLETED_FILE, JOB_REPORT_FILE
 from pipeline.shards.result import DatasetConfig
 
@@ -95,7 +96,7 @@ def begin_run(config: DatasetConfig) -> None:
       SupersededError: one of them is in its last step.
     """
     path = run_path(config)
-    if not path.startswith(gcs.SCHEME):
+    if not path.startswith(SCHEME):
         storage.write_atomically(path, config.run.encode(), scratch=config.output)
         return
     while True:
@@ -157,7 +158,7 @@ def completing(config: DatasetConfig) -> Iterator[bool]:
         stopped = config.run and _has_reported(config, config.output, marker)
         if not (stopped and not storage.exists(run_path(config))):
             check_run(config)
-        if not (config.run and config.output.startswith(gcs.SCHEME)):
+        if not (config.run and config.output.startswith(SCHEME)):
             yield False
             return
         path = run_path(config)
