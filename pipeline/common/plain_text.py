@@ -9,6 +9,8 @@ Whatever prints or writes one passes it through the function of its format:
     code_span   Markdown: as it is, in a monospaced font
     csv_cell    CSV: no formula for a spreadsheet
     html        HTML: content and attributes
+
+`align` makes a table for the terminal.
 """
 
 from __future__ import annotations
