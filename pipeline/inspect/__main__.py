@@ -13,8 +13,7 @@ from pipeline.common.credentials import require_credentials
 from pipeline.common.files import beam_files
 from pipeline.common.owned_kinds import PICTURE
 from pipeline.common.ownership import check_file
-from pipeline.common.plain_text import one_line
-from pipeline.common.text_table import align
+from pipeline.common.plain_text import align, one_line
 from pipeline.inspect import reading
 from pipeline.schema import SPLITS, Manifest, UserError
 

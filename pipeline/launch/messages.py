@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.common.error_texts import DISK_FULL, find_message, is_disk_full
-from pipeline.common.plain_text import one_line
+from pipeline.common.plain_text import align, one_line
 from pipeline.common.storage import WriteError
-from pipeline.common.text_table import align
 from pipeline.inputs.assign import name_some
 from pipeline.inputs.survey import Inputs
 from pipeline.job.checks import IncompleteDatasetError

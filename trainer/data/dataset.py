@@ -289,8 +289,8 @@ def _open_dataset(folder: str) -> Dataset:
             )
     data = _read_bytes(path)
     manifest = schema.Manifest.from_json(data, source=path)
-    text = _read_bytes(marker).decode(errors="replace")
-    schema.check_marker(text, manifest, data, source=path)
+    completed = _read_bytes(marker).decode(errors="replace")
+    schema.check_marker(completed, manifest, data, source=path)
     for name in manifest.representations:
         subfolder = _join(folder, name)
         present: set[str] = set()

@@ -76,11 +76,11 @@ def cross_validate(
     names: dict[str, None] = {}
     os.makedirs(output, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output, prefix=".folds-") as scratch:
-        held = split_records(dataset, clips, f"{scratch}/records")
+        fold_files = split_records(dataset, clips, f"{scratch}/records")
         for fold in range(folds):
             print(f"\n== Fold {fold + 1} of {folds}", flush=True)
             data = f"{scratch}/fold-{fold}"
-            link_fold(dataset, clips, held, f"{scratch}/records", data, fold)
+            link_fold(dataset, clips, fold_files, f"{scratch}/records", data, fold)
             for model in models:
                 try:
                     if model == BASELINES:
@@ -261,9 +261,9 @@ def choose_models(dataset: Dataset, wanted: Sequence[str] | None) -> list[str]:
     """The models to cross-validate: those asked for, or all that the data allow."""
     if wanted:
         return list(dict.fromkeys(wanted))
-    held: Mapping[str, object] = dataset.manifest.representations
-    nets = [model for model in MODELS if model in held]
-    classical = {"features", "statistics"} & set(held)
+    representations: Mapping[str, object] = dataset.manifest.representations
+    nets = [model for model in MODELS if model in representations]
+    classical = {"features", "statistics"} & set(representations)
     return nets + ([BASELINES] if classical else [])
 
 

@@ -26,10 +26,10 @@ from pipeline.common.owned_kinds import MARK_FILE, MODEL
 from pipeline.schema import MANIFEST_FILE, Manifest, UserError
 from trainer.evaluation import history, report
 from trainer.evaluation.model_digests import DIGESTS_FILE, ModelDigests, digest_bytes
+from trainer.evaluation.model_files import files_of
 from trainer.evaluation.predictions import ClipPredictions
 from trainer.evaluation.report import HISTORY_FILE, MODEL_FILE
 from trainer.evaluation.report_folder import write_report
-from trainer.runtime.storage import files_of
 from trainer.training.run import FittedModel
 
 HISTORY_PLOT = "history.png"

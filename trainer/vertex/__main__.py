@@ -15,12 +15,12 @@ from typing import Any
 
 from pipeline.common import gcs
 from pipeline.common.credentials import SCHEME, UnreachableError
+from pipeline.common.plain_text import one_line
 from pipeline.schema import (
     COMPLETED_FILE,
     MANIFEST_FILE,
     Manifest,
     UserError,
-    check_marker,
 )
 from trainer import task
 from trainer.config import MODELS, PATHS
@@ -216,7 +216,6 @@ def check_data(data: str, model: str, project: str) -> Manifest:
         )
     path = f"{folder}/{MANIFEST_FILE}"
     manifest = Manifest.from_json(text, source=path)
-    check_marker(marker, manifest, text, source=path)
     if model not in manifest.representations:
         raise UserError(
             f"--data has no {model} records, only "
@@ -265,7 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         client = make_client(config)
         name = submit(client, config, request)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     print(f"Submitted: {name}\n{console_link(config, name)}", flush=True)
     return wait(client, config, name) if flags.wait else 0

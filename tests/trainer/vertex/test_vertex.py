@@ -35,7 +35,8 @@ def manifest(tmp_path_factory) -> str:
 def cloud(shared_cloud, manifest, monkeypatch):
     shared_cloud.clear()
     shared_cloud.put("dataset/manifest.json", manifest.encode())
-    shared_cloud.put("dataset/COMPLETED", b"x")
+    marker = f"{json.loads(manifest)['fingerprint']}\n"
+    shared_cloud.put("dataset/COMPLETED", marker.encode())
     shared_cloud.services.states = ["QUEUED", "RUNNING", "SUCCEEDED"]
     monkeypatch.setattr(job, "POLL_SECONDS", 0.01)
     return shared_cloud

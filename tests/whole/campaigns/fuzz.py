@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from pipeline.common.text_table import align
+from pipeline.common.plain_text import align
 from tests.whole.campaigns import mutations
 
 #: A file that takes longer hangs.
