@@ -76,20 +76,19 @@ def check_apart(job: JobConfig, inputs: Inputs) -> None:
         return
     _check_name("--wav_output", wavs)
     ownership.check_apart(dataset.output, [("--wav_output", wavs)], flag="--output")
-    targets = wav_names(inputs, dataset)
+    targets = list_wavs(job, inputs)
     ownership.check_files_apart(wavs, targets, read, flag="--wav_output")
     _check_not_matched(job.audio, "--wav_output", wavs, [*targets, MARK_FILE])
     ownership.check_folder(beam_files(wavs), wavs, WAVS, flag="--wav_output")
 
 
-def wav_names(inputs: Inputs, dataset: DatasetConfig) -> list[str]:
-    """Names of all clips' WAVs, relative to `--wav_output`."""
-    names = {
-        clip.path: relative_path(clip.path, dataset.audio_base).lstrip("/")
-        for clip in inputs.clips
-    }
+def list_wavs(job: JobConfig, inputs: Inputs) -> list[str]:
+    """Names of the files that `--wav_output` makes, below its folder."""
+    base = job.metadata.audio_base
+    names = {clip.path: relative_path(clip.path, base) for clip in inputs.clips}
     return [
-        wav_name(name, whole=path in inputs.whole_names) for path, name in names.items()
+        wav_name(name.lstrip("/"), whole=path in inputs.whole_names)
+        for path, name in names.items()
     ]
 
 
@@ -115,9 +114,8 @@ def prepare_job(
     job: JobConfig, inputs: Inputs, *, overwrite: bool
 ) -> tuple[JobConfig, int]:
     """A job that may write to its folders, see `prepare_output`."""
-    dataset = job.dataset
-    wavs = wav_names(inputs, dataset) if dataset.wav_output else []
-    dataset, finished = prepare_output(dataset, overwrite=overwrite, wavs=wavs)
+    wavs = list_wavs(job, inputs) if job.dataset.wav_output else []
+    dataset, finished = prepare_output(job.dataset, overwrite=overwrite, wavs=wavs)
     return dataclasses.replace(job, dataset=dataset), finished
 
 

@@ -21,7 +21,6 @@ from pipeline.schema import (
     MANIFEST_FILE,
     Manifest,
     UserError,
-    check_marker,
 )
 from trainer import task
 from trainer.config import MODELS, PATHS
@@ -217,7 +216,6 @@ def check_data(data: str, model: str, project: str) -> Manifest:
         )
     path = f"{folder}/{MANIFEST_FILE}"
     manifest = Manifest.from_json(text, source=path)
-    check_marker(marker, manifest, text, source=path)
     if model not in manifest.representations:
         raise UserError(
             f"--data has no {model} records, only "

@@ -332,6 +332,10 @@ def test_refuses_before_anything_is_sent(cloud, capsys, extra, message):
 def test_refuses_a_completed_output(cloud, capsys):
     cloud.put("dataset/COMPLETED", b"x")
     assert dataflow.main(arguments(cloud)) == 2
+    assert "no part of a dataset that this program made" in capsys.readouterr().err
+    mark = {"owner": "fma-genre-classifiers", "kind": "dataset"}
+    cloud.put("dataset/OWNER.json", json.dumps(mark).encode())
+    assert dataflow.main(arguments(cloud)) == 2
     assert "already holds a completed dataset" in capsys.readouterr().err
     assert cloud.get("dataset/COMPLETED") == b"x"
 
