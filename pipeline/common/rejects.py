@@ -42,6 +42,10 @@ class Reason(enum.StrEnum):
     ARTIST_LEAK = "artist_leak"  # its artist is in another split, too
 
 
+#: Of a row that has no file of its own: its path is the row's.
+ROW_REASONS = (Reason.MISSING, Reason.DUPLICATE_ROW, Reason.AMBIGUOUS_ROW)
+
+
 class AudioError(Exception):
     """An audio file that cannot be used.
 

@@ -22,6 +22,8 @@ from pipeline.decoding.mpeg import Frame, find_frame, parse_frame
 HEAD_BYTES = 1 << 16
 #: Zeros in front of the first frame that are skipped.
 MAX_ZEROS = 16 << 20
+#: Other bytes in front of it that are skipped, if so many frames follow each other.
+MAX_JUNK, SURE_FRAMES = 1 << 20, 6
 #: Files up to this size are followed to the last frame, where their length must be
 #: found; larger ones only if their bit rate varies.
 FOLLOWED_BYTES = 4 << 20
@@ -121,6 +123,9 @@ def find_stream(file: BinaryIO, begin: int, end: int) -> Stream | None:
         head = file.read(min(HEAD_BYTES, end - begin))
     start = find_frame(head)
     if start is None:
+        file.seek(begin)
+        start = find_frame(file.read(min(MAX_JUNK, end - begin)), 0, SURE_FRAMES)
+    if start is None:
         return None
     if start:  # A header needs all of its frame.
         begin += start
@@ -197,7 +202,7 @@ def prepare(file: BinaryIO, excerpt: str, *, checksums: bool = True) -> BinaryIO
     Returns:
       An `Excerpt` of some 30 s, read from its bytes alone, for a longer MP3; a
       stream with its length in front for an MP3 whose header does not know it;
-      otherwise the file itself, rewound and without tags.
+      otherwise the file itself, rewound, without tags and what else is in front.
 
     Raises:
       AudioError: the MP3 is damaged, or is not as long as its header says.
@@ -207,15 +212,17 @@ def prepare(file: BinaryIO, excerpt: str, *, checksums: bool = True) -> BinaryIO
         return file
     begin, end = tags.find_audio(file)
     stream = find_stream(file, begin, end)
-    if stream is None or _is_as_announced(file, stream, checksums):
+    if stream is None:
         return tags.strip_to(file, begin, end)
+    if _is_as_announced(file, stream, checksums):
+        return tags.strip_to(file, stream.start, stream.end)
     found = measure(file, stream)
     check_announced(found)
     if found.seconds > MAX_CLIP_SECONDS:
         first = (found.seconds - EXCERPT_SECONDS) / 2 if excerpt == "middle" else 0.0
         return Excerpt(cut(file, found, first), found.seconds)
     if _is_believed(found) and stream.header != b"VBRI":
-        return tags.strip_to(file, begin, end)
+        return tags.strip_to(file, stream.start, stream.end)
     return io.BytesIO(mpeg.add_length(_take(file, found, 0, found.frames)))
 
 

@@ -133,14 +133,24 @@ def _parse(header: bytes) -> Frame | None:
     )
 
 
-def find_frame(data: bytes, position: int = 0) -> int | None:
-    """First position of two consecutive frames of one kind; None without."""
+def find_frame(data: bytes, position: int = 0, frames: int = 2) -> int | None:
+    """First position of consecutive frames of one kind; None without.
+
+    Args:
+      data: part of a file.
+      position: to begin at.
+      frames: how many.
+    """
     while (position := data.find(b"\xff", position)) >= 0:
-        frame = parse_frame(data, position)
-        if frame is not None:
-            following = parse_frame(data, position + frame.size)
-            if following is not None and following[1:3] == frame[1:3]:
-                return position
+        first = frame = parse_frame(data, position)
+        place = position
+        for _ in range(frames - 1):
+            if frame is None:
+                break
+            place += frame.size
+            frame = parse_frame(data, place)
+        if first is not None and frame is not None and frame[1:3] == first[1:3]:
+            return position
         position += 1
     return None
 

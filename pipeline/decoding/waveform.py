@@ -38,8 +38,10 @@ MIN_PEAK = 1e-4
 #: A downmix at less than this share of its loudest channel's level is no music's: of
 #: channels that have nothing to do with each other it is 0.5, of eight 0.125.
 MIN_DOWNMIX = 0.1
-#: One of so many samples tells a level.
-LEVEL_STEP = 61
+#: One of so many samples tells a level, in each of so many equal parts.
+LEVEL_STEP, LEVEL_PARTS = 61, 30
+#: Share of the parts that may be lost in the downmix.
+MAX_CANCELLED = 0.25
 
 LIBSNDFILE = "libsndfile"
 FFMPEG = "ffmpeg"
@@ -143,14 +145,23 @@ def check_downmix(frames: Float32, samples: Float32) -> None:
     """
     if frames.shape[1] == 1:
         return
-    part, mono = frames[::LEVEL_STEP], np.ascontiguousarray(samples[::LEVEL_STEP])
-    loudest = float(np.sqrt(np.einsum("ij,ij->j", part, part).max() / len(part)))
-    mixed = float(np.sqrt(np.dot(mono, mono) / len(mono)))
-    if loudest >= MIN_PEAK and mixed < MIN_DOWNMIX * loudest:
+    length = -(-len(samples) // LEVEL_STEP) // LEVEL_PARTS or 1
+    several = np.ascontiguousarray(frames[::LEVEL_STEP])
+    mono = np.ascontiguousarray(samples[::LEVEL_STEP])
+    shape = min(len(mono) // length, LEVEL_PARTS), length
+    several = several[: shape[0] * length].reshape(*shape, -1)
+    mono = mono[: shape[0] * length].reshape(shape)
+    loudest = np.sqrt(np.einsum("ijk,ijk->ik", several, several).max(axis=1) / length)
+    mixed = np.sqrt(np.einsum("ij,ij->i", mono, mono) / length)
+    # Of what is as quiet as a pause between others nothing is lost.
+    loud = loudest >= max(MIN_PEAK, MIN_DOWNMIX * float(loudest.max()))
+    cancelled = loud & (mixed < MIN_DOWNMIX * loudest)
+    if cancelled.sum() > MAX_CANCELLED * loud.sum():
+        level = float(mixed[cancelled].sum() / loudest[cancelled].sum())
         raise AudioError(
             Reason.CANCELS,
-            "its channels are out of phase and cancel each other: mixed down, they "
-            f"are at {mixed / loudest:.1%} of their level",
+            "its channels are out of phase and cancel each other: mixed down, "
+            f"{cancelled.sum() / len(loud):.0%} of it is at {level:.1%} of its level",
         )
 
 

@@ -94,7 +94,8 @@ def _match_remote(glob: Glob) -> list[AudioFile]:
     """Lists what begins as the glob does, in one go, and filters it."""
     if _names_folder(glob):
         glob = Glob(folder=glob.join(globs.unescape(glob.rest) or ""), rest="**")
-    start = re.split(r"[*?\[{]", glob.rest, maxsplit=1)[0]
+    # Letters with accents may be written in other ways.
+    start = re.split(r"[*?\[{]|[^\0-\x7f]", glob.rest, maxsplit=1)[0]
     fits = re.compile(globs.translate(glob.rest)).fullmatch
     below = len(glob.join(""))
     found = storage.match(globs.escape(glob.join(start)) + "**")
@@ -102,7 +103,7 @@ def _match_remote(glob: Glob) -> list[AudioFile]:
         AudioFile(item.path, item.size_in_bytes, item.last_updated_in_seconds or 0.0)
         for item in found
         # Some stores hold an object for a folder.
-        if fits(item.path[below:]) and not item.path.endswith("/")
+        if fits(globs.to_nfc(item.path[below:])) and not item.path.endswith("/")
     ]
 
 
@@ -135,7 +136,7 @@ def _explain(glob: Glob) -> str:
         char in glob.rest for char in "[{"
     )
     return (
-        f"nothing in {folder} is named {glob.rest}{literally}, but it holds {count} "
+        f"no file in {folder} is named {glob.rest}{literally}, but it holds {count} "
         f"{ending} files; give '{glob.join('**' + ending)}', or the folder alone."
     )
 

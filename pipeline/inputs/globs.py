@@ -2,7 +2,8 @@
 
 `*` and `?` stand for characters of a name, `**` for any of a path, `**/` for any number
 of folders, none included, `[ab]` for one character and `{a,b}` for one of some texts.
-`[[]` is a bracket. Letters of an extension match both cases.
+`[[]` is a bracket. Letters of an extension match both cases, and letters with accents
+are the same in NFC and NFD.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import itertools
 import os
 import posixpath
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -67,6 +69,7 @@ def parse(text: str) -> Glob:
         return _cut(text)
     if text.startswith("~") and not os.path.lexists(text.partition("/")[0]):
         text = os.path.expanduser(text)
+    text = _spell(text)
     if os.path.isdir(text):
         folder = text.rstrip("/") or "/"
         return Glob(folder="" if folder == "." else folder, rest="**")
@@ -94,7 +97,31 @@ def _cut(text: str) -> Glob:
         start = end + 1
     if not folder.endswith("://"):
         folder = folder.rstrip("/") or folder[:1]
-    return Glob(folder=folder, rest=text[start:] or "**")
+    rest = text[start:]
+    return Glob(folder=folder, rest=f"{rest}**" if rest[-1:] in ("", "/") else rest)
+
+
+def _spell(text: str) -> str:
+    """Writes the leading folders as they are on the disk, in NFC or NFD."""
+    if text.isascii():
+        return text
+    path, rest = "", text
+    while rest and not os.path.lexists(path + rest):
+        name, slash, rest = rest.partition("/")
+        if not (name.isascii() or os.path.lexists(path + name)):
+            try:
+                names = os.listdir(path or ".")
+            except OSError:
+                return text
+            same = [other for other in names if to_nfc(other) == to_nfc(name)]
+            name = same[0] if len(same) == 1 else name
+        path += name + slash
+    return path + rest
+
+
+def to_nfc(text: str) -> str:
+    """Letters with accents as one code point each."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def _is_there(path: str) -> bool:
@@ -154,7 +181,8 @@ def _brace_end(pattern: str, start: int) -> int:
 
 
 def translate(pattern: str) -> str:
-    """A glob as a regular expression for `re.fullmatch`."""
+    """A glob as a regular expression for `re.fullmatch` of names in NFC."""
+    pattern = to_nfc(pattern)
     out, at, open_braces = [], 0, list[int]()
     while at < len(pattern):
         char = pattern[at]
@@ -227,7 +255,7 @@ def match(glob: Glob) -> list[Entry]:
     """
     fits = re.compile(translate(glob.rest)).fullmatch
     entries = walk(glob.folder, _find_entrance(glob.rest))
-    return [entry for entry in entries if fits(entry.name)]
+    return [entry for entry in entries if fits(to_nfc(entry.name))]
 
 
 def _find_entrance(pattern: str) -> Callable[[str], bool]:
@@ -243,7 +271,7 @@ def _find_entrance(pattern: str) -> Callable[[str], bool]:
     def enter(name: str) -> bool:
         depth = name.count("/")
         if depth < len(fits):
-            return fits[depth](name.rpartition("/")[2]) is not None
+            return fits[depth](to_nfc(name.rpartition("/")[2])) is not None
         return deep
 
     return enter

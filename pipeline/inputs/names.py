@@ -6,10 +6,9 @@ import dataclasses
 import functools
 import os
 import posixpath
-import unicodedata
 
 from pipeline.inputs.audio_names import split_extension
-from pipeline.inputs.globs import is_remote
+from pipeline.inputs.globs import is_remote, to_nfc
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,9 +34,7 @@ class AudioFolder:
 
     def name_file(self, path: str) -> str:
         """A file's path below the folder; the whole path of one that lies elsewhere."""
-        if not (self._start and path.isascii() and path.startswith(self._start)):
-            path = normalise(path)
-        return path.removeprefix(self._start)
+        return normalise(path).removeprefix(self._start)
 
     def readings(self, path: str) -> tuple[str, ...]:
         """Names below the folder that a row's path may mean.
@@ -84,10 +81,11 @@ class AudioFolder:
 
 
 def name_aliases(folder: str) -> tuple[str, ...]:
-    """Other paths of a local folder: absolute, and from the current folder."""
+    """Other paths of a local folder: absolute, from the current folder, and real."""
     if is_remote(folder):
         return ()
-    return os.path.abspath(folder or "."), os.path.relpath(folder or ".")
+    path = folder or "."
+    return os.path.abspath(path), os.path.relpath(path), os.path.realpath(path)
 
 
 def audio_key(path: str, base: str, kind: str, aliases: tuple[str, ...] = ()) -> str:
@@ -132,8 +130,8 @@ def normalise(path: str, *, keep_form: bool = False) -> str:
       path: of any file system.
       keep_form: leave the letters as they are.
     """
-    if not (keep_form or path.isascii()):
-        path = unicodedata.normalize("NFC", path)
+    if not keep_form:
+        path = to_nfc(path)
     if "//" not in path and "./" not in path and path[-2:] not in ("/.", ".."):
         return path if path[-1:] != "/" else path.rstrip("/") or "/"
     scheme, separator, rest = path.rpartition("://")

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 from pipeline.inputs.splits import split_by_hash
+from pipeline.common.rejects import ROW_REASONS
 from pipeline.inspect import reading
 from pipeline.inspect.verify_shard import (
     ClipSummary,
@@ -19,9 +20,6 @@ from pipeline.inspect.verify_shard import (
     TrainingMoments,
 )
 from pipeline.schema import SPLITS, Manifest, UserError
-
-#: Rejects of a second file or row; the first may be in the records.
-_REPEATS = ("duplicate_file", "duplicate_row", "duplicate_id")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -96,8 +94,8 @@ def verify_dataset(
         moments.check(manifest, problems)
     _check_clips(manifest, content.clips, problems)
     repeated = _check_leaks(manifest, content, problems)
-    _check_list(folder, manifest, content.clips, problems)
-    _check_rejects(folder, manifest, content.clips, problems)
+    listed = _check_list(folder, manifest, content.clips, problems)
+    _check_rejects(folder, manifest, content.clips, listed, problems)
     return VerifyResult(
         problems=problems.sentences(),
         files=files,
@@ -273,15 +271,21 @@ def _check_list(
     manifest: Manifest,
     clips: Mapping[str, Identity],
     problems: Problems,
-) -> None:
-    """Holds the list of clips, which has the checksums of their audio, against them."""
+) -> dict[str, str]:
+    """Holds the list of clips, which has the checksums of their audio, against them.
+
+    Returns:
+      The ids of the clips, by the paths of their files.
+    """
     listed: dict[str, str] = {}
+    paths: dict[str, str] = {}
     splits: dict[str, set[str]] = collections.defaultdict(set)
     try:
         for clip in reading.read_clips(folder):
             track_id, split = clip["track_id"], clip["split"]
             splits[clip["audio"]].add(split)
             listed[track_id] = split
+            paths[clip["path"]] = track_id
             identity = clips.get(track_id)
             if identity is None:
                 continue
@@ -311,6 +315,7 @@ def _check_list(
                 "leak of audio",
                 f"audio {audio} is in {_name_splits(names)}, by the list of clips",
             )
+    return paths
 
 
 def _name_splits(splits: set[str]) -> str:
@@ -321,18 +326,22 @@ def _check_rejects(
     folder: str,
     manifest: Manifest,
     clips: Mapping[str, Identity],
+    listed: Mapping[str, str],
     problems: Problems,
 ) -> None:
-    """Every input is in one place: the records or the rejects."""
+    """Every input is in one place: the records or the rejects.
+
+    Of an id, another row or file may be in the other one.
+    """
     reasons: collections.Counter[str] = collections.Counter()
     try:
         for reject in reading.read_rejects(folder):
             reasons[reject["reason"]] += 1
-            # A track's other file, or row, may well be in the records.
-            if reject["reason"] not in _REPEATS and reject["track_id"] in clips:
+            track_id = listed.get(reject["path"])
+            if track_id is not None and reject["reason"] not in ROW_REASONS:
                 problems.add(
                     "in two places",
-                    f"clip {reject['track_id']} is in the records and in the rejects "
+                    f"clip {track_id} is in the records and in the rejects "
                     f"({reject['reason']})",
                 )
     except (ValueError, KeyError, TypeError, UserError) as error:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 
-from pipeline.common.rejects import Reason, Reject
+from pipeline.common.rejects import ROW_REASONS, Reason, Reject
 from pipeline.inputs.assign import name_some
 from pipeline.inputs.metadata import Track
 from pipeline.shards.leaks import ARTIST, AUDIO, describe_group
@@ -28,12 +28,9 @@ MAX_NAMED = 20
 _TRACK, _FILE, _LABEL = "track", "file", "label"
 #: What an entry under a track or a file says of it.
 _INPUT, _CLIP, _NOT_WANTED, _NOT_AUDIO = "input", "clip", "not wanted", "not audio"
-_REJECT, _REPEATED = "reject", "repeated"
-#: Rejects that take no file, or no row, out of the inputs.
-_WITHOUT_FILE = (Reason.MISSING, Reason.DUPLICATE_ROW, Reason.AMBIGUOUS_ROW)
+_REJECT = "reject"
+#: Rejects that take no row out of the inputs.
 _WITHOUT_ROW = (Reason.NO_METADATA, Reason.DUPLICATE_FILE, Reason.AMBIGUOUS_FILE)
-#: Rejects of an id that is (or may be) in the records by another row.
-_REPEATS = (Reason.DUPLICATE_ROW, Reason.DUPLICATE_ID)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,11 +115,10 @@ def enter_label(audio: str, genre: str, track_id: str) -> tuple[str, str]:
 
 def enter_reject(reject: Reject) -> Iterator[tuple[str, str]]:
     """A reject: the row, the file, or both, as its reason says."""
-    entry = _REPEATED if reject.reason in _REPEATS else _REJECT
     if reject.reason not in _WITHOUT_ROW:
-        yield f"{_TRACK}:{reject.track_id}", entry
-    if reject.reason not in _WITHOUT_FILE:
-        yield f"{_FILE}:{reject.path}", entry
+        yield f"{_TRACK}:{reject.track_id}", _REJECT
+    if reject.reason not in ROW_REASONS:
+        yield f"{_FILE}:{reject.path}", _REJECT
 
 
 def check(key: str, entries: Iterable[str]) -> AuditResult:
@@ -164,10 +160,13 @@ def _partition(entry: str) -> tuple[str, str, str]:
 
 
 def _check_input(kind: str, name: str, count: Mapping[str, int]) -> AuditResult:
-    """A row or a file: as often in the results as in the inputs."""
-    clips, rejects = count[_CLIP], count[_REJECT]
-    ends = clips + rejects + count[_REPEATED] + count[_NOT_WANTED] + count[_NOT_AUDIO]
-    whole = count[_INPUT] == ends and clips <= 1 and not (clips and rejects)
+    """A row or a file: as often in the results as in the inputs.
+
+    Of several rows with one id, one may be in the records and others be rejects.
+    """
+    clips = count[_CLIP]
+    ends = clips + count[_REJECT] + count[_NOT_WANTED] + count[_NOT_AUDIO]
+    whole = count[_INPUT] == ends and clips <= 1
     problem = (
         f"{kind} {name}: {count[_INPUT]} in the inputs, {clips} in the records, "
         f"{ends - clips} elsewhere"

@@ -199,9 +199,33 @@ def test_a_swap_of_two_ids_is_seen():
 
 def test_no_id_is_in_the_records_and_among_the_rejects():
     """Unless a second row of it is the reject."""
-    assert check("track:x", ["input", "input", "clip", "repeated"]).problems == ()
-    assert check("track:x", ["input", "input", "clip", "reject"]).problems != ()
+    assert check("track:x", ["input", "input", "clip", "reject"]).problems == ()
     assert check("track:x", ["input", "input", "reject", "reject"]).problems == ()
+    assert check("track:x", ["input", "clip", "reject"]).problems != ()
+    assert check("track:x", ["input", "input", "clip", "clip"]).problems != ()
+    assert check("file:x", ["input", "clip", "reject"]).problems != ()
+
+
+@pytest.mark.parametrize(
+    "reject",
+    [
+        make_reject("good", Reason.MISSING, "other.mp3"),
+        make_reject("good", Reason.AMBIGUOUS_ROW, "other.mp3"),
+        make_reject("good", Reason.NO_GENRE, "m/other.mp3"),
+        make_reject("good", Reason.CORRUPT, "m/other.mp3"),
+    ],
+)
+def test_one_of_two_rows_of_an_id_may_be_a_reject(reject):
+    files = [reject.path] if reject.path.startswith("m/") else []
+    found = audit_here(
+        WHOLE
+        | {
+            "tracks": [*WHOLE["tracks"], make_track("good", key="other")],
+            "files": [*WHOLE["files"], *files],
+            "rejects": [*WHOLE["rejects"], reject],
+        }
+    )
+    assert found.problems == ()
 
 
 def test_leaks_are_counted_and_named():
