@@ -127,15 +127,26 @@ def _decode_parts(file: BinaryIO, config: ClipConfig, limit: int) -> Iterator[Fl
 
 def _read_parts(source: BinaryIO, place: ffmpeg.Place) -> Iterator[Float32]:
     """By seeking, so that an hour of music is not decoded for five minutes of it."""
+    is_ogg = ogg.is_ogg(source)
     with libsndfile.open_sound(source) as file:
         damage.check_format(file.samplerate, file.channels)
         if libsndfile.has_length(file):
             for start, length in place(file.frames, file.samplerate):
                 file.seek(start)
                 frames = file.read(length, dtype="float32", always_2d=True)
-                yield from _make_clip(frames, length, file.samplerate)
+                if not is_ogg or _is_whole(source, start, length, file.frames):
+                    yield from _make_clip(frames, length, file.samplerate)
             return
     yield from _decode_with_ffmpeg(source, place)
+
+
+def _is_whole(source: BinaryIO, start: int, length: int, total: int) -> bool:
+    """Whether a part of an Ogg file is not damaged."""
+    try:
+        ogg.check_part(source, start / total, (start + length) / total)
+    except AudioError:
+        return False
+    return True
 
 
 def _decode_with_ffmpeg(source: BinaryIO, place: ffmpeg.Place) -> Iterator[Float32]:

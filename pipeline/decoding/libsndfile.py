@@ -12,7 +12,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from pipeline.common.rejects import AudioError, Reason
-from pipeline.decoding import tags
+from pipeline.decoding import ogg, tags
 from pipeline.decoding.damage import MIN_PRESENT
 
 #: libsndfile gives more frames than any file has where it does not know.
@@ -144,7 +144,7 @@ def read_links(
       Of each link that has a share of it, frames (n, channels) and their rate in Hz.
 
     Raises:
-      AudioError: less of a link can be decoded than is in it.
+      AudioError: a link is damaged, or less of it can be decoded than is in it.
     """
     parts = []
     for number, (total, rate, _) in enumerate(lengths):
@@ -154,6 +154,10 @@ def read_links(
         end -= total / rate
         if first == last:
             continue
+        # A link may end where the next one begins.
+        ended = number == len(links) - 1
+        link = tags.take(source, *links[number])
+        ogg.check_part(link, first / total, last / total, ended=ended)
         with _open_link(source, links, number) as file:
             file.seek(first)
             frames = file.read(last - first, dtype="float32", always_2d=True)

@@ -19,12 +19,28 @@ _MAX_PAGE = _HEADER + 255 + 255 * 255
 _BEGIN, _END = 2, 4  # flags of a stream's first and last page
 
 
+#: How the first pages of audio streams begin, behind their headers.
+_AUDIO = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ")
+_NO_END = "ends before the page that marks the end of Ogg streams"
+_PAGES_AROUND = 3
+
+
 class _Page(NamedTuple):
-    """A page: its byte in the file, its bytes in all, its flags."""
+    """A page.
+
+    Attributes:
+      start: its byte in the file.
+      size: its bytes in all.
+      flags: whether it begins or ends a stream.
+      place: samples of the stream up to its end; -1 if no packet ends on it.
+      serial: of its stream.
+    """
 
     start: int
     size: int
     flags: int
+    place: int
+    serial: int
 
 
 def is_ogg(file: BinaryIO) -> bool:
@@ -79,8 +95,76 @@ def _read_pages(file: BinaryIO, size: int) -> Iterator[_Page]:
         length = content - place + sum(data[place + _HEADER : content])
         if place + length > len(data):
             return
-        yield _Page(base + place, length, data[place + 5])
+        flags, end, serial = struct.unpack_from("<BqI", data, place + 5)
+        yield _Page(base + place, length, flags, end, serial)
         place += length
+
+
+def check_part(
+    file: BinaryIO, first: float, last: float, *, ended: bool = True
+) -> None:
+    """Refuses a file that is damaged in a part of its audio, or ends too soon.
+
+    Args:
+      file: seekable, an Ogg file that is not chained.
+      first: share of its audio at which the part begins.
+      last: share at which it ends.
+      ended: the last page must be one that ends the audio.
+
+    Raises:
+      AudioError: it is damaged or truncated.
+    """
+    pages = list(_read_pages(file, file.seek(0, io.SEEK_END)))
+    serials = {page.serial for page in pages if _begins_audio(file, page)}
+    audio = [page for page in pages if page.serial in serials or not serials]
+    if ended and audio and not audio[-1].flags & _END:
+        raise AudioError(Reason.TRUNCATED, _NO_END)
+    # A recording of a broadcast does not begin at 0.
+    begun = next((page.place for page in audio if page.place > 0), 0)
+    total = max((page.place for page in audio), default=0) - begun
+    used = [
+        number
+        for number, page in enumerate(audio)
+        if first * total <= page.place - begun <= last * total
+    ]
+    if not used:
+        return
+    joined = {page.start + page.size for page in pages}
+    # Decoders need what comes before a part, too.
+    for page in audio[max(used[0] - _PAGES_AROUND, 0) : used[-1] + _PAGES_AROUND]:
+        if page.start and page.start not in joined:
+            raise AudioError(
+                Reason.CORRUPT,
+                f"what is before byte {page.start:,} should be an Ogg page, and is not",
+            )
+        file.seek(page.start)
+        _check_sum(file.read(page.size), page.start)
+
+
+def _begins_audio(file: BinaryIO, page: _Page) -> bool:
+    if not page.flags & _BEGIN:
+        return False
+    file.seek(page.start)
+    # The first page of a stream holds one packet.
+    return file.read(page.size)[_HEADER + 1 :].startswith(_AUDIO)
+
+
+def _check_sum(page: bytes, position: int) -> None:
+    (crc,) = struct.unpack_from("<I", page, 22)
+    if ogg_crc(page[:22] + bytes(4) + page[26:]) != crc:
+        raise AudioError(
+            Reason.CHECKSUM,
+            f"the Ogg page at byte {position:,} is not what its checksum says",
+        )
+
+
+def check_used(file: BinaryIO, first: float, last: float) -> None:
+    """Checks a file of which all is used as `check`, and another as `check_part`."""
+    if (first, last) == (0, 1):
+        file.seek(0)
+        check(file.read())
+    else:
+        check_part(file, first, last)
 
 
 def check(data: bytes) -> None:
@@ -102,12 +186,7 @@ def check(data: bytes) -> None:
             ended = False
             break
         page = data[position:end]
-        (crc,) = struct.unpack_from("<I", page, 22)
-        if ogg_crc(page[:22] + bytes(4) + page[26:]) != crc:
-            raise AudioError(
-                Reason.CHECKSUM,
-                f"the Ogg page at byte {position:,} is not what its checksum says",
-            )
+        _check_sum(page, position)
         ended = bool(page[5] & _END)
         position = end
     if position and data.find(b"OggS", position + 1) >= 0:
@@ -115,6 +194,4 @@ def check(data: bytes) -> None:
             Reason.CORRUPT, f"byte {position:,} should be an Ogg page, and is not"
         )
     if not ended:
-        raise AudioError(
-            Reason.TRUNCATED, "ends before the page that marks the end of Ogg streams"
-        )
+        raise AudioError(Reason.TRUNCATED, _NO_END)

@@ -145,15 +145,13 @@ def check_downmix(frames: Float32, samples: Float32) -> None:
     """
     if frames.shape[1] == 1:
         return
-    length = -(-len(samples) // LEVEL_STEP) // LEVEL_PARTS or 1
-    several = np.ascontiguousarray(frames[::LEVEL_STEP])
-    mono = np.ascontiguousarray(samples[::LEVEL_STEP])
-    shape = min(len(mono) // length, LEVEL_PARTS), length
-    several = several[: shape[0] * length].reshape(*shape, -1)
-    mono = mono[: shape[0] * length].reshape(shape)
+    several, mono = frames[::LEVEL_STEP], samples[::LEVEL_STEP]
+    length = max(len(mono) // LEVEL_PARTS, 1)
+    count = len(mono) // length
+    several = several[: count * length].reshape(count, length, -1)
+    mono = mono[: count * length].reshape(count, length)
     loudest = np.sqrt(np.einsum("ijk,ijk->ik", several, several).max(axis=1) / length)
     mixed = np.sqrt(np.einsum("ij,ij->i", mono, mono) / length)
-    # Of what is as quiet as a pause between others nothing is lost.
     loud = loudest >= max(MIN_PEAK, MIN_DOWNMIX * float(loudest.max()))
     cancelled = loud & (mixed < MIN_DOWNMIX * loudest)
     if cancelled.sum() > MAX_CANCELLED * loud.sum():
@@ -311,15 +309,14 @@ def _decode_with_libsndfile(source: BinaryIO, config: ClipConfig) -> _Decoded | 
             file.seek(start)
         frames = file.read(length, dtype="float32", always_2d=True)
         share = len(frames) / max(length, 1)
-        whole = len(frames) == file.frames
-        seconds = file.frames * share / sample_rate
+        total = file.frames
+        seconds = total * share / sample_rate
         is_ogg = file.format == "OGG"
     samples, peak = mix(frames)
-    if whole:
+    if len(frames) == total:
         _check_digest(frames, digest)
-    if is_ogg and seconds <= MAX_CLIP_SECONDS:
-        source.seek(0)
-        ogg.check(source.read())
+    if is_ogg and total:
+        ogg.check_used(source, start / total, (start + length) / total)
     return _Decoded(
         samples=samples,
         peak=peak,
@@ -350,8 +347,7 @@ def decode_links(
     common = lengths[0][1]
     seconds = sum(frames / rate for frames, rate, _ in lengths)
     if seconds <= MAX_CLIP_SECONDS:
-        source.seek(0)
-        ogg.check(source.read())
+        ogg.check_used(source, 0, 1)
     for first, length in place(round(seconds * common), common):
         begin, end = first / common, (first + length) / common
         parts = libsndfile.read_links(source, links, lengths, begin, end)
@@ -379,6 +375,8 @@ def _decode_with_ffmpeg(source: BinaryIO, config: ClipConfig) -> tuple[_Decoded,
     sample_rate, channels = decoding.sample_rate, decoding.frames.shape[1]
     damage.check_format(sample_rate, channels)
     total = decoding.total
+    if ogg.is_ogg(source):  # Of whose pages ffmpeg has looked at the checksums.
+        ogg.check_part(source, 1.0, 0.0)
     frames = ffmpeg.scale(decoding.frames)
     if len(frames) == total >= MIN_DECODED * decoding.announced * sample_rate:
         _check_digest(frames, _read_digest(source, config))

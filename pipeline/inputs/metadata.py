@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
+from pipeline.inputs.globs import to_nfc
 from pipeline.inputs.names import make_folder
 from pipeline.inputs.splits import SplitConfig, split_by_hash
 from pipeline.schema import SPLITS, UserError, shorten
@@ -45,9 +46,11 @@ _FIELD_LIMIT = 1 << 24
 
 _PLAIN_REQUIRED = ("path", "genre")
 _PLAIN_OPTIONAL = ("track_id", "artist_id", "split")
-#: What pandas writes for nothing, and for the name of a column that has none.
-_PANDAS_NOTHING = "nan"
-_PANDAS_UNNAMED = re.compile(r"Unnamed: \d+(_level_\d+)?")
+#: What programs write for nothing: Python, pandas, R, SQL and spreadsheets.
+_NOTHING = frozenset(("nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat"))
+#: What pandas writes for the name of a column that has none, and for its index.
+_PANDAS_UNNAMED = re.compile(r"Unnamed: \d+(\.\d+)*(_level_\d+)?")
+_PANDAS_INDEX = re.compile(r"\d+(\.0)?")
 _PLAIN_SPLITS = {
     "training": "training",
     "train": "training",
@@ -160,7 +163,9 @@ def read_tracks(text: TextIO, config: MetadataConfig) -> Iterator[Track]:
             # Blanks are letters of a file's name.
             values["path"] = row[layout.columns["path"]]
             for index in layout.unnamed:
-                _check_unnamed(row, index, where)
+                _check_unnamed(row, index, layout, where)
+            for name, index in layout.columns.items():
+                _check_quotes(name, row[index], where)
             yield _plain_track(values, layout, config, where)
 
 
@@ -176,13 +181,23 @@ def _fit_width(row: list[str], layout: Layout, where: str) -> list[str]:
     return row[: layout.width] + [""] * len(missing)
 
 
-def _check_unnamed(row: Sequence[str], index: int, where: str) -> None:
+def _check_unnamed(row: Sequence[str], index: int, layout: Layout, where: str) -> None:
     """Refuses what a column without a name holds, unless it is pandas' index."""
     value = row[index].strip()
-    if value and not (index == 0 and value.isdecimal()):
+    leads = index < min(layout.columns.values())
+    if value and not (leads and _PANDAS_INDEX.fullmatch(value)):
         raise UserError(
             f"{where}: column {index + 1} has no name in the header; name it, or leave "
             f"it out. Received: {value!r}"
+        )
+
+
+def _check_quotes(name: str, value: str, where: str) -> None:
+    """Refuses quotes that a blank before them makes letters of the value."""
+    if value[:1].isspace() and re.fullmatch(r'\s+".*"\s*', value, re.DOTALL):
+        raise UserError(
+            f"{where}: a blank stands before the quotes of the {name}; remove it, as "
+            f"they are taken for a part of it. Received: {shorten(value)!r}"
         )
 
 
@@ -322,12 +337,13 @@ def _fma_track(
 def _plain_track(
     values: dict[str, str], layout: Layout, config: MetadataConfig, where: str
 ) -> Track:
-    no_genre = values["genre"]
+    path, no_genre = values["path"], values["genre"]
     for name, value in values.items():
-        if len(value) == 3 and value.lower() == _PANDAS_NOTHING:
+        if len(value) <= 4 and value.lower() in _NOTHING:
             values[name] = ""
-    path, genre = values["path"], values["genre"]
-    if not path.strip():
+    genre = to_nfc(values["genre"])
+    # Others of these words may well be names of files.
+    if not path.strip() or path.lower() == "nan":
         raise UserError(f"{where}: the path is empty; name an audio file.")
     split = ""
     if layout.split.rule == "fma":

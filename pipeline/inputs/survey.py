@@ -213,6 +213,15 @@ def _find_contradictions(groups: Iterable[list[Track]]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def find_similar(genres: Iterable[str]) -> tuple[str, ...]:
+    """Names groups of genres with the same letters and digits."""
+    groups = collections.defaultdict(list)
+    for genre in genres:
+        letters = "".join(filter(str.isalnum, genre.casefold()))
+        groups[letters or genre].append(genre)
+    return tuple(name_some(names) for names in groups.values() if len(names) > 1)
+
+
 def _order_genres(tracks: list[Track], metadata: MetadataConfig) -> tuple[str, ...]:
     present = {track.genre for track in tracks if track.genre}
     unknown = [genre for genre in metadata.genres if genre not in present]

@@ -9,8 +9,8 @@ import collections
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
-from pipeline.inputs.splits import split_by_hash
 from pipeline.common.rejects import ROW_REASONS
+from pipeline.inputs.splits import split_by_hash
 from pipeline.inspect import reading
 from pipeline.inspect.verify_shard import (
     ClipSummary,

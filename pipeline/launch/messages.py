@@ -9,7 +9,7 @@ from pipeline.common.error_texts import DISK_FULL, find_message, is_disk_full
 from pipeline.common.plain_text import align, one_line
 from pipeline.common.storage import WriteError
 from pipeline.inputs.assign import name_some
-from pipeline.inputs.survey import Inputs
+from pipeline.inputs.survey import Inputs, find_similar
 from pipeline.job.checks import IncompleteDatasetError
 from pipeline.job.config import JobConfig
 from pipeline.schema import SPLITS, Manifest
@@ -57,9 +57,11 @@ def _describe_metadata(inputs: Inputs) -> Iterator[str]:
         yield f"{inputs.missing} tracks find no file{near}; they will be rejected."
     if inputs.without_genre:
         yield (
-            f"{inputs.without_genre} tracks have the genre nan, which stands for "
+            f"{inputs.without_genre} tracks have a genre such as nan, which stands for "
             "nothing; they will be rejected."
         )
+    for names in find_similar(inputs.genres):
+        yield f"These genres differ in case or punctuation alone: {one_line(names)}."
     if inputs.contradictions:
         yield (
             "The metadata gives several genres to the same file: "

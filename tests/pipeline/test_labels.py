@@ -56,7 +56,8 @@ def test_what_contradicts_is_told_and_the_job_goes_on(corpus, capsys, monkeypatc
     for line in (
         "7 audio files (and 1 others), 10 wanted tracks; 5 clips to process",
         "1 tracks find no file; they will be rejected.",
-        "2 tracks have the genre nan, which stands for nothing; they will be rejected.",
+        "2 tracks have a genre such as nan, which stands for nothing; they will be "
+        "rejected.",
         "The metadata gives several genres to the same file: rock.wav (pop, rock); one "
         "row of each is used.",
         "No training clip of techno: a model cannot learn what it never hears.",
