@@ -38,10 +38,9 @@ MIN_PEAK = 1e-4
 #: A downmix at less than this share of its loudest channel's level is no music's: of
 #: channels that have nothing to do with each other it is 0.5, of eight 0.125.
 MIN_DOWNMIX = 0.1
-#: One of so many samples tells a level, in each of so many equal parts.
-LEVEL_STEP, LEVEL_PARTS = 61, 30
-#: Share of the parts that may be lost in the downmix.
-MAX_CANCELLED = 0.25
+#: One of so many samples tells the level of each of so many parts, of which such a
+#: share may be lost in the downmix.
+LEVEL_STEP, LEVEL_PARTS, MAX_CANCELLED = 61, 30, 0.25
 
 LIBSNDFILE = "libsndfile"
 FFMPEG = "ffmpeg"
@@ -93,8 +92,7 @@ class _Decoded:
 def load_waveform(file: BinaryIO, config: ClipConfig) -> Waveform:
     """Decodes an audio file to the waveform of a clip.
 
-    libsndfile reads it. What libsndfile cannot read, or reads only in part,
-    ffmpeg tries again by way of pydub.
+    What libsndfile cannot read, or only in part, ffmpeg tries again (by pydub).
 
     Args:
       file: seekable; MP3, WAV, FLAC, OGG, or whatever ffmpeg knows.
@@ -137,12 +135,7 @@ def downmix(frames: Float32) -> Float32:
 
 
 def check_downmix(frames: Float32, samples: Float32) -> None:
-    """Refuses channels that cancel each other out.
-
-    Args:
-      frames: shape (n, channels).
-      samples: their downmix, shape (n,).
-    """
+    """Refuses (n, channels) whose downmix (n,) loses much of it: they cancel."""
     if frames.shape[1] == 1:
         return
     several, mono = frames[::LEVEL_STEP], samples[::LEVEL_STEP]
@@ -153,13 +146,13 @@ def check_downmix(frames: Float32, samples: Float32) -> None:
     loudest = np.sqrt(np.einsum("ijk,ijk->ik", several, several).max(axis=1) / length)
     mixed = np.sqrt(np.einsum("ij,ij->i", mono, mono) / length)
     loud = loudest >= max(MIN_PEAK, MIN_DOWNMIX * float(loudest.max()))
-    cancelled = loud & (mixed < MIN_DOWNMIX * loudest)
-    if cancelled.sum() > MAX_CANCELLED * loud.sum():
-        level = float(mixed[cancelled].sum() / loudest[cancelled].sum())
+    lost = loud & (mixed < MIN_DOWNMIX * loudest)
+    if lost.sum() > MAX_CANCELLED * loud.sum():
         raise AudioError(
             Reason.CANCELS,
             "its channels are out of phase and cancel each other: mixed down, "
-            f"{cancelled.sum() / len(loud):.0%} of it is at {level:.1%} of its level",
+            f"{lost.mean():.0%} of it is at {(mixed[lost] / loudest[lost]).mean():.1%} "
+            "of its level",
         )
 
 
@@ -230,8 +223,7 @@ def _decode_source(source: BinaryIO, config: ClipConfig) -> _Decoded:
 def mix(frames: Float32) -> tuple[Float32, float]:
     """Mixes channels down, and refuses levels that no music has.
 
-    Another decoder is no help: what a damaged stream decodes to is noise in
-    any of them.
+    What a damaged stream decodes to is noise with any decoder.
 
     Returns:
       Samples, shape (n,), and their peak.

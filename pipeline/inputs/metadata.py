@@ -197,7 +197,7 @@ def _check_quotes(name: str, value: str, where: str) -> None:
     if value[:1].isspace() and re.fullmatch(r'\s+".*"\s*', value, re.DOTALL):
         raise UserError(
             f"{where}: a blank stands before the quotes of the {name}; remove it, as "
-            f"they are taken for a part of it. Received: {shorten(value)!r}"
+            f"they are taken for a part of it. Received: {shorten(value)}"
         )
 
 

@@ -31,7 +31,9 @@ from pipeline.common.clip_config import (
     ClipConfig,
 )
 from pipeline.decoding.waveform import (
+    LEVEL_PARTS,
     LEVEL_STEP,
+    MAX_CANCELLED,
     MAX_PADDING,
     MAX_PEAK,
     MIN_DOWNMIX,
@@ -107,10 +109,7 @@ def make_clip(frames: tf.Tensor, rate: tf.Tensor, config: ClipConfig) -> tf.Tens
     )
     samples = tf.reduce_mean(excerpt, axis=1)
     peak = tf.reduce_max(tf.abs(samples))
-    channels = tf.reduce_mean(tf.square(excerpt[::LEVEL_STEP]), axis=0)
-    loudest = tf.sqrt(tf.reduce_max(channels))
-    mixed = tf.sqrt(tf.reduce_mean(tf.square(samples[::LEVEL_STEP])))
-    adds_up = tf.logical_or(loudest < MIN_PEAK, mixed >= MIN_DOWNMIX * loudest)
+    adds_up = _adds_up(excerpt, samples)
     with tf.control_dependencies(
         [
             check(peak <= MAX_PEAK, "The audio is damaged: far over full scale"),
@@ -119,6 +118,23 @@ def make_clip(frames: tf.Tensor, rate: tf.Tensor, config: ClipConfig) -> tf.Tens
         ]
     ):
         return fit_length(resample(samples, rate))
+
+
+def _adds_up(frames: tf.Tensor, samples: tf.Tensor) -> tf.Tensor:
+    """`pipeline.decoding.waveform.check_downmix`: whether little is lost."""
+    several, mono = frames[::LEVEL_STEP], samples[::LEVEL_STEP]
+    length = tf.maximum(tf.size(mono) // LEVEL_PARTS, 1)
+    used = tf.size(mono) // length * length
+    channels = tf.shape(frames)[1]
+    several = tf.reshape(several[:used], [-1, length, channels])
+    mono = tf.reshape(mono[:used], [-1, length])
+    levels = tf.sqrt(tf.reduce_mean(tf.square(several), axis=1))
+    loudest = tf.reduce_max(levels, axis=1)
+    mixed = tf.sqrt(tf.reduce_mean(tf.square(mono), axis=1))
+    loud = loudest >= tf.maximum(MIN_PEAK, MIN_DOWNMIX * tf.reduce_max(loudest))
+    lost = tf.logical_and(loud, mixed < MIN_DOWNMIX * loudest)
+    parts = tf.reduce_sum(tf.cast(lost, tf.float32))
+    return parts <= MAX_CANCELLED * tf.reduce_sum(tf.cast(loud, tf.float32))
 
 
 def fit_length(samples: tf.Tensor) -> tf.Tensor:

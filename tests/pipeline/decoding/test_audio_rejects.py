@@ -260,7 +260,29 @@ def test_channels_that_cancel_out():
     opposed = encode(np.concatenate([tone, -tone], axis=1), kind="WAV", subtype="FLOAT")
     reason, message = reject(opposed)
     assert reason == Reason.CANCELS
-    assert message.endswith("mixed down, they are at 0.0% of their level")
+    assert message.endswith("mixed down, 100% of it is at 0.0% of its level")
+
+
+@pytest.mark.parametrize(("share", "good"), [(0.1, True), (0.5, False), (0.9, False)])
+def test_channels_that_cancel_out_for_a_while(share, good):
+    left = make_sine(440, 6.0)
+    right = left.copy()
+    right[: round(share * len(left))] *= -1
+    data = encode(np.concatenate([left, right], axis=1), kind="WAV")
+    if good:
+        load(data, ClipConfig())
+        return
+    reason, message = reject(data)
+    assert reason == Reason.CANCELS
+    assert f"{share:.0%} of it is at 0.0%" in message
+
+
+def test_what_is_quiet_does_not_count_as_lost():
+    left = make_sine(440, 6.0)
+    left[: 4 * RATE] *= 0.01
+    right = left.copy()
+    right[: 4 * RATE] *= -1
+    load(encode(np.concatenate([left, right], axis=1), kind="WAV"), ClipConfig())
 
 
 @settings(max_examples=150)

@@ -131,6 +131,22 @@ def test_a_tag_in_front_may_end_anywhere(files, glide, size):
     assert found.seconds == expected.seconds > 7
 
 
+@pytest.mark.parametrize("kind", ["CBR", "VBR bare"])
+@pytest.mark.parametrize("size", [60_000, 65_400, 65_536, 100_000])
+def test_other_bytes_in_front_may_end_anywhere(files, glide, kind, size):
+    text = (b"<p>la la la</p>\n" * 10_000)[:size]
+    check_middle(text + files[kind])
+    check_middle(np.random.default_rng(size).bytes(size) + files[kind])
+
+
+@pytest.mark.parametrize("front", [bytes(5_000) + make_ape(300), ID3V1])
+def test_decoders_get_nothing_that_is_in_front_of_the_audio(glide, front):
+    short = encode_with_ffmpeg(glide[: 7 * RATE], "-b:a", "32k", rate=RATE)
+    found, expected = load(front + short), load(short)
+    assert found.decoder == expected.decoder == "libsndfile"
+    np.testing.assert_array_equal(found.samples, expected.samples)
+
+
 @pytest.mark.parametrize("kind", ["FLAC", "WAV"])
 def test_tags_around_other_formats(files, kind):
     expected = load(files[kind]).samples
@@ -215,6 +231,39 @@ def test_chained_ogg_is_decoded_whole(glide, subtype, first, second):
     if total > 31:
         expected = LOWEST + RISE * (start + 10.09) * rate / RATE
         assert heard == pytest.approx(expected, rel=0.03)
+
+
+@pytest.fixture(scope="module")
+def oggs(glide) -> dict[str, bytes]:
+    vorbis = encode(glide, RATE, "OGG", subtype="VORBIS")
+    flac = encode_with_ffmpeg(glide, "-c:a", "flac", rate=RATE, extension="ogg")
+    return {"VORBIS": vorbis, "FLAC": flac, "chained": vorbis + vorbis}
+
+
+@pytest.mark.parametrize("kind", ["VORBIS", "FLAC", "chained"])
+def test_long_ogg_files_with_damage_or_without_an_end(oggs, kind):
+    data = oggs[kind]
+    # The middle of the chain is where its links meet.
+    middle = len(data) // 2 - 3_000
+    changed = bytearray(data)
+    changed[middle] ^= 0xFF
+    assert reject(bytes(changed))[0] in (Reason.CHECKSUM, Reason.CORRUPT)
+    reason, message = reject(data[: -len(data) // 5])
+    assert reason == Reason.TRUNCATED
+    assert "the page that marks the end" in message
+
+
+def test_damage_elsewhere_in_a_long_ogg_file_does_not_matter(oggs):
+    changed = bytearray(oggs["VORBIS"])
+    changed[len(changed) * 9 // 10] ^= 0xFF
+    check_middle(bytes(changed))
+
+
+def test_damaged_excerpts_of_an_ogg_file_are_left_out(oggs):
+    changed = bytearray(oggs["VORBIS"])
+    changed[len(changed) // 4] ^= 0xFF
+    [only] = decode_excerpts(io.BytesIO(changed), ClipConfig(), 2)
+    assert find_second(only) == pytest.approx(37.5, abs=0.2)
 
 
 def test_links_of_different_rates(glide):

@@ -35,7 +35,7 @@ def music(tmp_path, monkeypatch):
         ("texts/*.wav", "none of the 1 files in texts is named as audio;"),
         (
             "music/**.flac",
-            "nothing in music is named **.flac, but it holds 3 .wav files; give "
+            "no file in music is named **.flac, but it holds 3 .wav files; give "
             "'music/**.wav', or the folder alone.",
         ),
         (

@@ -1,5 +1,6 @@
 import os
 import re
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -88,6 +89,24 @@ def test_the_current_folder(music, monkeypatch):
     assert find("*.wav") == ["top.wav"]
     assert find("**.wav") == find("**/*.wav") == sorted(WAVS)
     assert find(".") == sorted(FILES)
+
+
+@pytest.mark.parametrize("disk", ["NFC", "NFD"])
+@pytest.mark.parametrize("typed", ["NFC", "NFD"])
+def test_letters_may_be_written_in_two_ways(tmp_path, monkeypatch, disk, typed):
+    monkeypatch.chdir(tmp_path)
+    path = unicodedata.normalize(disk, "m/Bj\u00f6rk/H\u00f6r.wav")
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).touch()
+    for pattern in (
+        *("m/Bj\u00f6rk", "m/Bj\u00f6rk/", "m/Bj\u00f6rk/*.wav", "m/Bj\u00f6r*/*.wav"),
+        *("m/**/Bj\u00f6*/**", "m/Bj\u00f6rk/H\u00f6r.wav", "m/Bj\u00f6rk/H\u00f6*"),
+    ):
+        assert find(unicodedata.normalize(typed, pattern)) == [path]
+
+
+def test_a_slash_behind_wildcards_names_folders(music):
+    assert find("music/{a,none}/") == find("music/{a,none}/**") == find("music/a/")
 
 
 def test_what_exists_is_meant_literally(music, monkeypatch):

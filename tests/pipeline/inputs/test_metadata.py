@@ -317,10 +317,12 @@ def test_subsets_are_fmas():
     [
         ",path,genre\n0,a.wav,Rock\n1,b.wav,Jazz\n",
         "Unnamed: 0,path,genre\n0,a.wav,Rock\n1,b.wav,Jazz\n",
+        "Unnamed: 0.1,Unnamed: 0,path,genre\n0,0.0,a.wav,Rock\n1,1.0,b.wav,Jazz\n",
         "path,genre,\na.wav,Rock,\nb.wav,Jazz,\n",
         "path,genre,,\na.wav,Rock\nb.wav,Jazz,,\n",
         "path,genre\na.wav,Rock,\nb.wav,Jazz,,\n,,\n",
         "path,genre,artist_id\na.wav,Rock,nan\nb.wav,Jazz,NaN\n",
+        "path,genre,artist_id\na.wav,Rock,None\nb.wav,Jazz,<NA>\n",
     ],
 )
 def test_columns_without_a_name_and_cells_of_nothing(text):
@@ -351,6 +353,11 @@ def test_columns_without_a_name_and_cells_of_nothing(text):
             "path,genre\na,b,c\n",
             "m.csv line 2: expected 2 columns as in the header. Received: 3",
         ),
+        (
+            'path, genre\na, "b"\n',
+            "m.csv line 2: a blank stands before the quotes of the genre; remove it, "
+            "as they are taken for a part of it. Received: ' \"b\"'",
+        ),
         ("path,genre\nnan,b\n", "m.csv line 2: the path is empty; name an audio file."),
     ],
 )
@@ -362,6 +369,18 @@ def test_the_genre_nan_is_none():
     first, second, third = read("path,genre\na,nan\nb,NaN\nc,\n")
     assert {first.genre, second.genre, third.genre} == {""}
     assert [first.no_genre, second.no_genre, third.no_genre] == ["nan", "NaN", ""]
+
+
+@pytest.mark.parametrize("word", ["None", "NULL", "N/A", "#N/A", "<NA>", "na", "NaT"])
+def test_other_words_for_nothing_are_no_genre(word):
+    [track, other] = read(f"path,genre\na,{word}\nnone,Rock\n")
+    assert (track.genre, track.no_genre) == ("", word)
+    assert other.path == "none"
+
+
+def test_genres_go_by_nfc():
+    first, second = read("path,genre\na,M\u00fasica\nb,Mu\u0301sica\n")
+    assert first.genre == second.genre
 
 
 def test_paths_keep_their_blanks_and_go_by_nfc():

@@ -89,8 +89,18 @@ def test_only_known_extensions_are_extensions():
     assert wav_name("blues.00000", whole=False) == "blues.00000.wav"
 
 
-def test_aliases_are_absolute_and_from_here(tmp_path, monkeypatch):
+def test_aliases_are_absolute_and_from_here_and_real(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert name_aliases("music") == (f"{tmp_path}/music", "music")
-    assert name_aliases(f"{tmp_path}/music") == (f"{tmp_path}/music", "music")
+    (tmp_path / "link").symlink_to("music")
+    music = f"{tmp_path}/music"
+    assert name_aliases("music") == (music, "music", music)
+    assert name_aliases(music) == (music, "music", music)
+    assert name_aliases("link") == (f"{tmp_path}/link", "link", music)
     assert name_aliases("gs://b/music") == ()
+
+
+@pytest.mark.parametrize(
+    "folder", ["music", "./music", "music/.", "music/../music", "music//", "/m/./music"]
+)
+def test_a_folder_may_be_written_in_many_ways(folder):
+    assert AudioFolder(path=folder).name_file(f"{folder}/a/b.mp3") == "a/b.mp3"

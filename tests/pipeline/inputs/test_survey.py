@@ -3,7 +3,7 @@ import pytest
 from pipeline.inputs.audio_files import glob_base
 from pipeline.inputs.metadata import MetadataConfig
 from pipeline.inputs.names import name_aliases
-from pipeline.inputs.survey import Inputs, inspect_inputs
+from pipeline.inputs.survey import Inputs, find_similar, inspect_inputs
 from pipeline.schema import UserError
 from tests.support.corpora import write_csv, write_plain_corpus
 
@@ -126,3 +126,8 @@ def test_what_the_metadata_can_hardly_mean_is_counted(tmp_path, monkeypatch):
     assert inputs.genres == ("J", "R")
     with pytest.raises(UserError, match=r"no track with a genre .*\(nan stands for no"):
         survey(tmp_path, "a.wav,nan", "a.wav")
+
+
+def test_genres_that_differ_in_case_or_punctuation_are_named():
+    genres = ("Hip Hop", "Hip-Hop", "Rock", "rock", "Jazz", "+", "-")
+    assert find_similar(genres) == ("Hip Hop, Hip-Hop", "Rock, rock")
