@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # The project's one entry: sets itself up, then runs what it is asked for.
 set -euo pipefail
-caller=$PWD
-cd "$(dirname "${BASH_SOURCE[0]}")"
-root=$PWD
-python=$root/.venv/bin/python
+# What would lead Python, or `cd`, elsewhere. Nothing of the caller's folder is imported.
+unset CDPATH PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONINSPECT PYTHONOPTIMIZE \
+  PYTHONUSERBASE PYTHONPLATLIBDIR PYTHONEXECUTABLE __PYVENV_LAUNCHER__
+export PYTHONSAFEPATH=1 PYTHONNOUSERSITE=1
 
 usage() {
   cat <<'TEXT'
@@ -17,78 +17,103 @@ usage: ./launch.sh COMMAND [OPTION ...]
   preprocess OPTION ...  audio files to TFRecords              (preprocess --help)
   inspect DATASET        what is in a dataset, and is it whole (inspect --help)
   train OPTION ...       one model from a dataset              (train --help)
+  baselines OPTION ...   scikit-learn's classifiers            (baselines --help)
   folds OPTION ...       cross-validation of small datasets    (folds --help)
   compare OPTION ...     all models in one report              (compare --help)
   report DIR             open or serve a report
   predict OPTION FILE    genres of audio files                 (predict --help)
   export OPTION ...      a model as a SavedModel for serving   (export --help)
   show FILE              draw the representations of an audio file
+  demo OPTION ...        make the demo corpus                  (demo --help)
 
   dataflow OPTION ...    preprocess on Google Cloud Dataflow   (dataflow --help)
   vertex OPTION ...      train on Vertex AI                    (vertex --help)
-  setup                  only install what is needed, into .venv
 
-Each command first installs what is missing. Python 3.11 is needed; set PYTHON
-if it is not called python3.11.
+  setup                  install what is needed, look at every installed file
+  run MODULE OPTION ...  any module, such as benchmarks.run
+
+Each command first installs what is missing, into .venv; where the checkout cannot be
+written to, into the user's cache; or into the folder that FMA_ENV names. Python 3.11
+is needed; set PYTHON if it is not called python3.11.
 TEXT
 }
 
-find_python() {
-  local candidate
-  for candidate in "${PYTHON:-}" python3.11 python3 python; do
-    if [[ -n $candidate ]] && "$candidate" -c \
-      'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
-      echo "$candidate"
-      return
-    fi
-  done
-  echo "error: Python 3.11 is needed (found: $(python3 --version 2>&1 || true));" \
-    "install it, or set PYTHON to its path." >&2
+fail() {
+  echo "error: $*" >&2
   exit 2
 }
 
-# install LOCKFILE: makes .venv hold the lock file's packages, once.
-install() {
-  local lock=$1 stamp=.venv/installed log=.venv/install.log wanted
-  wanted=$(cat "$lock" | cksum)
-  if [[ -f $stamp ]] && grep -qxF "$lock $wanted" "$stamp"; then
-    return
-  fi
-  if [[ ! -x $python ]]; then
-    local base
-    base=$(find_python)
-    echo "Setting up .venv"
-    if ! "$base" -m venv .venv >/dev/null 2>&1; then
-      echo "error: '$base -m venv .venv' fails; on Debian and Ubuntu install" \
-        "python3.11-venv." >&2
-      rm -rf .venv
-      exit 2
-    fi
-  fi
-  echo "Installing $(grep -c == "$lock") packages of $lock (a few minutes; see $log)"
-  if ! "$python" -m pip install --disable-pip-version-check --require-hashes \
-    --no-input -r "$lock" >"$log" 2>&1; then
-    grep -v '^WARNING' "$log" | tail -20 >&2
-    echo "error: the installation failed; the whole log is $log" >&2
-    exit 1
-  fi
-  echo "$lock $wanted" >>"$stamp"
+# The folder of this file, behind whatever links.
+find_root() {
+  local file=${BASH_SOURCE[0]} target
+  while [[ -L $file ]]; do
+    target=$(readlink -- "$file")
+    [[ $target == /* ]] || target=$(dirname -- "$file")/$target
+    file=$target
+  done
+  (cd -P -- "$(dirname -- "$file")" && pwd)
 }
 
-# The development lock file holds everything of the other.
-install_for_use() {
-  local wanted
-  wanted=$(cat requirements-dev.lock | cksum)
-  if [[ -f .venv/installed ]] &&
-    grep -qxF "requirements-dev.lock $wanted" .venv/installed; then
-    return
+find_python() {
+  local candidate found=''
+  for candidate in "${PYTHON:-}" python3.11 python3 python; do
+    [[ -n $candidate ]] && command -v -- "$candidate" >/dev/null || continue
+    if "$candidate" -I -c 'import sys
+sys.exit((sys.implementation.name, *sys.version_info[:2]) != ("cpython", 3, 11))' \
+      2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+    found+="${found:+, }$candidate: $("$candidate" -I --version 2>&1 | tail -1)"
+  done
+  fail "CPython 3.11 is needed (found ${found:-no Python}); install it, or set PYTHON" \
+    "to its path."
+}
+
+# is_whole LOCK ...: whether the environment holds one of the lock files' packages.
+is_whole() {
+  [[ -x $environment/bin/python ]] && "$environment/bin/python" -I -S \
+    "$root/pipeline/launch/environment.py" "$environment" "$root" \
+    "${@/#/$root/}" 2>/dev/null
+}
+
+# choose_environment LOCK ...
+choose_environment() {
+  environment=$root/.venv
+  if [[ -n ${FMA_ENV:-} ]]; then
+    environment=$FMA_ENV
+    [[ $environment == /* ]] || environment=$PWD/$environment
+  elif [[ ! -w $root || (-e $environment && ! -w $environment) ]] && ! is_whole "$@"
+  then
+    [[ -n ${XDG_CACHE_HOME:-}${HOME:-} ]] || fail "$root cannot be written to, and" \
+      "HOME is not set; set FMA_ENV to a folder for the environment."
+    environment=${XDG_CACHE_HOME:-${HOME:-}/.cache}/fma-genre-classifiers
+    environment+=/$(cksum <<<"$root" | tr ' ' -)
   fi
-  install requirements.lock
+  [[ $environment != *:* ]] || fail "Python makes no environment in a path with a" \
+    "colon; set FMA_ENV to another folder. Received: $environment"
+  python=$environment/bin/python
+}
+
+# set_up [--thorough] LOCK ...: makes sure of one of them, of the first if of none.
+set_up() {
+  local options=() base lock
+  [[ $1 != --thorough ]] || { options=(--thorough) && shift; }
+  choose_environment "$@"
+  [[ ${#options[@]} -gt 0 ]] || ! is_whole "$@" || return 0
+  base=$(find_python)
+  for lock in "$@"; do
+    options+=(--lock "$lock")
+  done
+  "$base" -I -c 'import runpy, sys
+sys.path.append(sys.argv.pop(1))
+runpy.run_module("pipeline.launch.set_up", run_name="__main__", alter_sys=True)' \
+    "$root" --environment "$environment" --root "$root" "${options[@]}"
 }
 
 # run MODULE OPTION ...: in the caller's folder, where relative paths belong.
 run() {
-  (cd "$caller" && PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} exec "$python" -m "$@")
+  PYTHONPATH=$environment/fma-setup/packages "$python" -m "$@"
 }
 
 step() {
@@ -101,7 +126,7 @@ run_local() {
     case $1 in
       --output) output=${2:?"--output needs a folder"} && shift 2 ;;
       --output=*) output=${1#*=} && shift ;;
-      *) echo "error: unknown option; see ./launch.sh. Received: $1" >&2 && exit 2 ;;
+      *) fail "unknown option; see ./launch.sh. Received: $1" ;;
     esac
   done
   local corpus=$output/corpus dataset=$output/dataset models=$output/models
@@ -135,6 +160,7 @@ TEXT
 }
 
 run_tests() {
+  cd -- "$root"
   "$python" -m ruff check .
   "$python" -m ruff format --check .
   "$python" -m mypy pipeline trainer
@@ -142,32 +168,37 @@ run_tests() {
   exec "$python" -m pytest -n auto --maxprocesses 4 --dist loadfile "$@"
 }
 
-command=${1:-}
-(($#)) && shift
-case $command in
-  local | preprocess | inspect | train | folds | compare | report | predict | export | \
-    show | dataflow | vertex | setup) install_for_use ;;
-  test) install requirements-dev.lock ;;
-esac
-case $command in
-  local) run_local "$@" ;;
-  test) run_tests "$@" ;;
-  preprocess) run pipeline.preprocess "$@" ;;
-  inspect) run pipeline.inspect "$@" ;;
-  train) run trainer.task "$@" ;;
-  folds) run trainer.folds "$@" ;;
-  compare) run trainer.compare "$@" ;;
-  report) run trainer.compare.serve "$@" ;;
-  predict) run trainer.predict "$@" ;;
-  export) run trainer.export "$@" ;;
-  show) run pipeline.show "$@" ;;
-  dataflow) run pipeline.cloud.dataflow "$@" ;;
-  vertex) run trainer.vertex "$@" ;;
-  setup) ;;
-  '' | help | -h | --help) usage ;;
-  *)
-    echo "error: unknown command. Received: $command" >&2
-    usage >&2
-    exit 2
-    ;;
-esac
+main() {
+  local command=${1:-} module=''
+  (($#)) && shift
+  case $command in
+    local | setup | test) ;;
+    preprocess | inspect | show | demo) module=pipeline.$command ;;
+    dataflow) module=pipeline.cloud.dataflow ;;
+    train) module=trainer.task ;;
+    report) module=trainer.compare.serve ;;
+    baselines | folds | compare | predict | export | vertex) module=trainer.$command ;;
+    run)
+      (($#)) || fail "run needs a module, such as benchmarks.run"
+      module=$1
+      shift
+      ;;
+    '' | help | -h | --help) usage && return ;;
+    *) usage >&2 && fail "unknown command. Received: $command" ;;
+  esac
+  root=$(find_root)
+  case $command in
+    test) set_up requirements-dev.lock ;;
+    # Either will do for use: the development lock holds everything of the other.
+    setup) set_up --thorough requirements.lock requirements-dev.lock ;;
+    *) set_up requirements.lock requirements-dev.lock ;;
+  esac
+  case $command in
+    test) run_tests "$@" ;;
+    setup) ;;
+    local) run_local "$@" ;;
+    *) run "$module" "$@" ;;
+  esac
+}
+
+main "$@"

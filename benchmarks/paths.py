@@ -31,6 +31,7 @@ from pipeline.common.text_table import align
 from pipeline.inputs.join import Clip
 from pipeline.inputs.splits import stable_hash
 from pipeline.launch import local
+from pipeline.launch.output import prepare_output
 from pipeline.launch.plan import make_job, run_job
 from pipeline.shards import shard
 from pipeline.shards.records import ClipRecords
@@ -126,7 +127,7 @@ def make_tiny_records(
         seconds=30.0,
         audio=clip.track_id,
         decode_ms=0.0,
-        feature_ms=0.0,
+        compute_ms=0.0,
     )
 
 
@@ -161,8 +162,8 @@ def measure(count: int, num_shards: int, folder: Path) -> list[list[str]]:
     )
     started = time.monotonic(), time.process_time()
     job, inputs = make_job(arguments)
-    rows.append(make_row("preflight", *started))
-    preprocess.preflight.prepare_output(job.completion.dataset, overwrite=False)
+    rows.append(make_row("plan", *started))
+    prepare_output(job.dataset, overwrite=False)
     started = time.monotonic(), time.process_time()
     run_job(job, inputs, ["--direct_running_mode=in_memory"])
     rows.append(make_row("job", *started))

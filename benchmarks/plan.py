@@ -1,8 +1,8 @@
 """What FMA's subsets take on Dataflow, on paper: `python -m benchmarks.plan`.
 
 From the measured cost of a clip and the constants of `pipeline.launch.estimate`, as
-`./launch.sh dataflow` estimates it, but without a bucket.
-docs/reference/scaling.md explains.
+`./launch.sh dataflow` estimates it, but without a bucket. docs/reference/scaling.md
+explains.
 """
 
 from __future__ import annotations

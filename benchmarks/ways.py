@@ -83,7 +83,7 @@ def librosa_statistics(path: Path) -> list[Any]:
 
 
 def statistics_of(samples: Any, rate: int) -> list[Any]:
-    """The seven moments of FMA's 74 frame features."""
+    """The seven numbers of FMA's 74 frame features."""
     constant_q = np.abs(
         librosa.cqt(samples, sr=rate, bins_per_octave=12, n_bins=84, tuning=None)
     )

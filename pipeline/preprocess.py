@@ -23,7 +23,7 @@ from pipeline.launch.plan import (
     run_job,
 )
 from pipeline.representations import DEFAULTS, NAMES
-from pipeline.schema import MANIFEST_FILE, REPORT_FILE, Manifest, UserError
+from pipeline.schema import JOB_REPORT_FILE, MANIFEST_FILE, Manifest, UserError
 from pipeline.shards.leaks import POLICIES
 from pipeline.shards.result import DatasetConfig
 
@@ -189,7 +189,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def read_report(output: str) -> dict[str, Any]:
     """Reads the counters and distributions of a finished job."""
-    report = json.loads(storage.read_text(storage.join(output, REPORT_FILE)))
+    report = json.loads(storage.read_text(storage.join(output, JOB_REPORT_FILE)))
     if not isinstance(report, dict):
         raise TypeError(report)
     return report
@@ -218,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.estimate:
             print(f"\n{estimate_job(job, inputs)}")
             return 0
-        dataset = job.completion.dataset
+        dataset = job.dataset
         finished = prepare_output(dataset, overwrite=arguments.overwrite)
         if finished:
             print(messages.describe_resumption(finished, dataset), flush=True)

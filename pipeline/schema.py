@@ -280,4 +280,4 @@ REJECTS_PATTERN = "rejects-*.jsonl"
 CLIPS_PATTERN = "clips/*.jsonl"
 
 
-REPORT_FILE = "report.json"
+JOB_REPORT_FILE = "report.json"

@@ -33,6 +33,9 @@ LIGHT = {
     "pipeline.schema",
     "pipeline.common",
     "pipeline.common.credentials",
+    "pipeline.common.files",
+    "pipeline.common.owned_kinds",
+    "pipeline.common.ownership",
     "pipeline.common.quiet",
 }
 #: Folders of the trainer that decode audio, and so take more of the pipeline.

@@ -22,7 +22,7 @@ from trainer.config import (
 from trainer.runtime.preemption import EXIT_CODE, PreemptedError
 
 
-def build_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m trainer.task",
@@ -203,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     that was stopped by SIGTERM and has saved its state, 1 where another process of
     the run is gone.
     """
-    flags = vars(build_parser().parse_args(argv))
+    flags = vars(make_parser().parse_args(argv))
     flags["output"] = flags["output"] or f"models/{flags['model']}"
     if flags["checkpoint_dir"] is None:
         flags["checkpoint_dir"] = f"{flags['output'].rstrip('/')}/checkpoints"

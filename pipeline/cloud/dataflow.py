@@ -18,7 +18,7 @@ from pipeline import preprocess
 from pipeline.cloud.follow import Follower
 from pipeline.cloud.submission import (
     DISK_GB,
-    CloudConfig,
+    DataflowConfig,
     check_service,
     console_link,
     is_given,
@@ -30,7 +30,7 @@ from pipeline.common import gcs
 from pipeline.common.credentials import SCHEME
 from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.survey import Inputs
-from pipeline.job.graph import JobConfig
+from pipeline.job.config import JobConfig
 from pipeline.launch import estimate, local, messages
 from pipeline.launch.output import check_not_completed, prepare_output
 from pipeline.launch.plan import make_job, parse_beam_options
@@ -128,7 +128,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def make_config(
     flags: argparse.Namespace, now: datetime.datetime | None = None
-) -> CloudConfig:
+) -> DataflowConfig:
     """Flags as a checked configuration.
 
     Args:
@@ -140,7 +140,7 @@ def make_config(
     """
     now = now or datetime.datetime.now(datetime.UTC)
     subset = flags.subset or "small"
-    return CloudConfig(
+    return DataflowConfig(
         project=flags.project,
         region=flags.region,
         bucket=flags.bucket.removeprefix(SCHEME).rstrip("/"),
@@ -187,14 +187,14 @@ def suggest_shards(clips: int) -> int:
     return shards
 
 
-def describe_estimate(job: JobConfig, inputs: Inputs, config: CloudConfig) -> str:
+def describe_estimate(job: JobConfig, inputs: Inputs, config: DataflowConfig) -> str:
     """Decodes a few clips here and says what the job takes there."""
     if not inputs.clips:
         raise UserError(
             "No file of --audio belongs to a wanted track of --metadata. Received: "
             f"{job.audio} and {job.metadata.path}"
         )
-    dataset, machine = job.completion.dataset, config.machine
+    dataset, machine = job.dataset, config.machine
     files = estimate.spread(inputs.clips, ESTIMATE_CLIPS)
     sample = estimate.measure(files, dataset)
     prices = dataclasses.replace(
@@ -250,7 +250,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(json.dumps(make_request(job, beam_options), indent=1, sort_keys=True))
             return 0
         check_service(beam_options)
-        dataset = job.completion.dataset
+        dataset = job.dataset
         finished = prepare_output(dataset, overwrite=arguments.overwrite)
         if finished:
             print(messages.describe_resumption(finished, dataset), flush=True)
@@ -268,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def check(
     arguments: argparse.Namespace,
     given: Sequence[str],
-    config: CloudConfig,
+    config: DataflowConfig,
     *,
     dry_run: bool,
 ) -> tuple[JobConfig, Inputs]:
@@ -300,15 +300,11 @@ def check(
             gcs.check_writable(folder, project=config.project)
     job, inputs = make_job(arguments)
     if not is_given(given, "--num_shards"):
-        dataset = dataclasses.replace(
-            job.completion.dataset, num_shards=suggest_shards(len(inputs.clips))
-        )
-        completion = dataclasses.replace(job.completion, dataset=dataset)
-        job = dataclasses.replace(job, completion=completion)
+        job = job.with_dataset(num_shards=suggest_shards(len(inputs.clips)))
     return job, inputs
 
 
-def wait(follower: Follower, config: CloudConfig, job_id: str, output: str) -> int:
+def wait(follower: Follower, config: DataflowConfig, job_id: str, output: str) -> int:
     """Follows a job; its final state is the exit code."""
     try:
         state = follower.follow()

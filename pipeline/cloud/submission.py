@@ -26,7 +26,8 @@ from pipeline.common import gcs, storage
 from pipeline.common.cloud_names import check_job_name, check_region
 from pipeline.common.credentials import SCHEME
 from pipeline.common.quiet import keep_back_stderr
-from pipeline.job.graph import JobConfig, build
+from pipeline.job.config import JobConfig
+from pipeline.job.graph import build
 from pipeline.schema import UserError
 
 #: Where `setup.py` and the lock file are: the checkout.
@@ -39,7 +40,7 @@ _PROJECT = re.compile(r"(?:[a-z0-9.-]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CloudConfig:
+class DataflowConfig:
     """Where and how a job runs on Dataflow.
 
     Attributes:
@@ -105,7 +106,7 @@ class CloudConfig:
         return parse_machine(self.machine_type)
 
 
-def make_options(config: CloudConfig, given: Sequence[str]) -> list[str]:
+def make_options(config: DataflowConfig, given: Sequence[str]) -> list[str]:
     """All of Beam's options for a submission, the user's last.
 
     Args:
@@ -249,7 +250,7 @@ def submit(job: JobConfig, options: PipelineOptions) -> tuple[str, Any]:
     return result.job_id(), pipeline.runner.dataflow_client
 
 
-def console_link(config: CloudConfig, job_id: str) -> str:
+def console_link(config: DataflowConfig, job_id: str) -> str:
     """Where people watch the job."""
     return (
         f"https://console.cloud.google.com/dataflow/jobs/{config.region}/{job_id}"

@@ -20,16 +20,16 @@ import os
 import signal
 import struct
 import subprocess
-import sys
 import tempfile
-from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 
+from pipeline.common.child_process import python_command
 from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
+from pipeline.common.regular_file import NotAFileError, open_regular
 from pipeline.common.rejects import AudioError, Reason
-from pipeline.decoding.waveform import Waveform
+from pipeline.decoding.waveform import Float32, Waveform
 
 #: A clip takes some 0.05 s; ten minutes of AAC take two.
 TIME_LIMIT = 20.0
@@ -41,6 +41,9 @@ ATTEMPTS = 2
 #: The module that a helper runs.
 HELPER = "pipeline.decoding.isolation_helper"
 
+#: Excerpts that were handed over, and the answer at the end.
+_Result = tuple[list[Float32], dict[str, Any]]
+
 _WAVEFORM_BYTES = CLIP_SAMPLES * 4
 #: A clip's file goes through in one piece.
 _PIPE_BYTES = 1 << 20
@@ -49,7 +52,7 @@ _RANGE = struct.Struct("<QQ")
 
 
 class IsolatedDecoder:
-    """Runs `load_waveform` in a helper process; for one thread.
+    """Runs `load_waveform` and `load_excerpts` in a helper process; for one thread.
 
     Use as a context manager, or call `close`. The helper starts with the object,
     and again after it died.
@@ -77,9 +80,34 @@ class IsolatedDecoder:
           AudioError: as there; also where decoding crashes or takes too long.
           RuntimeError: the helper ended by a programming error, which it printed.
         """
+        request = {"config": dataclasses.asdict(config)}
+        _, answer = self._decode(file, b"D", request)
+        return Waveform(samples=self._samples, **answer)
+
+    def load_excerpts(
+        self, path: str, config: ClipConfig, limit: int
+    ) -> tuple[Float32, ...]:
+        """As `excerpts.load_excerpts`; the caller may keep what it gets.
+
+        Raises:
+          AudioError: the file cannot be used, also where decoding it crashes or
+            takes too long, or where the name leads to no file.
+          OSError: it cannot be read.
+          RuntimeError: the helper ended by a programming error, which it printed.
+        """
+        request = {"config": dataclasses.asdict(config), "limit": limit}
+        try:
+            with open_regular(path) as file:
+                excerpts, _ = self._decode(file, b"E", request)
+        except NotAFileError as error:
+            raise AudioError(Reason.NOT_A_FILE, str(error.strerror)) from error
+        return tuple(excerpts)
+
+    def _decode(self, file: BinaryIO, kind: bytes, request: dict[str, Any]) -> _Result:
+        """Has a file decoded, also where the helper dies of something else."""
         for _ in range(ATTEMPTS):
             try:
-                return self._ask(file, config)
+                return self._ask(file, kind, request)
             except _HelperDiedError as error:
                 code = error.code
             if code in (-signal.SIGPROF, -signal.SIGALRM):
@@ -111,12 +139,12 @@ class IsolatedDecoder:
         """Ends the helper."""
         self.close()
 
-    def _ask(self, file: BinaryIO, config: ClipConfig) -> Waveform:
+    def _ask(self, file: BinaryIO, kind: bytes, request: dict[str, Any]) -> _Result:
         """Has the running helper decode a file, and serves what it reads."""
         if self._process is None:
             self._process = self._start()
         try:
-            answer = self._converse(self._process, file, config)
+            answer = self._converse(self._process, file, kind, request)
         except (EOFError, BrokenPipeError) as error:
             raise _HelperDiedError(self._stop()) from error
         except BaseException:
@@ -128,14 +156,18 @@ class IsolatedDecoder:
         return answer
 
     def _converse(
-        self, process: subprocess.Popen[bytes], file: BinaryIO, config: ClipConfig
-    ) -> Waveform | AudioError:
+        self,
+        process: subprocess.Popen[bytes],
+        file: BinaryIO,
+        kind: bytes,
+        request: dict[str, Any],
+    ) -> _Result | AudioError:
         requests, answers = process.stdin, process.stdout
         if requests is None or answers is None:
             raise TypeError("The helper has no pipes.")
         size = file.seek(0, os.SEEK_END)
-        request = {"size": size, "config": dataclasses.asdict(config)}
-        send(requests, b"D", json.dumps(request).encode())
+        send(requests, kind, json.dumps(request | {"size": size}).encode())
+        excerpts: list[Float32] = []
         while True:
             kind, payload = receive(answers)
             if kind == b"R":
@@ -143,24 +175,25 @@ class IsolatedDecoder:
                 file.seek(offset)
                 send(requests, b"B", file.read(count))
                 continue
+            if kind == b"C":
+                excerpts.append(self._samples.copy())
+                send(requests, b"N", b"")
+                continue
             answer = json.loads(payload)
             if kind == b"X":
                 return AudioError(Reason(answer["reason"]), answer["message"])
-            return Waveform(samples=self._samples, **answer)
+            return excerpts, answer
 
     def _start(self) -> subprocess.Popen[bytes]:
         arguments = [self._file.fileno(), self._time_limit, MEMORY_LIMIT]
-        root = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         return subprocess.Popen(
-            # -P: the current folder may hold files of any name.
-            [sys.executable, "-P", "-m", self._helper, *map(str, arguments)],
+            python_command(self._helper, *map(str, arguments)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=[self._file.fileno()],
             pipesize=_PIPE_BYTES,
             # BLAS would reserve memory for threads that are never used.
-            env=os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
+            env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
         )
 
     def _stop(self) -> int:

@@ -17,6 +17,7 @@ import numpy as np
 
 from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
 from pipeline.common.rejects import AudioError, Reason
+from pipeline.decoding.excerpts import decode_excerpts
 from pipeline.decoding.isolation import receive, request_range, send
 from pipeline.decoding.waveform import Loader, load_waveform
 
@@ -68,19 +69,20 @@ class _RemoteFile(io.RawIOBase):
 
     def fetch(self, offset: int, count: int) -> bytes:
         """Asks for bytes; the store's time is not the decoder's."""
-        left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
-        with _end_with_the_other():
+        with _waiting(), _end_with_the_other():
             request_range(self._answers, offset, count)
             _, data = receive(self._requests)
-        signal.setitimer(signal.ITIMER_REAL, left)
         return data
 
 
 def serve(load: Loader, arguments: Sequence[str]) -> int:
     """Decodes files until the other process goes away; returns the exit code.
 
+    A message of kind D asks for a file's clip, answered by W; of kind E for excerpts
+    of it, each of which is shown by C and taken by N, until W. X is a reject.
+
     Args:
-      load: decodes one.
+      load: decodes the clip of one.
       arguments: descriptor of the shared memory, time and memory limits.
     """
     descriptor, time_limit, memory_limit = arguments
@@ -106,10 +108,11 @@ def serve(load: Loader, arguments: Sequence[str]) -> int:
     answer: dict[str, Any]
     while True:
         try:
-            _, payload = receive(requests)
+            demand, payload = receive(requests)
         except EOFError:
             return 0
         request = json.loads(payload)
+        config = ClipConfig(**request["config"])
         remote = _RemoteFile(request["size"], requests, answers)
         file: BinaryIO = io.BufferedReader(remote, _BUFFER)
         if remote.seek(0, os.SEEK_END) <= WHOLE_FILE_BYTES:
@@ -117,22 +120,41 @@ def serve(load: Loader, arguments: Sequence[str]) -> int:
         # CPU time, so that a busy machine rejects nothing; and for what waits.
         signal.setitimer(signal.ITIMER_PROF, float(time_limit))
         signal.setitimer(signal.ITIMER_REAL, WAITING * float(time_limit))
+        kind, answer = b"W", {}
         try:
-            waveform = load(file, ClipConfig(**request["config"]))
+            if demand == b"E":
+                for samples in decode_excerpts(file, config, request["limit"], load):
+                    shared[:] = samples
+                    _hand_over(requests, answers)
+            else:
+                waveform = load(file, config)
+                answer = {"decoder": waveform.decoder, "seconds": waveform.seconds}
+                shared[:] = waveform.samples
         except AudioError as error:
             kind, answer = b"X", {"reason": error.reason, "message": str(error)}
         except MemoryError:
             reason = Reason.DECODER_CRASHED
             message = f"decoding takes more than {limit >> 20:,} MiB of memory"
             kind, answer = b"X", {"reason": reason, "message": message}
-        else:
-            kind = b"W"
-            answer = {"decoder": waveform.decoder, "seconds": waveform.seconds}
-            shared[:] = waveform.samples
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.setitimer(signal.ITIMER_PROF, 0)
         with _end_with_the_other():
             send(answers, kind, json.dumps(answer).encode())
+
+
+def _hand_over(requests: IO[bytes], answers: IO[bytes]) -> None:
+    """Shows an excerpt, and waits until the other process has it."""
+    with _waiting(), _end_with_the_other():
+        send(answers, b"C", b"{}")
+        receive(requests)
+
+
+@contextlib.contextmanager
+def _waiting() -> Iterator[None]:
+    """Stops the clock while the other process works."""
+    left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, left)
 
 
 @contextlib.contextmanager

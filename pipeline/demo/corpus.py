@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from pipeline.common.child_process import keep_current_folder_out
 from pipeline.demo.encode import make_file
 from pipeline.demo.layout import BROKEN, ODD, DemoConfig, DemoTrack, Kind, plan_layout
 from pipeline.demo.tracks_csv import format_tracks, name_artist, name_track
@@ -117,6 +118,7 @@ def _write_clips(
             _write_clip(*job)
             yield
         return
+    keep_current_folder_out()
     # Forking a process that may hold threads (TensorFlow, Beam) is not safe.
     with concurrent.futures.ProcessPoolExecutor(
         min(config.workers, len(jobs)),

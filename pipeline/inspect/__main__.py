@@ -204,21 +204,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _verify(folder: str, manifest: Manifest) -> int:
     from pipeline.inspect.verify import verify_dataset
 
-    findings = verify_dataset(folder, manifest, make_progress())
+    result = verify_dataset(folder, manifest, make_progress())
     repeated = ""
-    if findings.repeated_audio:
+    if result.repeated_audio:
         repeated = (
-            f" {findings.repeated_audio:,} clips repeat the audio of another clip of "
+            f" {result.repeated_audio:,} clips repeat the audio of another clip of "
             "their split."
         )
-    checked = f"{findings.files:,} files, {findings.records:,} records checked."
-    if not findings.problems:
+    checked = f"{result.files:,} files, {result.records:,} records checked."
+    if not result.problems:
         leaking = manifest.artists_in_several_splits or manifest.audio_in_several_splits
         but = " but the leaks above, kept on purpose" if leaking else ""
         print(f"\nVerified: {checked} Nothing is wrong{but}.{repeated}")
         return 0
     print(f"\n{checked}{repeated} Wrong:")
-    for problem in findings.problems:
+    for problem in result.problems:
         print(f"  {problem}")
     return 1
 

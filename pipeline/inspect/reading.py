@@ -11,9 +11,9 @@ from typing import Any, BinaryIO
 from pipeline.schema import (
     CLIPS_PATTERN,
     COMPLETED_FILE,
+    JOB_REPORT_FILE,
     MANIFEST_FILE,
     REJECTS_PATTERN,
-    REPORT_FILE,
     Manifest,
     RepresentationSchema,
     UserError,
@@ -80,7 +80,7 @@ def read_marker(folder: str) -> str | None:
 
 def read_report(folder: str) -> Mapping[str, Any]:
     """Counters and distributions of the job; empty where they are not kept."""
-    text = read_text(join(folder, REPORT_FILE))
+    text = read_text(join(folder, JOB_REPORT_FILE))
     report = json.loads(text) if text else {}
     return report if isinstance(report, dict) else {}
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pipeline.inputs.splits import split_by_hash
 from pipeline.inspect import reading
 from pipeline.inspect.verify_shard import (
-    ClipRecords,
+    ClipSummary,
     Identity,
     Problems,
     ShardReader,
@@ -27,7 +27,7 @@ _SHARE = re.compile(r"([\d.]+) % (training|validation|test)")
 
 
 @dataclasses.dataclass(kw_only=True)
-class Findings:
+class VerifyResult:
     """What a check finds.
 
     Attributes:
@@ -58,7 +58,7 @@ class _Content:
 
 def verify_dataset(
     folder: str, manifest: Manifest, progress: Callable[[str], None]
-) -> Findings:
+) -> VerifyResult:
     """Checks every file and every record of a dataset.
 
     Args:
@@ -98,7 +98,7 @@ def verify_dataset(
     repeated = _check_leaks(manifest, content, problems)
     _check_list(folder, manifest, content.clips, problems)
     _check_rejects(folder, manifest, content.clips, problems)
-    return Findings(
+    return VerifyResult(
         problems=problems.sentences(),
         files=files,
         records=records,
@@ -138,7 +138,7 @@ def _check_files(folder: str, manifest: Manifest, problems: Problems) -> None:
 
 
 def _compare(
-    clip: ClipRecords, first: bool, content: _Content, problems: Problems
+    clip: ClipSummary, first: bool, content: _Content, problems: Problems
 ) -> None:
     """Holds a clip's records against those of the representations before."""
     known = content.clips.get(clip.track_id)

@@ -60,7 +60,7 @@ class Problems:
         return lines
 
 
-class ClipRecords(NamedTuple):
+class ClipSummary(NamedTuple):
     """What the records of one clip in one file have in common."""
 
     track_id: str
@@ -93,7 +93,7 @@ class ShardReader:
         self._name = shard_file(schema.name, split, shard, manifest.num_shards)
         self._path = reading.join(folder, self._name)
 
-    def read(self) -> Iterator[ClipRecords]:
+    def read(self) -> Iterator[ClipSummary]:
         """Yields the clips of the file, as far as it can be read."""
         previous = ""
         for track_id, group in self._read_groups():
@@ -127,7 +127,7 @@ class ShardReader:
                 digest.update(value.data)
             if self._split == "training":
                 self._moments.add(values)
-            yield ClipRecords(track_id, min(identities), digest.digest(), self._name)
+            yield ClipSummary(track_id, min(identities), digest.digest(), self._name)
 
     def _read_groups(self) -> Iterator[tuple[str, list[Mapping[str, Value]]]]:
         """Runs of records of one track."""

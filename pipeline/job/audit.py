@@ -20,7 +20,7 @@ from pipeline.inputs.metadata import Track
 from pipeline.shards.leaks import ARTIST, AUDIO, describe_group
 from pipeline.shards.result import WrittenClip
 
-#: What a finding names at most.
+#: What a result names at most.
 MAX_NAMED = 20
 
 _TRACK, _FILE = "track", "file"
@@ -35,7 +35,7 @@ _REPEATS = (Reason.DUPLICATE_ROW, Reason.DUPLICATE_ID)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Findings:
+class AuditResult:
     """What an audit counted, and what is wrong.
 
     Attributes:
@@ -64,7 +64,7 @@ class AuditInputs(NamedTuple):
 
 
 class Audit(beam.PTransform):
-    """Compares what went in with what came out: `AuditInputs` to one `Findings`."""
+    """Compares what went in with what came out: `AuditInputs` to one `AuditResult`."""
 
     def expand(self, inputs: AuditInputs) -> Any:
         """Groups by id; only counts and a few names go on."""
@@ -110,7 +110,7 @@ def enter_reject(reject: Reject) -> Iterator[tuple[str, str]]:
         yield f"{_FILE}:{reject.path}", entry
 
 
-def check(key: str, entries: Iterable[str]) -> Findings:
+def check(key: str, entries: Iterable[str]) -> AuditResult:
     """Checks the entries under one key."""
     kind, _, name = key.partition(":")
     if kind in (_TRACK, _FILE):
@@ -118,11 +118,11 @@ def check(key: str, entries: Iterable[str]) -> Findings:
     members = {(split, track_id) for split, _, track_id in map(_partition, entries)}
     leaks = len({split for split, _ in members}) > 1
     if kind == ARTIST:
-        return Findings(
+        return AuditResult(
             counts={"artists": 1, "artists_in_several_splits": int(leaks)},
             artists=(name,) if leaks else (),
         )
-    return Findings(
+    return AuditResult(
         counts={
             "audio": 1,
             "audio_in_several_splits": int(leaks),
@@ -136,7 +136,7 @@ def _partition(entry: str) -> tuple[str, str, str]:
     return entry.partition(":")
 
 
-def _check_input(kind: str, name: str, count: Mapping[str, int]) -> Findings:
+def _check_input(kind: str, name: str, count: Mapping[str, int]) -> AuditResult:
     """A row or a file: as often in the results as in the inputs."""
     clips, rejects = count[_CLIP], count[_REJECT]
     ends = clips + rejects + count[_REPEATED] + count[_NOT_WANTED]
@@ -150,27 +150,27 @@ def _check_input(kind: str, name: str, count: Mapping[str, int]) -> Findings:
         counts["clips"] = clips
     else:
         counts["files_not_wanted"] = count[_NOT_WANTED]
-    return Findings(counts=counts, problems=() if whole else (problem,))
+    return AuditResult(counts=counts, problems=() if whole else (problem,))
 
 
 class _Sum(beam.CombineFn):
-    """Adds up findings; of names, keeps the first in alphabetical order."""
+    """Adds up results; of names, keeps the first in alphabetical order."""
 
-    def create_accumulator(self) -> Findings:
-        return Findings(counts={})
+    def create_accumulator(self) -> AuditResult:
+        return AuditResult(counts={})
 
-    def add_input(self, total: Findings, found: Findings) -> Findings:
-        return merge([total, found])
+    def add_input(self, total: AuditResult, result: AuditResult) -> AuditResult:
+        return merge([total, result])
 
-    def merge_accumulators(self, totals: Iterable[Findings]) -> Findings:
+    def merge_accumulators(self, totals: Iterable[AuditResult]) -> AuditResult:
         return merge(totals)
 
-    def extract_output(self, total: Findings) -> Findings:
+    def extract_output(self, total: AuditResult) -> AuditResult:
         return total
 
 
-def merge(parts: Iterable[Findings]) -> Findings:
-    """Adds up findings; of names, keeps the first in alphabetical order."""
+def merge(parts: Iterable[AuditResult]) -> AuditResult:
+    """Adds up results; of names, keeps the first in alphabetical order."""
     counts: collections.Counter[str] = collections.Counter()
     problems: list[str] = []
     artists: list[str] = []
@@ -180,7 +180,7 @@ def merge(parts: Iterable[Findings]) -> Findings:
         problems += part.problems
         artists += part.artists
         audio += part.audio
-    return Findings(
+    return AuditResult(
         counts=dict(counts),
         problems=tuple(sorted(problems)[:MAX_NAMED]),
         artists=tuple(sorted(artists)[:MAX_NAMED]),

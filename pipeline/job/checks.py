@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.common import storage
-from pipeline.job.audit import Findings
+from pipeline.job.audit import AuditResult
 from pipeline.representations import make_schemas
 from pipeline.shards.finish import CLIPS_FOLDER, clips_file
 from pipeline.shards.result import DatasetConfig, ShardReport
@@ -55,16 +55,16 @@ def check_yield(
         )
 
 
-def check_findings(
-    report: Mapping[str, Any], found: Findings, dataset: DatasetConfig
+def check_audit(
+    report: Mapping[str, Any], audit: AuditResult, dataset: DatasetConfig
 ) -> None:
     """Refuses a dataset that lost or doubled an input, or a record of a clip.
 
     Raises:
       IncompleteDatasetError: names what does not add up.
     """
-    problems = list(found.problems)
-    clips = found.counts.get("clips", 0)
+    problems = list(audit.problems)
+    clips = audit.counts.get("clips", 0)
     if clips != report["clips"]:
         problems.append(f"{report['clips']} clips were written, {clips} are known")
     schemas = make_schemas(dataset.representations, dataset.clip)
@@ -93,7 +93,7 @@ def check_files(reports: Sequence[ShardReport], dataset: DatasetConfig) -> None:
     expected = {
         path: file.size for report in reports for path, file in report.files.items()
     }
-    found = {
+    sizes = {
         f"{name}/{path}": size
         for name in dataset.representations
         for path, size in storage.list_sizes(storage.join(dataset.output, name)).items()
@@ -102,7 +102,7 @@ def check_files(reports: Sequence[ShardReport], dataset: DatasetConfig) -> None:
     folder = storage.join(dataset.output, CLIPS_FOLDER)
     listed = {f"{CLIPS_FOLDER}/{path}" for path in storage.list_sizes(folder)}
     wrong = sorted(
-        {path for path in expected | found if expected.get(path) != found.get(path)}
+        {path for path in expected | sizes if expected.get(path) != sizes.get(path)}
         | (lists ^ listed)
     )
     if wrong:

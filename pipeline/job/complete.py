@@ -14,21 +14,22 @@ import apache_beam as beam
 
 from pipeline.common import storage
 from pipeline.common.rejects import Reject
-from pipeline.job.audit import Findings
-from pipeline.job.checks import check_files, check_findings, check_yield
+from pipeline.job.audit import AuditResult
+from pipeline.job.checks import check_audit, check_files, check_yield
+from pipeline.job.config import JobConfig
 from pipeline.job.report import make_report
 from pipeline.representations import make_schemas
 from pipeline.schema import (
     COMPLETED_FILE,
+    JOB_REPORT_FILE,
     MANIFEST_FILE,
-    REPORT_FILE,
     SPLITS,
     Manifest,
     Normalisation,
     fingerprint,
 )
 from pipeline.shards import resume
-from pipeline.shards.result import DatasetConfig, ShardReport
+from pipeline.shards.result import ShardReport
 
 REJECTS_FILE = "rejects-00000-of-00001.jsonl"
 #: The last two files, before they get their names.
@@ -44,39 +45,18 @@ INTEGRITY = (
 )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CompletionConfig:
-    """What the end of a job needs to know.
-
-    Attributes:
-      dataset: dataset parameters.
-      split_rule: sentence for the manifest.
-      max_reject_ratio: share of audio files that may fail to decode.
-      versions: of libraries and decoders.
-      description: of the corpus, for the manifest.
-      command: what was asked for, for the report.
-    """
-
-    dataset: DatasetConfig
-    split_rule: str
-    max_reject_ratio: float
-    versions: Mapping[str, str]
-    description: str = ""
-    command: str = ""
-
-
 @dataclasses.dataclass(kw_only=True, eq=False)
 class CompleteDataset(beam.PTransform):
-    """Ends the job: (reports, rejects, findings, normalisation, written) to None.
+    """Ends the job: (reports, rejects, audit, normalisation, written) to None.
 
     The inputs are PCollections; `written` only has to be done.
     """
 
-    config: CompletionConfig
+    config: JobConfig
 
     def expand(self, inputs: tuple[Any, Any, Any, Any, Any]) -> Any:
         """Collects everything in one place; all of it is small."""
-        reports, rejects, findings, normalisation, written = inputs
+        reports, rejects, audit, normalisation, written = inputs
         return (
             reports.pipeline
             | "Once" >> beam.Create([self.config])
@@ -85,7 +65,7 @@ class CompleteDataset(beam.PTransform):
                 complete,
                 beam.pvalue.AsList(reports),
                 beam.pvalue.AsList(rejects),
-                beam.pvalue.AsList(findings),
+                beam.pvalue.AsList(audit),
                 beam.pvalue.AsList(normalisation),
                 beam.pvalue.AsList(written),
             )
@@ -93,20 +73,20 @@ class CompleteDataset(beam.PTransform):
 
 
 def complete(
-    config: CompletionConfig,
+    config: JobConfig,
     reports: Sequence[ShardReport],
     rejects: Sequence[Reject],
-    findings: Sequence[Findings],
+    audits: Sequence[AuditResult],
     normalisation: Sequence[Mapping[str, Normalisation]],
     written: Sequence[Any],
 ) -> None:
     """Checks a dataset and writes its last files, the marker after all others.
 
     Args:
-      config: parameters.
+      config: the job.
       reports: of every shard.
       rejects: of every stage.
-      findings: one, of the audit.
+      audits: one.
       normalisation: one mapping, or none where nothing is normalised.
       written: ignored; makes Beam wait for the transform function.
 
@@ -119,19 +99,19 @@ def complete(
     del written
     dataset = config.dataset
     output = dataset.output
-    [found] = findings
+    [audit] = audits
     lines = "".join(reject.to_json() + "\n" for reject in sorted(rejects))
     _write(output, REJECTS_FILE, lines)
     report = make_report(reports, rejects) | {"command": config.command}
-    _write(output, REPORT_FILE, json.dumps(report, indent=1, sort_keys=True) + "\n")
+    _write(output, JOB_REPORT_FILE, json.dumps(report, indent=1, sort_keys=True) + "\n")
     rejected = storage.join(output, REJECTS_FILE)
     check_yield(report, config.max_reject_ratio, rejected)
-    check_findings(report, found, dataset)
+    check_audit(report, audit, dataset)
     check_files(reports, dataset)
     merged: dict[str, Normalisation] = {}
     for mapping in normalisation:
         merged |= mapping
-    manifest = make_manifest(config, reports, report, found, merged)
+    manifest = make_manifest(config, reports, report, audit, merged)
     resume.check_run(dataset, completing=True)
     publish(output, manifest)
 
@@ -161,10 +141,10 @@ def publish(output: str, manifest: Manifest) -> None:
 
 
 def make_manifest(
-    config: CompletionConfig,
+    config: JobConfig,
     reports: Sequence[ShardReport],
     report: Mapping[str, Any],
-    found: Findings,
+    audit: AuditResult,
     normalisation: Mapping[str, Normalisation],
 ) -> Manifest:
     """Describes a finished dataset."""
@@ -174,7 +154,7 @@ def make_manifest(
         "genres": list(dataset.genres),
         "representations": list(dataset.representations),
         "num_shards": dataset.num_shards,
-        "split_rule": config.split_rule,
+        "split_rule": config.split.describe(),
         "versions": dict(config.versions),
         "clips": [shard.digest for shard in sorted(reports, key=lambda r: r.shard)],
     }
@@ -196,14 +176,14 @@ def make_manifest(
         },
         normalisation=normalisation,
         settings=dataset.clip.to_dict(),
-        split_rule=config.split_rule,
-        artists_in_several_splits=found.artists,
-        audio_in_several_splits=found.audio,
+        split_rule=config.split.describe(),
+        artists_in_several_splits=audit.artists,
+        audio_in_several_splits=audit.audio,
         inputs={
             "clips": report["clips"],
             "rejects": report["rejects"],
             "total": report["clips"] + report["rejects"],
-            **{name: found.counts.get(name, 0) for name in INPUTS},
+            **{name: audit.counts.get(name, 0) for name in INPUTS},
         },
         rejects=report["rejects_by_reason"],
         versions=config.versions,
@@ -214,7 +194,7 @@ def make_manifest(
             for shard in sorted(reports, key=lambda r: r.shard)
             for path, file in shard.files.items()
         },
-        integrity={name: found.counts.get(name, 0) for name in INTEGRITY},
+        integrity={name: audit.counts.get(name, 0) for name in INTEGRITY},
     )
 
 

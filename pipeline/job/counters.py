@@ -37,7 +37,8 @@ def count_shard(result: ShardResult, *, kept: bool) -> None:
         Metrics.counter(METRICS, f"records_{name}_{split}").inc(file.records)
     for reject in result.rejects:
         count_reject(reject)
-    for name in ("decode_ms", "feature_ms"):
+    times = {"decode_ms": result.decode_ms, "feature_ms": result.compute_ms}
+    for name, values in times.items():
         distribution = Metrics.distribution(METRICS, name)
-        for milliseconds in getattr(result, name):
+        for milliseconds in values:
             distribution.update(round(milliseconds))

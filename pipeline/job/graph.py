@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import apache_beam as beam
 
 from pipeline.common import storage
-from pipeline.inputs.metadata import MetadataConfig
 from pipeline.job.audit import Audit, AuditInputs
-from pipeline.job.complete import CompleteDataset, CompletionConfig
+from pipeline.job.complete import CompleteDataset
+from pipeline.job.config import JobConfig
 from pipeline.job.inputs import JoinTracks, MatchAudio, ReadTracks
 from pipeline.job.make_shards import MakeShards
 from pipeline.representations import make_schemas
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class JobConfig:
-    """A preprocessing job.
-
-    Attributes:
-      audio: glob of audio files.
-      metadata: the tracks.
-      metadata_kind: `fma` or `plain`.
-      completion: dataset parameters, and what its end needs.
-      leaks: what to do with clips that leak from one split to another; one of
-        `leaks.POLICIES`.
-    """
-
-    audio: str
-    metadata: MetadataConfig
-    metadata_kind: str
-    completion: CompletionConfig
-    leaks: str = "drop"
-
-
 def build(pipeline: beam.Pipeline, config: JobConfig) -> None:
     """Adds all steps to a pipeline; `launch.output.prepare_output` made the folder."""
-    dataset = config.completion.dataset
+    dataset = config.dataset
     tracks = pipeline | "ReadTracks" >> ReadTracks(config=config.metadata)
     files = pipeline | "MatchAudio" >> MatchAudio(pattern=config.audio)
     joined = (tracks, files) | "JoinTracks" >> JoinTracks(
@@ -49,7 +27,7 @@ def build(pipeline: beam.Pipeline, config: JobConfig) -> None:
         config=dataset, leaks=config.leaks
     )
     rejects = (joined.rejects, shards.rejects) | "AllRejects" >> beam.Flatten()
-    findings = (
+    audit = (
         AuditInputs(
             tracks=tracks,
             files=files | "Paths" >> beam.Map(lambda file: file.path),
@@ -76,7 +54,7 @@ def build(pipeline: beam.Pipeline, config: JobConfig) -> None:
     _ = (
         shards.reports,
         rejects,
-        findings,
+        audit,
         normalisation,
         written,
-    ) | "CompleteDataset" >> CompleteDataset(config=config.completion)
+    ) | "CompleteDataset" >> CompleteDataset(config=config)

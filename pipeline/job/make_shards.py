@@ -27,7 +27,7 @@ from pipeline.shards.shard import keep_or_make_shard
 class Shards(NamedTuple):
     """Output of `MakeShards`."""
 
-    reports: Any  # PCollection[finishing.ShardReport]
+    reports: Any  # PCollection[ShardReport]
     rejects: Any  # PCollection[Reject]
     clips: Any  # PCollection[WrittenClip]
     moments: Any  # PCollection[tuple[int, Mapping[str, PooledMoments]]], by shard

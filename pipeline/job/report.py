@@ -61,7 +61,7 @@ def make_report(
         "seconds": _distribution(s for r in reports for s in r.seconds),
         "repeated": sum(s < SHORTEST_UNREPEATED for r in reports for s in r.seconds),
         "decode_ms": _distribution(ms for r in reports for ms in r.decode_ms),
-        "feature_ms": _distribution(ms for r in reports for ms in r.feature_ms),
+        "feature_ms": _distribution(ms for r in reports for ms in r.compute_ms),
     }
 
 

@@ -17,7 +17,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from pipeline.common import storage
 
-MODEL_FILE, FINGERPRINT_FILE = "saved_model.pb", "fingerprint.pb"
+SAVED_MODEL_FILE, FINGERPRINT_FILE = "saved_model.pb", "fingerprint.pb"
 _NUMBERED = re.compile(r"(__inference_.*_)(\d+)")
 
 
@@ -30,7 +30,7 @@ def make_reproducible(folder: str, *, scratch: str) -> None:
       folder: of the SavedModel.
       scratch: folder on the same file system for unfinished files.
     """
-    path = storage.join(folder, MODEL_FILE)
+    path = storage.join(folder, SAVED_MODEL_FILE)
     data = renumber_functions(storage.read_bytes(path))
     storage.write_atomically(path, data, scratch=scratch)
     storage.delete(storage.join(folder, FINGERPRINT_FILE))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
 import tempfile
 import threading
 import time
@@ -27,7 +28,9 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
+from apache_beam.transforms import environments
 
+from pipeline.common.child_process import python_command
 from pipeline.common.quiet import filter_stderr
 from pipeline.schema import UserError
 
@@ -40,6 +43,7 @@ LOCAL_RUNNERS = (
 )
 #: Fewer clips are done in this process before workers have started.
 CLIPS_WORTH_WORKERS = 300
+_WORKER = "apache_beam.runners.worker.sdk_worker_main"
 _MODE_FLAGS = ("--direct_running_mode", "--direct_num_workers")
 #: Seconds between progress lines: at first, and in the long run.
 PROGRESS_SECONDS = (2.0, 15.0)
@@ -80,7 +84,18 @@ def make_runner(options: PipelineOptions) -> fn_runner.FnApiRunner:
         logs.default_sdk_harness_log_level = "CRITICAL"
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
     info = beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
-    return fn_runner.FnApiRunner(provision_info=fn_runner.ExtendedProvisionInfo(info))
+    direct = options.view_as(DirectOptions)
+    environment = None
+    if direct.direct_running_mode == "multi_processing":
+        # Beam's own command for a shell has the interpreter's path without quotes, and
+        # workers that import from the current folder.
+        command = shlex.join(python_command(_WORKER))
+        environment = environments.SubprocessSDKEnvironment.from_command_string(command)
+        direct.direct_running_mode = None
+    return fn_runner.FnApiRunner(
+        default_environment=environment,
+        provision_info=fn_runner.ExtendedProvisionInfo(info),
+    )
 
 
 def describe_mode(options: PipelineOptions) -> str:

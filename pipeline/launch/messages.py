@@ -12,7 +12,7 @@ from pipeline.common.storage import WriteError
 from pipeline.common.text_table import align
 from pipeline.inputs.survey import Inputs
 from pipeline.job.checks import IncompleteDatasetError
-from pipeline.job.graph import JobConfig
+from pipeline.job.config import JobConfig
 from pipeline.schema import SPLITS, Manifest
 from pipeline.shards.result import DatasetConfig
 from pipeline.shards.resume import SupersededError
@@ -42,7 +42,7 @@ def describe_inputs(inputs: Inputs, job: JobConfig) -> str:
         f"{inputs.files} audio files, {inputs.tracks} wanted tracks; "
         f"{len(inputs.clips)} clips to process ({size:,.0f} MB), "
         f"{len(inputs.genres)} genres.\n"
-        f"Split: {job.completion.split_rule}.{leaking}"
+        f"Split: {job.split.describe()}.{leaking}"
     )
 
 

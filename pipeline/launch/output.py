@@ -7,8 +7,8 @@ from pipeline.job import complete
 from pipeline.representations import NAMES
 from pipeline.schema import (
     COMPLETED_FILE,
+    JOB_REPORT_FILE,
     MANIFEST_FILE,
-    REPORT_FILE,
     SPLITS,
     UserError,
     shard_file,
@@ -28,7 +28,7 @@ _FOLDERS = (
 _FILES = (
     MANIFEST_FILE,
     complete.REJECTS_FILE,
-    REPORT_FILE,
+    JOB_REPORT_FILE,
     complete.UNFINISHED + MANIFEST_FILE,
     complete.UNFINISHED + COMPLETED_FILE,
 )

@@ -18,8 +18,8 @@ from pipeline.common.clip_config import ClipConfig
 from pipeline.inputs.metadata import MetadataConfig, glob_base
 from pipeline.inputs.splits import SplitConfig
 from pipeline.inputs.survey import Inputs, inspect_inputs
-from pipeline.job.complete import CompletionConfig
-from pipeline.job.graph import JobConfig, build
+from pipeline.job.config import JobConfig
+from pipeline.job.graph import build
 from pipeline.launch import estimate, local
 from pipeline.launch.local import check_runner
 from pipeline.launch.versions import find_versions, fingerprint_tools
@@ -94,19 +94,16 @@ def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, Inputs]:
         tools=fingerprint_tools(versions),
         run=uuid.uuid4().hex,
     )
-    completion = CompletionConfig(
-        dataset=dataset,
-        split_rule=inputs.layout.split.describe(),
-        max_reject_ratio=arguments.max_reject_ratio,
-        versions=versions,
-        description=arguments.description,
-    )
     job = JobConfig(
         audio=arguments.audio,
         metadata=metadata,
         metadata_kind=inputs.layout.kind,
-        completion=completion,
+        split=inputs.layout.split,
+        dataset=dataset,
+        max_reject_ratio=arguments.max_reject_ratio,
+        versions=versions,
         leaks=arguments.leaks,
+        description=arguments.description,
     )
     return job, inputs
 
@@ -134,14 +131,9 @@ def run_job(job: JobConfig, inputs: Inputs, flags: Sequence[str]) -> None:
     local.choose_mode(options, flags, len(inputs.clips), os.cpu_count() or 1)
     print(f"Running {local.describe_mode(options)}.", flush=True)
     with local.show_progress(len(inputs.clips)) as progress_file:
-        dataset = dataclasses.replace(
-            job.completion.dataset,
-            progress_file=progress_file,
-            launcher=os.getpid(),
-        )
-        completion = dataclasses.replace(job.completion, dataset=dataset)
+        job = job.with_dataset(progress_file=progress_file, launcher=os.getpid())
         pipeline = beam.Pipeline(runner=local.make_runner(options), options=options)
-        build(pipeline, dataclasses.replace(job, completion=completion))
+        build(pipeline, job)
         local.run(pipeline)
 
 
@@ -154,7 +146,7 @@ def estimate_job(job: JobConfig, inputs: Inputs) -> str:
         )
     prices = estimate.Prices()
     files = estimate.spread(inputs.clips)
-    sample = estimate.measure(files, job.completion.dataset)
+    sample = estimate.measure(files, job.dataset)
     return estimate.describe(
         estimate.extrapolate(inputs.clips, sample, prices), sample, prices
     )
@@ -163,5 +155,4 @@ def estimate_job(job: JobConfig, inputs: Inputs) -> str:
 def note_command(job: JobConfig, argv: Sequence[str]) -> JobConfig:
     """Lets the dataset's report say what makes the same again."""
     command = shlex.join(["python", "-m", "pipeline.preprocess", *argv])
-    completion = dataclasses.replace(job.completion, command=command)
-    return dataclasses.replace(job, completion=completion)
+    return dataclasses.replace(job, command=command)

@@ -1,4 +1,4 @@
-"""The seven moments that summarise a feature's frames."""
+"""The seven numbers that summarise a feature's frames."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: FMA's names, in the order of its features.csv.
-MOMENTS = ("kurtosis", "max", "mean", "median", "min", "skew", "std")
+SEVEN_NUMBERS = ("kurtosis", "max", "mean", "median", "min", "skew", "std")
 
 
 def summarise(rows: NDArray[Any]) -> NDArray[np.float64]:
-    """Summarises each row by seven numbers, in the order of `MOMENTS`.
+    """Summarises each row by seven numbers, in the order of `SEVEN_NUMBERS`.
 
     Skewness and kurtosis are the biased estimators m3 / m2^1.5 and
     m4 / m2^2 - 3, as in `scipy.stats`. Those have no value for a constant row

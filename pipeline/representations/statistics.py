@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from pipeline.common.clip_config import FREQUENCY_BINS, N_FFT, SAMPLE_RATE, ClipConfig
 from pipeline.representations import features
 from pipeline.representations.constant_q import compute_constant_q
-from pipeline.representations.seven_numbers import MOMENTS, summarise
+from pipeline.representations.seven_numbers import SEVEN_NUMBERS, summarise
 from pipeline.representations.spectrum import (
     CHUNK_FRAMES,
     TINY,
@@ -70,9 +70,9 @@ FEATURES = {
     "zcr": 1,
 }
 SEGMENTS = tuple(
-    Segment(name=f"{feature}_{moment}_{number:02d}", length=1)
+    Segment(name=f"{feature}_{summary}_{number:02d}", length=1)
     for feature, size in FEATURES.items()
-    for moment in MOMENTS
+    for summary in SEVEN_NUMBERS
     for number in range(1, size + 1)
 )
 SIZE = len(SEGMENTS)

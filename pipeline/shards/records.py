@@ -33,7 +33,7 @@ class ClipRecords:
       seconds: length of the whole file.
       audio: checksum of the waveform, by `checksum_audio`.
       decode_ms: time to decode, in milliseconds.
-      feature_ms: time to compute and serialise all representations.
+      compute_ms: time to compute and serialise all representations.
     """
 
     records: Mapping[str, Sequence[bytes]]
@@ -43,7 +43,7 @@ class ClipRecords:
     seconds: float
     audio: str
     decode_ms: float
-    feature_ms: float
+    compute_ms: float
 
 
 def make_records(
@@ -90,7 +90,7 @@ def make_records(
         seconds=waveform.seconds,
         audio=checksum_audio(waveform.samples),
         decode_ms=(decoded - started) * 1000,
-        feature_ms=(finished - decoded) * 1000,
+        compute_ms=(finished - decoded) * 1000,
     )
 
 

@@ -30,7 +30,7 @@ class ShardReport:
       files: every file, as `schema.ShardFile`, by path.
       decoders: number of clips by decoder.
       decode_ms: each clip's decoding time.
-      feature_ms: each clip's time for all representations.
+      compute_ms: each clip's time for all representations.
       digest: of the clips' identities, in order.
       seconds: length of each clip's file.
     """
@@ -42,7 +42,7 @@ class ShardReport:
     files: Mapping[str, ShardFile]
     decoders: Mapping[str, int]
     decode_ms: Sequence[float]
-    feature_ms: Sequence[float]
+    compute_ms: Sequence[float]
     digest: str
     seconds: Sequence[float] = ()
 
@@ -62,7 +62,7 @@ def report_shard(result: ShardResult, *, kept: bool) -> ShardReport:
         files=result.files,
         decoders=dict(collections.Counter(clip.decoder for clip in result.clips)),
         decode_ms=result.decode_ms,
-        feature_ms=result.feature_ms,
+        compute_ms=result.compute_ms,
         digest=fingerprint(
             [(c.track_id, c.genre, c.split, c.size, c.audio) for c in result.clips]
         ),
@@ -143,7 +143,7 @@ class ShardResult:
       moments: by representation; arrays (clips, segments), one row for each
         training clip, in the order of `clips`.
       decode_ms: each clip's decoding time.
-      feature_ms: each clip's time for all representations.
+      compute_ms: each clip's time for all representations.
     """
 
     shard: int
@@ -153,7 +153,7 @@ class ShardResult:
     rejects: Sequence[Reject]
     moments: Mapping[str, Moments]
     decode_ms: Sequence[float]
-    feature_ms: Sequence[float]
+    compute_ms: Sequence[float]
 
     def to_json(self) -> str:
         """Serialises; floats keep all of their bits."""
@@ -170,7 +170,7 @@ class ShardResult:
                 for name, found in self.moments.items()
             },
             "decode_ms": list(self.decode_ms),
-            "feature_ms": list(self.feature_ms),
+            "compute_ms": list(self.compute_ms),
         }
         return json.dumps(content)
 
@@ -199,7 +199,7 @@ class ShardResult:
                     for name, found in raw["moments"].items()
                 },
                 decode_ms=tuple(raw["decode_ms"]),
-                feature_ms=tuple(raw["feature_ms"]),
+                compute_ms=tuple(raw["compute_ms"]),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"Expected a shard's result. Received: {error}") from error

@@ -122,7 +122,7 @@ def make_shard(
     clips = sorted(clips)
     written: list[WrittenClip] = []
     decode_ms: list[float] = []
-    feature_ms: list[float] = []
+    compute_ms: list[float] = []
     moments: list[Mapping[str, Moments]] = []
     wavs: collections.deque[concurrent.futures.Future[None]] = collections.deque()
     unique, rejects = _reject_repeated(clips)
@@ -170,7 +170,7 @@ def make_shard(
                     )
                 )
                 decode_ms.append(made.decode_ms)
-                feature_ms.append(made.feature_ms)
+                compute_ms.append(made.compute_ms)
                 if config.wav_output:
                     # The next clip is decoded to the same memory.
                     samples = made.samples.copy()
@@ -189,7 +189,7 @@ def make_shard(
         rejects=tuple(rejects),
         moments=_stack(moments),
         decode_ms=tuple(decode_ms),
-        feature_ms=tuple(feature_ms),
+        compute_ms=tuple(compute_ms),
     )
 
 

@@ -238,8 +238,8 @@ def _print(line: str) -> None:
     print(line, flush=True)
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Reads the command line."""
+def make_parser() -> argparse.ArgumentParser:
+    """The command's flags."""
     parser = argparse.ArgumentParser(
         prog="python -m trainer.baselines",
         description="Train the classical baselines on a preprocessed dataset and write "
@@ -271,12 +271,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="NAME",
         help=f"which to train: {', '.join(names)} (default: all)",
     )
-    return parser.parse_args(argv)
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
-    args = parse_args(argv)
+    args = make_parser().parse_args(argv)
     baselines = [baseline for baseline in BASELINES if baseline.name in args.models]
     try:
         require_credentials([args.data, args.output])

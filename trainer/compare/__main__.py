@@ -34,6 +34,7 @@ from trainer.compare.html.clip_media import (
 from trainer.compare.html.data import DataFacts, read_facts
 from trainer.compare.html.models import HardClip, find_hard_clips
 from trainer.compare.html.page import Media, format_page
+from trainer.compare.serve import HTML_FILE
 from trainer.compare.text import format_markdown, format_text
 from trainer.data.artists import read_artists
 from trainer.data.dataset import Dataset, open_dataset
@@ -42,8 +43,6 @@ from trainer.evaluation.predictions import with_artists
 from trainer.evaluation.report import Report
 from trainer.evaluation.report_folder import Result, read_results, write_files
 from trainer.evaluation.scores import evaluate
-
-HTML_FILE = "report.html"
 
 
 def find_dataset(reports: Sequence[Report], folder: str | None) -> Dataset | None:
@@ -178,8 +177,8 @@ def write_comparison(
     return write_files(folder, contents)
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Reads the command line."""
+def make_parser() -> argparse.ArgumentParser:
+    """The command's flags."""
     parser = argparse.ArgumentParser(
         prog="python -m trainer.compare",
         description="Compare the models trained on one dataset: a table, and a report "
@@ -208,12 +207,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help="folder of the audio files: the report plays parts of the clips that "
         "models get most wrong",
     )
-    return parser.parse_args(argv)
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
-    args = parse_args(argv)
+    args = make_parser().parse_args(argv)
     folder = args.models.rstrip("/") or "/"
     output = args.output or os.path.dirname(folder) or "."
     try:

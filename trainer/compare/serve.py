@@ -71,7 +71,7 @@ def make_server(page: str, port: int) -> http.server.ThreadingHTTPServer:
         ) from error
 
 
-def build_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m trainer.compare.serve",
@@ -92,7 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    flags = build_parser().parse_args(argv)
+    flags = make_parser().parse_args(argv)
     try:
         page = find_report(flags.report)
         address = "file://" + os.path.abspath(page)

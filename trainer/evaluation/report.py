@@ -31,6 +31,13 @@ from trainer.evaluation.scores import Evaluation, GenreScores, evaluate
 
 REPORT_VERSION = 2
 
+#: Files of a model folder, as all that write and read one call them.
+MODEL_FILE = "model.keras"
+REPORT_FILE = "report.json"
+HISTORY_FILE = "history.json"
+PREDICTIONS_FILE = "predictions.csv"
+CONFUSION_FILE = "confusion.png"
+CARD_FILE = "model_card.md"
 
 #: Libraries whose versions decide what a model becomes.
 LIBRARIES = ("tensorflow", "keras", "numpy", "scikit-learn")

@@ -17,9 +17,14 @@ from pipeline.schema import UserError
 from trainer.evaluation import plots
 from trainer.evaluation.card import format_card
 from trainer.evaluation.predictions import ClipPredictions
-from trainer.evaluation.report import Report
-
-HISTORY_FILE = "history.json"
+from trainer.evaluation.report import (
+    CARD_FILE,
+    CONFUSION_FILE,
+    HISTORY_FILE,
+    PREDICTIONS_FILE,
+    REPORT_FILE,
+    Report,
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -124,18 +129,6 @@ def _read_text(path: str) -> str | None:
     with tf.io.gfile.GFile(path, "rb") as file:
         content: bytes = file.read()
     return content.decode(errors="replace")
-
-
-REPORT_FILE = "report.json"
-
-
-PREDICTIONS_FILE = "predictions.csv"
-
-
-CONFUSION_FILE = "confusion.png"
-
-
-CARD_FILE = "model_card.md"
 
 
 def write_report(

@@ -239,7 +239,7 @@ def check_folder(folder: str) -> None:
         raise UserError(f"--output {folder} is not empty and no SavedModel; {advice}")
 
 
-def build_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m trainer.export",
@@ -261,7 +261,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    flags = build_parser().parse_args(argv)
+    flags = make_parser().parse_args(argv)
     output = flags.output or f"{flags.model.rstrip('/')}/export"
     try:
         require_credentials([flags.model, output])

@@ -216,7 +216,7 @@ def choose_models(dataset: Dataset, wanted: Sequence[str] | None) -> list[str]:
     return nets + ([BASELINES] if classical else [])
 
 
-def build_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m trainer.folds",
@@ -253,7 +253,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    flags, options = build_parser().parse_known_args(argv)
+    flags, options = make_parser().parse_known_args(argv)
     try:
         if flags.folds < MIN_FOLDS:
             raise UserError(

@@ -68,7 +68,7 @@ def predict_files(
             yield path, error.strerror or str(error)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m trainer.predict",
@@ -118,7 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns 0, 1 if a file could not be used, 2 for a wrong flag."""
-    flags = build_parser().parse_args(argv)
+    flags = make_parser().parse_args(argv)
     failed = False
     try:
         for name in ("top", "excerpts"):

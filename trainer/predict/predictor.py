@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 from pipeline.schema import MANIFEST_FILE, Manifest, UserError
 from trainer.config import EXCERPTS
 from trainer.evaluation.calibration import apply_temperature
-
-MODEL_FILE = "model.keras"
-REPORT_FILE = "report.json"
+from trainer.evaluation.report import MODEL_FILE, REPORT_FILE
 
 
 class Predictor:

@@ -11,12 +11,11 @@ import tensorflow as tf
 from pipeline.schema import MANIFEST_FILE, Manifest, UserError
 from trainer.evaluation import history, report
 from trainer.evaluation.predictions import ClipPredictions
-from trainer.evaluation.report_folder import REPORT_FILE, write_report
+from trainer.evaluation.report import HISTORY_FILE, MODEL_FILE, REPORT_FILE
+from trainer.evaluation.report_folder import write_report
 from trainer.runtime.checkpoint import CheckpointFolder
 from trainer.training.run import Trained
 
-MODEL_FILE = "model.keras"
-HISTORY_FILE = "history.json"
 HISTORY_PLOT = "history.png"
 CHECKPOINTS = "checkpoints"
 #: What an unfinished run leaves in a model folder.

@@ -21,7 +21,7 @@ from trainer.config import MODELS
 from trainer.vertex.job import (
     GPU_MACHINES,
     TPU_MACHINES,
-    JobConfig,
+    VertexConfig,
     console_link,
     follow,
     make_client,
@@ -141,7 +141,7 @@ def make_config(
     flags: argparse.Namespace,
     trainer_flags: Sequence[str],
     now: datetime.datetime | None = None,
-) -> JobConfig:
+) -> VertexConfig:
     """Flags as a checked configuration.
 
     Args:
@@ -154,7 +154,7 @@ def make_config(
     """
     now = now or datetime.datetime.now(datetime.UTC)
     arguments = (f"--data={flags.data}", f"--model={flags.model}", *trainer_flags)
-    return JobConfig(
+    return VertexConfig(
         project=flags.project,
         region=flags.region,
         bucket=flags.bucket.removeprefix(SCHEME).rstrip("/"),
@@ -184,7 +184,7 @@ def check_trainer_flags(arguments: Sequence[str]) -> None:
     Raises:
       UserError: a file would not be reachable.
     """
-    parsed = vars(task.build_parser().parse_args(list(arguments)))
+    parsed = vars(task.make_parser().parse_args(list(arguments)))
     for name in _PATHS:
         path = parsed.get(name)
         if path and path not in ("imagenet", "none"):
@@ -255,7 +255,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return wait(client, config, name) if flags.wait else 0
 
 
-def wait(client: Any, config: JobConfig, name: str) -> int:
+def wait(client: Any, config: VertexConfig, name: str) -> int:
     """Follows a job; its final state is the exit code."""
     try:
         state, message = follow(client, name, lambda line: print(line, flush=True))

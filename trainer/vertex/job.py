@@ -54,7 +54,7 @@ _TENSORBOARD = re.compile(r"projects/[^/]+/locations/[^/]+/tensorboards/[^/]+")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class JobConfig:
+class VertexConfig:
     """A training job.
 
     Attributes:
@@ -184,7 +184,7 @@ class JobConfig:
         return text + (", spot" if self.spot else "")
 
 
-def make_request(config: JobConfig) -> Any:
+def make_request(config: VertexConfig) -> Any:
     """The custom job, as the `CustomJob` message that is sent."""
     from google.cloud import aiplatform_v1
 
@@ -238,7 +238,7 @@ def to_json(request: Any) -> dict[str, Any]:
     return content
 
 
-def make_client(config: JobConfig) -> Any:
+def make_client(config: VertexConfig) -> Any:
     """The SDK's client of the job service, over REST."""
     from google.cloud import aiplatform_v1
 
@@ -248,7 +248,7 @@ def make_client(config: JobConfig) -> Any:
     )
 
 
-def submit(client: Any, config: JobConfig, request: Any) -> str:
+def submit(client: Any, config: VertexConfig, request: Any) -> str:
     """Sends a job; returns its resource name.
 
     Raises:
@@ -273,7 +273,7 @@ def submit(client: Any, config: JobConfig, request: Any) -> str:
     return str(job.name)
 
 
-def console_link(config: JobConfig, name: str) -> str:
+def console_link(config: VertexConfig, name: str) -> str:
     """Where people watch the job."""
     return (
         f"https://console.cloud.google.com/vertex-ai/locations/{config.region}/training/"

@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pipeline import preprocess
 from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
 from pipeline.common.rejects import AudioError, Reason
 from pipeline.decoding import isolation, isolation_helper
+from pipeline.decoding.excerpts import load_excerpts
 from pipeline.decoding.isolation import IsolatedDecoder
 from pipeline.decoding.waveform import load_waveform
 from pipeline.inputs.join import Clip
@@ -322,3 +324,45 @@ def test_one_poisoned_clip_costs_one_reject_and_not_the_job(tmp_path, monkeypatc
     [path] = output.glob("rejects-*.jsonl")
     rejects = [json.loads(line) for line in path.read_text().splitlines()]
     assert {reject["track_id"] for reject in rejects} == {"t3", "t4"}
+
+
+# Excerpts, as prediction takes them
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(6.0, 1), (95.0, 3)])
+def test_excerpts_are_the_same_as_in_this_process(decoder, tmp_path, seconds, count):
+    path = tmp_path / "a.flac"
+    path.write_bytes(encode(make_music(seconds, 8_000), 8_000, "FLAC"))
+    found = decoder.load_excerpts(str(path), ClipConfig(), 10)
+    expected = load_excerpts(str(path), ClipConfig(), 10)
+    assert len(found) == count
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("poison", "reason"),
+    [
+        (b"segmentation fault", Reason.DECODER_CRASHED),
+        (b"loop", Reason.DECODER_TIMED_OUT),
+        (b"all memory", Reason.DECODER_CRASHED),
+        (b"<html>", Reason.UNDECODABLE),
+    ],
+)
+def test_a_bad_file_costs_one_reject_in_prediction_too(tmp_path, short, poison, reason):
+    path, good = tmp_path / "a.mp3", tmp_path / "b.flac"
+    path.write_bytes(poison)
+    good.write_bytes(short)
+    with IsolatedDecoder(helper=CRASHING, time_limit=0.5) as decoder:
+        with pytest.raises(AudioError) as caught:
+            decoder.load_excerpts(str(path), ClipConfig(), 10)
+        assert caught.value.reason == reason
+        assert len(decoder.load_excerpts(str(good), ClipConfig(), 10)) == 1
+
+
+def test_excerpts_of_nothing(decoder, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        decoder.load_excerpts(str(tmp_path / "none.mp3"), ClipConfig(), 10)
+    os.mkfifo(tmp_path / "a.mp3")
+    with pytest.raises(AudioError, match="is a FIFO, not a file") as caught:
+        decoder.load_excerpts(str(tmp_path / "a.mp3"), ClipConfig(), 10)
+    assert caught.value.reason == Reason.NOT_A_FILE

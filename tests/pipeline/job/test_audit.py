@@ -13,7 +13,7 @@ from pipeline.job.audit import (
     MAX_NAMED,
     Audit,
     AuditInputs,
-    Findings,
+    AuditResult,
     check,
     enter_clip,
     enter_reject,
@@ -94,7 +94,7 @@ WHOLE = {
 }
 
 
-def audit(content: dict[str, list], check_findings) -> None:
+def audit(content: dict[str, list], check_result) -> None:
     with TestPipeline(runner="FnApiRunner") as pipeline:
         inputs = AuditInputs(
             **{
@@ -102,7 +102,7 @@ def audit(content: dict[str, list], check_findings) -> None:
                 for name, rows in content.items()
             }
         )
-        assert_that(inputs | Audit(), check_findings)
+        assert_that(inputs | Audit(), check_result)
 
 
 def test_every_input_is_found_in_one_place():
@@ -117,14 +117,14 @@ def test_every_input_is_found_in_one_place():
         "audio_in_several_splits": 0,
         "audio_with_several_ids": 0,
     }
-    audit(WHOLE, equal_to([Findings(counts=counts)]))
+    audit(WHOLE, equal_to([AuditResult(counts=counts)]))
 
 
 def test_nothing_is_whole_too():
-    audit({name: [] for name in WHOLE}, equal_to([Findings(counts={})]))
+    audit({name: [] for name in WHOLE}, equal_to([AuditResult(counts={})]))
 
 
-def audit_here(content: dict[str, list]) -> Findings:
+def audit_here(content: dict[str, list]) -> AuditResult:
     """The same without a runner."""
     entries = collections.defaultdict(list)
     for pairs in (
@@ -202,7 +202,7 @@ def test_leaks_are_counted_and_named():
 
 def test_names_are_few_and_do_not_depend_on_the_order():
     parts = [
-        Findings(counts={"clips": 1}, problems=(f"p{i:02d}",), audio=(f"a{i:02d}",))
+        AuditResult(counts={"clips": 1}, problems=(f"p{i:02d}",), audio=(f"a{i:02d}",))
         for i in range(50)
     ]
     assert (

@@ -9,9 +9,12 @@ from apache_beam.testing.test_pipeline import TestPipeline
 from pipeline.common import storage
 from pipeline.common.clip_config import ClipConfig
 from pipeline.common.rejects import Reason, Reject
-from pipeline.job.audit import Findings
+from pipeline.inputs.metadata import MetadataConfig
+from pipeline.inputs.splits import SplitConfig
+from pipeline.job.audit import AuditResult
 from pipeline.job.checks import IncompleteDatasetError
-from pipeline.job.complete import CompleteDataset, CompletionConfig, complete
+from pipeline.job.complete import CompleteDataset, complete
+from pipeline.job.config import JobConfig
 from pipeline.job.report import make_report
 from pipeline.schema import (
     COMPLETED_FILE,
@@ -26,7 +29,7 @@ from pipeline.shards.result import DatasetConfig, ShardReport
 from pipeline.shards.resume import SupersededError
 
 
-def make_config(output, **changes) -> CompletionConfig:
+def make_config(output, **changes) -> JobConfig:
     dataset = DatasetConfig(
         output=str(output),
         representations=("windows", "mel"),
@@ -35,12 +38,15 @@ def make_config(output, **changes) -> CompletionConfig:
         num_shards=2,
     )
     values = {
+        "audio": "**.mp3",
+        "metadata": MetadataConfig(path="tracks.csv"),
+        "metadata_kind": "plain",
+        "split": SplitConfig(rule="hash"),
         "dataset": dataset,
-        "split_rule": "by hand",
         "max_reject_ratio": 0.5,
         "versions": {"numpy": "2"},
     }
-    return CompletionConfig(**(values | changes))
+    return JobConfig(**(values | changes))
 
 
 def make_shard_report(shard: int, split: str = "training", digest="d") -> ShardReport:
@@ -66,12 +72,12 @@ def make_shard_report(shard: int, split: str = "training", digest="d") -> ShardR
         },
         decoders={"libsndfile": 3},
         decode_ms=[10.0, 20.0, 30.0],
-        feature_ms=[1.0, 2.0, 3.0],
+        compute_ms=[1.0, 2.0, 3.0],
         digest=digest,
     )
 
 
-def make_findings(clips: int, **changes) -> Findings:
+def make_audit(clips: int, **changes) -> AuditResult:
     counts = {
         "tracks": clips + 1,
         "files": clips,
@@ -83,7 +89,7 @@ def make_findings(clips: int, **changes) -> Findings:
         "audio_in_several_splits": 0,
         "audio_with_several_ids": 0,
     }
-    return Findings(counts=counts, **changes)
+    return AuditResult(counts=counts, **changes)
 
 
 def write_files(output: Path, reports) -> None:
@@ -99,7 +105,7 @@ def write_files(output: Path, reports) -> None:
 
 def finish(output: Path, reports, rejects=(), config=None, **changes) -> None:
     clips = sum(sum(report.clips.values()) for report in reports)
-    values = {"findings": [make_findings(clips)], "normalisation": [NORMALISATION]}
+    values = {"audits": [make_audit(clips)], "normalisation": [NORMALISATION]}
     complete(
         config or make_config(output),
         reports=reports,
@@ -124,14 +130,12 @@ def test_complete_writes_everything_and_the_marker(tmp_path):
     rejects = [make_reject("b"), make_reject("a", "join", Reason.MISSING)]
     reports = [make_shard_report(1), make_shard_report(0)]
     write_files(tmp_path, reports)
-    findings = make_findings(
-        6, artists=("amy", "zoe"), audio=("1 (test), 2 (training)",)
-    )
+    audit = make_audit(6, artists=("amy", "zoe"), audio=("1 (test), 2 (training)",))
     with TestPipeline(runner="FnApiRunner") as pipeline:
         _ = (
             pipeline | "A" >> beam.Create(reports),
             pipeline | "B" >> beam.Create(rejects),
-            pipeline | "C" >> beam.Create([findings]),
+            pipeline | "C" >> beam.Create([audit]),
             pipeline | "D" >> beam.Create([NORMALISATION]),
             pipeline | "E" >> beam.Create([None]),
         ) | CompleteDataset(config=make_config(tmp_path))
@@ -230,10 +234,10 @@ def test_refuses_inputs_that_are_not_in_one_place(tmp_path):
     reports = [make_shard_report(0), make_shard_report(1)]
     write_files(tmp_path, reports)
     problem = "track 7: 1 in the inputs, 0 in the records, 0 elsewhere"
-    findings = make_findings(6, problems=(problem,))
-    refuse(tmp_path, problem, reports, findings=[findings])
+    audit = make_audit(6, problems=(problem,))
+    refuse(tmp_path, problem, reports, audits=[audit])
     message = "6 clips were written, 5 are known"
-    refuse(tmp_path, message, reports, findings=[make_findings(5)])
+    refuse(tmp_path, message, reports, audits=[make_audit(5)])
 
 
 def test_refuses_a_clip_without_its_records(tmp_path):

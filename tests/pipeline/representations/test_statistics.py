@@ -17,7 +17,7 @@ from pipeline.representations import (
     make_schemas,
     statistics,
 )
-from pipeline.representations.seven_numbers import MOMENTS, summarise
+from pipeline.representations.seven_numbers import SEVEN_NUMBERS, summarise
 from pipeline.representations.spectrum import Spectrum, Workspace, compute_power
 from tests.support.audio_files import make_sine
 
@@ -263,7 +263,7 @@ def test_shared_frames_are_computed_once(monkeypatch, names):
     )
 )
 def test_moments_are_scipys(rows):
-    got = dict(zip(MOMENTS, summarise(rows), strict=True))
+    got = dict(zip(SEVEN_NUMBERS, summarise(rows), strict=True))
     expected = compute_oracle_moments(rows)
     scale = np.abs(rows).max()
     for moment in ("max", "median", "min"):
@@ -280,7 +280,7 @@ def test_moments_are_scipys(rows):
 @pytest.mark.filterwarnings("ignore:Precision loss")
 def test_moments_of_a_constant_row_are_finite():
     rows = np.array([[0.1] * 2582, [3.0] * 2582, [1e-30] * 2582], np.float32)
-    got = dict(zip(MOMENTS, summarise(rows), strict=True))
+    got = dict(zip(SEVEN_NUMBERS, summarise(rows), strict=True))
     assert np.isnan(scipy.stats.skew(rows[1]))
     np.testing.assert_array_equal(got["skew"], 0)
     np.testing.assert_array_equal(got["kurtosis"], 0)

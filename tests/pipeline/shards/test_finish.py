@@ -81,7 +81,7 @@ def config(tmp_path) -> DatasetConfig:
         rejects=(REJECT,),
         moments={"windows": Moments(mean=rows, variance=rows + 1)},
         decode_ms=(1.0,) * 4,
-        feature_ms=(2.0,) * 4,
+        compute_ms=(2.0,) * 4,
     )
     resume.write_result(result, config)
     return config

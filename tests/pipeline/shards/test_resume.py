@@ -59,7 +59,7 @@ FILES = st.builds(ShardFile, records=st.integers(0), size=st.integers(0), crc32c
         rejects=st.tuples(REJECTS),
         moments=st.just({}),
         decode_ms=st.tuples(FLOATS),
-        feature_ms=st.tuples(),
+        compute_ms=st.tuples(),
     )
 )
 def test_results_survive_json(result):
@@ -81,7 +81,7 @@ def test_moments_survive_json_bit_for_bit(rows):
         rejects=(),
         moments={"features": moments},
         decode_ms=(),
-        feature_ms=(),
+        compute_ms=(),
     )
     found = ShardResult.from_json(result.to_json()).moments["features"]
     for name in ("mean", "variance"):

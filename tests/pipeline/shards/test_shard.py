@@ -184,7 +184,7 @@ def test_the_result_tells_what_was_written(made, clips):
             crc32c=f"{google_crc32c.value(data):08x}",
         )
     assert result.files == expected
-    assert len(result.decode_ms) == len(result.feature_ms) == 4
+    assert len(result.decode_ms) == len(result.compute_ms) == 4
 
 
 def test_every_other_clip_is_a_reject(made, clips):

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from pipeline.job.graph import JobConfig
 from pipeline.job.report import make_report
 from pipeline.launch.messages import make_table
 from pipeline.launch.plan import note_command
@@ -32,13 +31,7 @@ def test_genres_without_a_test_clip_are_named():
 
 
 def test_the_command_can_be_typed_again():
-    job = JobConfig(
-        audio="a",
-        metadata=None,
-        metadata_kind="plain",
-        completion=make_config("out"),
-    )
-    noted = note_command(job, ["--audio", "my music/**", "--output=out"])
-    assert noted.completion.command == (
+    noted = note_command(make_config("out"), ["--audio", "my music/**", "--output=out"])
+    assert noted.command == (
         "python -m pipeline.preprocess --audio 'my music/**' --output=out"
     )

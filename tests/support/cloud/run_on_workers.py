@@ -34,7 +34,7 @@ def main() -> None:
         ]
     )
     job, _ = make_job(arguments)
-    output.prepare_output(job.completion.dataset, overwrite=False)
+    output.prepare_output(job.dataset, overwrite=False)
     environment = environments.ExternalEnvironment.from_options(
         options.view_as(PortableOptions)
     )

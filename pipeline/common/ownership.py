@@ -1,0 +1,258 @@
+"""Which files in a folder are ours, and all deletion and replacement of the product.
+
+A folder is ours if it is missing or empty, or if it carries our mark and every file
+in it has a name that its kind gives. Nothing else is ever written to, replaced or
+deleted: whoever named it by mistake loses nothing. Commands call `check_folder` (or
+`check_file`) before any work, `claim` before they write, and `remove` or
+`replace_file` where something has to go.
+
+The mark, `OWNER.json`, says the kind and, for kinds whose names are not known
+beforehand (the WAVs), the files. It holds no times: it is the same for the same
+inputs and options. Standard library only; the file system is handed in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from pipeline.common.files import Files, join, temporary_name
+from pipeline.common.owned_kinds import MARK_FILE, OWNER, UNFINISHED, FileKind, Kind
+from pipeline.schema import UserError
+
+#: Bytes of a mark, or of a file that proves whose an unmarked folder is.
+_MOST_BYTES = 64 << 20
+#: Bytes that tell what a file is.
+_HEAD_BYTES = 1 << 16
+#: What desktops leave in any folder: neither ours nor a reason to refuse.
+_DESKTOP = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Holding:
+    """What lies in a folder.
+
+    Attributes:
+      marked: whether the folder carries the kind's mark, or the kind's proof.
+      listed: files that the mark lists.
+      strange: the first file that is not ours; None without any.
+      empty: whether there is nothing.
+    """
+
+    marked: bool
+    listed: frozenset[str]
+    strange: str | None
+    empty: bool
+
+
+# Folders
+
+
+def inspect_folder(files: Files, folder: str, kind: Kind) -> Holding:
+    """Looks at a folder, no further than to the first file that is not ours."""
+    mark = _read_json(files, join(folder, MARK_FILE))
+    marked = mark.get("owner") == OWNER and mark.get("kind") == kind.name
+    names = mark.get("files") if marked else None
+    listed = frozenset(n for n in names or () if isinstance(n, str))
+    if not mark:
+        marked = any(
+            keys <= _read_json(files, join(folder, name)).keys()
+            for name, keys in kind.proof.items()
+        )
+    strange, empty = None, True
+    for path, regular in files.walk(folder):
+        if path.rpartition("/")[2] in _DESKTOP or (
+            regular and UNFINISHED.fullmatch(path)
+        ):
+            continue
+        empty = False
+        if kind.listed:
+            break
+        if not (marked and regular and kind.knows(path)):
+            strange = path
+            break
+    return Holding(marked=marked, listed=listed, strange=strange, empty=empty)
+
+
+def check_folder(
+    files: Files, folder: str, kind: Kind, *, flag: str = "--output"
+) -> Holding:
+    """Refuses a folder that holds anything that is not ours; writes nothing.
+
+    Args:
+      files: the folder's file system.
+      folder: to be written to; may be missing.
+      kind: what will be written.
+      flag: that named the folder.
+
+    Raises:
+      UserError: a file in it is not ours, or the folder is a file.
+    """
+    try:
+        if files.is_file(folder):
+            raise UserError(
+                f"{flag} is a file; give a folder that is new, empty, or holds a "
+                f"{kind.name} to replace. Received: {folder}"
+            )
+        found = inspect_folder(files, folder, kind)
+    except OSError as error:
+        raise UserError(
+            f"{flag} cannot be looked into: {error.strerror or error}. Received: "
+            f"{folder}"
+        ) from error
+    if found.strange is not None:
+        raise UserError(
+            f"{flag} holds {found.strange}, which is no part of a {kind.name} that "
+            "this program made; nothing was changed. Give a folder that is new or "
+            f"empty, or move that file away. Received: {folder}"
+        )
+    return found
+
+
+def claim(
+    files: Files,
+    folder: str,
+    kind: Kind,
+    *,
+    names: Iterable[str] = (),
+    flag: str = "--output",
+) -> None:
+    """Marks a folder as ours before anything else is written to it.
+
+    Args:
+      files: the folder's file system.
+      folder: made where it is missing.
+      kind: what will be written.
+      names: for a kind whose mark lists its files: those that will be written,
+        relative to the folder.
+      flag: that named the folder.
+
+    Raises:
+      UserError: it is not ours, cannot be written to, or one of `names` is there
+        and was not listed before.
+    """
+    found = check_folder(files, folder, kind, flag=flag)
+    listed = sorted(found.listed.union(names))
+    if kind.listed:
+        wanted = set(names) - found.listed
+        for path, _ in files.walk(folder) if wanted else ():
+            if path in wanted:
+                raise UserError(
+                    f"{flag} holds {path}, which this program did not write and would "
+                    "replace; nothing was changed. Give another folder, or move that "
+                    f"file away. Received: {folder}"
+                )
+    mark: dict[str, Any] = {"owner": OWNER, "kind": kind.name}
+    if kind.listed:
+        mark["files"] = listed
+    data = (json.dumps(mark, indent=1, sort_keys=True) + "\n").encode()
+    path = join(folder, MARK_FILE)
+    try:
+        if not files.is_file(path) or files.read(path, len(data) + 1) != data:
+            files.write(path, data)
+    except OSError as error:
+        raise UserError(
+            f"{flag} cannot be written to: {error.strerror or error}. Received: "
+            f"{folder}"
+        ) from error
+
+
+def remove(
+    files: Files, folder: str, kind: Kind, *, keep: Iterable[str] = ()
+) -> list[str]:
+    """Deletes what is ours in a folder, the mark last, and folders left empty.
+
+    Args:
+      files: the folder's file system.
+      folder: a missing one is no error.
+      kind: whose files go.
+      keep: paths relative to the folder that stay.
+
+    Returns:
+      Files that stay because they are not ours or are to be kept.
+
+    Raises:
+      UserError: the folder is not marked.
+      OSError: a file cannot be deleted.
+    """
+    found = inspect_folder(files, folder, kind)
+    if not found.marked and not found.empty:
+        raise UserError(
+            f"{folder} holds {found.strange}, which is no part of a {kind.name} that "
+            "this program made; nothing was deleted. Move it away."
+        )
+    kept = frozenset(keep)
+    stays: list[str] = []
+    for path, regular in list(files.walk(folder)):
+        ours = path in found.listed if kind.listed else kind.knows(path)
+        if path in kept or not (ours and regular):
+            stays.append(path)
+        elif path != MARK_FILE:
+            files.delete(join(folder, path))
+    if not stays:
+        files.delete(join(folder, MARK_FILE))
+    files.delete_folders(folder)
+    return stays
+
+
+# Single files
+
+
+def check_file(files: Files, path: str, kind: FileKind, *, flag: str) -> None:
+    """Refuses to replace a file that we did not write; writes nothing that stays.
+
+    Raises:
+      UserError: something else lies there, the name does not end as it should, or
+        its folder cannot be written to.
+    """
+    if not path.lower().endswith(kind.suffixes):
+        raise UserError(
+            f"{flag} must end with {' or '.join(kind.suffixes)}. Received: {path}"
+        )
+    probe = temporary_name(path)
+    try:
+        if files.is_file(path) and kind.sign not in files.read(path, _HEAD_BYTES):
+            raise UserError(
+                f"{flag} is a file that this program did not write; nothing was "
+                f"changed. Give another name, or move it away. Received: {path}"
+            )
+        files.write(probe, b"")
+        files.delete(probe)
+    except OSError as error:
+        raise UserError(
+            f"{flag} cannot be written: {error.strerror or error}. Received: {path}"
+        ) from error
+
+
+def replace_file(
+    files: Files, path: str, data: bytes, kind: FileKind, *, flag: str
+) -> None:
+    """Writes a single file, whole or not at all.
+
+    Raises:
+      UserError: as `check_file`.
+      ValueError: the data lack the kind's sign, and could never be replaced.
+    """
+    if kind.sign not in data[:_HEAD_BYTES]:
+        raise ValueError(f"Expected {kind.sign!r} in a {kind.name}.")
+    check_file(files, path, kind, flag=flag)
+    try:
+        files.write(path, data)
+    except OSError as error:
+        raise UserError(
+            f"{flag} cannot be written: {error.strerror or error}. Received: {path}"
+        ) from error
+
+
+def _read_json(files: Files, path: str) -> dict[str, Any]:
+    """A JSON object of a small file; empty where there is none."""
+    try:
+        if not files.is_file(path):
+            return {}
+        data = files.read(path, _MOST_BYTES + 1)
+        content = json.loads(data) if len(data) <= _MOST_BYTES else None
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
