@@ -10,7 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.common import storage
-from pipeline.common.clip_config import EXCERPTS, MEL_CHANNELS, ClipConfig
+from pipeline.common.clip_config import (
+    EMBEDDING_RECORDS,
+    EXCERPTS,
+    MEL_CHANNELS,
+    ClipConfig,
+)
 from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.splits import SPLIT_RULES
 from pipeline.launch import local, messages
@@ -23,6 +28,7 @@ from pipeline.launch.plan import (
     run_job,
 )
 from pipeline.representations import DEFAULTS, NAMES
+from pipeline.representations.music_model import DEFAULT_MODEL, MODELS
 from pipeline.schema import JOB_REPORT_FILE, MANIFEST_FILE, Manifest, UserError
 from pipeline.shards.leaks import POLICIES
 from pipeline.shards.result import DatasetConfig
@@ -110,10 +116,10 @@ def make_parser() -> argparse.ArgumentParser:
     output.add_argument(
         "--representations",
         nargs="+",
-        default=list(DEFAULTS),
         choices=NAMES,
         metavar="NAME",
-        help=f"which of {', '.join(NAMES)} (default: {' '.join(DEFAULTS)})",
+        help=f"which of {', '.join(NAMES)} (default: {' '.join(DEFAULTS)}, and "
+        "embeddings where the music model's weights are there)",
     )
     output.add_argument(
         "--num_shards",
@@ -163,6 +169,36 @@ def make_parser() -> argparse.ArgumentParser:
         default=clip.mel_channels,
         help="the image's channels: mean, maximum and minimum power, or the mean "
         "repeated (default: %(default)s)",
+    )
+    clips.add_argument(
+        "--mel_images_per_clip",
+        type=int,
+        default=clip.mel_images_per_clip,
+        metavar="N",
+        help="mel images a clip, of 3 s each and evenly spaced; 1: the whole clip in "
+        "one image, as in the 2020 article (default: %(default)s)",
+    )
+    clips.add_argument(
+        "--music_model",
+        default="",
+        metavar="NAME|FILE",
+        help=f"network that makes the embeddings: {', '.join(MODELS)}, or a file of "
+        f"weights, also on gs:// (default: {DEFAULT_MODEL} where ./launch.sh weights "
+        "has fetched it)",
+    )
+    clips.add_argument(
+        "--embedding_patches",
+        type=int,
+        default=clip.embedding_patches,
+        metavar="N",
+        help="patches of 3 s of a clip that the network hears (default: %(default)s)",
+    )
+    clips.add_argument(
+        "--embedding_records",
+        choices=EMBEDDING_RECORDS,
+        default=clip.embedding_records,
+        help="one embedding a clip, the mean over its patches, or one a patch "
+        "(default: %(default)s)",
     )
     clips.add_argument(
         "--min_duration",

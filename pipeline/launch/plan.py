@@ -23,7 +23,9 @@ from pipeline.job.graph import build
 from pipeline.launch import estimate, local
 from pipeline.launch.local import check_runner
 from pipeline.launch.versions import find_versions, fingerprint_tools
-from pipeline.representations import NAMES
+from pipeline.representations import DEFAULTS, NAMES, embeddings
+from pipeline.representations.music_model import prepare_one_thread
+from pipeline.representations.weights import find_weights
 from pipeline.schema import UserError
 from pipeline.shards.result import DatasetConfig
 
@@ -63,8 +65,13 @@ def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, Inputs]:
             "--max_reject_ratio must lie between 0 and 1. Received: "
             f"{arguments.max_reject_ratio:g}"
         )
+    names, music_weights, music_model = _choose_representations(arguments)
     clip = ClipConfig(
         windows_per_clip=arguments.windows_per_clip,
+        mel_images_per_clip=arguments.mel_images_per_clip,
+        music_model=music_model,
+        embedding_patches=arguments.embedding_patches,
+        embedding_records=arguments.embedding_records,
         mel_channels=arguments.mel_channels,
         min_duration=arguments.min_duration,
         excerpt=arguments.excerpt,
@@ -84,12 +91,12 @@ def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, Inputs]:
     versions = find_versions()
     dataset = DatasetConfig(
         output=arguments.output or "",
-        # In their own order, each once, however they were given.
-        representations=tuple(n for n in NAMES if n in arguments.representations),
+        representations=names,
         clip=clip,
         genres=inputs.genres,
         num_shards=arguments.num_shards,
         wav_output=arguments.wav_output,
+        music_weights=music_weights,
         audio_base=metadata.audio_base,
         tools=fingerprint_tools(versions),
         run=uuid.uuid4().hex,
@@ -106,6 +113,28 @@ def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, Inputs]:
         description=arguments.description,
     )
     return job, inputs
+
+
+def _choose_representations(
+    arguments: argparse.Namespace,
+) -> tuple[tuple[str, ...], str, str]:
+    """Names in their own order, the music model's weights, and its name."""
+    names = arguments.representations
+    if names is not None and embeddings.NAME not in names:
+        return tuple(name for name in NAMES if name in names), "", ""
+    weights = find_weights(arguments.music_model)
+    if weights is None and names is not None:
+        raise UserError(
+            f"--representations {embeddings.NAME} needs the music model's weights; "
+            "./launch.sh weights fetches them, or --music_model names a file."
+        )
+    if weights is None:
+        return DEFAULTS, "", ""
+    model, path = weights
+    # Before anything starts TensorFlow in this process; workers inherit it.
+    prepare_one_thread()
+    chosen = names or (*DEFAULTS, embeddings.NAME)
+    return tuple(name for name in NAMES if name in chosen), path, model.name
 
 
 def _make_split(arguments: argparse.Namespace) -> SplitConfig | None:

