@@ -251,6 +251,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         job, inputs = make_job(arguments)
         job = note_command(job, sys.argv[1:] if argv is None else argv)
         print(messages.describe_inputs(inputs, job), flush=True)
+        if arguments.representations is None and not job.dataset.music_weights:
+            print(
+                "Without embeddings: the music model's weights are not there; "
+                "./launch.sh weights fetches them.",
+                flush=True,
+            )
         if arguments.estimate:
             print(f"\n{estimate_job(job, inputs)}")
             return 0
