@@ -116,6 +116,11 @@ run() {
   PYTHONPATH=$environment/fma-setup/packages "$python" -m "$@"
 }
 
+# fma NAME OPTION ...: one of the project's own commands.
+fma() {
+  run pipeline.launch.commands "$@"
+}
+
 step() {
   printf '\n== %s\n' "$*"
 }
@@ -131,21 +136,21 @@ run_local() {
   done
   local corpus=$output/corpus dataset=$output/dataset models=$output/models
   step "1/4 Demo corpus"
-  run pipeline.demo --output "$corpus"
+  fma demo --output "$corpus"
   step "2/4 Preprocessing"
-  run pipeline.preprocess --audio "$corpus/fma_demo/**.mp3" \
+  fma preprocess --audio "$corpus/fma_demo/**.mp3" \
     --metadata "$corpus/fma_metadata/tracks.csv" --subset small \
     --representations windows mel features statistics \
-    --description "Synthetic demo corpus, made by pipeline.demo" \
+    --description "Synthetic demo corpus, made by pipeline.demo" --synthetic \
     --output "$dataset" --overwrite
   step "3/4 Training"
   local model
   for model in windows mel features statistics; do
-    run trainer.task --data "$dataset" --model "$model" --output "$models/$model"
+    fma train --data "$dataset" --model "$model" --output "$models/$model"
   done
-  run trainer.baselines --data "$dataset" --output "$models"
+  fma baselines --data "$dataset" --output "$models"
   step "4/4 Comparison on held-out tracks"
-  run trainer.compare --models "$models" --output "$output" \
+  fma compare --models "$models" --output "$output" \
     --data "$dataset" --audio "$corpus/fma_demo"
   cat <<TEXT
 
@@ -165,24 +170,16 @@ run_tests() {
   "$python" -m ruff format --check .
   "$python" -m mypy pipeline trainer
   # A file's tests share what they set up, so they stay in one process.
-  exec "$python" -m pytest -n auto --maxprocesses 4 --dist loadfile "$@"
+  run pytest -n auto --maxprocesses 4 --dist loadfile "$@"
 }
 
 main() {
-  local command=${1:-} module=''
+  local command=${1:-}
   (($#)) && shift
   case $command in
-    local | setup | test) ;;
-    preprocess | inspect | show | demo) module=pipeline.$command ;;
-    dataflow) module=pipeline.cloud.dataflow ;;
-    train) module=trainer.task ;;
-    report) module=trainer.compare.serve ;;
-    baselines | folds | compare | predict | export | vertex) module=trainer.$command ;;
-    run)
-      (($#)) || fail "run needs a module, such as benchmarks.run"
-      module=$1
-      shift
-      ;;
+    local | setup | test | preprocess | inspect | show | demo | dataflow | train) ;;
+    baselines | folds | compare | report | predict | export | vertex) ;;
+    run) (($#)) || fail "run needs a module, such as benchmarks.run" ;;
     '' | help | -h | --help) usage && return ;;
     *) usage >&2 && fail "unknown command. Received: $command" ;;
   esac
@@ -197,7 +194,8 @@ main() {
     test) run_tests "$@" ;;
     setup) ;;
     local) run_local "$@" ;;
-    *) run "$module" "$@" ;;
+    run) run "$@" ;;
+    *) fma "$command" "$@" ;;
   esac
 }
 

@@ -38,9 +38,9 @@ def make_rows(clips: int, values: int, seed: int) -> tuple[np.ndarray, np.ndarra
     rows = np.empty((clips, values), np.float32)
     for start in range(0, clips, ROWS_AT_ONCE):
         part = slice(start, start + ROWS_AT_ONCE)
-        own = centres[labels[part]]
-        own = own + rng.standard_normal(own.shape, np.float32)
-        rows[part] = 0.05 * (own @ directions)
+        samples = centres[labels[part]]
+        samples = samples + rng.standard_normal(samples.shape, np.float32)
+        rows[part] = 0.05 * (samples @ directions)
         rows[part] += rng.standard_normal(rows[part].shape, np.float32)
     return rows, labels
 
@@ -104,9 +104,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                     genres=GENRES,
                 )
             )
-            found = classifier.predict(inputs[1][half:]).argmax(axis=1)
+            predictions = classifier.predict(inputs[1][half:]).argmax(axis=1)
         seconds = time.perf_counter() - started
-        accuracy = np.mean(found == other_labels[half:])
+        accuracy = np.mean(predictions == other_labels[half:])
         table.append(
             [
                 baseline.name,

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.decoding import mp3
+from pipeline.decoding import mp3, mpeg
 
 
 def split_frames(data: bytes) -> list[bytes]:
@@ -17,10 +17,10 @@ def split_frames(data: bytes) -> list[bytes]:
         raise ValueError("Expected an MP3. Received: no MPEG frames")
     frames = []
     position = stream.start
-    while (frame := mp3.parse_frame(data, position)) is not None:
+    while (frame := mpeg.parse_frame(data, position)) is not None:
         frames.append(data[position : position + frame.size])
         position += frame.size
-    return frames[1:] if stream.frames is not None else frames
+    return frames[1:] if stream.header else frames
 
 
 def make_clips(sources: Sequence[Path], folder: Path, count: int) -> Path:
@@ -45,7 +45,7 @@ def make_clips(sources: Sequence[Path], folder: Path, count: int) -> Path:
         turn = number // len(streams) * len(frames) // (count // len(streams) + 1)
         name = f"{number:06d}.mp3"
         data = b"".join(frames[turn:] + frames[:turn])
-        (folder / name).write_bytes(mp3.add_length(data))
+        (folder / name).write_bytes(mpeg.add_length(data))
         split = ["validation", "test"][number % 2] if number % 10 > 7 else "training"
         # No artist is in two splits: leaks would be taken out.
         artist = f"{split} {number % 97}"

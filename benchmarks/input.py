@@ -290,15 +290,15 @@ def measure_rates(dataset: Dataset, clips: Path, rounds: int) -> dict[str, Any]:
         size = dataset.size(name, "training")
         streams.SHUFFLE_BYTES = round(size * SHUFFLED_PART)
         try:
-            found = {"limit": 0.0, "today": rate(lambda n=name: _read_today(n, clips))}  # type: ignore[misc]
+            rates = {"limit": 0.0, "today": rate(lambda n=name: _read_today(n, clips))}  # type: ignore[misc]
             for _ in range(rounds):
-                for way, seen in _measure_once(dataset, name).items():
-                    found[way] = max(found.get(way, 0.0), seen)
+                for way, value in _measure_once(dataset, name).items():
+                    rates[way] = max(rates.get(way, 0.0), value)
         finally:
             streams.SHUFFLE_BYTES = buffer
-        results[name] = found
+        results[name] = rates
         print(
-            f"{name}: " + json.dumps({k: round(v, 1) for k, v in found.items()}),
+            f"{name}: " + json.dumps({k: round(v, 1) for k, v in rates.items()}),
             flush=True,
         )
     return results
@@ -310,16 +310,16 @@ def _read_today(name: str, clips: Path) -> int:
 
 def _measure_once(dataset: Dataset, name: str) -> dict[str, float]:
     ways = {"serial": serial, "ours, in order": in_order, "ours, shuffled": shuffled}
-    found = {"limit": rate(lambda: read_bytes(dataset, name))}
+    rates = {"limit": rate(lambda: read_bytes(dataset, name))}
     for way, make in ways.items():
-        found[way] = rate(lambda m=make: count_records(m(dataset, name, EPOCHS)))  # type: ignore[misc]
+        rates[way] = rate(lambda m=make: count_records(m(dataset, name, EPOCHS)))  # type: ignore[misc]
     with slow_store():
         for way, make in ways.items():
             batches = make(dataset, name, EPOCHS)
             if way == "serial":
                 batches = batches.take(SLOWLY // BATCH_SIZE)
-            found[f"{way}, slow store"] = rate(lambda b=batches: count_records(b))  # type: ignore[misc]
-    return found
+            rates[f"{way}, slow store"] = rate(lambda b=batches: count_records(b))  # type: ignore[misc]
+    return rates
 
 
 def measure_steps(dataset: Dataset, steps: int) -> dict[str, float]:

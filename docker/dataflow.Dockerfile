@@ -5,8 +5,9 @@
 FROM apache/beam_python3.11_sdk:2.77.0
 
 COPY requirements.lock /opt/fma/requirements.lock
+# The lock is closed: nothing is resolved, and a source is built with what is here.
 RUN pip install --no-cache-dir --disable-pip-version-check --require-hashes \
-    -r /opt/fma/requirements.lock
+    --no-deps --no-build-isolation -r /opt/fma/requirements.lock
 
 # What numba compiles, once for all workers: for any x86-64, since the cache of one
 # processor is no use to another.

@@ -62,14 +62,18 @@ def make_parser() -> argparse.ArgumentParser:
         "--audio",
         required=True,
         metavar="GLOB",
-        help="audio files on any Beam file system, e.g. 'gs://bucket/fma_small/**.mp3'",
+        help="a folder with all that it holds, or a quoted glob, here or on any Beam "
+        "file system, e.g. 'gs://bucket/fma_small/**.mp3': * and ? within a name, ** "
+        "across folders, **/ any folders or none, [ab], {a,b}, [[] for a bracket; "
+        "case does not matter in extensions, linked folders are followed once",
     )
     inputs.add_argument(
         "--metadata",
         required=True,
         metavar="FILE",
         help="FMA's tracks.csv, or a CSV path,genre[,track_id,artist_id,split] with "
-        "paths relative to the glob's folder",
+        "paths relative to the glob's folder; a path without audio extension, or with "
+        "another one, takes the file that fits where there is one alone",
     )
     inputs.add_argument(
         "--subset",
@@ -132,7 +136,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--wav_output",
         default="",
         metavar="DIR",
-        help="also keep each decoded clip as a WAV; a later run can read those",
+        help="also keep each decoded clip as a WAV, which a later run can read; where "
+        "two would have one name, .wav is added to the whole name",
     )
     output.add_argument(
         "--overwrite",
@@ -153,7 +158,13 @@ def make_parser() -> argparse.ArgumentParser:
         default="",
         metavar="TEXT",
         help="what the corpus is, in a sentence; the manifest, reports and model "
-        "cards carry it (begin with Synthetic where nobody recorded the music)",
+        "cards carry it",
+    )
+    output.add_argument(
+        "--synthetic",
+        action="store_true",
+        help="nobody recorded the music: reports and model cards say that scores on it "
+        "mean nothing for real music",
     )
     clips = parser.add_argument_group("clips")
     clips.add_argument(

@@ -21,6 +21,12 @@ SPLITS = ("training", "validation", "test")
 
 MANIFEST_FILE = "manifest.json"
 COMPLETED_FILE = "COMPLETED"
+JOB_REPORT_FILE = "report.json"
+REJECTS_FILE = "rejects-00000-of-00001.jsonl"
+CLIPS_FOLDER = "clips"
+#: What readers look for: a dataset may have several files of rejects.
+REJECTS_PATTERN = "rejects-*.jsonl"
+CLIPS_PATTERN = f"{CLIPS_FOLDER}/*.jsonl"
 
 #: How a field is stored in a `tf.train.Example`.
 ENCODINGS = ("int64_list", "float_list", "bytes_list", "raw_bytes")
@@ -142,6 +148,19 @@ class ShardFile:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Split:
+    """How clips were assigned to splits.
+
+    Attributes:
+      rule: `fma`, by what the metadata says; `hash`, by a hash of the artist's id.
+      percent: share of each of `SPLITS`, in their order, under `hash`; else empty.
+    """
+
+    rule: str
+    percent: tuple[float, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
     """Everything a reader needs to know about a dataset.
 
@@ -155,20 +174,25 @@ class Manifest:
       normalisation: training statistics, by representation.
       settings: parameters that shape a record (see `pipeline.common.clip_config`).
       split_rule: sentence that says how clips were assigned to splits.
+      split: the same for programs; None where they were assigned in another way,
+        or by a version that wrote the sentence alone.
       artists_in_several_splits: artists whose clips the splits share; a
         leak when not empty. At most 20 are named.
       audio_in_several_splits: tracks with the same audio in several splits; a
         leak when not empty. At most 20 groups are named.
       inputs: where each input went: `clips` and `rejects`, summing to `total`,
-        and what they were made of: `tracks`, `files`, `files_not_wanted`.
+        and what they were made of: `tracks`, `files`, `files_not_wanted` and
+        `files_not_audio`.
       rejects: rejected inputs by reason.
       versions: library and decoder versions.
       fingerprint: digest of all that shapes a record.
       files: every shard file, by its path relative to the dataset folder.
       integrity: what was counted in the records: distinct `artists` and `audio`,
-        `artists_in_several_splits`, `audio_in_several_splits`, and
-        `audio_with_several_ids`.
+        `artists_in_several_splits`, `audio_in_several_splits`,
+        `audio_with_several_ids` and, with clips that were left out as leaks,
+        `audio_with_several_genres`.
       description: what the corpus is, in its owner's words; may be empty.
+      synthetic: nobody recorded the music: scores on it say nothing about real music.
       schema_version: version of this layout.
     """
 
@@ -190,6 +214,8 @@ class Manifest:
     integrity: Mapping[str, int] = dataclasses.field(default_factory=dict)
     audio_in_several_splits: tuple[str, ...] = ()
     description: str = ""
+    split: Split | None = None
+    synthetic: bool = False
     schema_version: int = SCHEMA_VERSION
 
     def shard_files(self, representation: str, split: str) -> list[str]:
@@ -227,6 +253,8 @@ class Manifest:
                 f"{SCHEMA_VERSION}; preprocess the dataset again."
             )
         raw.setdefault("description", "")
+        raw.setdefault("split", None)
+        raw.setdefault("synthetic", begins_synthetic(raw["description"]))
         names = {field.name for field in dataclasses.fields(cls)}
         if names != set(raw):
             raise UserError(
@@ -236,6 +264,10 @@ class Manifest:
         raw["genres"] = tuple(raw["genres"])
         raw["artists_in_several_splits"] = tuple(raw["artists_in_several_splits"])
         raw["audio_in_several_splits"] = tuple(raw["audio_in_several_splits"])
+        if raw["split"] is not None:
+            raw["split"] = Split(
+                rule=raw["split"]["rule"], percent=tuple(raw["split"]["percent"])
+            )
         raw["files"] = {
             name: ShardFile(**value) for name, value in raw["files"].items()
         }
@@ -250,6 +282,12 @@ class Manifest:
             for name, value in raw["normalisation"].items()
         }
         return cls(**raw)
+
+
+def begins_synthetic(description: object) -> bool:
+    """How files without a field `synthetic` say that nobody recorded the music."""
+    text = description if isinstance(description, str) else ""
+    return text.strip().lower().startswith("synthetic")
 
 
 def _representation_from_json(raw: Mapping[str, Any]) -> RepresentationSchema:
@@ -272,12 +310,3 @@ def fingerprint(content: Mapping[str, Any] | Sequence[Any]) -> str:
     """Hex sha256 of a JSON-serialisable value, independent of key order."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-REJECTS_PATTERN = "rejects-*.jsonl"
-
-
-CLIPS_PATTERN = "clips/*.jsonl"
-
-
-JOB_REPORT_FILE = "report.json"

@@ -33,10 +33,13 @@ LIGHT = {
     "pipeline.schema",
     "pipeline.common",
     "pipeline.common.credentials",
+    "pipeline.common.error_texts",
     "pipeline.common.files",
     "pipeline.common.owned_kinds",
     "pipeline.common.ownership",
+    "pipeline.common.plain_text",
     "pipeline.common.quiet",
+    "pipeline.common.regular_file",
 }
 #: Folders of the trainer that decode audio, and so take more of the pipeline.
 AUDIO = {"trainer.predict", "trainer.export", "trainer.compare"}

@@ -1,10 +1,15 @@
-"""Parameters of a training run. No TensorFlow here, so that flags parse at once."""
+"""Parameters of a training run: its flags. No TensorFlow here: they parse at once."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import functools
 import math
+import os
 import shlex
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from pipeline.schema import UserError
 
@@ -55,109 +60,257 @@ DROPOUT = {"windows": 0.3, "mel": 0.2, "features": 0.5, "statistics": 0.5}
 UNITS = {"windows": 64, "mel": 0, "features": 64, "statistics": 64}
 
 
+@dataclasses.dataclass(frozen=True)
+class Number:
+    """Numbers that a flag takes.
+
+    Attributes:
+      kind: int or float.
+      text: completes "--flag must be".
+      holds: whether a number is one of them; false for NaN.
+    """
+
+    kind: Callable[[str], float]
+    text: str
+    holds: Callable[[float], bool]
+
+
+COUNT = Number(int, "1 or more", lambda value: value >= 1)
+SIZE = Number(int, "0 or more", lambda value: value >= 0)
+AMOUNT = Number(float, "0 or more", lambda value: 0 <= value < math.inf)
+RATE = Number(float, "over 0", lambda value: 0 < value < math.inf)
+SHARE = Number(float, "0 or more and under 1", lambda value: 0 <= value < 1)
+STRENGTH = Number(float, "from 0 to 1", lambda value: 0 <= value <= 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Option:
+    """How a field of `TrainConfig` is given on the command line.
+
+    Attributes:
+      help: what the field means; the default is named with %(default)s.
+      group: heading that the flag stands under.
+      kind: what the field takes: text, a switch, or numbers.
+      choices: texts that are allowed, where not all are.
+      metavar: stands for the value in the help.
+      path: whether it names a file or folder.
+      variable: environment variable that the default comes from.
+      local: whether it says where and how things are kept, and not what is computed.
+    """
+
+    help: str
+    group: str = ""
+    kind: Number | type[str] | type[bool] = str
+    choices: tuple[str, ...] = ()
+    metavar: str | None = None
+    path: bool = False
+    variable: str | None = None
+    local: bool = False
+
+
+def _option(
+    text: str,
+    kind: Number | type[str] | type[bool] = str,
+    default: Any = None,
+    **details: Any,
+) -> Any:
+    option = Option(help=text, kind=kind, **details)
+    return dataclasses.field(default=default, metadata={"option": option})
+
+
+def _defaults(values: Mapping[str, Any], field: str | None = None) -> str:
+    numbers = (
+        f"{model} {value if field is None else getattr(value, field):g}"
+        for model, value in values.items()
+    )
+    return f"(default: {', '.join(numbers)})"
+
+
+_required = functools.partial(_option, default=dataclasses.MISSING)
+_fitting = functools.partial(_option, group="fitting")
+_regular = functools.partial(_option, group="against overfitting")
+_mel = functools.partial(_option, group="MobileNetV2 (--model mel)")
+_machine = functools.partial(_option, group="machine")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """What to train, on what, and how.
 
-    Attributes:
-      data: dataset folder.
-      model: one of `MODELS`, the representation that it reads.
-      output: model folder to write.
-      epochs: overrides the schedule's; also `batch_size`, `learning_rate`,
-        `patience`, `learning_rate_decay`, `weight_decay`, `label_smoothing`,
-        `augmentation`.
-      dropout: overrides that of `DROPOUT`.
-      units: overrides that of `UNITS`.
-      weights: of MobileNetV2: a path, `imagenet` or `none`; None decides by
-        what is there.
-      fine_tune_layers: last layers of MobileNetV2 to train too.
-      fine_tune_epochs: how long.
-      fine_tune_learning_rate: of Adam in that phase; None for 1e-5 on ImageNet
-        weights and 1e-3 on random ones.
-      feature_cache: folder to keep the features of a frozen MobileNetV2 in; None
-        for the checkpoint folder.
-      strategy: see `trainer.runtime.devices`.
-      seed: of initial weights, dropout, augmentation and the order of records.
-      cache_mb: MiB of records that may be held in memory.
-      mixed_precision: compute in 16 bits where the hardware gains from it.
-      deterministic: on GPUs, only operations whose results are always the same.
-      check: read all files once before training, and refuse damaged ones.
-      checkpoint_dir: where to keep what a restarted run needs; None for nowhere.
-      checkpoint_seconds: a checkpoint is written after an epoch if the last one is
-        as old as this, and within an epoch if it is ten times as old.
-      tensorboard_dir: where to write TensorBoard logs; None for nowhere.
+    Each field is a flag of `trainer.task`, and its text says what it means. None
+    leaves it to the model's entry in `SCHEDULES`, `DROPOUT` or `UNITS`, or turns off
+    what has no default.
     """
 
-    data: str
-    model: str
-    output: str
-    epochs: int | None = None
-    batch_size: int | None = None
-    learning_rate: float | None = None
-    patience: int | None = None
-    learning_rate_decay: str | None = None
-    weight_decay: float | None = None
-    label_smoothing: float | None = None
-    augmentation: float | None = None
-    dropout: float | None = None
-    units: int | None = None
-    weights: str | None = None
-    fine_tune_layers: int = 0
-    fine_tune_epochs: int = 10
-    fine_tune_learning_rate: float | None = None
-    feature_cache: str | None = None
-    strategy: str = "auto"
-    seed: int = 0
-    cache_mb: int = 1024
-    mixed_precision: bool = False
-    deterministic: bool = False
-    check: bool = True
-    checkpoint_dir: str | None = None
-    checkpoint_seconds: float = 60.0
-    tensorboard_dir: str | None = None
+    data: str = _required("dataset folder (local or gs://)", path=True)
+    model: str = _required(
+        "windows: 1-D CNN on raw audio; mel: MobileNetV2 on mel images; features and "
+        "statistics: dense net on vectors",
+        choices=MODELS,
+    )
+    output: str = _required(
+        "model folder to write (default: AIP_MODEL_DIR, else models/MODEL)",
+        path=True,
+        variable="AIP_MODEL_DIR",
+        local=True,
+    )
+    epochs: int | None = _fitting(
+        f"at most so many epochs {_defaults(SCHEDULES, 'epochs')}", COUNT
+    )
+    batch_size: int | None = _fitting(
+        f"records of a batch, over all replicas {_defaults(SCHEDULES, 'batch_size')}",
+        COUNT,
+    )
+    learning_rate: float | None = _fitting(
+        f"of Adam {_defaults(SCHEDULES, 'learning_rate')}", RATE
+    )
+    patience: int | None = _fitting(
+        "epochs without a lower validation loss before it stops "
+        f"{_defaults(SCHEDULES, 'patience')}",
+        COUNT,
+    )
+    learning_rate_decay: str | None = _fitting(
+        "cosine: rise over the first 5 %% of the steps, then fall to 0 (default: none)",
+        choices=DECAYS,
+    )
+    seed: int = _fitting(
+        "of initial weights, dropout, augmentation and the order of records (default: "
+        "%(default)s)",
+        SIZE,
+        0,
+    )
+    dropout: float | None = _regular(_defaults(DROPOUT), SHARE)
+    units: int | None = _regular(
+        f"of hidden layers, 0 for none; for mel, of one in the head {_defaults(UNITS)}",
+        SIZE,
+    )
+    weight_decay: float | None = _regular(
+        "share of the weights taken off in a step, times the learning rate (default: "
+        "0)",
+        AMOUNT,
+    )
+    label_smoothing: float | None = _regular(
+        "share of a label that is spread over all genres (default: 0)", SHARE
+    )
+    augmentation: float | None = _regular(
+        "0 to 1: masks on mel images (SpecAugment), gain and sign of windows, noise on "
+        "vectors (default: 0)",
+        STRENGTH,
+        metavar="STRENGTH",
+    )
+    weights: str | None = _mel(
+        "ImageNet weights without top: a path, imagenet (Keras' cache, or a download) "
+        "or none (random weights); default: Keras' cache if they are there, else none",
+        path=True,
+    )
+    fine_tune_layers: int = _mel(
+        "train so many last layers too, after the head; with random weights, from the "
+        "start (default: %(default)s)",
+        SIZE,
+        0,
+    )
+    fine_tune_epochs: int = _mel("how long (default: %(default)s)", COUNT, 10)
+    fine_tune_learning_rate: float | None = _mel(
+        "of Adam in that phase (default: 1e-5 on ImageNet weights, 1e-3 on random "
+        "ones)",
+        RATE,
+    )
+    feature_cache: str | None = _mel(
+        "keep the frozen base's output here, for further runs (default: for this run "
+        "only)",
+        metavar="DIR",
+        path=True,
+        local=True,
+    )
+    strategy: str = _machine(
+        "auto: the processes of TF_CONFIG, else a TPU, else all GPUs, else the CPU; "
+        "what it takes is printed",
+        default="auto",
+        choices=STRATEGIES,
+    )
+    cache_mb: int = _machine(
+        "hold the dataset in memory up to this size (default: %(default)s MiB)",
+        SIZE,
+        1024,
+    )
+    mixed_precision: bool = _machine(
+        "compute in 16 bits: faster on GPUs and TPUs, not on CPUs", bool, False
+    )
+    deterministic: bool = _machine(
+        "on GPUs, too, the same command gives the same weights; slower", bool, False
+    )
+    check: bool = _machine(
+        "do not compare all files with the manifest's checksums first",
+        bool,
+        True,
+        local=True,
+    )
+    checkpoint_dir: str | None = _machine(
+        "keep checkpoints here, so that the same command goes on after it was cut off; "
+        "none for no checkpoints (default: AIP_CHECKPOINT_DIR, else checkpoints/ in "
+        "the model folder, removed in the end)",
+        path=True,
+        variable="AIP_CHECKPOINT_DIR",
+        local=True,
+    )
+    checkpoint_seconds: float = _machine(
+        "write a checkpoint after an epoch if the last one is as old as this, and "
+        "within an epoch if it is ten times as old (default: %(default)s)",
+        AMOUNT,
+        60.0,
+        metavar="S",
+        local=True,
+    )
+    tensorboard_dir: str | None = _machine(
+        "write TensorBoard logs here (default: AIP_TENSORBOARD_LOG_DIR)",
+        path=True,
+        variable="AIP_TENSORBOARD_LOG_DIR",
+        local=True,
+    )
 
     def __post_init__(self) -> None:
         """Refuses values that cannot be trained with."""
-        if self.model not in MODELS:
-            raise UserError(
-                f"--model must be one of {', '.join(MODELS)}. Received: {self.model!r}"
-            )
-        for name in ("epochs", "batch_size", "patience", "fine_tune_epochs"):
+        for name, option in OPTIONS.items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"--{name} must be 1 or more. Received: {value}")
-        for name in ("fine_tune_layers", "seed", "cache_mb", "units"):
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                raise UserError(f"--{name} must be 0 or more. Received: {value}")
-        for name in ("checkpoint_seconds", "weight_decay"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
-                raise UserError(f"--{name} must be 0 or more. Received: {value}")
-        for name in ("learning_rate", "fine_tune_learning_rate"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise UserError(f"--{name} must be over 0. Received: {value}")
-        for name in ("dropout", "label_smoothing"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < 1:
+            if value is None and _FIELDS[name].default is None:
+                continue
+            if option.choices and value not in option.choices:
                 raise UserError(
-                    f"--{name} must be 0 or more and under 1. Received: {value}"
+                    f"--{name} must be one of {', '.join(option.choices)}. Received: "
+                    f"{value!r}"
                 )
-        if self.augmentation is not None and not 0 <= self.augmentation <= 1:
-            raise UserError(
-                f"--augmentation must be from 0 to 1. Received: {self.augmentation}"
-            )
-        if self.learning_rate_decay not in (None, *DECAYS):
-            raise UserError(
-                f"--learning_rate_decay must be one of {', '.join(DECAYS)}. "
-                f"Received: {self.learning_rate_decay!r}"
-            )
+            if isinstance(option.kind, Number) and not option.kind.holds(value):
+                raise UserError(
+                    f"--{name} must be {option.kind.text}. Received: {value}"
+                )
         if self.model != "mel" and (self.weights or self.fine_tune_layers):
             raise UserError(
                 "--weights and --fine_tune_layers are for --model mel. "
                 f"Received: --model {self.model}"
             )
+
+    @classmethod
+    def from_flags(cls, flags: Mapping[str, Any]) -> TrainConfig:
+        """Makes a configuration of what `add_options` parsed.
+
+        Raises:
+          UserError: a value cannot be trained with.
+        """
+        values = dict(flags)
+        values["output"] = values["output"] or f"models/{values['model']}"
+        if values["checkpoint_dir"] is None:
+            values["checkpoint_dir"] = f"{values['output'].rstrip('/')}/checkpoints"
+        elif values["checkpoint_dir"] == "none":
+            values["checkpoint_dir"] = None
+        return cls(**values)
+
+    def computation(self) -> dict[str, Any]:
+        """The fields that say what is computed, not where things are kept."""
+        return {
+            name: getattr(self, name)
+            for name, option in OPTIONS.items()
+            if not option.local
+        }
 
     def adapt_schedule(self, schedule: Schedule) -> Schedule:
         """The schedule with what the flags override."""
@@ -190,3 +343,48 @@ class TrainConfig:
     def hidden_units(self) -> int:
         """The flag's units, or the model's default."""
         return UNITS[self.model] if self.units is None else self.units
+
+
+_FIELDS = {field.name: field for field in dataclasses.fields(TrainConfig)}
+#: How each field is given on the command line.
+OPTIONS: Mapping[str, Option] = {
+    name: field.metadata["option"] for name, field in _FIELDS.items()
+}
+#: Flags that name files or folders.
+PATHS = tuple(name for name, option in OPTIONS.items() if option.path)
+
+
+def add_options(
+    parser: argparse.ArgumentParser, *, without: Collection[str] = ()
+) -> None:
+    """Adds the flags of a training run, each under its heading.
+
+    Args:
+      parser: to add to.
+      without: fields that are given in another way.
+    """
+    groups: dict[str, Any] = {"": parser}
+    for name, option in OPTIONS.items():
+        if name in without:
+            continue
+        if option.group not in groups:
+            groups[option.group] = parser.add_argument_group(option.group)
+        default = _FIELDS[name].default
+        flag = f"--{name}"
+        details: dict[str, Any] = {"help": option.help, "dest": name}
+        if option.kind is bool:
+            details["action"] = "store_false" if default else "store_true"
+            flag = f"--no_{name}" if default else flag
+        else:
+            number = option.kind if isinstance(option.kind, Number) else None
+            required = default is dataclasses.MISSING and option.variable is None
+            if option.variable is not None:
+                default = os.environ.get(option.variable)
+            details |= {
+                "type": str if number is None else number.kind,
+                "metavar": option.metavar,
+                "choices": option.choices or None,
+                "required": required,
+                "default": None if required else default,
+            }
+        groups[option.group].add_argument(flag, **details)

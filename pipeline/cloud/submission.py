@@ -23,7 +23,6 @@ from requests.exceptions import RequestException
 
 from pipeline.cloud.machines import Machine, parse_machine
 from pipeline.common import gcs, storage
-from pipeline.common.cloud_names import check_job_name, check_region
 from pipeline.common.credentials import SCHEME
 from pipeline.common.quiet import keep_back_stderr
 from pipeline.job.config import JobConfig
@@ -80,7 +79,7 @@ class DataflowConfig:
                 f"--region takes a region, not a zone: {zone[1]}. "
                 f"Received: {self.region!r}"
             )
-        check_region(self.region)
+        gcs.check_region(self.region)
         gcs.check_bucket_name(self.bucket, "--bucket")
         if not 1 <= self.max_workers <= 4000:
             raise UserError(
@@ -97,7 +96,7 @@ class DataflowConfig:
                 "--service_account must be an e-mail address. "
                 f"Received: {self.service_account!r}"
             )
-        check_job_name(self.job_name)
+        gcs.check_job_name(self.job_name)
         parse_machine(self.machine_type)
 
     @property

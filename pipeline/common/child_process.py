@@ -6,10 +6,13 @@ people work where their music is, beside files of any name.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+_VARIABLE = "PYTHONSAFEPATH"
 #: Where the package `pipeline` is; it may not be installed.
 _ROOT = Path(__file__).resolve().parents[2]
 #: The root comes last, so that nothing in it hides a module of anybody else's.
@@ -30,6 +33,15 @@ def python_command(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-c", _CODE, str(_ROOT), module, *arguments]
 
 
-def keep_current_folder_out() -> None:
+@contextlib.contextmanager
+def current_folder_kept_out() -> Iterator[None]:
     """Does the same for processes that others start, such as multiprocessing's."""
-    os.environ["PYTHONSAFEPATH"] = "1"
+    before = os.environ.get(_VARIABLE)
+    os.environ[_VARIABLE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_VARIABLE]
+        else:
+            os.environ[_VARIABLE] = before

@@ -1,4 +1,4 @@
-"""Cloud Storage before a job starts: does the bucket answer, may we write to it.
+"""Google Cloud before a job starts: are its names any, may the bucket be written to.
 
 Everything else reads and writes `gs://` through Beam or TensorFlow. Those repeat
 a failing request for minutes; here each is made once.
@@ -18,6 +18,8 @@ from pipeline.schema import UserError
 #: Seconds that one request may take.
 TIMEOUT = 15.0
 
+_REGION = re.compile(r"[a-z]+-[a-z]+\d+")
+_JOB = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _BUCKET = re.compile(r"[a-z0-9][-_.a-z0-9]{1,220}[a-z0-9]")
 
 
@@ -40,6 +42,31 @@ def check_bucket_name(bucket: str, flag: str) -> None:
         raise UserError(
             f"{flag} must name a bucket: 3 to 63 lower-case letters, digits, dashes "
             f"and dots. Received: {bucket!r}"
+        )
+
+
+def check_region(region: str) -> None:
+    """Refuses what no region is called.
+
+    Raises:
+      UserError: it is none.
+    """
+    if not _REGION.fullmatch(region):
+        raise UserError(
+            f"--region must be a region such as europe-west1. Received: {region!r}"
+        )
+
+
+def check_job_name(name: str) -> None:
+    """Refuses names that neither Dataflow nor Vertex AI takes for a job.
+
+    Raises:
+      UserError: it is one.
+    """
+    if not _JOB.fullmatch(name):
+        raise UserError(
+            "--job_name must have at most 63 lower-case letters, digits and "
+            f"dashes, and start with a letter. Received: {name!r}"
         )
 
 

@@ -88,7 +88,13 @@ DATASET = Kind(
 WAVS = Kind(name="decoded clips", listed=True)
 CHECKPOINTS = Kind(
     name="checkpoints",
-    files=(r"(?:[\w.-]+/){0,3}\d{12}\.checkpoint(?:\.part)?",),
+    files=(
+        r"(?:[\w.-]+/){0,3}\d{12}\.checkpoint(?:\.part)?",
+        rf"(?:[\w.-]+/)?{re.escape(MARK_FILE)}",
+        # What a frozen base gives, until the run is over.
+        rf"(?:[\w.-]+/){{0,2}}[0-9a-f]{{12}}/base-features/{_SPLITS}-{_SHARD}"
+        r"\.tfrecord(?:\.part)?",
+    ),
 )
 TRIALS = Kind(name="trials", files=(r"\d{4,}\.json(?:\.part)?",))
 CACHE = Kind(
@@ -105,8 +111,11 @@ EXPORT = Kind(
     },
 )
 _MODEL_FILES = (
-    r"\.?(?:model\.keras|manifest\.json|history\.json|history\.png|report\.json"
-    r"|predictions\.csv|confusion\.png|model_card\.md)(?:\.part)?",
+    r"\.?(?:model\.keras|model\.json|manifest\.json|history\.json|history\.png"
+    r"|report\.json|predictions\.csv|confusion\.png|model_card\.md)(?:\.part)?",
+    # A finished model until it is in its place, and the room that it will need.
+    r"_unpublished/(?:model\.keras|(?:model|manifest|history|report|publish)\.json"
+    r"|(?:history|confusion)\.png|predictions\.csv|model_card\.md|reserve)",
     *_below("checkpoints", CHECKPOINTS.files),
     *_below("trials", (*TRIALS.files, *_below("features", CACHE.files))),
     *_below("export", EXPORT.files),
@@ -139,6 +148,10 @@ HTML = FileKind(
 )
 MARKDOWN = FileKind(
     name="report", suffixes=(".md",), sign=f"<!-- made by {OWNER} -->".encode()
+)
+#: The numbers of `trainer.compare`.
+COMPARISON = FileKind(
+    name="report", suffixes=(".json",), sign=b'{\n "comparison_version":'
 )
 #: Libsndfile's 32-bit float WAV, mono, with no time in its PEAK chunk: `write_wav`.
 WAV = FileKind(

@@ -16,6 +16,8 @@ class Reason(enum.StrEnum):
     DUPLICATE_FILE = "duplicate_file"  # a second file for the same track
     DUPLICATE_ROW = "duplicate_row"  # a second row for the same file
     DUPLICATE_ID = "duplicate_id"  # a second row, with a file, of the same track id
+    AMBIGUOUS_ROW = "ambiguous_row"  # several files fit a row, or others fit its file
+    AMBIGUOUS_FILE = "ambiguous_file"  # a file that such a row may mean
     UNREADABLE = "unreadable"  # the store does not give the file's bytes
     NOT_A_FILE = "not_a_file"  # a FIFO, a device, a socket or a folder
     TOO_LARGE = "too_large"  # more than decoding has room for

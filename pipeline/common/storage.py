@@ -20,6 +20,8 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadat
 from apache_beam.io.filesystems import FileSystems
 from google.api_core.exceptions import GoogleAPICallError
 
+from pipeline.common.regular_file import check_regular
+
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
@@ -44,6 +46,7 @@ _FINAL_ERRORS = frozenset(
         errno.ENOENT,
         errno.ENOSPC,
         errno.ENOTDIR,
+        errno.ENXIO,
         errno.EPERM,
         errno.EROFS,
     }
@@ -137,7 +140,9 @@ def writing(path: str) -> Iterator[None]:
 
 
 def open_for_reading(path: str) -> BinaryIO:
-    """Opens a file's stored bytes, whatever its extension says."""
+    """Opens a file's stored bytes; `NotAFileError` if a local name leads to none."""
+    if FileSystems.get_scheme(path) is None:
+        check_regular(path)
     file = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
     return cast(BinaryIO, file)
 
@@ -217,14 +222,14 @@ class _PatientFile(io.RawIOBase):
             raise
 
 
-def read_bytes(path: str) -> bytes:
-    """Reads a whole file, asking again where that may help."""
-    return retry(_read_whole, path)
+def read_bytes(path: str, limit: int = -1) -> bytes:
+    """Reads a file up to a limit, if any, asking again where that may help."""
+    return retry(_read_whole, path, limit)
 
 
-def _read_whole(path: str) -> bytes:
+def _read_whole(path: str, limit: int) -> bytes:
     with open_for_reading(path) as file:
-        return file.read()
+        return file.read(limit)
 
 
 def read_text(path: str) -> str:

@@ -56,6 +56,16 @@ def _remainders() -> NDArray[np.uint16]:
     return powers[exponents % _PERIOD]
 
 
+def crc8(data: bytes) -> int:
+    """CRC-8 of a FLAC frame's header (RFC 9639, 9.1.8): polynomial 0x07, from 0."""
+    value = 0
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = (value << 1) & 0xFF ^ (0x07 if value & 0x80 else 0)
+    return value
+
+
 def ogg_crc(page: bytes) -> int:
     """CRC-32 of an Ogg page (RFC 3533): polynomial 0x04C11DB7, from 0.
 

@@ -4,9 +4,8 @@ Decoders are made to play on: libsndfile takes the rest of a truncated WAV for
 the whole, and a damaged frame sounds like any other. Lengths in headers, the
 marks at a stream's end and the checksums that some formats carry know better.
 
-RIFF, RF64, W64, AIFF, AU and CAF tell the number of bytes; Ogg has a mark at
-its end and a checksum a page (RFC 3533); MP3 has them in a LAME tag, which ffmpeg
-writes too, or at least the chain of its frames.
+RIFF, RF64, W64, AIFF, AU and CAF tell the number of bytes; FLAC the number of
+samples, and each of its frames where it belongs. For MP3 see `mp3`, for Ogg `ogg`.
 """
 
 from __future__ import annotations
@@ -15,17 +14,26 @@ import io
 import struct
 from typing import BinaryIO, NamedTuple
 
-from pipeline.common.clip_config import MAX_CLIP_SECONDS
 from pipeline.common.rejects import AudioError, Reason
-from pipeline.decoding import mp3
-from pipeline.decoding.checksums import crc16, ogg_crc
+from pipeline.decoding import tags
+from pipeline.decoding.checksums import crc8
 
 #: Chunks before the audio of a file.
 _MAX_CHUNKS = 1_000
-#: What a program writes for a length that it does not know when it starts.
-_UNKNOWN = 0x7FFF_F000
-_OGG_HEADER = 27
-_OGG_END = 4  # flag of a stream's last page
+#: Share of what a header promises that must be there, and the other way round.
+MIN_PRESENT = 0.95
+#: In Hz; beyond telephone and studio.
+SAMPLE_RATES = (4_000, 192_000)
+MAX_CHANNELS = 8
+#: A program that does not know a length when it starts writes zero, or a size of 32
+#: bits from here on: 2e9, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, ...
+UNKNOWN_SIZE = 2_000_000_000
+#: The same for sizes of 64 bits: no file is as large.
+UNKNOWN_LONG_SIZE = 1 << 48
+#: Looked at behind the audio.
+_BEHIND_BYTES = 1 << 16
+#: Searched for FLAC's last frame.
+_FLAC_TAIL = 1 << 17
 
 
 class _Chunks(NamedTuple):
@@ -48,7 +56,29 @@ class _Chunks(NamedTuple):
     audio: bytes
 
 
+class _Audio(NamedTuple):
+    """What a header says of its audio.
+
+    Attributes:
+      start: its first byte.
+      size: in bytes, as the header has it.
+      field: byte of that size in the file.
+      form: struct format of that size.
+      inclusive: bytes more that the field counts.
+    """
+
+    start: int
+    size: int
+    field: int
+    form: str
+    inclusive: int
+
+
+#: The largest size of audio that fits into 32 bits of a file's own size, too.
+_MOST = 0xFFFF_0000
 _W64 = bytes.fromhex("f3acd3118cd100c04f8edb8a")
+#: First bytes of files, which are not names of chunks.
+_FILES = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff", b"riff", b"fLaC", b"OggS")
 _FORMATS = {
     b"RIFF": _Chunks(12, 4, "<I", 2, 0, b"data"),
     b"RIFX": _Chunks(12, 4, ">I", 2, 0, b"data"),
@@ -59,49 +89,114 @@ _FORMATS = {
 }
 
 
-def check_length(file: BinaryIO) -> None:
-    """Refuses a file that has less audio than its header promises.
+def check_format(sample_rate: int, channels: int) -> None:
+    """Refuses what no music has, before memory is taken for it."""
+    low, high = SAMPLE_RATES
+    if not low <= sample_rate <= high:
+        raise AudioError(
+            Reason.SAMPLE_RATE,
+            f"has {sample_rate:,} samples a second; {low:,} to {high:,} are expected",
+        )
+    if channels > MAX_CHANNELS:
+        raise AudioError(
+            Reason.CHANNELS,
+            f"has {channels} channels; at most {MAX_CHANNELS} are expected",
+        )
+
+
+def check_length(file: BinaryIO) -> BinaryIO:
+    """Refuses a file that has less audio than its header promises, or much more.
 
     Args:
-      file: seekable; of a format without such a header it is left alone.
+      file: seekable, without tags; of a format without such a header it is left
+        alone.
+
+    Returns:
+      What a decoder should read: the file, at any position, or, where its header
+      does not know the size, one that says it.
 
     Raises:
-      AudioError: it is truncated.
+      AudioError: it is truncated, or more audio follows.
     """
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     magic = file.read(4)
+    if magic == b"fLaC":
+        _check_flac(file, size)
+        return file
     if magic == b".snd":
         found = _find_au_audio(file)
     elif magic in _FORMATS:
         found = _find_chunk(file, size, _FORMATS[magic])
     else:
-        return
+        return file
     if found is None:
-        return
-    start, promised = found
+        return file
+    start = found.start
     present = max(size - start, 0)
-    if present < mp3.MIN_PRESENT * promised:
+    promised = known_size(found.size, present, long=found.form.endswith(("q", "Q")))
+    if promised is None:
+        length = struct.pack(found.form, min(present + found.inclusive, _MOST))
+        return tags.take(file, 0, size, patch=(found.field, length))
+    if present < MIN_PRESENT * promised:
         raise AudioError(
             Reason.TRUNCATED,
             f"has {present:,} of the {promised:,} bytes of audio that its header "
             "promises",
         )
+    if promised < MIN_PRESENT * present:
+        align = _FORMATS[magic].align if magic in _FORMATS else 1
+        behind = start + promised
+        _check_behind(file, behind + -behind % align, size, promised)
+    return file
 
 
-def _find_au_audio(file: BinaryIO) -> tuple[int, int] | None:
+def known_size(size: int, present: int, *, long: bool = False) -> int | None:
+    """The size that a header tells for its audio; None if it only means "unknown".
+
+    `trainer.export.graph_audio` has the same rule as TensorFlow operations.
+
+    Args:
+      size: what the header says, in bytes.
+      present: bytes from the audio's start to the end of the file.
+      long: the header has 64 bits for it.
+    """
+    if size <= 0 or (size > present and size >= UNKNOWN_SIZE and not long):
+        return None
+    return None if size > present and size >= UNKNOWN_LONG_SIZE else size
+
+
+def _check_behind(file: BinaryIO, start: int, end: int, promised: int) -> None:
+    """Refuses what stands behind the audio, unless it is a chunk, a tag or zeros."""
+    file.seek(start)
+    data = file.read(min(_BEHIND_BYTES, end - start))
+    name, left = data[:4], end - start
+    is_chunk = (
+        len(data) >= 8
+        and all(0x20 <= byte <= 0x7E for byte in name)
+        and name not in _FILES
+        and min(int.from_bytes(data[4:8], order) for order in ("little", "big")) <= left
+    )
+    if is_chunk or tags.measure_tag(data) or not data.strip(b"\0"):
+        return
+    raise AudioError(
+        Reason.UNANNOUNCED,
+        f"its header promises {promised:,} bytes of audio, but {left:,} bytes follow "
+        "that are no chunk",
+    )
+
+
+def _find_au_audio(file: BinaryIO) -> _Audio | None:
     header = file.read(8)
     if len(header) < 8:
         return None
     start, promised = struct.unpack(">II", header)
-    return None if promised >= _UNKNOWN else (start, promised)
+    return _Audio(start, promised, 8, ">I", 0)
 
 
-def _find_chunk(
-    file: BinaryIO, file_size: int, chunks: _Chunks
-) -> tuple[int, int] | None:
-    """Where the audio starts, and its promised size; None where it does not say."""
-    position, long_size = chunks.start, None
+def _find_chunk(file: BinaryIO, file_size: int, chunks: _Chunks) -> _Audio | None:
+    """Where the audio starts, and its promised size."""
+    position, long_size, long_field = chunks.start, None, 0
     width = chunks.name + struct.calcsize(chunks.size)
     for _ in range(_MAX_CHUNKS):
         # Sizes of 64 bits may lead to where no file system can go.
@@ -114,12 +209,13 @@ def _find_chunk(
         size -= chunks.inclusive
         if name == b"ds64":  # RF64 has its sizes of 64 bits here: file, then audio.
             sizes = file.read(16)
-            long_size = int.from_bytes(sizes[8:], "little")
+            long_size, long_field = int.from_bytes(sizes[8:], "little"), position + 16
         if name == chunks.audio:
-            if size == 0xFFFF_FFFF and long_size:
-                return position + width, long_size
-            unknown = size < 0 or _UNKNOWN <= size <= 0xFFFF_FFFF
-            return None if unknown else (position + width, size)
+            if size == 0xFFFF_FFFF and long_size is not None:
+                return _Audio(position + width, long_size, long_field, "<Q", 0)
+            field = position + chunks.name
+            start = position + width
+            return _Audio(start, size, field, chunks.size, chunks.inclusive)
         if size < 0:
             return None
         position += width + size
@@ -127,97 +223,64 @@ def _find_chunk(
     return None
 
 
-def check_content(file: BinaryIO, *, checksums: bool = True) -> None:
-    """Refuses a clip whose checksums, or whose order, show that it is damaged.
+def _check_flac(file: BinaryIO, size: int) -> None:
+    """Holds STREAMINFO's number of samples against where the last frame belongs.
 
-    MP3s over 31 s are left alone: only a part of them is used.
-
-    Args:
-      file: seekable.
-      checksums: look at them; else only at the order of the frames.
-
-    Raises:
-      AudioError: it is damaged or truncated.
+    RFC 9639, sections 8.2 and 9.1. What is truncated, decoding finds.
     """
-    stream = mp3.read_stream(file)
-    if stream is None:
+    file.seek(0)
+    info = file.read(42)
+    if len(info) < 42:
         return
-    size = file.seek(0, io.SEEK_END)
-    if mp3.find_duration(file, stream, size) > MAX_CLIP_SECONDS:
+    block, longest = struct.unpack_from(">HH", info, 8)
+    promised = int.from_bytes(info[21:26], "big") & 0xF_FFFF_FFFF
+    start = max(size - _FLAC_TAIL, 42)
+    file.seek(start)
+    found = _find_last_flac_frame(file.read(size - start), block, longest)
+    if not promised or found is None or promised >= MIN_PRESENT * found:
         return
-    file.seek(stream.start)
-    data = file.read(mp3.COUNTED_BYTES)
-    checksum = stream.checksum if checksums else None
-    if checksum is not None and stream.frame.size < checksum.length <= len(data):
-        audio = memoryview(data)[stream.frame.size : checksum.length]
-        if crc16(audio) != checksum.crc:
-            raise AudioError(
-                Reason.CHECKSUM,
-                "its audio is not that of the checksum in its LAME tag: damaged, or "
-                "edited after it was encoded (--ignore_checksums)",
-            )
-        return
-    # What follows the announced frames, decoders leave alone.
-    limit = None if stream.frames is None else stream.frames + 1
-    _check_frames(stream, mp3.survey(data, limit))
+    raise AudioError(
+        Reason.UNANNOUNCED,
+        f"its header promises {promised:,} samples, but its frames go on to {found:,}",
+    )
 
 
-def _check_frames(stream: mp3.Stream, survey: mp3.Survey) -> None:
-    """Holds the frames of a stream against their number in its header."""
-    if survey.gaps:
-        times = "once" if survey.gaps == 1 else f"{survey.gaps} times"
-        raise AudioError(Reason.CORRUPT, f"the chain of its frames breaks {times}")
-    frame = stream.frame
-    if stream.frames is None:
-        if survey.missing:
-            raise AudioError(
-                Reason.TRUNCATED,
-                f"its last frame lacks {survey.missing} bytes, and no header tells "
-                "how many frames there were",
-            )
-        return
-    found = survey.frames - 1  # without Xing's own
-    if found < mp3.MIN_PRESENT * stream.frames:
-        seconds = frame.samples / frame.sample_rate
-        raise AudioError(
-            Reason.TRUNCATED,
-            f"has {found * seconds:.2f} s of the announced "
-            f"{stream.frames * seconds:.2f} s",
-        )
+def _find_last_flac_frame(data: bytes, block: int, longest: int) -> int | None:
+    """Number of the sample at which the last frame in some bytes begins.
 
-
-def check_ogg(data: bytes) -> None:
-    """Refuses an Ogg file with a damaged page or without an end.
-
-    Args:
-      data: of the whole file; of another format it is left alone.
-
-    Raises:
-      AudioError: it is damaged or truncated.
+    Another frame has to be in front of it: single bytes may look like a header.
     """
-    position, ended = 0, True
-    while data.startswith(b"OggS", position):
-        header = data[position : position + _OGG_HEADER]
-        # The last byte counts those that add up to the length of the content.
-        content = position + _OGG_HEADER + (header[26] if len(header) > 26 else 0)
-        end = content + sum(data[position + _OGG_HEADER : content])
-        if end > len(data) or len(header) < _OGG_HEADER:
-            ended = False
-            break
-        page = data[position:end]
-        (crc,) = struct.unpack_from("<I", page, 22)
-        if ogg_crc(page[:22] + bytes(4) + page[26:]) != crc:
-            raise AudioError(
-                Reason.CHECKSUM,
-                f"the Ogg page at byte {position:,} is not what its checksum says",
-            )
-        ended = bool(page[5] & _OGG_END)
-        position = end
-    if position and data.find(b"OggS", position + 1) >= 0:
-        raise AudioError(
-            Reason.CORRUPT, f"byte {position:,} should be an Ogg page, and is not"
-        )
-    if not ended:
-        raise AudioError(
-            Reason.TRUNCATED, "ends before the page that marks the end of Ogg streams"
-        )
+    position = len(data)
+    later: list[int] = []
+    while (position := data.rfind(b"\xff", 0, position)) >= 0:
+        number = _parse_flac_frame(data[position : position + 16])
+        if number is None:
+            continue
+        # Frames have numbers, or their first sample's where their sizes vary.
+        fixed = data[position + 1] == 0xF8
+        for candidate in later:
+            if 0 < candidate - number <= (1 if fixed else longest):
+                return candidate * block if fixed else candidate
+        later.append(number)
+    return None
+
+
+def _parse_flac_frame(header: bytes) -> int | None:
+    """The number in a frame's header; None if it is no header."""
+    if len(header) < 6 or header[1] not in (0xF8, 0xF9) or header[3] & 1:
+        return None
+    # Coded as UTF-8 does it, in up to seven bytes.
+    ones = 8 - (header[4] ^ 0xFF).bit_length()
+    length = max(ones, 1)
+    if ones == 1 or ones == 8 or len(header) < 4 + length:
+        return None
+    number = header[4] & (0x7F >> ones)
+    for byte in header[5 : 4 + length]:
+        if byte & 0xC0 != 0x80:
+            return None
+        number = number << 6 | byte & 0x3F
+    sizes, rates = header[2] >> 4, header[2] & 0xF
+    end = 4 + length + {6: 1, 7: 2}.get(sizes, 0) + {12: 1, 13: 2, 14: 2}.get(rates, 0)
+    if len(header) <= end or header[end] != crc8(header[:end]):
+        return None
+    return number

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -11,15 +12,17 @@ from numpy.typing import NDArray
 
 from pipeline.common.clip_config import EXCERPT_SECONDS, MAX_CLIP_SECONDS, ClipConfig
 from pipeline.common.regular_file import open_regular
-from pipeline.decoding import ffmpeg, libsndfile
+from pipeline.common.rejects import AudioError
+from pipeline.decoding import damage, ffmpeg, libsndfile, mp3, ogg, tags
 from pipeline.decoding.waveform import (
     MAX_PEAK,
     MIN_DECODED,
     MIN_PEAK,
     Loader,
-    downmix,
+    decode_links,
     fit_length,
     load_waveform,
+    mix,
     resample,
 )
 
@@ -66,15 +69,15 @@ def decode_excerpts(
     Raises:
       AudioError: the file cannot be used.
     """
-    excerpts: list[Float32] = []
+    found = False
     if limit > 1:
-        try:
-            excerpts = _read_excerpts(file, limit)
-        except soundfile.LibsndfileError:
-            excerpts = _decode_excerpts(file, limit)
-    file.seek(0)
-    # Short files, and those of which nothing could be used: it says why.
-    yield from excerpts or [load(file, config).samples]
+        for samples in _decode_parts(file, config, limit):
+            found = True
+            yield samples
+    if not found:
+        file.seek(0)
+        # A short file, or one of which nothing could be used: it says why.
+        yield load(file, config).samples
 
 
 def excerpt_starts(
@@ -92,45 +95,65 @@ def excerpt_starts(
     return np.asarray(centres - length / 2, np.int64).clip(0, frames - length), length
 
 
-def _read_excerpts(source: BinaryIO, limit: int) -> list[Float32]:
+def _decode_parts(file: BinaryIO, config: ClipConfig, limit: int) -> Iterator[Float32]:
+    """Clips of a file longer than one; none of another file."""
+
+    def place(frames: int, sample_rate: int) -> list[tuple[int, int]]:
+        starts, length = excerpt_starts(frames, sample_rate, limit)
+        return [(start, length) for start in starts.tolist()]
+
+    begin, end = tags.find_audio(file)
+    stream = mp3.find_stream(file, begin, end)
+    if stream is not None:
+        found = mp3.measure(file, stream)
+        mp3.check_announced(found)
+        rate = stream.frame.sample_rate
+        for start, _ in place(round(found.seconds * rate), rate):
+            with contextlib.suppress(AudioError):
+                excerpt = mp3.Excerpt(mp3.cut(file, found, start / rate), found.seconds)
+                yield load_waveform(excerpt, config).samples
+        return
+    source = damage.check_length(tags.strip_to(file, begin, end))
+    if ogg.is_ogg(source) and len(links := ogg.find_links(source)) > 1:
+        for part in decode_links(source, links, place):
+            if MIN_PEAK <= part.peak <= MAX_PEAK:
+                yield fit_length(resample(part.samples, part.sample_rate))
+        return
+    try:
+        yield from _read_parts(source, place)
+    except soundfile.LibsndfileError:
+        yield from _decode_with_ffmpeg(source, place)
+
+
+def _read_parts(source: BinaryIO, place: ffmpeg.Place) -> Iterator[Float32]:
     """By seeking, so that an hour of music is not decoded for five minutes of it."""
     with libsndfile.open_sound(source) as file:
-        starts, length = excerpt_starts(file.frames, file.samplerate, limit)
+        damage.check_format(file.samplerate, file.channels)
+        if libsndfile.has_length(file):
+            for start, length in place(file.frames, file.samplerate):
+                file.seek(start)
+                frames = file.read(length, dtype="float32", always_2d=True)
+                yield from _make_clip(frames, length, file.samplerate)
+            return
+    yield from _decode_with_ffmpeg(source, place)
 
-        def read(start: int) -> Float32:
-            file.seek(start)
-            frames: Float32 = file.read(length, dtype="float32", always_2d=True)
-            return frames
 
-        return _make_clips(starts, length, file.samplerate, read)
+def _decode_with_ffmpeg(source: BinaryIO, place: ffmpeg.Place) -> Iterator[Float32]:
+    with contextlib.suppress(ffmpeg.FfmpegError):
+        for part in ffmpeg.decode_parts(source, place):
+            damage.check_format(part.sample_rate, part.frames.shape[1])
+            if not part.errors:
+                length = round(EXCERPT_SECONDS * part.sample_rate)
+                frames = ffmpeg.scale(part.frames)
+                yield from _make_clip(frames, length, part.sample_rate)
 
 
-def _decode_excerpts(file: BinaryIO, limit: int) -> list[Float32]:
-    """With ffmpeg, which decodes from the beginning."""
-    file.seek(0)
-    try:
-        frames, sample_rate = ffmpeg.decode(file)
-    except ffmpeg.FfmpegError:
+def _make_clip(frames: Float32, length: int, sample_rate: int) -> list[Float32]:
+    """A clip, unless it is silent or damaged."""
+    if len(frames) < MIN_DECODED * length:
         return []
-    starts, length = excerpt_starts(len(frames), sample_rate, limit)
-    return _make_clips(
-        starts, length, sample_rate, lambda start: frames[start : start + length]
-    )
-
-
-def _make_clips(
-    starts: NDArray[np.int64],
-    length: int,
-    sample_rate: int,
-    read: Callable[[int], Float32],
-) -> list[Float32]:
-    clips = []
-    for start in starts.tolist():
-        frames = read(start)
-        if len(frames) < MIN_DECODED * length:
-            continue
-        samples = downmix(frames)
-        peak = np.abs(samples).max()
-        if MIN_PEAK <= peak <= MAX_PEAK:
-            clips.append(fit_length(resample(samples, sample_rate)))
-    return clips
+    try:
+        samples, peak = mix(frames)
+    except AudioError:
+        return []
+    return [fit_length(resample(samples, sample_rate))] if peak >= MIN_PEAK else []

@@ -3,18 +3,22 @@
 pydub's own call of ffmpeg takes no options for the input. Here ffmpeg is started
 with those that make it safe for files of unknown origin, and pydub reads the WAV
 that it writes.
+
+ffmpeg seeks, and so reads a copy in the temporary folder: a file without a name, of
+`MAX_SOURCE_BYTES` at most, which is gone with the last process that has it open,
+however that ends. What ffmpeg writes comes through a pipe.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
-import shutil
 import signal
 import subprocess
 import tempfile
 import warnings
-from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO, NamedTuple, cast
 
 import imageio_ffmpeg
 import numpy as np
@@ -27,16 +31,26 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from pydub import AudioSegment
 
-#: Ten minutes of decoded stereo take 200 MB; a longer file counts as this long.
-MAX_SECONDS = 600
-#: Many channels at a high rate end sooner.
+#: A larger file is not copied to the temporary folder.
+MAX_SOURCE_BYTES = 1 << 30
+#: Ten minutes of decoded stereo take 200 MB; of a longer file parts are decoded.
+WHOLE_SECONDS = 600
+#: Many channels at a high rate end sooner. It is held three times for a moment.
 MAX_BYTES = 1 << 29
+#: Of a list of packets: some 60 a packet, for six hours of video or ten of audio.
+MAX_LIST_BYTES = 1 << 27
+#: Seconds decoded before a part, so that the decoder knows what came before it.
+PREROLL = 1
 #: Ten minutes of music take 2 s to decode.
 TIME_LIMIT = 15.0
 #: Levels up to this many times full scale survive in the 32 bits decoded to.
 HEADROOM = 32
 #: What full scale becomes.
 FULL_SCALE = (1 << 31) // HEADROOM
+#: Share of what a container announces that a stream must reach.
+_REACHED = 0.95
+#: Flag of packets that are not to be heard.
+_DISCARD = 4
 
 #: Formats whose files hold the audio themselves. Playlists (HLS, DASH, concat,
 #: SDP) do not: they name other files or addresses, and ffmpeg would open them.
@@ -45,7 +59,14 @@ _FORMATS = (
     "mp3,mpc,mpc8,mpeg,mpegts,ogg,oma,tak,tta,w64,wav,wv"
 )
 _DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d\.\d+)")
-_ERROR = re.compile(r"^(?:\[[^]]+\] )*\[(?:error|fatal|panic)\] (.*)", re.MULTILINE)
+_ERROR = re.compile(r"^((?:\[[^]]+\] )*)\[(?:error|fatal|panic)\] (.*)", re.MULTILINE)
+_CODEC = re.compile(r"^\[info\]   Stream #0:(\d+)\S*: (\w+): (\w+)", re.MULTILINE)
+_PICTURE = re.compile(r"picture|APIC|attached|cover art", re.IGNORECASE)
+_OTHER_STREAM = re.compile(r"\bstream (\d+)\b")
+
+#: From a file's frames and their rate in Hz to the parts to decode: the first frame
+#: and the number of frames of each.
+Place = Callable[[int, int], Sequence[tuple[int, int]]]
 
 
 class FfmpegError(Exception):
@@ -53,27 +74,49 @@ class FfmpegError(Exception):
 
 
 class Decoding(NamedTuple):
-    """What ffmpeg made of a file.
+    """What ffmpeg made of a file, or of a part of it.
 
     Attributes:
       frames: shape (n, channels), int32; `FULL_SCALE` is full scale.
       sample_rate: in Hz.
-      announced: seconds that the file's header announces, as far as they were
-        to be decoded; 0 if it does not.
-      errors: what ffmpeg reports and goes on after.
+      announced: seconds of audio that should be in the file, by its header or by
+        its packets; 0 if neither tells.
+      errors: what ffmpeg reports of the audio and goes on after.
+      total: frames of the whole file.
     """
 
     frames: NDArray[np.int32]
     sample_rate: int
     announced: float
     errors: tuple[str, ...]
+    total: int
+
+
+class _Packets(NamedTuple):
+    """What a container holds, without decoding it.
+
+    Attributes:
+      stream: index of the first audio stream.
+      others: names of the codecs of other streams.
+      first: second at which the audio begins.
+      seconds: length of the audio.
+      sample_rate: in Hz.
+      announced: seconds of audio that should be there.
+    """
+
+    stream: int
+    others: frozenset[str]
+    first: float
+    seconds: float
+    sample_rate: int
+    announced: float
 
 
 def decode(file: BinaryIO) -> tuple[NDArray[np.float32], int]:
-    """Decodes the first audio stream of a file.
+    """Decodes the first audio stream of a file of up to `WHOLE_SECONDS`.
 
     Args:
-      file: at its beginning.
+      file: seekable.
 
     Returns:
       Samples, shape (n, channels), float32, full scale 1; and their rate in Hz.
@@ -82,7 +125,7 @@ def decode(file: BinaryIO) -> tuple[NDArray[np.float32], int]:
       FfmpegError: there is no audio that ffmpeg can decode.
       AudioError: ffmpeg crashes, or takes longer than `TIME_LIMIT`.
     """
-    decoding = decode_integers(file)
+    [decoding] = decode_parts(file, lambda frames, _: [(0, frames)])
     return scale(decoding.frames), decoding.sample_rate
 
 
@@ -93,49 +136,177 @@ def scale(frames: NDArray[np.int32]) -> NDArray[np.float32]:
     return samples
 
 
-def decode_integers(file: BinaryIO) -> Decoding:
-    """Decodes the first audio stream of a file, and says how that went.
-
-    By way of temporary files, since MP4 cannot be read from a pipe.
+def decode_parts(file: BinaryIO, place: Place) -> Iterator[Decoding]:
+    """Decodes parts of the first audio stream of a file, and says how that went.
 
     Args:
-      file: at its beginning.
+      file: seekable.
+      place: where the parts lie, once the length is known.
 
     Raises:
       FfmpegError: there is no audio that ffmpeg can decode.
-      AudioError: ffmpeg crashes, or takes longer than `TIME_LIMIT`.
+      AudioError: ffmpeg crashes, or takes longer than `TIME_LIMIT`; the file is too
+        large, or the temporary folder too small.
     """
-    with tempfile.TemporaryDirectory(prefix="decode-") as folder:
-        source, target = Path(folder, "source"), Path(folder, "target.wav")
-        with source.open("wb") as copy:
-            shutil.copyfileobj(file, copy)
-        log = _run(source, target)
-        segment = AudioSegment(data=target.read_bytes())
-    frames = np.frombuffer(segment.raw_data, np.int32).reshape(-1, segment.channels)
-    whole = frames.nbytes < 0.99 * MAX_BYTES
-    return Decoding(
-        frames=frames,
-        sample_rate=int(segment.frame_rate),
-        announced=min(_announced_seconds(log), MAX_SECONDS) if whole else 0.0,
-        errors=tuple(_ERROR.findall(log)),
+    with _copy(file) as source:
+        packets = _measure(source)
+        if packets.seconds <= WHOLE_SECONDS:
+            frames, rate, errors = _decode(source, packets)
+            if frames.nbytes < 0.99 * MAX_BYTES:
+                for start, length in place(len(frames), rate):
+                    part = frames[start : start + length]
+                    yield Decoding(part, rate, packets.announced, errors, len(frames))
+                return
+            del frames
+        rate = packets.sample_rate
+        total = round(packets.seconds * rate)
+        for start, length in place(total, rate):
+            frames, _, errors = _decode(source, packets, start, length)
+            yield Decoding(frames, rate, packets.announced, errors, total)
+
+
+@contextlib.contextmanager
+def _copy(file: BinaryIO) -> Iterator[BinaryIO]:
+    """A copy that ffmpeg can seek in, and that nobody has to remove."""
+    size = file.seek(0, 2)
+    if size > MAX_SOURCE_BYTES:
+        raise AudioError(
+            Reason.TOO_LARGE,
+            f"libsndfile cannot read it, and for ffmpeg its {size:,} bytes are too "
+            f"many; up to {MAX_SOURCE_BYTES:,} are copied",
+        )
+    file.seek(0)
+    with contextlib.ExitStack() as stack:
+        with _writing(size):
+            copy = stack.enter_context(tempfile.TemporaryFile(prefix="decode-"))
+        while piece := file.read(1 << 20):
+            with _writing(size):
+                copy.write(piece)
+        with _writing(size):
+            copy.flush()
+        yield cast(BinaryIO, copy)
+
+
+@contextlib.contextmanager
+def _writing(size: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        folder = tempfile.tempdir or "the temporary folder"
+        raise AudioError(
+            Reason.NO_SPACE,
+            f"{folder} does not take its {size:,} bytes for ffmpeg ("
+            f"{error.strerror}); make room there, or set TMPDIR to another folder",
+        ) from error
+
+
+def _measure(source: BinaryIO) -> _Packets:
+    """Looks at all packets of a container."""
+    output = ["-ignore_unknown", "-c", "copy", "-fs", str(MAX_LIST_BYTES)]
+    output += ["-f", "framecrc", "pipe:1"]
+    try:
+        listed, log = _run(source, [], ["-map", "0", *output])
+    except FfmpegError:
+        # Another stream may be what is wrong.
+        listed, log = _run(source, [], ["-map", "0:a:0", *output])
+    if len(listed) > 0.99 * MAX_LIST_BYTES:
+        raise AudioError(Reason.TOO_LARGE, "has more packets than can be listed")
+    codecs = _CODEC.findall(log.partition("Stream mapping:")[0])
+    indices = [int(index) for index, kind, _ in codecs if kind == "Audio"]
+    units: dict[int, float] = {}
+    rates: dict[int, int] = {}
+    kinds: list[int] = []
+    ends: dict[int, float] = {}
+    begins: dict[int, float] = {}
+    for line in listed.splitlines():
+        if line.startswith(b"#"):
+            name, _, value = line.decode(errors="replace")[1:].partition(": ")
+            key, _, stream = name.partition(" ")
+            if key == "tb":
+                numerator, _, denominator = value.partition("/")
+                units[int(stream)] = int(numerator) / int(denominator)
+            elif key == "media_type" and value == "audio":
+                kinds.append(int(stream))
+            elif key == "sample_rate":
+                rates[int(stream)] = int(value)
+            continue
+        fields = line.split(b",")
+        if len(fields) < 6 or any(_is_discarded(field) for field in fields[6:]):
+            continue
+        index = int(fields[0])
+        begin = int(fields[2]) * units[index]
+        begins.setdefault(index, begin)
+        ends[index] = max(ends.get(index, 0.0), begin + int(fields[3]) * units[index])
+    audio = min(kinds, default=-1)
+    if audio not in ends or not rates.get(audio):
+        raise FfmpegError(_last_error(log))
+    first = max(begins[audio], 0.0)
+    announced = _announced_seconds(log)
+    # A container may last longer than its audio, but not than all of its streams.
+    if max(ends.values()) >= _REACHED * announced:
+        announced = ends[audio] - first
+    return _Packets(
+        stream=indices[0] if indices else 0,
+        others=frozenset(name for _, kind, name in codecs if kind != "Audio"),
+        first=first,
+        seconds=ends[audio] - first,
+        sample_rate=rates[audio],
+        announced=announced,
     )
 
 
-def _run(source: Path, target: Path) -> str:
-    """Runs ffmpeg; returns what it says."""
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-y"]
+def _is_discarded(field: bytes) -> bool:
+    found = field.strip()
+    return found.startswith(b"F=0x") and bool(int(found[2:], 16) & _DISCARD)
+
+
+def _decode(
+    source: BinaryIO, packets: _Packets, start: int = 0, length: int = 0
+) -> tuple[NDArray[np.int32], int, tuple[str, ...]]:
+    """Decodes all audio, or `length` frames from frame `start` on.
+
+    Returns:
+      Frames (n, channels), their rate in Hz, and errors.
+    """
+    seek: list[str] = []
+    filters = f"volume=1/{HEADROOM}:precision=float"
+    if length:
+        seconds = start / packets.sample_rate
+        before = min(seconds, PREROLL)
+        seek = ["-ss", f"{packets.first + seconds - before:.9f}"]
+        last = before + length / packets.sample_rate
+        seek += ["-t", f"{last + PREROLL:.9f}"]
+        filters = f"atrim=start={before:.9f}:end={last:.9f},{filters}"
+    output = ["-map", "0:a:0", "-map_metadata", "-1", "-af", filters]
+    output += ["-c:a", "pcm_s32le", "-fs", str(MAX_BYTES), "-f", "wav", "pipe:1"]
+    wav, log = _run(source, [*seek, "-err_detect", "crccheck"], output)
+    segment = AudioSegment(data=wav)
+    frames = np.frombuffer(segment.raw_data, np.int32).reshape(-1, segment.channels)
+    if length:
+        frames = frames[:length]
+    return frames, int(segment.frame_rate), tuple(_audio_errors(log, packets))
+
+
+def _run(
+    source: BinaryIO, before: Sequence[str], after: Sequence[str]
+) -> tuple[bytes, str]:
+    """Runs ffmpeg with options of the input and of the output.
+
+    Returns:
+      What it writes to its pipe, and what it says.
+    """
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin"]
     command += ["-v", "repeat+level+info", "-nostats", "-threads", "1"]
-    command += ["-protocol_whitelist", "file", "-format_whitelist", _FORMATS]
-    command += ["-err_detect", "crccheck", "-t", str(MAX_SECONDS), "-i", str(source)]
-    command += ["-map", "0:a:0", "-map_metadata", "-1"]
-    command += ["-af", f"volume=1/{HEADROOM}:precision=float", "-c:a", "pcm_s32le"]
-    command += ["-fs", str(MAX_BYTES), "-f", "wav", str(target)]
+    # Should nobody be left to end it.
+    command += ["-timelimit", f"{2 * TIME_LIMIT + 1:.0f}"]
+    command += ["-protocol_whitelist", "file,pipe", "-format_whitelist", _FORMATS]
+    command += [*before, "-i", f"/dev/fd/{source.fileno()}", *after]
     try:
         done = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            capture_output=True,
+            pass_fds=[source.fileno()],
             timeout=TIME_LIMIT,
             check=False,
         )
@@ -150,7 +321,7 @@ def _run(source: Path, target: Path) -> str:
         )
     if done.returncode:
         raise FfmpegError(_last_error(log))
-    return log
+    return done.stdout, log
 
 
 def signal_name(number: int) -> str:
@@ -159,8 +330,23 @@ def signal_name(number: int) -> str:
 
 
 def _last_error(log: str) -> str:
-    errors = _ERROR.findall(log) or log.strip().splitlines() or ["no audio"]
-    return str(errors[-1]).strip()
+    errors = [message for _, message in _ERROR.findall(log)]
+    lines = errors or log.strip().splitlines() or ["no audio"]
+    return str(lines[-1]).strip()
+
+
+def _audio_errors(log: str, packets: _Packets) -> Iterator[str]:
+    """Errors but those of pictures, of video and of other streams."""
+    for context, message in _ERROR.findall(log):
+        names = set(re.split(r"[^\w]+", context))
+        stream = _OTHER_STREAM.search(message)
+        if (
+            names & packets.others
+            or _PICTURE.search(message)
+            or (stream is not None and int(stream[1]) != packets.stream)
+        ):
+            continue
+        yield str(message)
 
 
 def _announced_seconds(log: str) -> float:

@@ -29,6 +29,7 @@ from pipeline.common.child_process import python_command
 from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
 from pipeline.common.regular_file import NotAFileError, open_regular
 from pipeline.common.rejects import AudioError, Reason
+from pipeline.decoding.mp3 import Excerpt
 from pipeline.decoding.waveform import Float32, Waveform
 
 #: A clip takes some 0.05 s; ten minutes of AAC take two.
@@ -80,7 +81,9 @@ class IsolatedDecoder:
           AudioError: as there; also where decoding crashes or takes too long.
           RuntimeError: the helper ended by a programming error, which it printed.
         """
-        request = {"config": dataclasses.asdict(config)}
+        request: dict[str, Any] = {"config": dataclasses.asdict(config)}
+        if isinstance(file, Excerpt):
+            request["seconds"] = file.seconds
         _, answer = self._decode(file, b"D", request)
         return Waveform(samples=self._samples, **answer)
 

@@ -19,6 +19,7 @@ from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
 from pipeline.common.rejects import AudioError, Reason
 from pipeline.decoding.excerpts import decode_excerpts
 from pipeline.decoding.isolation import receive, request_range, send
+from pipeline.decoding.mp3 import Excerpt
 from pipeline.decoding.waveform import Loader, load_waveform
 
 #: Of a larger file, only what the decoder asks for is read.
@@ -117,6 +118,8 @@ def serve(load: Loader, arguments: Sequence[str]) -> int:
         file: BinaryIO = io.BufferedReader(remote, _BUFFER)
         if remote.seek(0, os.SEEK_END) <= WHOLE_FILE_BYTES:
             file = io.BytesIO(remote.fetch(0, request["size"]))
+        if "seconds" in request:
+            file = Excerpt(file.read(), request["seconds"])
         # CPU time, so that a busy machine rejects nothing; and for what waits.
         signal.setitimer(signal.ITIMER_PROF, float(time_limit))
         signal.setitimer(signal.ITIMER_REAL, WAITING * float(time_limit))

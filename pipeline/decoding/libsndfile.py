@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
+import numpy as np
 import soundfile
+from numpy.typing import NDArray
+
+from pipeline.common.rejects import AudioError, Reason
+from pipeline.decoding import tags
+from pipeline.decoding.damage import MIN_PRESENT
 
 #: libsndfile gives more frames than any file has where it does not know.
 _UNKNOWN_FRAMES = 1 << 40
@@ -102,3 +108,75 @@ def read_flac_digest(source: BinaryIO) -> FlacDigest | None:
     md5 = head[26:42]
     # Without one it is zero; other sizes are scaled in ways that vary.
     return FlacDigest(md5, bits) if any(md5) and bits in (8, 16, 24) else None
+
+
+def measure_links(
+    source: BinaryIO, links: Sequence[tuple[int, int]]
+) -> list[tuple[int, int, int]]:
+    """Frames, rate in Hz and channels of each link of a chained Ogg file.
+
+    libsndfile itself knows the first alone.
+
+    Args:
+      source: the file.
+      links: first byte and last byte + 1 of each.
+
+    Raises:
+      AudioError: libsndfile cannot read one.
+    """
+    found = []
+    for number in range(len(links)):
+        with _open_link(source, links, number) as file:
+            found.append((file.frames, file.samplerate, file.channels))
+    return found
+
+
+def read_links(
+    source: BinaryIO,
+    links: Sequence[tuple[int, int]],
+    lengths: Sequence[tuple[int, int, int]],
+    begin: float,
+    end: float,
+) -> list[tuple[NDArray[np.float32], int]]:
+    """What lies between two seconds of a chained Ogg file.
+
+    Returns:
+      Of each link that has a share of it, frames (n, channels) and their rate in Hz.
+
+    Raises:
+      AudioError: less of a link can be decoded than is in it.
+    """
+    parts = []
+    for number, (total, rate, _) in enumerate(lengths):
+        first = min(max(round(begin * rate), 0), total)
+        last = min(max(round(end * rate), 0), total)
+        begin -= total / rate
+        end -= total / rate
+        if first == last:
+            continue
+        with _open_link(source, links, number) as file:
+            file.seek(first)
+            frames = file.read(last - first, dtype="float32", always_2d=True)
+        if len(frames) < MIN_PRESENT * (last - first):
+            raise AudioError(
+                Reason.TRUNCATED,
+                f"of {last - first:,} frames of link {number + 1} of {len(links)}, "
+                f"{len(frames):,} can be decoded",
+            )
+        parts.append((frames, rate))
+    return parts
+
+
+@contextlib.contextmanager
+def _open_link(
+    source: BinaryIO, links: Sequence[tuple[int, int]], number: int
+) -> Iterator[soundfile.SoundFile]:
+    try:
+        with open_sound(tags.take(source, *links[number])) as file:
+            yield file
+    except soundfile.LibsndfileError as error:
+        raise AudioError(
+            Reason.UNDECODABLE,
+            f"is chained, and libsndfile says of link {number + 1} of {len(links)}: "
+            f"{error.error_string.strip()}",
+        ) from error

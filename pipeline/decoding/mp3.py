@@ -1,30 +1,35 @@
-"""MPEG audio streams, as far as needed to cut them without decoding them.
+"""MP3 files: how long they are, their middle, and whether they are whole.
 
-Two things libsndfile cannot do: find the middle of an hour-long file on an
-object store without reading it, and tell the length of a variable-bit-rate
-stream that has no Xing header (it stops at a guess).
-
-Header layout: ISO/IEC 11172-3 section 2.4.1.3 and 13818-3; Xing header: Gabriel
-Bouvigne's "MP3 Infotag" description.
+Three things libsndfile cannot do: find the middle of an hour-long file on an object
+store without reading it; tell the length of a stream whose header does not know or
+lies; and see that audio is missing, or follows behind the end that a header tells.
 """
 
 from __future__ import annotations
 
+import array
+import dataclasses
 import io
-import struct
 from typing import BinaryIO, NamedTuple
 
 from pipeline.common.clip_config import EXCERPT_SECONDS, MAX_CLIP_SECONDS
 from pipeline.common.rejects import AudioError, Reason
+from pipeline.decoding import mpeg, tags
 from pipeline.decoding.checksums import crc16
+from pipeline.decoding.mpeg import Frame, find_frame, parse_frame
 
-#: Read to find the first frame; ID3 tags with cover art are skipped by length.
+#: Read to find the first frame; tags and zeros in front of it are skipped.
 HEAD_BYTES = 1 << 16
-#: Files up to this size are counted to the last frame, where that is needed.
-COUNTED_BYTES = 4 << 20
-#: Seconds more than needed, since byte positions are estimates.
+#: Zeros in front of the first frame that are skipped.
+MAX_ZEROS = 16 << 20
+#: Files up to this size are followed to the last frame, where their length must be
+#: found; larger ones only if their bit rate varies.
+FOLLOWED_BYTES = 4 << 20
+#: Places of a large file whose frames are looked at, and bytes of each.
+PLACES, PLACE_BYTES = 16, 8_192
+#: Seconds read behind an excerpt, for the decoder's delay.
 EXCERPT_MARGIN = 0.5
-#: Share of what a header promises that must be there.
+#: Share of what a header promises that must be there, and the other way round.
 MIN_PRESENT = 0.95
 
 #: First bytes of files whose samples may look like frames.
@@ -36,312 +41,307 @@ _OTHER_FORMATS = frozenset(
         *(b"\x1a\x45\xdf\xa3", b"\x30\x26\xb2\x75", b"FLV\x01", b"wvpk", b"MAC "),
     ]
 )
-_KBPS_V1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
-_KBPS_V2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
-_RATES = (44_100, 48_000, 32_000)
-
-
-class Frame(NamedTuple):
-    """A layer III frame's header: sizes in bytes, rate in Hz."""
-
-    size: int
-    samples: int
-    sample_rate: int
-    side_info: int
-
-
-class Checksum(NamedTuple):
-    """What a LAME tag says of the bytes of its stream.
-
-    Attributes:
-      length: of the stream, from its Xing frame on.
-      crc: CRC-16 of the stream without the Xing frame.
-    """
-
-    length: int
-    crc: int
+#: Boxes that an MP4 file may begin with.
+_MP4_BOXES = frozenset([b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"])
 
 
 class Stream(NamedTuple):
-    """Where a file's audio lies.
+    """Where a file's audio lies, and what its header says of it.
 
     Attributes:
-      start: byte of the first frame (the Xing frame, where there is one).
-      frame: header of the first frame.
-      frames: number of audio frames by the Xing header; None without.
-      toc: Xing's table: byte position, in 256ths of the stream, of every
-        percent of the duration; None without.
-      size: bytes from `start` on, by the Xing header; None without.
-      checksum: of the LAME tag, where it is intact; None without.
+      start: byte of the first frame (the header's, where there is one).
+      end: byte behind the last one, without the tags behind the audio.
+      frame: header of the first frame that holds audio.
+      audio: byte of that frame.
+      header: `Xing`, `Info` or `VBRI`, if the first frame holds that in place of
+        audio; else empty.
+      frames: number of audio frames by that header; None where it does not say.
+      size: bytes from `start` on, by that header; None where it does not say.
+      checksum: of the LAME tag, where that is to be believed; None without.
     """
 
     start: int
+    end: int
     frame: Frame
-    frames: int | None
-    toc: bytes | None
+    audio: int
+    header: bytes = b""
+    frames: int | None = None
     size: int | None = None
-    checksum: Checksum | None = None
+    checksum: mpeg.Checksum | None = None
 
 
-class Survey(NamedTuple):
-    """What following the headers of a stream finds.
+class Excerpt(io.BytesIO):
+    """Frames of a longer MP3, which decoders take for a file.
 
     Attributes:
-      frames: number of frames, the Xing frame included.
-      gaps: places where no header is where one should be, but later again.
-      missing: bytes that the last frame lacks.
+      seconds: length of the whole file.
     """
 
+    def __init__(self, data: bytes, seconds: float) -> None:
+        super().__init__(data)
+        self.seconds = seconds
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measure:
+    """How much audio a stream holds, measured by its frames.
+
+    Attributes:
+      stream: the stream.
+      frames: number of audio frames.
+      chain: all of them; None of a stream of constant bit rate, whose frames' places
+        can be computed.
+    """
+
+    stream: Stream
     frames: int
-    gaps: int
-    missing: int
+    chain: mpeg.Chain | None
 
-
-def parse_frame(data: bytes, position: int) -> Frame | None:
-    """Parses the four header bytes at `position`; None if they are no header."""
-    if position + 4 > len(data):
-        return None
-    sync, second, third, fourth = data[position : position + 4]
-    # Eleven sync bits, then version (not reserved) and layer III.
-    if sync != 0xFF or second & 0xE6 != 0xE2 or second & 0x18 == 0x08:
-        return None
-    version = (second >> 3) & 3  # 3: MPEG-1, 2: MPEG-2, 0: MPEG-2.5
-    rate_index, kbps_index = (third >> 2) & 3, third >> 4
-    if rate_index == 3 or kbps_index in (0, 15):
-        return None
-    first = version == 3
-    kbps = (_KBPS_V1 if first else _KBPS_V2)[kbps_index]
-    sample_rate = _RATES[rate_index] >> {3: 0, 2: 1, 0: 2}[version]
-    padding = (third >> 1) & 1
-    samples = 1152 if first else 576
-    mono = fourth >> 6 == 3
-    return Frame(
-        size=samples // 8 * kbps * 1000 // sample_rate + padding,
-        samples=samples,
-        sample_rate=sample_rate,
-        side_info=(17 if mono else 32) if first else (9 if mono else 17),
-    )
-
-
-def find_frame(data: bytes, position: int = 0) -> int | None:
-    """First position of two consecutive frames of one kind; None without."""
-    while (position := data.find(b"\xff", position)) >= 0:
-        frame = parse_frame(data, position)
-        if frame is not None:
-            following = parse_frame(data, position + frame.size)
-            if following is not None and following[1:3] == frame[1:3]:
-                return position
-        position += 1
-    return None
+    @property
+    def seconds(self) -> float:
+        """Length of the audio."""
+        return self.frames * self.stream.frame.seconds
 
 
 def read_stream(file: BinaryIO) -> Stream | None:
     """Finds the MPEG stream in a seekable file; None if there is none."""
-    file.seek(0)
-    head = file.read(HEAD_BYTES)
-    offset = 0
-    if head[:3] == b"ID3" and len(head) >= 10:
-        # Four bytes of seven bits each.
-        size = 0
-        for byte in head[6:10]:
-            size = size << 7 | byte & 0x7F
-        offset = 10 + size
-        if offset + 4 > len(head):
-            file.seek(offset)
-            head = file.read(HEAD_BYTES)
-        else:
-            head = head[offset:]
-    if head[:4] in _OTHER_FORMATS or head[4:8] == b"ftyp":
+    return find_stream(file, *tags.find_audio(file))
+
+
+def find_stream(file: BinaryIO, begin: int, end: int) -> Stream | None:
+    """As `read_stream`, where it is known where the tags end and begin."""
+    file.seek(begin)
+    head = file.read(min(HEAD_BYTES, max(end - begin, 0)))
+    if head[:4] in _OTHER_FORMATS or head[4:8] in _MP4_BOXES:
         return None
+    for _ in range(MAX_ZEROS // HEAD_BYTES):
+        if head.strip(b"\0") or not head:
+            break
+        begin += len(head)
+        head = file.read(min(HEAD_BYTES, end - begin))
     start = find_frame(head)
     if start is None:
         return None
-    frame = parse_frame(head, start)
+    if start:  # A header needs all of its frame.
+        begin += start
+        file.seek(begin)
+        head = file.read(min(HEAD_BYTES, end - begin))
+    frame = parse_frame(head, 0)
     if frame is None:  # pragma: no cover - find_frame returns frames only
         return None
-    return _parse_xing(head, start, offset, frame)
+    header = mpeg.read_header(head, frame)
+    if header is None:
+        return Stream(begin, end, frame, begin)
+    # The bit rate of the first frame may be its own.
+    second = parse_frame(head, frame.size) or frame
+    return Stream(begin, end, second, begin + frame.size, *header)
 
 
-def _parse_xing(head: bytes, start: int, offset: int, frame: Frame) -> Stream:
-    """Reads the Xing header of a first frame, and the LAME tag behind it."""
-    bare = Stream(offset + start, frame, None, None)
-    tag = start + 4 + frame.side_info
-    if head[tag : tag + 4] not in (b"Xing", b"Info") or len(head) < tag + 120:
-        return bare
-    (flags,) = struct.unpack_from(">I", head, tag + 4)
-    position = tag + 8
-    frames = size = toc = None
-    if flags & 1:
-        (frames,) = struct.unpack_from(">I", head, position)
-        position += 4
-    if flags & 2:
-        (size,) = struct.unpack_from(">I", head, position)
-        position += 4
-    if flags & 4:
-        toc = head[position : position + 100]
-        position += 100
-    if flags & 8:
-        position += 4
-    checksum = _parse_lame(head[start : start + frame.size], position - start, size)
-    return bare._replace(frames=frames, toc=toc, size=size, checksum=checksum)
+def measure(file: BinaryIO, stream: Stream) -> Measure:
+    """Measures a stream: by following its frames, or by their constant size.
 
-
-def _parse_lame(frame: bytes, position: int, size: int | None) -> Checksum | None:
-    """Reads a LAME tag, if it is one and as it was written.
-
-    Its own checksum says so, or else that it and the Xing header before it agree
-    about the length.
+    Raises:
+      AudioError: its bit rate varies, and it is too long to be followed.
     """
-    if not any(frame[position : position + 4]) or len(frame) < position + 36:
-        return None
-    length, crc, own = struct.unpack_from(">IHH", frame, position + 28)
-    # LAME computes it over all that comes before it; ffmpeg always over 190 bytes,
-    # even where it lies among them, still zero.
-    blank = frame[: position + 34] + bytes(2) + frame[position + 36 :]
-    if length != size and own not in (
-        crc16(blank[: position + 34]),
-        crc16(blank[:190]),
-    ):
-        return None
-    return Checksum(length, crc)
+    length = stream.end - stream.audio
+    if length > FOLLOWED_BYTES:
+        for end in (stream.end, min(stream.start + (stream.size or 0), stream.end)):
+            if end > stream.audio and _is_constant(file, stream, end):
+                frames = round((end - stream.audio) / stream.frame.mean_size)
+                return Measure(stream=stream, frames=frames, chain=None)
+        if length > mpeg.MAX_FOLLOWED_BYTES:
+            raise AudioError(
+                Reason.TOO_LARGE,
+                f"has {length:,} bytes of a bit rate that varies; up to "
+                f"{mpeg.MAX_FOLLOWED_BYTES:,} are followed",
+            )
+    chain = mpeg.follow(file, stream.start, stream.end)
+    return Measure(stream=stream, frames=len(chain.starts), chain=chain)
 
 
-def survey(data: bytes, limit: int | None = None) -> Survey:
-    """Follows a stream from header to header, finding sync again after damage.
+def _is_constant(file: BinaryIO, stream: Stream, end: int) -> bool:
+    """Whether all frames up to `end` are of one size, and none follow.
 
-    Args:
-      data: a stream.
-      limit: of frames; None for all.
+    An intact header that fits to the byte proves it; else frames at many places.
     """
-    frames = gaps = end = 0
-    position = find_frame(data)
-    while position is not None and position < len(data) and frames != limit:
-        frame = parse_frame(data, position)
-        if frame is None:
-            position = find_frame(data, position + 1)
-            gaps += position is not None
-            continue
-        frames += 1
-        position += frame.size
-        end = position
-    return Survey(frames, gaps, max(end - len(data), 0))
+    frame, length = stream.frame, end - stream.audio
+    if stream.checksum is not None and stream.checksum.intact and stream.frames:
+        off = stream.frames * frame.mean_size - length
+        if end == stream.end and abs(off) < 2 * frame.mean_size:
+            return True
+    for place in range(PLACES):
+        start = stream.audio + (length - PLACE_BYTES) * place // (PLACES - 1)
+        file.seek(start)
+        data = file.read(PLACE_BYTES)
+        position = find_frame(data)
+        if position is None or position > 2 * frame.mean_size + 1:
+            return False
+        while position <= len(data) - 4:
+            found = parse_frame(data, position)
+            if found is None or found.kbps != frame.kbps or found.kind != frame.kind:
+                return False
+            position += found.size
+    file.seek(end)
+    behind = file.read(min(PLACE_BYTES, stream.end - end))
+    return find_frame(behind) is None
 
 
-def count_frames(data: bytes) -> int:
-    """Counts the frames of a stream, finding sync again after damage."""
-    return survey(data).frames
-
-
-def add_length(data: bytes) -> bytes:
-    """Puts a Xing frame with the frame count before a bare stream.
-
-    Args:
-      data: bytes that begin with a frame, without a Xing header.
-
-    Returns:
-      The same audio, whose length decoders now know.
-    """
-    frame = parse_frame(data, 0)
-    if frame is None:
-        raise ValueError(f"Expected an MPEG frame. Received: {data[:4].hex()}")
-    tag = struct.pack(">4sII", b"Xing", 1, count_frames(data))
-    header = data[:4] + bytes(frame.side_info) + tag
-    if frame.size < len(header):
-        return data
-    return header + bytes(frame.size - len(header)) + data
-
-
-def prepare(file: BinaryIO, excerpt: str) -> BinaryIO:
+def prepare(file: BinaryIO, excerpt: str, *, checksums: bool = True) -> BinaryIO:
     """Returns what a decoder should read of an audio file.
 
     Args:
       file: seekable, at any position; not necessarily MP3.
       excerpt: `middle` or `start`, for files over 31 s.
+      checksums: look at them; else only at the order of the frames.
 
     Returns:
-      An excerpt of some 30 s, read from the estimated bytes alone, for a longer
-      MP3; a stream with its length in front for an MP3 without a Xing header;
-      otherwise the file itself, rewound.
+      An `Excerpt` of some 30 s, read from its bytes alone, for a longer MP3; a
+      stream with its length in front for an MP3 whose header does not know it;
+      otherwise the file itself, rewound and without tags.
 
     Raises:
-      AudioError: a longer MP3 ends before what its header places there.
+      AudioError: the MP3 is damaged, or is not as long as its header says.
     """
-    stream = read_stream(file)
-    if stream is not None:
-        size = file.seek(0, io.SEEK_END)
-        seconds = find_duration(file, stream, size)
-        if seconds > MAX_CLIP_SECONDS:
-            return io.BytesIO(_cut(file, stream, size, seconds, excerpt))
-        if stream.frames is None:
-            file.seek(stream.start)
-            return io.BytesIO(add_length(file.read()))
-    file.seek(0)
-    return file
+    if isinstance(file, Excerpt):
+        file.seek(0)
+        return file
+    begin, end = tags.find_audio(file)
+    stream = find_stream(file, begin, end)
+    if stream is None or _is_as_announced(file, stream, checksums):
+        return tags.strip_to(file, begin, end)
+    found = measure(file, stream)
+    check_announced(found)
+    if found.seconds > MAX_CLIP_SECONDS:
+        first = (found.seconds - EXCERPT_SECONDS) / 2 if excerpt == "middle" else 0.0
+        return Excerpt(cut(file, found, first), found.seconds)
+    if _is_believed(found) and stream.header != b"VBRI":
+        return tags.strip_to(file, begin, end)
+    return io.BytesIO(mpeg.add_length(_take(file, found, 0, found.frames)))
 
 
-def announced_seconds(file: BinaryIO) -> float:
-    """Length by the Xing header of an MP3; 0 where there is none."""
-    stream = read_stream(file)
-    if stream is None or stream.frames is None:
-        return 0.0
-    return stream.frames * stream.frame.samples / stream.frame.sample_rate
+def _is_as_announced(file: BinaryIO, stream: Stream, checksums: bool) -> bool:
+    """Whether a checksum says that a clip is what its intact header announces.
 
-
-def find_duration(file: BinaryIO, stream: Stream, size: int) -> float:
-    """Seconds of a file of `size` bytes: by its Xing header, or counted.
-
-    Of a large file the first ones are counted, and their mean size stands for
-    all: exact for a constant bit rate, an estimate for a variable one.
+    Raises:
+      AudioError: it says the opposite.
     """
-    frame = stream.frame
-    if stream.frames is not None:
-        return stream.frames * frame.samples / frame.sample_rate
-    file.seek(stream.start)
-    small = size - stream.start <= COUNTED_BYTES
-    sample = file.read(COUNTED_BYTES if small else HEAD_BYTES)
-    mean_size = len(sample) / max(count_frames(sample), 1)
-    return (size - stream.start) / mean_size * frame.samples / frame.sample_rate
+    checksum = stream.checksum
+    if checksum is None or stream.frames is None or not checksums:
+        return False
+    length = stream.end - stream.start
+    header = stream.audio - stream.start
+    fits = header < checksum.length <= length
+    if not fits or stream.frames * stream.frame.seconds > MAX_CLIP_SECONDS:
+        return False
+    if length > FOLLOWED_BYTES and checksum.length < MIN_PRESENT * length:
+        return False
+    file.seek(stream.audio)
+    data = file.read(checksum.length - header)
+    if crc16(data) != checksum.crc:
+        raise AudioError(
+            Reason.CHECKSUM,
+            "its audio is not that of the checksum in its LAME tag: damaged, or "
+            "edited after it was encoded (--ignore_checksums)",
+        )
+    return checksum.intact and checksum.length >= MIN_PRESENT * length
 
 
-def _cut(
-    file: BinaryIO, stream: Stream, size: int, seconds: float, excerpt: str
-) -> bytes:
-    """Reads the frames of the excerpt, with their number in front."""
-    length = EXCERPT_SECONDS + EXCERPT_MARGIN
-    begin = (seconds - length) / 2 if excerpt == "middle" else 0.0
-    first = _byte_at(stream, size, begin / seconds)
-    last = _byte_at(stream, size, min((begin + length) / seconds, 1.0))
-    file.seek(first)
-    data = file.read(max(last - first, 0))  # A table may run backwards.
-    # The positions are estimates: where the bit rate is higher, the same number
-    # of bytes lasts less long.
-    frames = int(length * stream.frame.sample_rate / stream.frame.samples)
-    while 0 < (count := count_frames(data)) < frames:
-        more = file.read((frames - count) * (len(data) // count + 1))
-        if not more:
-            break
-        data += more
-    if stream.frames is not None and count < MIN_PRESENT * frames:
-        found = count * stream.frame.samples / stream.frame.sample_rate
+def _is_believed(found: Measure) -> bool:
+    """Whether a header's number of frames is about the one that there is."""
+    announced = found.stream.frames
+    return announced is not None and announced >= MIN_PRESENT * found.frames
+
+
+def check_announced(found: Measure) -> None:
+    """Holds what was measured against what the header announces.
+
+    Raises:
+      AudioError: the stream is truncated or damaged, or several follow each other
+        that make no whole.
+    """
+    stream, announced = found.stream, found.stream.frames
+    seconds = stream.frame.seconds
+    chain = found.chain
+    short = found.seconds <= MAX_CLIP_SECONDS
+    believed = _is_believed(found)
+    if chain is not None:
+        if chain.foreign * seconds > (1 - MIN_PRESENT) * found.seconds:
+            raise AudioError(
+                Reason.MIXED,
+                f"{chain.foreign} of its {chain.foreign + found.frames} frames have "
+                "another sampling rate or number of channels than the first",
+            )
+        limit = announced if believed and announced is not None else found.frames
+        gaps = sum(number < limit for number in chain.gaps)
+        if gaps and announced is not None and not believed:
+            raise AudioError(
+                Reason.UNANNOUNCED,
+                f"its header announces {announced * seconds:.2f} s, but behind other "
+                f"bytes more audio follows, {found.seconds:.2f} s in all",
+            )
+        if gaps and short:
+            times = "once" if gaps == 1 else f"{gaps} times"
+            raise AudioError(Reason.CORRUPT, f"the chain of its frames breaks {times}")
+    if announced is None:
+        if chain is not None and chain.missing and short:
+            raise AudioError(
+                Reason.TRUNCATED,
+                f"its last frame lacks {chain.missing} bytes, and no header tells "
+                "how many frames there were",
+            )
+    elif found.frames < MIN_PRESENT * announced:
         raise AudioError(
             Reason.TRUNCATED,
-            f"announces {seconds:,.0f} s, but of the {length:g} s to be used it has "
-            f"{found:.2f} s",
+            f"has {found.seconds:.2f} s of the announced {announced * seconds:.2f} s",
         )
+
+
+def cut(file: BinaryIO, found: Measure, first: float) -> bytes:
+    """Frames of some 30 s from second `first` on, with their number in front.
+
+    Raises:
+      AudioError: they are damaged.
+    """
+    seconds = found.stream.frame.seconds
+    index = int(first / seconds)
+    count = int((EXCERPT_SECONDS + EXCERPT_MARGIN) / seconds) + 1
+    return mpeg.add_length(_take(file, found, index, count))
+
+
+def _take(file: BinaryIO, found: Measure, index: int, count: int) -> bytes:
+    """Frames of a stream, without what lies between them."""
+    stream = found.stream
+    if found.chain is not None:
+        starts = found.chain.starts[index : index + count]
+        file.seek(starts[0])
+        data = file.read(starts[-1] - starts[0] + 4)
+        last = parse_frame(data, starts[-1] - starts[0])
+        data += file.read(last.size - 4 if last is not None else 0)
+        gaps = sum(index < number <= index + count for number in found.chain.gaps)
+        data = mpeg.take_frames(data, starts, starts[0])
+    else:
+        data, gaps = _take_computed(file, stream, index, count)
+    if gaps:
+        times = "once" if gaps == 1 else f"{gaps} times"
+        raise AudioError(
+            Reason.CORRUPT,
+            f"the chain of its frames breaks {times} in the part to be used",
+        )
+    return data
+
+
+def _take_computed(
+    file: BinaryIO, stream: Stream, index: int, count: int
+) -> tuple[bytes, int]:
+    """Frames of a stream of constant bit rate, and the gaps between them."""
+    mean = stream.frame.mean_size
+    first = stream.audio + int(index * mean)
+    file.seek(first)
+    data = file.read(min(int((count + 2) * mean), stream.end - first))
     start = find_frame(data)
     if start is None:
-        return data
-    if first == stream.start and stream.frames is not None:
-        start += stream.frame.size  # Xing's own frame tells the whole length.
-    return add_length(data[start:])
-
-
-def _byte_at(stream: Stream, size: int, share: float) -> int:
-    """Byte position of a share of the duration."""
-    if stream.toc is not None:
-        percent = share * 100
-        index = min(int(percent), 99)
-        left = stream.toc[index]
-        right = stream.toc[index + 1] if index < 99 else 256
-        share = (left + (right - left) * (percent - index)) / 256
-    return stream.start + int((size - stream.start) * share)
+        return b"", 1
+    chain = mpeg.follow(io.BytesIO(data), start, len(data))
+    starts: array.array[int] = chain.starts[:count]
+    gaps = sum(number < len(starts) for number in chain.gaps)
+    return mpeg.take_frames(data, starts), gaps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -19,7 +19,7 @@ from pipeline.common.clip_config import (
     ClipConfig,
 )
 from pipeline.common.rejects import AudioError, Reason
-from pipeline.decoding import damage, ffmpeg, libsndfile, mp3
+from pipeline.decoding import damage, ffmpeg, libsndfile, mp3, ogg
 from pipeline.decoding.checksums import flac_md5
 
 Float32 = NDArray[np.float32]
@@ -28,16 +28,18 @@ Float32 = NDArray[np.float32]
 #: decoders and resamplers disagree about); beyond that it is repeated.
 MAX_PADDING = 4608
 #: Share of the announced length that must decode.
-MIN_DECODED = mp3.MIN_PRESENT
+MIN_DECODED = damage.MIN_PRESENT
 #: What libsndfile gives less of is tried by ffmpeg too.
 ENOUGH_DECODED = 0.99
-#: In Hz; beyond telephone and studio.
-SAMPLE_RATES = (4_000, 192_000)
-MAX_CHANNELS = 8
 #: MP3s of loud music peak at up to 1.5; a damaged stream at 77 and more.
 MAX_PEAK = 4.0
 #: -80 dB of full scale.
 MIN_PEAK = 1e-4
+#: A downmix at less than this share of its loudest channel's level is no music's: of
+#: channels that have nothing to do with each other it is 0.5, of eight 0.125.
+MIN_DOWNMIX = 0.1
+#: Every so manieth sample tells a level.
+LEVEL_STEP = 17
 
 LIBSNDFILE = "libsndfile"
 FFMPEG = "ffmpeg"
@@ -132,6 +134,29 @@ def downmix(frames: Float32) -> Float32:
         return np.asarray(frames.mean(axis=1))
 
 
+def check_downmix(frames: Float32, samples: Float32) -> None:
+    """Refuses channels that cancel each other out.
+
+    Args:
+      frames: shape (n, channels).
+      samples: their downmix, shape (n,).
+
+    Raises:
+      AudioError: with its reason.
+    """
+    if frames.shape[1] == 1:
+        return
+    part = frames[::LEVEL_STEP]
+    loudest = float(np.sqrt(np.square(part).mean(axis=0, dtype=np.float64).max()))
+    mixed = float(np.sqrt(np.square(samples[::LEVEL_STEP]).mean(dtype=np.float64)))
+    if loudest >= MIN_PEAK and mixed < MIN_DOWNMIX * loudest:
+        raise AudioError(
+            Reason.CANCELS,
+            "its channels are out of phase and cancel each other: mixed down, they "
+            f"are at {mixed / loudest:.1%} of their level",
+        )
+
+
 def resample(samples: Float32, sample_rate: int) -> Float32:
     """Resamples (n,) from `sample_rate` to 44,100 Hz (soxr, high quality)."""
     if sample_rate == SAMPLE_RATE:
@@ -163,13 +188,22 @@ def _peak(samples: Float32) -> float:
 
 
 def _decode(file: BinaryIO, config: ClipConfig) -> _Decoded:
-    """Decodes with libsndfile and, where that is not enough, with ffmpeg."""
+    """Decodes what is to be used of a file."""
     file.seek(0)
     if not file.read(1):
         raise AudioError(Reason.EMPTY, "has no bytes")
-    damage.check_length(file)
-    damage.check_content(file, checksums=not config.ignore_checksums)
-    source = mp3.prepare(file, config.excerpt)
+    source = mp3.prepare(file, config.excerpt, checksums=not config.ignore_checksums)
+    decoded = _decode_source(damage.check_length(source), config)
+    if isinstance(source, mp3.Excerpt):
+        return dataclasses.replace(decoded, seconds=source.seconds)
+    return decoded
+
+
+def _decode_source(source: BinaryIO, config: ClipConfig) -> _Decoded:
+    """Decodes with libsndfile and, where that is not enough, with ffmpeg."""
+    if ogg.is_ogg(source) and len(links := ogg.find_links(source)) > 1:
+        [decoded] = decode_links(source, links, _place(config))
+        return decoded
     try:
         first = _decode_with_libsndfile(source, config)
     except soundfile.LibsndfileError as error:
@@ -188,31 +222,24 @@ def _decode(file: BinaryIO, config: ClipConfig) -> _Decoded:
     return _choose(first, second, announced or _announced_seconds(source))
 
 
-def _check_levels(peak: float) -> None:
-    """Refuses what cannot be music.
+def mix(frames: Float32) -> tuple[Float32, float]:
+    """Mixes channels down, and refuses levels that no music has.
 
     Another decoder is no help: what a damaged stream decodes to is noise in
     any of them.
+
+    Returns:
+      Samples, shape (n,), and their peak.
     """
+    samples = downmix(frames)
+    peak = _peak(samples)
     if np.isinf(peak):
         raise AudioError(Reason.NOT_FINITE, "has samples that are no finite numbers")
     if peak > MAX_PEAK:
         raise AudioError(Reason.TOO_LOUD, f"peaks at {peak:.3g} times full scale")
-
-
-def _check_format(sample_rate: int, channels: int) -> None:
-    """Refuses what no music has, before memory is taken for it."""
-    low, high = SAMPLE_RATES
-    if not low <= sample_rate <= high:
-        raise AudioError(
-            Reason.SAMPLE_RATE,
-            f"has {sample_rate:,} samples a second; {low:,} to {high:,} are expected",
-        )
-    if channels > MAX_CHANNELS:
-        raise AudioError(
-            Reason.CHANNELS,
-            f"has {channels} channels; at most {MAX_CHANNELS} are expected",
-        )
+    if samples.size:
+        check_downmix(frames, samples)
+    return samples, peak
 
 
 def _read_digest(source: BinaryIO, config: ClipConfig) -> libsndfile.FlacDigest | None:
@@ -229,9 +256,9 @@ def _check_digest(frames: Float32, digest: libsndfile.FlacDigest | None) -> None
 
 def _announced_seconds(source: BinaryIO) -> float:
     """Length by the file's own header; 0 where it does not tell."""
-    seconds = mp3.announced_seconds(source)
-    if seconds:
-        return seconds
+    stream = mp3.read_stream(source)
+    if stream is not None and stream.frames is not None:
+        return stream.frames * stream.frame.seconds
     try:
         with libsndfile.open_sound(source) as file:
             return file.frames / file.samplerate if libsndfile.has_length(file) else 0.0
@@ -269,10 +296,10 @@ def _decode_with_libsndfile(source: BinaryIO, config: ClipConfig) -> _Decoded | 
     digest = _read_digest(source, config)
     with libsndfile.open_sound(source) as file:
         sample_rate = file.samplerate
-        _check_format(sample_rate, file.channels)
+        damage.check_format(sample_rate, file.channels)
         if not libsndfile.has_length(file):
             return None
-        start, length = _excerpt(file.frames, sample_rate, config)
+        [(start, length)] = _place(config)(file.frames, sample_rate)
         if start:
             file.seek(start)
         frames = file.read(length, dtype="float32", always_2d=True)
@@ -280,14 +307,12 @@ def _decode_with_libsndfile(source: BinaryIO, config: ClipConfig) -> _Decoded | 
         whole = len(frames) == file.frames
         seconds = file.frames * share / sample_rate
         is_ogg = file.format == "OGG"
-    samples = downmix(frames)
-    peak = _peak(samples)
-    _check_levels(peak)
+    samples, peak = mix(frames)
     if whole:
         _check_digest(frames, digest)
     if is_ogg and seconds <= MAX_CLIP_SECONDS:
         source.seek(0)
-        damage.check_ogg(source.read())
+        ogg.check(source.read())
     return _Decoded(
         samples=samples,
         peak=peak,
@@ -299,34 +324,79 @@ def _decode_with_libsndfile(source: BinaryIO, config: ClipConfig) -> _Decoded | 
     )
 
 
+def decode_links(
+    source: BinaryIO, links: Sequence[tuple[int, int]], place: ffmpeg.Place
+) -> Iterator[_Decoded]:
+    """Decodes parts of a chained Ogg file.
+
+    Args:
+      source: the file.
+      links: first byte and last byte + 1 of each.
+      place: where the parts lie, in frames at the first link's rate.
+
+    Raises:
+      AudioError: a link cannot be decoded.
+    """
+    lengths = libsndfile.measure_links(source, links)
+    for _, sample_rate, channels in lengths:
+        damage.check_format(sample_rate, channels)
+    common = lengths[0][1]
+    seconds = sum(frames / rate for frames, rate, _ in lengths)
+    if seconds <= MAX_CLIP_SECONDS:
+        source.seek(0)
+        ogg.check(source.read())
+    for first, length in place(round(seconds * common), common):
+        begin, end = first / common, (first + length) / common
+        parts = libsndfile.read_links(source, links, lengths, begin, end)
+        mixed = [(mix(frames)[0], rate) for frames, rate in parts]
+        if len({rate for _, rate, _ in lengths}) == 1:
+            sample_rate = common
+        else:
+            sample_rate = SAMPLE_RATE
+            mixed = [(resample(part, rate), sample_rate) for part, rate in mixed]
+        samples = np.concatenate([np.zeros(0, np.float32), *(s for s, _ in mixed)])
+        yield _Decoded(
+            samples=samples,
+            peak=_peak(samples),
+            sample_rate=sample_rate,
+            seconds=seconds,
+            share=1.0,
+            decoder=LIBSNDFILE,
+            errors=(),
+        )
+
+
 def _decode_with_ffmpeg(source: BinaryIO, config: ClipConfig) -> tuple[_Decoded, float]:
-    """Also gives the seconds that the file's header announces."""
-    source.seek(0)
-    decoding = ffmpeg.decode_integers(source)
-    sample_rate, (total, channels) = decoding.sample_rate, decoding.frames.shape
-    _check_format(sample_rate, channels)
-    start, length = _excerpt(total, sample_rate, config)
-    frames = ffmpeg.scale(decoding.frames[start : start + length])
+    """Also gives the seconds of audio that should be there."""
+    [decoding] = ffmpeg.decode_parts(source, _place(config))
+    sample_rate, channels = decoding.sample_rate, decoding.frames.shape[1]
+    damage.check_format(sample_rate, channels)
+    total = decoding.total
+    frames = ffmpeg.scale(decoding.frames)
     if len(frames) == total >= MIN_DECODED * decoding.announced * sample_rate:
         _check_digest(frames, _read_digest(source, config))
-    samples = downmix(frames)
-    peak = _peak(samples)
-    _check_levels(peak)
+    samples, peak = mix(frames)
+    [(_, length)] = _place(config)(total, sample_rate)
+    share = len(frames) / max(length, 1)
     decoded = _Decoded(
         samples=samples,
         peak=peak,
         sample_rate=sample_rate,
-        seconds=total / sample_rate,
-        share=1.0,
+        seconds=total * share / sample_rate,
+        share=share,
         decoder=FFMPEG,
         errors=decoding.errors,
     )
     return decoded, decoding.announced
 
 
-def _excerpt(frames: int, sample_rate: int, config: ClipConfig) -> tuple[int, int]:
-    """First frame and number of frames to use of a file of `frames` frames."""
-    if frames <= MAX_CLIP_SECONDS * sample_rate:
-        return 0, frames
-    length = round(EXCERPT_SECONDS * sample_rate)
-    return (frames - length) // 2 if config.excerpt == "middle" else 0, length
+def _place(config: ClipConfig) -> ffmpeg.Place:
+    """The part of a file to use: all of a short one, some 30 s of a longer one."""
+
+    def place(frames: int, sample_rate: int) -> list[tuple[int, int]]:
+        if frames <= MAX_CLIP_SECONDS * sample_rate:
+            return [(0, frames)]
+        length = round(EXCERPT_SECONDS * sample_rate)
+        return [((frames - length) // 2 if config.excerpt == "middle" else 0, length)]
+
+    return place

@@ -2,107 +2,60 @@
 
 from __future__ import annotations
 
-import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import json
 import multiprocessing
-import os
-import re
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from pipeline.common.child_process import keep_current_folder_out
+from pipeline.common import ownership
+from pipeline.common.child_process import current_folder_kept_out
+from pipeline.common.files import LocalFiles
+from pipeline.common.owned_kinds import DEMO
 from pipeline.demo.encode import make_file
-from pipeline.demo.layout import BROKEN, ODD, DemoConfig, DemoTrack, Kind, plan_layout
+from pipeline.demo.layout import BROKEN, ODD, DemoConfig, DemoTrack, plan_layout
 from pipeline.demo.tracks_csv import format_tracks, name_artist, name_track
 from pipeline.schema import UserError
 
-__all__ = ["DemoConfig", "DemoCorpus", "Planted", "make_corpus"]
+__all__ = ["DemoConfig", "make_corpus"]
 
 #: Raised whenever the same seed would give other bytes.
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 
 AUDIO_FOLDER = "fma_demo"
 METADATA_FILE = "fma_metadata/tracks.csv"
 PLANTED_FILE = "planted.json"
 STATE_FILE = "demo_corpus.json"
 
-_CLIP_PATH = re.compile(r"\d{3}/\d{6}\.mp3")
 _README = """\
 Synthetic music in the layout of fma_small, made by `python -m pipeline.demo`.
 Every sound was computed; the artists do not exist. Public domain (CC0 1.0).
 Some files are broken on purpose: see ../planted.json.
 """
 
-_Progress = Callable[[int, int], None]
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Planted:
-    """A file that is not simply good.
-
-    Attributes:
-      track_id: Its track; an unlisted file has no row in ``tracks.csv``.
-      path: Below the audio folder.
-      kind: One of `layout.Kind`.
-      reason: One of `pipeline.common.rejects.Reason` for a broken one, else empty.
-    """
-
-    track_id: int
-    path: str
-    kind: str
-    reason: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DemoCorpus:
-    """A corpus on disk.
-
-    Attributes:
-      output: Its folder.
-      audio_dir: Folder of the clips.
-      audio_glob: Matches every clip.
-      metadata_path: ``tracks.csv``.
-      planted_path: JSON list of the broken and the unusual files.
-      counts: Usable clips by split and genre. The AAC clip is not among them: it is
-        usable only with ffmpeg.
-      broken: The broken files.
-      odd: Good music in unusual files.
-      created: False if the complete corpus was there already.
-    """
-
-    output: Path
-    audio_dir: Path
-    audio_glob: str
-    metadata_path: Path
-    planted_path: Path
-    counts: Mapping[str, Mapping[str, int]]
-    broken: tuple[Planted, ...]
-    odd: tuple[Planted, ...]
-    created: bool
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
+@contextlib.contextmanager
+def _changing(path: Path) -> Iterator[None]:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        yield
     except OSError as error:
         raise UserError(
-            f"Cannot write {path}: {error.strerror}. Make room there or choose "
-            "another --output."
+            f"Cannot write {path}: {error.strerror or error}. Make room there or "
+            "choose another --output."
         ) from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    with _changing(path):
+        LocalFiles().write(str(path), data)
 
 
 def _write_clip(path: Path, track: DemoTrack, seed: int, seconds: float) -> None:
     title, artist = name_track(track, seed), name_artist(track.artist, seed)
-    _write_atomically(path, make_file(track, title, artist, seed, seconds))
+    with _changing(path):
+        LocalFiles().write(str(path), make_file(track, title, artist, seed, seconds))
 
 
 def _write_clips(
@@ -118,12 +71,14 @@ def _write_clips(
             _write_clip(*job)
             yield
         return
-    keep_current_folder_out()
     # Forking a process that may hold threads (TensorFlow, Beam) is not safe.
-    with concurrent.futures.ProcessPoolExecutor(
-        min(config.workers, len(jobs)),
-        mp_context=multiprocessing.get_context("spawn"),
-    ) as pool:
+    with (
+        current_folder_kept_out(),
+        concurrent.futures.ProcessPoolExecutor(
+            min(config.workers, len(jobs)),
+            mp_context=multiprocessing.get_context("spawn"),
+        ) as pool,
+    ):
         futures = [pool.submit(_write_clip, *job) for job in jobs]
         try:
             for future in concurrent.futures.as_completed(futures):
@@ -133,32 +88,18 @@ def _write_clips(
             pool.shutdown(cancel_futures=True)
 
 
-def _plant(track: DemoTrack) -> Planted:
-    return Planted(
-        track_id=track.track_id,
-        path=track.path,
-        kind=track.kind.value,
-        reason=BROKEN[track.kind].value if track.kind in BROKEN else "",
-    )
-
-
-def _count(tracks: Sequence[DemoTrack]) -> dict[str, dict[str, int]]:
-    counts: dict[str, collections.Counter[str]] = {}
-    for track in tracks:
-        if track.kind in (Kind.GOOD, Kind.MONO, Kind.RATE_48K):
-            split = counts.setdefault(track.artist.split, collections.Counter())
-            split[track.artist.genre] += 1
-    return {split: dict(sorted(genres.items())) for split, genres in counts.items()}
+def _describe_planted(track: DemoTrack) -> dict[str, object]:
+    """Returns what a file that is not simply good is, and why it must be rejected."""
+    reason = BROKEN.get(track.kind, "")
+    file = {"track_id": track.track_id, "path": track.path}
+    return file | {"kind": track.kind, "reason": reason}
 
 
 def _describe(config: DemoConfig) -> dict[str, object]:
-    """Returns all that decides the corpus's bytes."""
+    """Returns all that decides the corpus's bytes, as JSON reads it back."""
     description = dataclasses.asdict(config) | {"version": GENERATOR_VERSION}
     del description["output"], description["workers"]
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in sorted(description.items())
-    }
+    return dict(json.loads(json.dumps(description, sort_keys=True)))
 
 
 def _read_state(path: Path) -> dict[str, object]:
@@ -169,18 +110,13 @@ def _read_state(path: Path) -> dict[str, object]:
     return state if isinstance(state, dict) else {}
 
 
-def _remove_clips(folder: Path, paths: object) -> None:
-    """Removes an older demo corpus's clips, and nothing else."""
-    for name in paths if isinstance(paths, list) else []:
-        if isinstance(name, str) and _CLIP_PATH.fullmatch(name):
-            (folder / name).unlink(missing_ok=True)
-
-
 def _to_json(value: object) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def make_corpus(config: DemoConfig, *, progress: _Progress | None = None) -> DemoCorpus:
+def make_corpus(
+    config: DemoConfig, *, progress: Callable[[int, int], None] | None = None
+) -> bool:
     """Makes the demo corpus, or finds it complete.
 
     The same configuration and libraries give the same bytes, whatever the number of
@@ -193,60 +129,43 @@ def make_corpus(config: DemoConfig, *, progress: _Progress | None = None) -> Dem
       progress: Called with (clips done, clips in all) after each clip.
 
     Returns:
-      The corpus.
+      False if the complete corpus was there already.
 
     Raises:
-      UserError: `config.output` cannot be written to.
+      UserError: `config.output` cannot be written to, or holds a file that is no part
+        of a demo corpus; then nothing in it was changed.
     """
+    output, folder = config.output, config.output / AUDIO_FOLDER
     tracks = plan_layout(config)
-    output = config.output
-    folder = output / AUDIO_FOLDER
-    with_file = [track for track in tracks if track.has_file]
-    broken = tuple(_plant(track) for track in tracks if track.kind in BROKEN)
-    odd = tuple(_plant(track) for track in tracks if track.kind in ODD)
-    corpus = DemoCorpus(
-        output=output,
-        audio_dir=folder,
-        audio_glob=str(folder / "*" / "*.mp3"),
-        metadata_path=output / METADATA_FILE,
-        planted_path=output / PLANTED_FILE,
-        counts=_count(tracks),
-        broken=broken,
-        odd=odd,
-        created=True,
-    )
-
-    description = _describe(config)
+    holding = ownership.check_folder(LocalFiles(), str(output), DEMO)
     state = _read_state(output / STATE_FILE)
+    description = _describe(config)
     same = state.get("corpus") == description
     if same and state.get("complete") is True:
-        return dataclasses.replace(corpus, created=False)
-    if not same:
-        _remove_clips(folder, state.get("files"))
-    new_state = {
-        "corpus": description,
-        "complete": False,
-        "files": [track.path for track in with_file],
-    }
-    _write_atomically(output / STATE_FILE, _to_json(new_state))
+        return False
+    if not same and not holding.empty:
+        with _changing(output):
+            ownership.remove(LocalFiles(), str(output), DEMO)
+    ownership.claim(LocalFiles(), str(output), DEMO)
+    new_state = {"corpus": description, "complete": False}
+    _write(output / STATE_FILE, _to_json(new_state))
 
     # Files appear whole or not at all, so those of the same corpus need no second try.
-    pending = [
-        track for track in with_file if not (same and (folder / track.path).exists())
-    ]
-    done = len(with_file) - len(pending)
+    clips = [track for track in tracks if track.has_file]
+    pending = [track for track in clips if not (folder / track.path).exists()]
+    done = len(clips) - len(pending)
     for _ in _write_clips(config, pending, folder):
         done += 1
         if progress is not None:
-            progress(done, len(with_file))
+            progress(done, len(clips))
 
-    _write_atomically(folder / "README.txt", _README.encode())
-    csv_text = format_tracks(tracks, config.seed)
-    _write_atomically(corpus.metadata_path, csv_text.encode("utf-8"))
+    _write(folder / "README.txt", _README.encode())
+    text = format_tracks(tracks, config.seed)
+    _write(output / METADATA_FILE, text.encode("utf-8"))
     planted = {
-        "broken": [dataclasses.asdict(item) for item in broken],
-        "odd": [dataclasses.asdict(item) for item in odd],
+        name: [_describe_planted(track) for track in tracks if track.kind in kinds]
+        for name, kinds in (("broken", BROKEN), ("odd", ODD))
     }
-    _write_atomically(corpus.planted_path, _to_json(planted))
-    _write_atomically(output / STATE_FILE, _to_json(new_state | {"complete": True}))
-    return corpus
+    _write(output / PLANTED_FILE, _to_json(planted))
+    _write(output / STATE_FILE, _to_json(new_state | {"complete": True}))
+    return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,6 @@ _FIRST_TRACK_ID = 2
 _LAST_TRACK_ID = 155_000
 _MAX_ARTISTS = 400
 _MAX_TRACKS = 24
-# The pipeline rejects files under five seconds as too short.
-_SHORTEST_CLIP, _LONGEST_CLIP = 6.0, 60.0
 
 
 class Kind(enum.StrEnum):
@@ -86,36 +83,24 @@ class DemoConfig:
 
     def __post_init__(self) -> None:
         """Refuses what cannot be laid out."""
-        if self.seed < 0:
-            raise UserError(f"--seed must be 0 or more. Received: {self.seed}")
-        if self.workers < 1:
-            raise UserError(f"--workers must be 1 or more. Received: {self.workers}")
-        if not _SHORTEST_CLIP <= self.clip_seconds <= _LONGEST_CLIP:
-            raise UserError(
-                f"--clip_seconds must be {_SHORTEST_CLIP:g} to {_LONGEST_CLIP:g}. "
-                f"Received: {self.clip_seconds:g}"
-            )
-        unknown = [genre for genre in self.genres if genre not in GENRES]
-        if unknown or not self.genres or len(set(self.genres)) < len(self.genres):
-            raise UserError(
-                f"--genres must be some of {', '.join(GENRES)}, each once. "
-                f"Received: {','.join(self.genres)}"
-            )
-        if min(self.artists_per_genre) < 0 or self.artists_per_genre[0] < 1:
-            raise UserError(
-                "artists_per_genre needs one artist or more in training. "
-                f"Received: {self.artists_per_genre}"
-            )
-        if len(self.genres) * sum(self.artists_per_genre) > _MAX_ARTISTS:
-            raise UserError(
-                f"at most {_MAX_ARTISTS} artists fit. Received: "
-                f"artists_per_genre={self.artists_per_genre}"
-            )
-        if min(self.tracks_per_artist) < 1 or max(self.tracks_per_artist) > _MAX_TRACKS:
-            raise UserError(
-                f"tracks_per_artist must be 1 to {_MAX_TRACKS} each. "
-                f"Received: {self.tracks_per_artist}"
-            )
+        seconds, genres = self.clip_seconds, self.genres
+        artists, tracks = self.artists_per_genre, self.tracks_per_artist
+        once = 0 < len(set(genres)) == len(genres) and {*genres} <= {*GENRES}
+        fit = len(genres) * sum(artists) <= _MAX_ARTISTS
+        short = 1 <= min(tracks) <= max(tracks) <= _MAX_TRACKS
+        known = f"--genres must be some of {', '.join(GENRES)}, each once"
+        for fits, demand, value in (
+            (self.seed >= 0, "--seed must be 0 or more", self.seed),
+            (self.workers >= 1, "--workers must be 1 or more", self.workers),
+            (6 <= seconds <= 60, "--clip_seconds must be 6 to 60", f"{seconds:g}"),
+            (once, known, ",".join(genres)),
+            (artists[0] >= 1, "each genre needs an artist in training", artists),
+            (min(artists) >= 0, "artists_per_genre must be 0 or more each", artists),
+            (fit, f"artists_per_genre: at most {_MAX_ARTISTS} artists fit", artists),
+            (short, f"tracks_per_artist must be 1 to {_MAX_TRACKS} each", tracks),
+        ):
+            if not fits:
+                raise UserError(f"{demand}. Received: {value}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,13 +110,11 @@ class DemoArtist:
     Attributes:
       artist_id: FMA's ``artist.id``.
       genre: The genre of all of the artist's tracks.
-      index: Number among the artists of the genre; styles take turns.
       split: The split of all of the artist's tracks.
     """
 
     artist_id: int
     genre: str
-    index: int
     split: str
 
 
@@ -159,6 +142,11 @@ class DemoTrack:
         return f"{self.track_id // 1000:03d}/{self.track_id:06d}.mp3"
 
     @property
+    def is_good(self) -> bool:
+        """Whether its clip can be used, without ffmpeg too."""
+        return self.kind in (Kind.GOOD, Kind.MONO, Kind.RATE_48K)
+
+    @property
     def has_row(self) -> bool:
         """Whether ``tracks.csv`` lists it."""
         return self.kind is not Kind.UNLISTED
@@ -175,48 +163,17 @@ class DemoTrack:
 
 
 def _plan_artists(config: DemoConfig) -> list[DemoArtist]:
-    artists = []
-    for genre in config.genres:
-        index = 0
-        for split, count in zip(SPLITS, config.artists_per_genre, strict=True):
-            for _ in range(count):
-                artists.append((genre, index, split))
-                index += 1
-    order = np.random.default_rng([config.seed, 0]).permutation(len(artists))
-    return [
-        DemoArtist(
-            artist_id=place + 1,
-            genre=artists[chosen][0],
-            index=artists[chosen][1],
-            split=artists[chosen][2],
-        )
-        for place, chosen in enumerate(order)
+    places = [
+        (genre, split)
+        for genre in config.genres
+        for split, count in zip(SPLITS, config.artists_per_genre, strict=True)
+        for _ in range(count)
     ]
-
-
-def _plan_extras(
-    artists: Sequence[DemoArtist], next_ids: dict[int, Iterator[int]]
-) -> Iterator[DemoTrack]:
-    """Yields the broken, unusual and absent tracks, spread over the artists."""
-    kinds = [*BROKEN, Kind.AAC, *[Kind.OTHER_SUBSET] * 8]
-    for place, kind in enumerate(kinds):
-        artist = artists[place * 5 % len(artists)]
-        other = kind is Kind.OTHER_SUBSET
-        yield DemoTrack(
-            track_id=next(next_ids[artist.artist_id]),
-            artist=artist,
-            number=20 + place,
-            kind=kind,
-            subset=("medium", "large")[place % 2] if other else "small",
-        )
-
-
-def _spread_ids(place: int, spacing: int) -> Iterator[int]:
-    """Yields an artist's track ids: uneven steps, as if others had uploaded between."""
-    track_id = _FIRST_TRACK_ID + place * spacing
-    for step in (3, 5, 1, 7, 2, 4, 1, 9, 6, 2) * 6:
-        yield track_id
-        track_id += step
+    order = np.random.default_rng([config.seed, 0]).permutation(len(places))
+    return [
+        DemoArtist(artist_id=number, genre=places[place][0], split=places[place][1])
+        for number, place in enumerate(order, 1)
+    ]
 
 
 def plan_layout(config: DemoConfig) -> list[DemoTrack]:
@@ -227,24 +184,29 @@ def plan_layout(config: DemoConfig) -> list[DemoTrack]:
     """
     artists = _plan_artists(config)
     spacing = (_LAST_TRACK_ID - _FIRST_TRACK_ID) // len(artists)
-    next_ids = {
-        artist.artist_id: _spread_ids(place, spacing)
-        for place, artist in enumerate(artists)
-    }
-    tracks = [
-        DemoTrack(
-            track_id=next(next_ids[artist.artist_id]), artist=artist, number=number + 1
+
+    def plan(place: int, number: int, kind: Kind, subset: str = "small") -> DemoTrack:
+        # Steps of three, as if others had uploaded between.
+        return DemoTrack(
+            track_id=_FIRST_TRACK_ID + place * spacing + 3 * (number - 1),
+            artist=artists[place],
+            number=number,
+            kind=kind,
+            subset=subset,
         )
-        for artist in artists
-        for number in range(config.tracks_per_artist[SPLITS.index(artist.split)])
-    ]
+
+    odd = [Kind.GOOD, Kind.MONO, Kind.RATE_48K] if config.broken else []
+    tracks = []
+    for place, artist in enumerate(artists):
+        count = config.tracks_per_artist[SPLITS.index(artist.split)]
+        for number in range(1, count + 1):
+            usual = artist.split != SPLITS[0] or not odd
+            tracks.append(plan(place, number, Kind.GOOD if usual else odd.pop(0)))
     if config.broken:
-        training = [
-            place
-            for place, track in enumerate(tracks)
-            if track.artist.split == SPLITS[0]
-        ]
-        for place, kind in zip(training[1:], (Kind.MONO, Kind.RATE_48K), strict=False):
-            tracks[place] = dataclasses.replace(tracks[place], kind=kind)
-        tracks += _plan_extras(artists, next_ids)
+        kinds = [*BROKEN, Kind.AAC, *[Kind.OTHER_SUBSET] * 8]
+        for extra, kind in enumerate(kinds):
+            other = ("medium", "large")[extra % 2]
+            subset = other if kind is Kind.OTHER_SUBSET else "small"
+            place = extra * 5 % len(artists)
+            tracks.append(plan(place, _MAX_TRACKS + 1 + extra, kind, subset))
     return sorted(tracks, key=lambda track: track.track_id)

@@ -6,113 +6,62 @@ The columns are those of the FMA data set (Defferrard, Benzi, Vandergheynst, Bre
 
 from __future__ import annotations
 
+import collections
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
 from pipeline.demo.encode import choose_quality
+from pipeline.demo.genres import GENRES
 from pipeline.demo.layout import DemoArtist, DemoTrack
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
-
 
 #: Top-level group to its fields, in the file's order.
 COLUMNS = {
-    "album": _words(
-        "comments date_created date_released engineer favorites id information "
-        "listens producer tags title tracks type"
-    ),
-    "artist": _words(
-        "active_year_begin active_year_end associated_labels bio comments "
+    group: fields.split()
+    for group, fields in {
+        "album": "comments date_created date_released engineer favorites id "
+        "information listens producer tags title tracks type",
+        "artist": "active_year_begin active_year_end associated_labels bio comments "
         "date_created favorites id latitude location longitude members name "
-        "related_projects tags website wikipedia_page"
-    ),
-    "set": ("split", "subset"),
-    "track": _words(
-        "bit_rate comments composer date_created date_recorded duration favorites "
-        "genre_top genres genres_all information interest language_code license "
-        "listens lyricist number publisher tags title"
-    ),
+        "related_projects tags website wikipedia_page",
+        "set": "split subset",
+        "track": "bit_rate comments composer date_created date_recorded duration "
+        "favorites genre_top genres genres_all information interest language_code "
+        "license listens lyricist number publisher tags title",
+    }.items()
 }
 
 #: FMA's ids of the genres.
-GENRE_IDS = {
-    "Electronic": 15,
-    "Experimental": 38,
-    "Folk": 17,
-    "Hip-Hop": 21,
-    "Instrumental": 1235,
-    "International": 2,
-    "Pop": 10,
-    "Rock": 12,
-}
+GENRE_IDS = dict(zip(GENRES, (15, 38, 17, 21, 1235, 2, 10, 12), strict=True))
 
-_FIRST_NAMES = _words(
-    "Amber Arlo Bela Cora Dario Edda Faye Gus Hanne Ines Joaquim Kaya Lev Mina Nils "
-    "Odile Pavel Quinn Rosa Soren Tamsin Ugo Vera Wim Xenia Yusuf Zora"
-)
-_LAST_NAMES = _words(
-    "Aldous Birch Calloway Drummond Eklund Farrow Gallo Harrow Ibsen Jansen Kestrel "
-    "Lindqvist Marlowe Novak Okafor Petrel Quill Rook Sable Thorn Umber Vance Wren"
-)
-_ADJECTIVES = _words(
-    "Amber Broken Copper Distant Electric Faded Golden Hollow Idle Jagged Late Marble "
-    "Northern Open Paper Quiet Restless Silver Tender Unlit Velvet Winter Yellow"
-)
-_NOUNS = _words(
-    "Antenna Bridge Canal Delta Engine Ferry Garden Harbour Island Junction Kite "
-    "Lantern Meadow Night Orchard Parade Quarry River Station Tide Valley Window"
-)
-_PLACES = (
-    ("Lisbon", 38.7222524, -9.1393366),
-    ("Ghent, Belgium", 51.0543422, 3.7174243),
-    ("Accra, Ghana", 5.6037168, -0.1869644),
-    ("Portland, OR", 45.5234515, -122.6762071),
-    ("Valparaíso, Chile", -33.047238, -71.6126885),
-    ("Kyoto", 35.0116363, 135.7680294),
-)
-_LICENSE = "CC0 1.0 Universal"
-
-
-def _pick(words: Sequence[str], rng: np.random.Generator) -> str:
-    return words[int(rng.integers(len(words)))]
+_ADJECTIVES = ("Amber", "Broken", "Distant", "Hollow", "Jagged", "Late", "Winter")
+_NOUNS = ("Antenna", "Bridge", "Canal", "Engine", "Ferry", "Garden", "Orchard", "River")
 
 
 def name_artist(artist: DemoArtist, seed: int) -> str:
     """Returns an artist's name."""
     rng = np.random.default_rng([seed, 5, artist.artist_id])
-    form = int(rng.integers(3))
-    if form == 0:
-        return f"{_pick(_FIRST_NAMES, rng)} {_pick(_LAST_NAMES, rng)}"
-    if form == 1:
-        return f"The {_pick(_ADJECTIVES, rng)} {_pick(_NOUNS, rng)}s"
-    return f"{_pick(_FIRST_NAMES, rng)} & the {_pick(_NOUNS, rng)}"
+    return f"The {rng.choice(_ADJECTIVES)} {rng.choice(_NOUNS)}s"
 
 
 def name_track(track: DemoTrack, seed: int) -> str:
     """Returns a track's title."""
     rng = np.random.default_rng([seed, 6, track.track_id])
-    title = f"{_pick(_ADJECTIVES, rng)} {_pick(_NOUNS, rng)}"
-    return title if rng.random() < 0.8 else f"{title}, Part {int(rng.integers(1, 4))}"
+    return f"{rng.choice(_ADJECTIVES)} {rng.choice(_NOUNS)}, Part {rng.integers(1, 9)}"
 
 
 def _date(rng: np.random.Generator) -> str:
-    return (
-        f"{rng.integers(2009, 2017)}-{rng.integers(1, 13):02d}-"
-        f"{rng.integers(1, 29):02d} {rng.integers(24):02d}:{rng.integers(60):02d}:"
-        f"{rng.integers(60):02d}"
-    )
+    year, month, day = rng.integers((2009, 1, 1), (2017, 13, 29))
+    return f"{year}-{month:02d}-{day:02d} 00:00:00"
 
 
-def _artist_values(artist: DemoArtist, seed: int) -> dict[str, object]:
-    rng = np.random.default_rng([seed, 7, artist.artist_id])
-    name = name_artist(artist, seed)
-    place, latitude, longitude = _PLACES[int(rng.integers(len(_PLACES)))]
-    known = rng.random() < 0.6
+def _values(track: DemoTrack, seed: int, tracks: int) -> dict[str, dict[str, object]]:
+    """Returns what is known of a track whose artist has so many, by group and field."""
+    artist, name = track.artist, name_artist(track.artist, seed)
+    album = np.random.default_rng([seed, 7, artist.artist_id])
+    rng = np.random.default_rng([seed, 8, track.track_id])
     bio = ""
     if artist.artist_id % 3 == 1:
         # Like many of the real ones: HTML that spans lines and holds quotes.
@@ -120,75 +69,45 @@ def _artist_values(artist: DemoArtist, seed: int) -> dict[str, object]:
             f"<p>{name} makes {artist.genre} and does not exist: every note was "
             f'computed.</p>\n<p>"Loud, then quiet, then loud", says nobody.</p>\n'
         )
+    genres = [GENRE_IDS[artist.genre]] if track.genre_top else []
     return {
-        "active_year_begin": f"{rng.integers(1985, 2012)}-01-01 00:00:00"
-        if known
-        else "",
-        "bio": bio,
-        "comments": int(rng.poisson(1)),
-        "date_created": _date(rng),
-        "favorites": int(rng.poisson(12)),
-        "id": artist.artist_id,
-        "latitude": latitude if known else "",
-        "location": place if known else "",
-        "longitude": longitude if known else "",
-        "members": f"{_pick(_FIRST_NAMES, rng)}\n{_pick(_FIRST_NAMES, rng)}"
-        if name.startswith("The ")
-        else "",
-        "name": name,
-        "tags": f"['{artist.genre.lower()}', 'synthetic']",
-        "website": "",
-    }
-
-
-def _album_values(artist: DemoArtist, seed: int, tracks: int) -> dict[str, object]:
-    rng = np.random.default_rng([seed, 8, artist.artist_id])
-    return {
-        "comments": 0,
-        "date_created": _date(rng),
-        "date_released": _date(rng)[:10] + " 00:00:00",
-        "favorites": int(rng.poisson(3)),
-        "id": artist.artist_id + 1000,
-        "information": "<p></p>" if rng.random() < 0.5 else "",
-        "listens": int(rng.integers(100, 20_000)),
-        "tags": "[]",
-        "title": f"{_pick(_ADJECTIVES, rng)} {_pick(_NOUNS, rng)}",
-        "tracks": tracks,
-        "type": "Album" if rng.random() < 0.8 else "Single Tracks",
-    }
-
-
-def _track_values(track: DemoTrack, seed: int) -> dict[str, object]:
-    rng = np.random.default_rng([seed, 9, track.track_id])
-    genres = [GENRE_IDS[track.genre_top]] if track.genre_top else []
-    listens = int(rng.integers(50, 9000))
-    return {
-        "bit_rate": choose_quality(seed, track.artist.artist_id)[1],
-        "comments": 0,
-        "date_created": _date(rng),
-        "date_recorded": _date(rng)[:10] + " 00:00:00",
-        # Of the whole track, as in FMA; the clip is cut out of its middle.
-        "duration": int(rng.integers(75, 480)),
-        "favorites": int(rng.poisson(2)),
-        "genre_top": track.genre_top,
-        "genres": genres,
-        "genres_all": genres,
-        "interest": listens + int(rng.integers(0, 4000)),
-        "language_code": "en",
-        "license": _LICENSE,
-        "listens": listens,
-        "number": track.number,
-        "tags": "[]",
-        "title": name_track(track, seed),
+        "album": {
+            "date_created": _date(album),
+            "id": artist.artist_id + 1_000,
+            "listens": int(album.integers(9_000, 20_000)),
+            "title": f"{album.choice(_ADJECTIVES)} {album.choice(_NOUNS)}",
+            "tracks": tracks,
+            "type": "Album",
+        },
+        "artist": {
+            "bio": bio,
+            "date_created": _date(album),
+            "favorites": int(album.poisson(12)),
+            "id": artist.artist_id,
+            "name": name,
+        },
+        "set": {"split": artist.split, "subset": track.subset},
+        "track": {
+            "bit_rate": choose_quality(seed, artist.artist_id)[1],
+            "date_created": _date(rng),
+            # Of the whole track, as in FMA; the clip is cut out of its middle.
+            "duration": int(rng.integers(75, 480)),
+            "favorites": int(rng.poisson(2)),
+            "genre_top": track.genre_top,
+            "genres": genres,
+            "genres_all": genres,
+            "license": "CC0 1.0 Universal",
+            "listens": int(rng.integers(50, 9_000)),
+            "number": track.number,
+            "title": name_track(track, seed),
+        },
     }
 
 
 def format_tracks(tracks: Iterable[DemoTrack], seed: int) -> str:
     """Returns ``tracks.csv`` for the tracks that have a row, in their order."""
     rows = [track for track in tracks if track.has_row]
-    albums: dict[int, int] = {}
-    for track in rows:
-        albums[track.artist.artist_id] = albums.get(track.artist.artist_id, 0) + 1
+    albums = collections.Counter(track.artist.artist_id for track in rows)
     names = [(group, field) for group, fields in COLUMNS.items() for field in fields]
 
     text = io.StringIO()
@@ -197,12 +116,7 @@ def format_tracks(tracks: Iterable[DemoTrack], seed: int) -> str:
     writer.writerow(["", *(field for _, field in names)])
     writer.writerow(["track_id", *("" for _ in names)])
     for track in rows:
-        values: dict[str, dict[str, object]] = {
-            "album": _album_values(track.artist, seed, albums[track.artist.artist_id]),
-            "artist": _artist_values(track.artist, seed),
-            "set": {"split": track.artist.split, "subset": track.subset},
-            "track": _track_values(track, seed),
-        }
+        values = _values(track, seed, albums[track.artist.artist_id])
         writer.writerow(
             [track.track_id, *(values[group].get(field, "") for group, field in names)]
         )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import posixpath
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from apache_beam.io.filesystem import FileMetadata
-
+from pipeline.common.audio_names import is_audio_name
 from pipeline.common.rejects import Reason, Reject
+from pipeline.inputs.assign import Assigner, Assignment, name_some
 from pipeline.inputs.metadata import Track
+from pipeline.inputs.names import AudioFolder, wav_name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, order=True)
@@ -25,6 +27,8 @@ class Clip:
       path: of the audio file.
       size: of the audio file in bytes.
       modified: when the file was, in seconds since 1970; 0 where not known.
+      whole_name: keep the extension in the name of its WAV, which would be another
+        clip's without.
     """
 
     track_id: str
@@ -35,6 +39,7 @@ class Clip:
     path: str
     size: int
     modified: float = 0.0
+    whole_name: bool = False
 
 
 class AudioFile(NamedTuple):
@@ -44,94 +49,202 @@ class AudioFile(NamedTuple):
       path: with which to open it.
       size: in bytes.
       modified: seconds since 1970; 0 where the file system does not tell.
+      problem: why it cannot be opened; empty where that is not known.
     """
 
     path: str
     size: int
     modified: float = 0.0
-
-
-def audio_file(found: FileMetadata) -> AudioFile:
-    """What a file system says of a file."""
-    modified = found.last_updated_in_seconds or 0.0
-    return AudioFile(found.path, found.size_in_bytes, modified)
+    problem: str = ""
 
 
 class Pairing(NamedTuple):
     """What becomes of the tracks and files of one key.
 
     Attributes:
-      clips: at most one.
+      clips: of wanted tracks.
       rejects: of rows and of files.
       not_wanted: paths of files whose track is known but not wanted.
+      not_audio: paths of files that no row names and that are no audio.
     """
 
     clips: list[Clip]
     rejects: list[Reject]
     not_wanted: list[str]
+    not_audio: list[str]
 
 
-def pair(
-    tracks: Sequence[Track], files: Sequence[AudioFile], labels: Mapping[str, int]
-) -> Pairing:
-    """Pairs the tracks and files of one key.
+def has_audio_name(file: AudioFile) -> bool:
+    """Whether a file is audio, as far as its name tells."""
+    return is_audio_name(file.path) is not False
 
-    The first track and the first file belong together; others are duplicates.
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Join:
+    """Rules by which the tracks and files of one key find each other.
+
+    A plain row takes the file that it names whole; else the file that has an audio
+    extension added to its name; else the one that differs in its audio extension
+    alone. Where several files fit, or several rows fit a file, nobody guesses.
+
+    Attributes:
+      labels: of the genres.
+      folder: of the audio glob.
+      kind: of the metadata, `fma` or `plain`.
+      is_audio: whether a file that no row names takes part.
+      nearest: the nearest file to rows that find none, by their paths.
     """
 
-    def reject(path: str, track_id: str, reason: Reason, message: str) -> Reject:
-        return Reject(
-            path=path, track_id=track_id, stage="join", reason=reason, message=message
+    labels: Mapping[str, int]
+    folder: AudioFolder = dataclasses.field(default_factory=AudioFolder)
+    kind: str = "plain"
+    is_audio: Callable[[AudioFile], bool] = has_audio_name
+    nearest: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def pair(self, tracks: Sequence[Track], files: Sequence[AudioFile]) -> Pairing:
+        """Pairs the tracks and files of one key, in any order.
+
+        Each wanted track and each file ends in one place.
+        """
+        if len(tracks) == len(files) == 1 and self._names(tracks[0], files[0]):
+            found = Assignment(takes={0: 0})
+        elif self.kind == "fma":
+            tracks, files = sorted(tracks), sorted(files)
+            found = self._assign_number(tracks, files)
+        else:
+            tracks, files = sorted(tracks), sorted(files)
+            found = Assigner(
+                self.folder,
+                [track.path for track in tracks],
+                [file.path for file in files],
+                lambda number: self.is_audio(files[number]),
+            ).assign()
+        return self._conclude(tracks, files, found)
+
+    def _names(self, track: Track, file: AudioFile) -> bool:
+        return self.folder.name_file(file.path) == track.path
+
+    def _assign_number(
+        self, tracks: Sequence[Track], files: Sequence[AudioFile]
+    ) -> Assignment:
+        """The number joins: the first row, and the file most like FMA's own name."""
+        found = Assignment()
+        if not tracks:
+            return found
+        audio = [number for number, file in enumerate(files) if self.is_audio(file)]
+        path = tracks[0].path
+        endings = path, f"/{path}", f"/{posixpath.basename(path)}"
+
+        def rank(number: int) -> tuple[bool, ...]:
+            return tuple(not files[number].path.endswith(end) for end in endings[1:])
+
+        for number in sorted(audio, key=rank):
+            if 0 in found.takes:
+                found.copies[number] = 0
+            else:
+                found.takes[0] = number
+        found.repeats |= dict.fromkeys(range(1, len(tracks)), 0)
+        return found
+
+    def _conclude(
+        self, tracks: Sequence[Track], files: Sequence[AudioFile], found: Assignment
+    ) -> Pairing:
+        """Turns an assignment into clips and rejects."""
+        result = Pairing([], [], [], [])
+
+        def reject(path: str, track_id: str, reason: Reason, message: str) -> None:
+            result.rejects.append(
+                Reject(
+                    path=path,
+                    track_id=track_id,
+                    stage="join",
+                    reason=reason,
+                    message=message,
+                )
+            )
+
+        for number, track in enumerate(tracks):
+            if not track.wanted:
+                continue
+            if number in found.repeats:
+                first = tracks[found.repeats[number]]
+                other = f", as {first.genre}" * (first.genre != track.genre)
+                message = (
+                    f"another row names the same file{other} ({first.path}, track "
+                    f"{first.track_id})"
+                )
+                reject(track.path, track.track_id, Reason.DUPLICATE_ROW, message)
+            elif number in found.unclear:
+                message = found.unclear[number]
+                reject(track.path, track.track_id, Reason.AMBIGUOUS_ROW, message)
+            elif number not in found.takes:
+                message = "no audio file matches it"
+                if track.path in self.nearest:
+                    message += f"; the nearest is {self.nearest[track.path]}"
+                reject(track.path, track.track_id, Reason.MISSING, message)
+        owners = {file: track for track, file in found.takes.items()}
+        clips = []
+        for number, file in enumerate(files):
+            if number in owners:
+                track = tracks[owners[number]]
+                if not track.wanted:
+                    result.not_wanted.append(file.path)
+                elif not track.genre:
+                    message = "the metadata gives no genre"
+                    if track.no_genre:
+                        message += f" but {track.no_genre}, which stands for nothing"
+                    reject(file.path, track.track_id, Reason.NO_GENRE, message)
+                elif file.problem:
+                    reason = Reason.UNREADABLE
+                    reject(file.path, track.track_id, reason, file.problem)
+                else:
+                    clips.append(self._make_clip(track, file))
+            elif number in found.copies:
+                track = tracks[found.copies[number]]
+                if track.wanted:
+                    used = files[found.takes[found.copies[number]]].path
+                    message = f"{used} is used for this track"
+                    reject(file.path, track.track_id, Reason.DUPLICATE_FILE, message)
+                else:
+                    result.not_wanted.append(file.path)
+            elif number in found.candidates:
+                rows = [tracks[row] for row in found.candidates[number]]
+                if any(track.wanted for track in rows):
+                    named = [f"{track.path} ({track.genre})" for track in rows]
+                    names = name_some(named)
+                    message = f"it may be the file of {names}, as may another"
+                    if len(rows) > 1:
+                        message = f"it may be the file of {names}"
+                    reject(file.path, "", Reason.AMBIGUOUS_FILE, message)
+                else:
+                    result.not_wanted.append(file.path)
+            elif self.is_audio(file):
+                message = "no metadata row names it"
+                reject(file.path, "", Reason.NO_METADATA, message)
+            else:
+                result.not_audio.append(file.path)
+        result.clips.extend(self._name_wavs(clips))
+        return result
+
+    def _make_clip(self, track: Track, file: AudioFile) -> Clip:
+        return Clip(
+            track_id=track.track_id,
+            artist_id=track.artist_id,
+            genre=track.genre,
+            label=self.labels[track.genre],
+            split=track.split,
+            path=file.path,
+            size=file.size,
+            modified=file.modified,
         )
 
-    if not tracks:
-        return Pairing(
-            [],
-            [
-                reject(file.path, "", Reason.NO_METADATA, "no metadata row names it")
-                for file in files
-            ],
-            [],
-        )
-    track, *others = tracks
-    rejects = [
-        reject(
-            other.path,
-            other.track_id,
-            Reason.DUPLICATE_ROW,
-            f"another row names the same file ({track.path}, track {track.track_id})",
-        )
-        for other in others
-        if other.wanted
-    ]
-    if not track.wanted:
-        return Pairing([], rejects, [file.path for file in files])
-    if not files:
-        message = "no audio file matches it"
-        rejects.append(reject(track.path, track.track_id, Reason.MISSING, message))
-        return Pairing([], rejects, [])
-    file, *copies = files
-    rejects += [
-        reject(
-            copy.path,
-            track.track_id,
-            Reason.DUPLICATE_FILE,
-            f"{file.path} is used for this track",
-        )
-        for copy in copies
-    ]
-    if not track.genre:
-        message = "the metadata gives no genre"
-        rejects.append(reject(file.path, track.track_id, Reason.NO_GENRE, message))
-        return Pairing([], rejects, [])
-    clip = Clip(
-        track_id=track.track_id,
-        artist_id=track.artist_id,
-        genre=track.genre,
-        label=labels[track.genre],
-        split=track.split,
-        path=file.path,
-        size=file.size,
-        modified=file.modified,
-    )
-    return Pairing([clip], rejects, [])
+    def _name_wavs(self, clips: list[Clip]) -> list[Clip]:
+        """WAVs of one key keep whole names where two would have one name."""
+        if len(clips) < 2:
+            return clips
+        names = {
+            wav_name(self.folder.name_file(clip.path), whole=False) for clip in clips
+        }
+        if len(names) == len(clips):
+            return clips
+        return [dataclasses.replace(clip, whole_name=True) for clip in clips]

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import posixpath
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
+from pipeline.inputs.names import make_folder
 from pipeline.inputs.splits import SplitConfig, split_by_hash
 from pipeline.schema import SPLITS, UserError
 
@@ -44,6 +45,9 @@ _FIELD_LIMIT = 1 << 24
 
 _PLAIN_REQUIRED = ("path", "genre")
 _PLAIN_OPTIONAL = ("track_id", "artist_id", "split")
+#: What pandas writes for nothing, and for the name of a column that has none.
+_PANDAS_NOTHING = "nan"
+_PANDAS_UNNAMED = re.compile(r"Unnamed: \d+(_level_\d+)?")
 _PLAIN_SPLITS = {
     "training": "training",
     "train": "training",
@@ -64,6 +68,9 @@ class MetadataConfig:
       split: how splits are assigned; None: by the metadata if it says, else by
         hash.
       audio_base: folder that a plain CSV's paths start from.
+      audio_aliases: other paths of it with which they may start.
+      shared_keys: of rows whose ids keep their extensions, as without they would be
+        those of other rows.
     """
 
     path: str
@@ -71,6 +78,8 @@ class MetadataConfig:
     genres: tuple[str, ...] = ()
     split: SplitConfig | None = None
     audio_base: str = ""
+    audio_aliases: tuple[str, ...] = ()
+    shared_keys: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         """Refuses subsets that FMA does not have."""
@@ -86,13 +95,14 @@ class Track:
     """A row of the metadata.
 
     Attributes:
-      key: joins it with its audio file (see `audio_key`).
+      key: joins it with its audio file (see `names.audio_key`).
       track_id: unique name.
       artist_id: empty where it is not known.
       genre: empty where it is not known.
       split: one of `schema.SPLITS`.
       path: where its audio should be, for messages.
       wanted: whether subset and genre are asked for.
+      no_genre: what stands for nothing in the genre's place, as `nan`.
     """
 
     key: str
@@ -102,6 +112,7 @@ class Track:
     split: str
     path: str
     wanted: bool
+    no_genre: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,12 +124,14 @@ class Layout:
       columns: index of each column used, by its name here.
       width: number of columns.
       split: the rule in force.
+      unnamed: indices of columns without a name, which must be empty or pandas' index.
     """
 
     kind: str
     columns: dict[str, int]
     width: int
     split: SplitConfig
+    unnamed: tuple[int, ...] = ()
 
 
 def read_tracks(text: TextIO, config: MetadataConfig) -> Iterator[Track]:
@@ -135,19 +148,42 @@ def read_tracks(text: TextIO, config: MetadataConfig) -> Iterator[Track]:
     reader = csv.reader(text)
     layout = read_layout(reader, config)
     for row in _read_rows(reader, config):
-        if not row:
+        if not any(row):
             continue
-        if len(row) != layout.width:
-            raise UserError(
-                f"{config.path} line {reader.line_num}: expected {layout.width} "
-                f"columns as in the header. Received: {len(row)}"
-            )
-        values = {name: row[index].strip() for name, index in layout.columns.items()}
         where = f"{config.path} line {reader.line_num}"
+        if len(row) != layout.width:
+            row = _fit_width(row, layout, where)
+        values = {name: row[index].strip() for name, index in layout.columns.items()}
         if layout.kind == "fma":
             yield _fma_track(values, layout, config, where)
         else:
+            # Blanks are letters of a file's name.
+            values["path"] = row[layout.columns["path"]]
+            for index in layout.unnamed:
+                _check_unnamed(row, index, where)
             yield _plain_track(values, layout, config, where)
+
+
+def _fit_width(row: list[str], layout: Layout, where: str) -> list[str]:
+    """Takes or adds the empty cells of commas at the end of a line."""
+    rest = row[layout.width :]
+    missing = range(len(row), layout.width)
+    if layout.kind == "fma" or any(rest) or not set(missing) <= set(layout.unnamed):
+        raise UserError(
+            f"{where}: expected {layout.width} columns as in the header. Received: "
+            f"{len(row)}"
+        )
+    return row[: layout.width] + [""] * len(missing)
+
+
+def _check_unnamed(row: Sequence[str], index: int, where: str) -> None:
+    """Refuses what a column without a name holds, unless it is pandas' index."""
+    value = row[index].strip()
+    if value and not (index == 0 and value.isdecimal()):
+        raise UserError(
+            f"{where}: column {index + 1} has no name in the header; name it, or leave "
+            f"it out. Received: {value!r}"
+        )
 
 
 def read_layout(rows: Iterator[list[str]], config: MetadataConfig) -> Layout:
@@ -211,7 +247,19 @@ def _fma_layout(
 
 
 def _plain_layout(header: Sequence[str], config: MetadataConfig) -> Layout:
-    unknown = set(header) - {*_PLAIN_REQUIRED, *_PLAIN_OPTIONAL}
+    columns = {
+        name: index
+        for index, name in enumerate(header)
+        if name and not _PANDAS_UNNAMED.fullmatch(name)
+    }
+    unnamed = tuple(sorted(set(range(len(header))) - set(columns.values())))
+    twice = [name for name in columns if header.count(name) > 1]
+    if twice:
+        raise UserError(
+            f"{config.path}: several columns are named {', '.join(twice)}; leave one "
+            f"of each. Received: {','.join(header)}"
+        )
+    unknown = set(columns) - {*_PLAIN_REQUIRED, *_PLAIN_OPTIONAL}
     if unknown:
         raise UserError(
             f"{config.path}: unknown columns {', '.join(sorted(unknown))}; the columns "
@@ -232,9 +280,10 @@ def _plain_layout(header: Sequence[str], config: MetadataConfig) -> Layout:
         )
     return Layout(
         kind="plain",
-        columns={name: index for index, name in enumerate(header)},
+        columns=columns,
         width=len(header),
         split=split,
+        unnamed=unnamed,
     )
 
 
@@ -266,16 +315,24 @@ def _fma_track(
 def _plain_track(
     values: dict[str, str], layout: Layout, config: MetadataConfig, where: str
 ) -> Track:
+    no_genre = values["genre"]
+    values = {
+        name: "" if value.lower() == _PANDAS_NOTHING else value
+        for name, value in values.items()
+    }
     path, genre = values["path"], values["genre"]
-    if not path:
+    if not path.strip():
         raise UserError(f"{where}: the path is empty; name an audio file.")
     split = ""
     if layout.split.rule == "fma":
         split = _PLAIN_SPLITS.get(values["split"].lower(), "")
         if not split:
             raise _unknown(where, "split", values["split"], SPLITS)
-    key = audio_key(path, config.audio_base, "plain")
-    track_id = values.get("track_id") or key
+    folder = make_folder(config.audio_base, config.audio_aliases)
+    key = folder.key(path)
+    track_id = values.get("track_id") or folder.name_row(
+        path, whole=key in config.shared_keys
+    )
     artist_id = values.get("artist_id", "")
     return Track(
         key=key,
@@ -285,6 +342,7 @@ def _plain_track(
         split=_assign(layout.split, split, artist_id, track_id),
         path=path,
         wanted=_genre_wanted(genre, config),
+        no_genre="" if genre else no_genre,
     )
 
 
@@ -304,45 +362,3 @@ def _unknown(where: str, column: str, value: str, allowed: Iterable[str]) -> Use
         f"{where}: unknown {column}. Received: {value!r}; it must be one of "
         f"{', '.join(allowed)}."
     )
-
-
-def audio_key(path: str, base: str, kind: str) -> str:
-    """The key that joins an audio file with its track.
-
-    For FMA the number in the file's name; otherwise the path without its
-    extension, below the fixed part of the audio glob where it lies there. The
-    WAVs of `--wav_output` therefore join as the files they were made from.
-
-    Args:
-      path: of the audio file.
-      base: the glob up to its first wildcard's folder.
-      kind: of the metadata, `fma` or `plain`.
-    """
-    if kind == "fma":
-        stem = _without_extension(posixpath.basename(path))
-        return str(int(stem)) if stem.isdecimal() else path
-    return _without_extension(relative_path(path, base))
-
-
-def relative_path(path: str, base: str) -> str:
-    """The path below `base`; the whole path if it does not lie there."""
-    path, base = _normalise(path), _normalise(base)
-    return path[len(base) + 1 :] if path.startswith(base + "/") else path
-
-
-def glob_base(pattern: str) -> str:
-    """The folder of a glob, up to its first wildcard."""
-    fixed = pattern
-    for wildcard in "*?[":
-        fixed = fixed.split(wildcard)[0]
-    return posixpath.dirname(fixed)
-
-
-def _normalise(path: str) -> str:
-    """Drops `./` and doubled slashes, not a scheme's own."""
-    scheme, separator, rest = path.rpartition("://")
-    return scheme + separator + posixpath.normpath(rest)
-
-
-def _without_extension(path: str) -> str:
-    return posixpath.splitext(path)[0]

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import csv
 import dataclasses
 import io
-from collections.abc import Iterable
-
-from apache_beam.io.filesystem import BeamIOError
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TextIO
 
 from pipeline.common import storage
-from pipeline.inputs.join import AudioFile, audio_file
+from pipeline.common.audio_names import is_audio_name
+from pipeline.common.rejects import Reason
+from pipeline.inputs.assign import name_some
+from pipeline.inputs.audio_files import make_audio_check, match_audio
+from pipeline.inputs.join import AudioFile, Join, Pairing
 from pipeline.inputs.metadata import (
     Layout,
     MetadataConfig,
     Track,
-    audio_key,
     read_layout,
     read_tracks,
 )
-from pipeline.schema import (
-    UserError,
-)
+from pipeline.inputs.names import audio_key, make_folder
+from pipeline.inputs.nearest import NearestFile
+from pipeline.schema import UserError
+
+#: Rows that find no file and are told the nearest one.
+MOST_NEAREST = 1000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,20 +37,32 @@ class Inputs:
 
     Attributes:
       layout: of the metadata file.
+      metadata: how to read it, so that each row has an id of its own.
       genres: of the wanted tracks, in alphabetical order; with `--genres`, in
         the order given.
       tracks: number of wanted tracks.
       clips: audio files of wanted tracks with a genre.
-      files: number of audio files matched.
+      files: number of files matched.
+      other_files: how many of them are no audio by their names, and in no row.
       leaking_artists: number of artists that the metadata puts into several splits.
+      missing: number of wanted tracks without a file.
+      nearest: to the first of them, the nearest file there is, by the row's path.
+      without_genre: number of wanted tracks in whose genre stands what means nothing.
+      contradictions: of files that several rows name, paths and genres in words.
     """
 
     layout: Layout
+    metadata: MetadataConfig
     genres: tuple[str, ...]
     tracks: int
     clips: tuple[AudioFile, ...]
     files: int
+    other_files: int = 0
     leaking_artists: int = 0
+    missing: int = 0
+    nearest: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    without_genre: int = 0
+    contradictions: tuple[str, ...] = ()
 
 
 def inspect_inputs(audio: str, metadata: MetadataConfig) -> Inputs:
@@ -57,17 +76,58 @@ def inspect_inputs(audio: str, metadata: MetadataConfig) -> Inputs:
       UserError: there is nothing to do, or the metadata cannot be used.
     """
     files = match_audio(audio)
+    with _open_metadata(metadata) as text:
+        layout = read_layout(csv.reader(text), metadata)
+    by_key = collections.defaultdict(list)
+    base, aliases = metadata.audio_base, metadata.audio_aliases
+    for file in files:
+        by_key[audio_key(file.path, base, layout.kind, aliases)].append(file)
+    tracks, shared = _read_by_key(metadata, by_key, layout.kind)
+    if shared:
+        metadata = dataclasses.replace(metadata, shared_keys=shared)
+        tracks, _ = _read_by_key(metadata, by_key, layout.kind)
+    wanted = [track for group in tracks.values() for track in group if track.wanted]
+    genres = _order_genres(wanted, metadata)
+    join = Join(
+        labels={genre: label for label, genre in enumerate(genres)},
+        folder=make_folder(base, aliases),
+        kind=layout.kind,
+        is_audio=make_audio_check(),
+    )
+    clips, missing, named = [], [], 0
+    for key, group in tracks.items():
+        pairing = join.pair(group, by_key.get(key, []))
+        clips += pairing.clips
+        missing += _list_missing(pairing)
+        named += sum(is_audio_name(clip.path) is not True for clip in pairing.clips)
+    others = sum(is_audio_name(file.path) is not True for file in files) - named
+    return Inputs(
+        layout=layout,
+        metadata=metadata,
+        genres=genres,
+        tracks=len(wanted),
+        clips=tuple(
+            AudioFile(clip.path, clip.size, clip.modified)
+            for clip in sorted(clips, key=lambda clip: clip.path)
+        ),
+        files=len(files),
+        other_files=others,
+        leaking_artists=_count_leaking_artists(wanted),
+        missing=len(missing),
+        nearest=_find_nearest(missing, files, join) if layout.kind == "plain" else {},
+        without_genre=sum(bool(track.no_genre) for track in wanted),
+        contradictions=_find_contradictions(tracks.values()),
+    )
+
+
+@contextlib.contextmanager
+def _open_metadata(metadata: MetadataConfig) -> Iterator[TextIO]:
     try:
         with (
             storage.open_patiently(metadata.path) as file,
             io.TextIOWrapper(file, encoding="utf-8", newline="") as text,
         ):
-            layout = read_layout(csv.reader(text), metadata)
-        with (
-            storage.open_patiently(metadata.path) as file,
-            io.TextIOWrapper(file, encoding="utf-8", newline="") as text,
-        ):
-            wanted = {t.key: t for t in read_tracks(text, metadata) if t.wanted}
+            yield text
     except storage.STORE_ERRORS as error:
         raise UserError(
             f"--metadata cannot be read: {error}. Received: {metadata.path}"
@@ -76,60 +136,74 @@ def inspect_inputs(audio: str, metadata: MetadataConfig) -> Inputs:
         raise UserError(
             f"--metadata must be UTF-8 text ({error}). Received: {metadata.path}"
         ) from error
-    genres = _order_genres(wanted.values(), metadata)
-    base = metadata.audio_base
-    clips = {
-        key: file
-        for file in sorted(files, reverse=True)
-        if (key := audio_key(file.path, base, layout.kind)) in wanted
-        and wanted[key].genre
-    }
-    return Inputs(
-        layout=layout,
-        genres=genres,
-        tracks=len(wanted),
-        clips=tuple(clips[key] for key in sorted(clips)),
-        files=len(files),
-        leaking_artists=_count_leaking_artists(wanted.values()),
-    )
 
 
-def match_audio(pattern: str) -> list[AudioFile]:
-    """Lists the files of a glob.
+def _read_by_key(
+    metadata: MetadataConfig, files: Mapping[str, list[AudioFile]], kind: str
+) -> tuple[dict[str, list[Track]], frozenset[str]]:
+    """Tracks that are wanted, or may take a file, by their keys.
 
-    Raises:
-      UserError: there are none, or the file system is unknown.
+    And keys of rows that name several files.
     """
-    try:
-        matched = storage.match(pattern)
-    except (ValueError, BeamIOError) as error:
-        raise UserError(
-            f"--audio cannot be matched: {error}. Received: {pattern}"
-        ) from error
-    if not matched:
-        raise UserError(
-            "--audio matches no file; give a quoted glob such as 'fma_small/**.mp3'. "
-            f"Received: {pattern}"
-        )
-    for found in matched:
-        if not found.path.isprintable() and not _is_text(found.path):
-            raise UserError(
-                "--audio matches a file whose name is not UTF-8 text; rename it. "
-                f"Received: {found.path!r}"
-            )
-    return [audio_file(found) for found in matched]
+    tracks: dict[str, list[Track]] = {}
+    folder = make_folder(metadata.audio_base, metadata.audio_aliases)
+    paths: dict[str, str] = {}
+    shared = set()
+    with _open_metadata(metadata) as text:
+        for track in read_tracks(text, metadata):
+            if track.wanted or track.key in files:
+                tracks.setdefault(track.key, []).append(track)
+            if kind == "plain":
+                first = paths.setdefault(track.key, track.path)
+                if first != track.path and folder.name_row(
+                    first, whole=True
+                ) != folder.name_row(track.path, whole=True):
+                    shared.add(track.key)
+    return tracks, frozenset(shared)
 
 
-def _is_text(path: str) -> bool:
-    """Whether a path can be sent to a worker: it may hold bytes of no encoding."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _list_missing(pairing: Pairing) -> list[str]:
+    return [
+        reject.path for reject in pairing.rejects if reject.reason is Reason.MISSING
+    ]
 
 
-def _order_genres(tracks: Iterable[Track], metadata: MetadataConfig) -> tuple[str, ...]:
+def _find_nearest(
+    rows: list[str], files: Iterable[AudioFile], join: Join
+) -> dict[str, str]:
+    """The nearest file to the first rows that find none, by their paths."""
+    if not rows:
+        return {}
+    paths = {join.folder.name_file(file.path): file.path for file in files}
+    names = NearestFile(paths)
+    found = {}
+    for row in rows[:MOST_NEAREST]:
+        near = filter(None, map(names.find, join.folder.readings(row)))
+        name = next(near, None)
+        if name is not None:
+            found[row] = paths[name]
+    return found
+
+
+def _find_contradictions(groups: Iterable[list[Track]]) -> tuple[str, ...]:
+    """Names paths to which several rows give several genres."""
+    found = []
+    for group in groups:
+        if len(group) == 1:
+            continue
+        genres = collections.defaultdict(set)
+        for track in group:
+            if track.wanted and track.genre:
+                genres[track.path].add(track.genre)
+        found += [
+            f"{path} ({name_some(sorted(names))})"
+            for path, names in sorted(genres.items())
+            if len(names) > 1
+        ]
+    return tuple(found)
+
+
+def _order_genres(tracks: list[Track], metadata: MetadataConfig) -> tuple[str, ...]:
     present = {track.genre for track in tracks if track.genre}
     unknown = [genre for genre in metadata.genres if genre not in present]
     if unknown:
@@ -138,9 +212,11 @@ def _order_genres(tracks: Iterable[Track], metadata: MetadataConfig) -> tuple[st
             f"(subset {metadata.subset}) has it."
         )
     if not present:
+        nothing = next((track.no_genre for track in tracks if track.no_genre), "")
+        found = f" ({nothing} stands for nothing)" * bool(nothing)
         raise UserError(
             f"{metadata.path} has no track with a genre in the subset "
-            f"{metadata.subset!r}; choose a larger --subset or another file."
+            f"{metadata.subset!r}{found}; choose a larger --subset or another file."
         )
     return metadata.genres or tuple(sorted(present))
 

@@ -73,8 +73,7 @@ def describe(
     }
     if clips:
         seconds = sorted(float(clip["seconds"]) for clip in clips)
-        found = {"length of the file (s)": _distribute(seconds)}
-        distributions = found | distributions
+        distributions = {"length of the file (s)": _distribute(seconds)} | distributions
     rows = [
         [label, *(f"{numbers[column]:,.1f}" for column in _COLUMNS)]
         for label, numbers in distributions.items()
@@ -90,8 +89,8 @@ def _distribute(ordered: Sequence[float]) -> dict[str, float]:
     """The columns of a distribution, of values in ascending order."""
     last = len(ordered) - 1
     shares = {"min": 0.0, "p5": 0.05, "median": 0.5, "p95": 0.95, "max": 1.0}
-    found = {name: ordered[round(share * last)] for name, share in shares.items()}
-    return found | {"mean": sum(ordered) / len(ordered)}
+    quantiles = {name: ordered[round(share * last)] for name, share in shares.items()}
+    return quantiles | {"mean": sum(ordered) / len(ordered)}
 
 
 def _describe_whole(manifest: Manifest, *, completed: bool) -> str:
@@ -211,13 +210,18 @@ def _verify(folder: str, manifest: Manifest) -> int:
             f" {result.repeated_audio:,} clips repeat the audio of another clip of "
             "their split."
         )
+    unchecked = ""
+    if manifest.split is None:
+        unchecked = (
+            " The manifest does not say how to work splits out; that was not checked."
+        )
     checked = f"{result.files:,} files, {result.records:,} records checked."
     if not result.problems:
         leaking = manifest.artists_in_several_splits or manifest.audio_in_several_splits
         but = " but the leaks above, kept on purpose" if leaking else ""
-        print(f"\nVerified: {checked} Nothing is wrong{but}.{repeated}")
+        print(f"\nVerified: {checked} Nothing is wrong{but}.{repeated}{unchecked}")
         return 0
-    print(f"\n{checked}{repeated} Wrong:")
+    print(f"\n{checked}{repeated}{unchecked} Wrong:")
     for problem in result.problems:
         print(f"  {problem}")
     return 1

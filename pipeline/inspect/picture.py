@@ -100,7 +100,7 @@ def _read_clips(
     folder: str, manifest: Manifest, names: Sequence[str], split: str, shard: int
 ) -> list[tuple[int, DrawnClip]]:
     """The first clip of each genre in a shard, with its label."""
-    wanted: dict[str, tuple[int, str]] = {}
+    titles: dict[str, tuple[int, str]] = {}
     values: dict[str, dict[str, list[NDArray[Any]]]] = {}
     labels: set[int] = set()
     for name in names:
@@ -115,8 +115,8 @@ def _read_clips(
                 if name == names[0] and label not in labels:
                     labels.add(label)
                     title = f"{manifest.genres[label]}, clip {track_id}, {split}"
-                    wanted[track_id] = label, title
-                if track_id in wanted:
+                    titles[track_id] = label, title
+                if track_id in titles:
                     of_clip = values.setdefault(track_id, {})
                     of_clip.setdefault(name, []).append(value)
         except (OSError, ValueError) as error:
@@ -128,7 +128,7 @@ def _read_clips(
             label,
             DrawnClip(title, {n: np.stack(v) for n, v in values[track_id].items()}),
         )
-        for track_id, (label, title) in wanted.items()
+        for track_id, (label, title) in titles.items()
         if len(values[track_id]) == len(names)
     ]
 

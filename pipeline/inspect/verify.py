@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import re
 from collections.abc import Callable, Mapping, Sequence
 
 from pipeline.inputs.splits import split_by_hash
@@ -23,7 +22,6 @@ from pipeline.schema import SPLITS, Manifest
 
 #: Rejects of a second file or row; the first may be in the records.
 _REPEATS = ("duplicate_file", "duplicate_row", "duplicate_id")
-_SHARE = re.compile(r"([\d.]+) % (training|validation|test)")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -75,7 +73,7 @@ def verify_dataset(
         schema = manifest.representations[name]
         counts: collections.Counter[str] = collections.Counter()
         moments = TrainingMoments(schema)
-        seen: set[str] = set()
+        track_ids: set[str] = set()
         size = 0
         for split in SPLITS:
             for shard in range(manifest.num_shards):
@@ -83,7 +81,7 @@ def verify_dataset(
                     folder, manifest, schema, split, shard, problems, moments
                 )
                 for clip in reader.read():
-                    seen.add(clip.track_id)
+                    track_ids.add(clip.track_id)
                     _compare(clip, number == 0, content, problems)
                 counts[split] += reader.records
                 records += reader.records
@@ -91,7 +89,7 @@ def verify_dataset(
                 files += 1
                 progress(f"{files} of {total} files, {records:,} records")
         _check_counts(name, manifest, counts, size, problems)
-        for track_id in sorted(content.clips.keys() - seen):
+        for track_id in sorted(content.clips.keys() - track_ids):
             problems.add("missing clip", f"{name} has no record of clip {track_id}")
         moments.check(manifest, problems)
     _check_clips(manifest, content.clips, problems)
@@ -120,20 +118,20 @@ def _check_files(folder: str, manifest: Manifest, problems: Problems) -> None:
         problems.add("marker", "COMPLETED is missing: the job did not finish")
     elif marker != manifest.fingerprint:
         problems.add("marker", "COMPLETED is that of another job than manifest.json")
-    wanted = {
+    names = {
         file
         for name in manifest.representations
         for split in SPLITS
         for file in manifest.shard_files(name, split)
     }
     base = len(reading.join(folder, ""))
-    found = {path[base:] for path in reading.list_files(reading.join(folder, "*/*"))}
-    shards = {path for path in found if path.endswith(".tfrecord")}
-    for path in sorted(wanted - shards):
+    paths = {path[base:] for path in reading.list_files(reading.join(folder, "*/*"))}
+    shards = {path for path in paths if path.endswith(".tfrecord")}
+    for path in sorted(names - shards):
         problems.add("missing file", f"{path} is missing")
-    for path in sorted(shards - wanted):
+    for path in sorted(shards - names):
         problems.add("stray file", f"{path} does not belong to this dataset")
-    for path in sorted(manifest.files.keys() - wanted):
+    for path in sorted(manifest.files.keys() - names):
         problems.add("manifest", f"the manifest lists {path}, which cannot be")
 
 
@@ -199,12 +197,11 @@ def _check_clips(
                     f"{counts[split, label]:,} {split} clips are labelled {genre}; the "
                     f"manifest says {stated:,}",
                 )
-    shares = {name: float(share) for share, name in _SHARE.findall(manifest.split_rule)}
-    if not manifest.split_rule.startswith("sha256") or set(shares) != set(SPLITS):
+    if manifest.split is None or manifest.split.rule != "hash":
         return
-    percent = (shares["training"], shares["validation"], shares["test"])
+    training, validation, test = manifest.split.percent
     for track_id, clip in sorted(clips.items()):
-        split = split_by_hash(clip.artist_id, track_id, percent)
+        split = split_by_hash(clip.artist_id, track_id, (training, validation, test))
         if split != clip.split:
             problems.add(
                 "split", f"clip {track_id} is in {clip.split}, its hash says {split}"
@@ -239,19 +236,19 @@ def _check_leaks(manifest: Manifest, content: _Content, problems: Problems) -> i
 
 
 def _add_leaks(
-    kind: str, found: Sequence[str], manifest: Manifest, problems: Problems
+    kind: str, leaks: Sequence[str], manifest: Manifest, problems: Problems
 ) -> None:
     """Leaks that the manifest counts were left in on purpose (`--leaks keep`)."""
     name = f"{kind}_in_several_splits"
     stated = manifest.integrity.get(name, 0)
-    if len(found) == stated:
+    if len(leaks) == stated:
         return
-    for sentence in found:
+    for sentence in leaks:
         problems.add(f"leak of {kind}", sentence)
     if stated:
         problems.add(
             "manifest",
-            f"the manifest says {name}: {stated:,}; there are {len(found):,}",
+            f"the manifest says {name}: {stated:,}; there are {len(leaks):,}",
         )
 
 
@@ -269,12 +266,17 @@ def _check_list(
             track_id, split = clip["track_id"], clip["split"]
             splits[clip["audio"]].add(split)
             listed[track_id] = split
-            found = clips.get(track_id)
-            if found is None:
+            identity = clips.get(track_id)
+            if identity is None:
                 continue
-            genre = dict(enumerate(manifest.genres)).get(found.label)
+            genre = dict(enumerate(manifest.genres)).get(identity.label)
             stated = (split, clip["genre"], clip["artist_id"], clip["decoder"])
-            if stated != (found.split, genre, found.artist_id, found.decoder):
+            if stated != (
+                identity.split,
+                genre,
+                identity.artist_id,
+                identity.decoder,
+            ):
                 problems.add(
                     "list of clips",
                     f"clip {track_id} is listed with another split, genre, artist or "
@@ -286,12 +288,12 @@ def _check_list(
         problems.add("list of clips", f"clip {track_id} is not listed in clips/")
     for track_id in sorted(listed.keys() - clips.keys()):
         problems.add("list of clips", f"clip {track_id} is listed, but has no records")
-    shared = {audio: found for audio, found in splits.items() if len(found) > 1}
+    shared = {audio: names for audio, names in splits.items() if len(names) > 1}
     if len(shared) != manifest.integrity.get("audio_in_several_splits", 0):
-        for audio, found_in in sorted(shared.items()):
+        for audio, names in sorted(shared.items()):
             problems.add(
                 "leak of audio",
-                f"audio {audio} is in {_name_splits(found_in)}, by the list of clips",
+                f"audio {audio} is in {_name_splits(names)}, by the list of clips",
             )
 
 

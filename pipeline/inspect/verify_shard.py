@@ -174,16 +174,16 @@ class ShardReader:
         if stated is None:
             self._problems.add("manifest", f"{self._name} is not in the manifest")
             return
-        found = ShardFile(
+        content = ShardFile(
             records=self.records,
             size=file.size,
             crc32c=file.checksum.hexdigest().decode(),
         )
-        if found != stated:
+        if content != stated:
             self._problems.add(
                 "manifest",
-                f"{self._name} has {found.records} records in {found.size:,} bytes, "
-                f"CRC {found.crc32c}; the manifest says {stated.records} in "
+                f"{self._name} has {content.records} records in {content.size:,} "
+                f"bytes, CRC {content.crc32c}; the manifest says {stated.records} in "
                 f"{stated.size:,}, CRC {stated.crc32c}",
             )
 

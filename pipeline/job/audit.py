@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 
 from pipeline.common.rejects import Reason, Reject
+from pipeline.inputs.assign import name_some
 from pipeline.inputs.metadata import Track
 from pipeline.shards.leaks import ARTIST, AUDIO, describe_group
 from pipeline.shards.result import WrittenClip
@@ -23,13 +25,13 @@ from pipeline.shards.result import WrittenClip
 #: What a result names at most.
 MAX_NAMED = 20
 
-_TRACK, _FILE = "track", "file"
+_TRACK, _FILE, _LABEL = "track", "file", "label"
 #: What an entry under a track or a file says of it.
-_INPUT, _CLIP, _NOT_WANTED = "input", "clip", "not wanted"
+_INPUT, _CLIP, _NOT_WANTED, _NOT_AUDIO = "input", "clip", "not wanted", "not audio"
 _REJECT, _REPEATED = "reject", "repeated"
 #: Rejects that take no file, or no row, out of the inputs.
-_WITHOUT_FILE = (Reason.MISSING, Reason.DUPLICATE_ROW)
-_WITHOUT_ROW = (Reason.NO_METADATA, Reason.DUPLICATE_FILE)
+_WITHOUT_FILE = (Reason.MISSING, Reason.DUPLICATE_ROW, Reason.AMBIGUOUS_ROW)
+_WITHOUT_ROW = (Reason.NO_METADATA, Reason.DUPLICATE_FILE, Reason.AMBIGUOUS_FILE)
 #: Rejects of an id that is (or may be) in the records by another row.
 _REPEATS = (Reason.DUPLICATE_ROW, Reason.DUPLICATE_ID)
 
@@ -39,18 +41,21 @@ class AuditResult:
     """What an audit counted, and what is wrong.
 
     Attributes:
-      counts: tracks, files, files_not_wanted, clips, artists, audio,
-        artists_in_several_splits, audio_in_several_splits and
-        audio_with_several_ids.
+      counts: tracks, files, files_not_wanted, files_not_audio, clips, artists, audio,
+        artists_in_several_splits, audio_in_several_splits, audio_with_several_ids and
+        audio_with_several_genres.
       problems: sentences; a dataset with any of them is not whole.
       artists: in several splits.
       audio: in several splits; tracks in words.
+      labels: of audio with several genres, also where some of it was taken out
+        again; tracks in words.
     """
 
     counts: Mapping[str, int]
     problems: tuple[str, ...] = ()
     artists: tuple[str, ...] = ()
     audio: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
 
 class AuditInputs(NamedTuple):
@@ -59,6 +64,8 @@ class AuditInputs(NamedTuple):
     tracks: Any  # Track, also those not wanted
     files: Any  # paths
     not_wanted: Any  # paths
+    not_audio: Any  # paths
+    labels: Any  # audio, genre and track id of each clip that was decoded
     clips: Any  # WrittenClip
     rejects: Any  # Reject
 
@@ -74,6 +81,9 @@ class Audit(beam.PTransform):
             | "Files" >> beam.Map(lambda path: (f"{_FILE}:{path}", _INPUT)),
             inputs.not_wanted
             | "NotWanted" >> beam.Map(lambda path: (f"{_FILE}:{path}", _NOT_WANTED)),
+            inputs.not_audio
+            | "NotAudio" >> beam.Map(lambda path: (f"{_FILE}:{path}", _NOT_AUDIO)),
+            inputs.labels | "Labels" >> beam.MapTuple(enter_label),
             inputs.clips | "Clips" >> beam.FlatMap(enter_clip),
             inputs.rejects | "Rejects" >> beam.FlatMap(enter_reject),
         )
@@ -101,6 +111,11 @@ def enter_clip(clip: WrittenClip) -> Iterator[tuple[str, str]]:
         yield f"{ARTIST}:{clip.artist_id}", f"{clip.split}:"
 
 
+def enter_label(audio: str, genre: str, track_id: str) -> tuple[str, str]:
+    """What the metadata calls a recording."""
+    return f"{_LABEL}:{audio}", json.dumps([genre, track_id])
+
+
 def enter_reject(reject: Reject) -> Iterator[tuple[str, str]]:
     """A reject: the row, the file, or both, as its reason says."""
     entry = _REPEATED if reject.reason in _REPEATS else _REJECT
@@ -115,6 +130,8 @@ def check(key: str, entries: Iterable[str]) -> AuditResult:
     kind, _, name = key.partition(":")
     if kind in (_TRACK, _FILE):
         return _check_input(kind, name, collections.Counter(entries))
+    if kind == _LABEL:
+        return _check_labels([tuple(json.loads(entry)) for entry in entries])
     members = {(split, track_id) for split, _, track_id in map(_partition, entries)}
     leaks = len({split for split, _ in members}) > 1
     if kind == ARTIST:
@@ -132,6 +149,16 @@ def check(key: str, entries: Iterable[str]) -> AuditResult:
     )
 
 
+def _check_labels(labels: Iterable[tuple[str, str]]) -> AuditResult:
+    """Genres and tracks of one recording."""
+    ordered = sorted(set(labels))
+    if len({genre for genre, _ in ordered}) < 2:
+        return AuditResult(counts={"audio_with_several_genres": 0})
+    first = {genre: f"{track_id} ({genre})" for genre, track_id in reversed(ordered)}
+    text = name_some([first[genre] for genre in sorted(first)])
+    return AuditResult(counts={"audio_with_several_genres": 1}, labels=(text,))
+
+
 def _partition(entry: str) -> tuple[str, str, str]:
     return entry.partition(":")
 
@@ -139,7 +166,7 @@ def _partition(entry: str) -> tuple[str, str, str]:
 def _check_input(kind: str, name: str, count: Mapping[str, int]) -> AuditResult:
     """A row or a file: as often in the results as in the inputs."""
     clips, rejects = count[_CLIP], count[_REJECT]
-    ends = clips + rejects + count[_REPEATED] + count[_NOT_WANTED]
+    ends = clips + rejects + count[_REPEATED] + count[_NOT_WANTED] + count[_NOT_AUDIO]
     whole = count[_INPUT] == ends and clips <= 1 and not (clips and rejects)
     problem = (
         f"{kind} {name}: {count[_INPUT]} in the inputs, {clips} in the records, "
@@ -150,6 +177,7 @@ def _check_input(kind: str, name: str, count: Mapping[str, int]) -> AuditResult:
         counts["clips"] = clips
     else:
         counts["files_not_wanted"] = count[_NOT_WANTED]
+        counts["files_not_audio"] = count[_NOT_AUDIO]
     return AuditResult(counts=counts, problems=() if whole else (problem,))
 
 
@@ -175,14 +203,17 @@ def merge(parts: Iterable[AuditResult]) -> AuditResult:
     problems: list[str] = []
     artists: list[str] = []
     audio: list[str] = []
+    labels: list[str] = []
     for part in parts:
         counts.update(part.counts)
         problems += part.problems
         artists += part.artists
         audio += part.audio
+        labels += part.labels
     return AuditResult(
         counts=dict(counts),
         problems=tuple(sorted(problems)[:MAX_NAMED]),
         artists=tuple(sorted(artists)[:MAX_NAMED]),
         audio=tuple(sorted(audio)[:MAX_NAMED]),
+        labels=tuple(sorted(labels)[:MAX_NAMED]),
     )

@@ -8,7 +8,8 @@ from typing import Any
 from pipeline.common import storage
 from pipeline.job.audit import AuditResult
 from pipeline.representations import make_schemas
-from pipeline.shards.finish import CLIPS_FOLDER, clips_file
+from pipeline.schema import CLIPS_FOLDER
+from pipeline.shards.finish import clips_file
 from pipeline.shards.result import DatasetConfig, ShardReport
 
 

@@ -23,25 +23,27 @@ from pipeline.schema import (
     COMPLETED_FILE,
     JOB_REPORT_FILE,
     MANIFEST_FILE,
+    REJECTS_FILE,
     SPLITS,
     Manifest,
     Normalisation,
+    Split,
     fingerprint,
 )
 from pipeline.shards import resume
 from pipeline.shards.result import ShardReport
 
-REJECTS_FILE = "rejects-00000-of-00001.jsonl"
 #: The last two files, before they get their names.
 UNFINISHED = "_unfinished-"
 #: What of an audit's counts the manifest keeps, under `inputs` and `integrity`.
-INPUTS = ("tracks", "files", "files_not_wanted")
+INPUTS = ("tracks", "files", "files_not_wanted", "files_not_audio")
 INTEGRITY = (
     "artists",
     "artists_in_several_splits",
     "audio",
     "audio_in_several_splits",
     "audio_with_several_ids",
+    "audio_with_several_genres",
 )
 
 
@@ -102,7 +104,10 @@ def complete(
     [audit] = audits
     lines = "".join(reject.to_json() + "\n" for reject in sorted(rejects))
     _write(output, REJECTS_FILE, lines)
-    report = make_report(reports, rejects) | {"command": config.command}
+    report = make_report(reports, rejects) | {
+        "command": config.command,
+        "audio_with_several_genres": list(audit.labels),
+    }
     _write(output, JOB_REPORT_FILE, json.dumps(report, indent=1, sort_keys=True) + "\n")
     rejected = storage.join(output, REJECTS_FILE)
     check_yield(report, config.max_reject_ratio, rejected)
@@ -177,6 +182,10 @@ def make_manifest(
         normalisation=normalisation,
         settings=dataset.clip.to_dict(),
         split_rule=config.split.describe(),
+        split=Split(
+            rule=config.split.rule,
+            percent=config.split.percent if config.split.rule == "hash" else (),
+        ),
         artists_in_several_splits=audit.artists,
         audio_in_several_splits=audit.audio,
         inputs={
@@ -189,6 +198,7 @@ def make_manifest(
         versions=config.versions,
         fingerprint=fingerprint(shaping),
         description=config.description,
+        synthetic=config.synthetic,
         files={
             path: file
             for shard in sorted(reports, key=lambda r: r.shard)

@@ -26,7 +26,9 @@ class JobConfig:
       leaks: what to do with clips that leak from one split to another; one of
         `leaks.POLICIES`.
       description: of the corpus, for the manifest.
+      synthetic: likewise.
       command: what was asked for, for the report.
+      nearest: files for the messages on rows that find none, by the rows' paths.
     """
 
     audio: str
@@ -38,7 +40,9 @@ class JobConfig:
     versions: Mapping[str, str]
     leaks: str = "drop"
     description: str = ""
+    synthetic: bool = False
     command: str = ""
+    nearest: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def with_dataset(self, **changes: Any) -> JobConfig:
         """The same job with other values of `dataset`."""

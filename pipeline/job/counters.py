@@ -19,9 +19,9 @@ def count_reject(reject: Reject) -> Reject:
     return reject
 
 
-def count_files_not_wanted(files: int) -> None:
-    """Counts audio files of tracks that are not wanted."""
-    Metrics.counter(METRICS, "files_not_wanted").inc(files)
+def count_files(kind: str, files: int) -> None:
+    """Counts files that are `not_wanted` or `not_audio`."""
+    Metrics.counter(METRICS, f"files_{kind}").inc(files)
 
 
 def count_shard(result: ShardResult, *, kept: bool) -> None:

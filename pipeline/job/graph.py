@@ -22,6 +22,8 @@ def build(pipeline: beam.Pipeline, config: JobConfig) -> None:
         genres=dataset.genres,
         kind=config.metadata_kind,
         audio_base=dataset.audio_base,
+        audio_aliases=config.metadata.audio_aliases,
+        nearest=config.nearest,
     )
     shards = joined.clips | "MakeShards" >> MakeShards(
         config=dataset, leaks=config.leaks
@@ -32,6 +34,8 @@ def build(pipeline: beam.Pipeline, config: JobConfig) -> None:
             tracks=tracks,
             files=files | "Paths" >> beam.Map(lambda file: file.path),
             not_wanted=joined.not_wanted,
+            not_audio=joined.not_audio,
+            labels=shards.labels,
             clips=shards.clips,
             rejects=rejects,
         )

@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 
 from pipeline.common import storage
-from pipeline.inputs.join import audio_file, pair
-from pipeline.inputs.metadata import MetadataConfig, Track, audio_key, read_tracks
-from pipeline.job.counters import count_files_not_wanted, count_reject
+from pipeline.inputs.audio_files import make_audio_check, match_audio
+from pipeline.inputs.join import Join
+from pipeline.inputs.metadata import MetadataConfig, Track, read_tracks
+from pipeline.inputs.names import audio_key, make_folder
+from pipeline.job.counters import count_files, count_reject
 
 
 class JoinedTracks(NamedTuple):
@@ -24,6 +26,7 @@ class JoinedTracks(NamedTuple):
     clips: Any  # PCollection[Clip]
     rejects: Any  # PCollection[Reject]
     not_wanted: Any  # PCollection[str], paths of files
+    not_audio: Any  # PCollection[str], paths of files
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -61,8 +64,7 @@ class MatchAudio(beam.PTransform):
         return (
             begin
             | "Pattern" >> beam.Create([self.pattern])
-            | "Match" >> beam.FlatMap(storage.match)
-            | "Name" >> beam.Map(audio_file)
+            | "Match" >> beam.FlatMap(match_audio)
         )
 
 
@@ -70,50 +72,74 @@ class MatchAudio(beam.PTransform):
 class JoinTracks(beam.PTransform):
     """Finds each track's audio: (tracks, files) to `JoinedTracks`.
 
-    Each wanted track and each file ends as part of a clip or as a reject,
-    except files of tracks that are known but not wanted.
+    Each wanted track and each file ends as part of a clip or as a reject, except
+    files of tracks that are known but not wanted, and files that no row names and
+    that are no audio.
 
     Attributes:
       genres: ordered genre names, for the labels.
       kind: of the metadata, `fma` or `plain`.
       audio_base: folder that relative paths start from.
+      audio_aliases: other paths of it.
+      nearest: files for the messages on rows that find none, by the rows' paths.
     """
 
     genres: Sequence[str]
     kind: str
     audio_base: str
+    audio_aliases: tuple[str, ...] = ()
+    nearest: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def expand(self, inputs: tuple[Any, Any]) -> JoinedTracks:
         """Joins by key."""
         tracks, files = inputs
-        kind, base = self.kind, self.audio_base
+        kind, base, aliases = self.kind, self.audio_base, self.audio_aliases
         joined = (
             {
                 "tracks": tracks | "KeyTracks" >> beam.Map(lambda t: (t.key, t)),
                 "files": files
-                | "KeyFiles" >> beam.Map(lambda f: (audio_key(f.path, base, kind), f)),
+                | "KeyFiles"
+                >> beam.Map(lambda f: (audio_key(f.path, base, kind, aliases), f)),
             }
             | "Join" >> beam.CoGroupByKey()
             | "Pair"
-            >> beam.ParDo(_PairFn(self.genres)).with_outputs(
-                "rejects", "not_wanted", main="clips"
+            >> beam.ParDo(_PairFn(self)).with_outputs(
+                "rejects", "not_wanted", "not_audio", main="clips"
             )
         )
-        return JoinedTracks(joined.clips, joined.rejects, joined.not_wanted)
+        return JoinedTracks(
+            joined.clips, joined.rejects, joined.not_wanted, joined.not_audio
+        )
 
 
 class _PairFn(beam.DoFn):
-    def __init__(self, genres: Sequence[str]) -> None:
-        self._labels = {genre: label for label, genre in enumerate(genres)}
+    def __init__(self, config: JoinTracks) -> None:
+        self._labels = {genre: label for label, genre in enumerate(config.genres)}
+        self._folder = config.audio_base, config.audio_aliases
+        self._kind = config.kind
+        self._nearest = dict(config.nearest)
+
+    def setup(self) -> None:
+        self._join = Join(
+            labels=self._labels,
+            folder=make_folder(*self._folder),
+            kind=self._kind,
+            is_audio=make_audio_check(),
+            nearest=self._nearest,
+        )
 
     def process(
         self, element: tuple[str, Mapping[str, Iterable[Any]]]
     ) -> Iterator[Any]:
         _, group = element
-        result = pair(sorted(group["tracks"]), sorted(group["files"]), self._labels)
-        count_files_not_wanted(len(result.not_wanted))
+        result = self._join.pair(list(group["tracks"]), list(group["files"]))
         yield from result.clips
         for reject in result.rejects:
             yield beam.pvalue.TaggedOutput("rejects", count_reject(reject))
-        for path in result.not_wanted:
-            yield beam.pvalue.TaggedOutput("not_wanted", path)
+        for name, paths in (
+            ("not_wanted", result.not_wanted),
+            ("not_audio", result.not_audio),
+        ):
+            count_files(name, len(paths))
+            for path in paths:
+                yield beam.pvalue.TaggedOutput(name, path)

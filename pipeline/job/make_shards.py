@@ -11,10 +11,10 @@ import apache_beam as beam
 import threadpoolctl
 from apache_beam.runners.worker import sdk_worker
 
-from pipeline.common import lifeline
 from pipeline.decoding.isolation import IsolatedDecoder
 from pipeline.inputs.join import Clip
 from pipeline.inputs.splits import stable_hash
+from pipeline.job import lifeline
 from pipeline.job.counters import count_reject, count_shard
 from pipeline.shards import finish, leaks
 from pipeline.shards.moments import PooledMoments, pool_clips
@@ -30,6 +30,7 @@ class Shards(NamedTuple):
     rejects: Any  # PCollection[Reject]
     clips: Any  # PCollection[WrittenClip]
     moments: Any  # PCollection[tuple[int, Mapping[str, PooledMoments]]], by shard
+    labels: Any  # PCollection[tuple[str, str, str]]: audio, genre, track id
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -57,25 +58,25 @@ class MakeShards(beam.PTransform):
         keyed = clips | "KeyByShard" >> beam.Map(
             lambda clip: (stable_hash(clip.track_id) % count, clip)
         )
-        made = (
+        outputs = (
             (every_shard, keyed)
             | "Flatten" >> beam.Flatten()
             | "GroupByShard" >> beam.GroupByKey()
             | "MakeShard"
             >> beam.ParDo(_MakeShardFn(self.config)).with_outputs(
-                "shared", main="shards"
+                "shared", "labels", main="shards"
             )
         )
         if self.leaks == "keep":
-            found = clips.pipeline | "NoLeaks" >> beam.Create([])
+            to_take_out = clips.pipeline | "NoLeaks" >> beam.Create([])
         else:
-            found = (
-                made.shared
+            to_take_out = (
+                outputs.shared
                 | "GroupByArtistAndAudio" >> beam.GroupByKey()
                 | "FindLeaks" >> beam.FlatMapTuple(leaks.find_leaks)
             )
         finished = (
-            {"shards": made.shards, "leaks": found}
+            {"shards": outputs.shards, "leaks": to_take_out}
             | "GroupLeaksByShard" >> beam.CoGroupByKey()
             | "FinishShard"
             >> beam.ParDo(_FinishShardFn(self.config)).with_outputs(
@@ -83,7 +84,11 @@ class MakeShards(beam.PTransform):
             )
         )
         return Shards(
-            finished.reports, finished.rejects, finished.clips, finished.moments
+            finished.reports,
+            finished.rejects,
+            finished.clips,
+            finished.moments,
+            outputs.labels,
         )
 
 
@@ -124,6 +129,10 @@ class _MakeShardFn(beam.DoFn):
         rows = [(c.track_id, c.artist_id, c.split, c.audio) for c in result.clips]
         for member in leaks.memberships(shard, rows):
             yield beam.pvalue.TaggedOutput("shared", member)
+        # Also of what will be taken out: its label may contradict another.
+        for clip in result.clips:
+            label = clip.audio, clip.genre, clip.track_id
+            yield beam.pvalue.TaggedOutput("labels", label)
 
 
 class _FinishShardFn(beam.DoFn):
@@ -137,8 +146,7 @@ class _FinishShardFn(beam.DoFn):
     ) -> Iterator[Any]:
         shard, group = element
         [kept] = group["shards"]
-        found = list(group["leaks"])
-        result = finish.finish_shard(shard, found, self._config)
+        result = finish.finish_shard(shard, group["leaks"], self._config)
         for reject in result.rejects:
             if reject.stage == "split":
                 count_reject(reject)

@@ -54,9 +54,9 @@ def renumber_functions(data: bytes) -> bytes:
 
 
 def _renumber(names: Iterable[str]) -> dict[str, str]:
-    found = [match for match in map(_NUMBERED.fullmatch, names) if match]
+    matches = [match for match in map(_NUMBERED.fullmatch, names) if match]
     # Those of one name in the order in which they were traced.
-    ordered = sorted(found, key=lambda match: (match[1], int(match[2])))
+    ordered = sorted(matches, key=lambda match: (match[1], int(match[2])))
     return {match[0]: f"{match[1]}{number}" for number, match in enumerate(ordered)}
 
 

@@ -33,6 +33,9 @@ PYTHON_VARIABLES = (
     *("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONUSERBASE"),
     *("PYTHONPLATLIBDIR", "PYTHONEXECUTABLE", "PYTHONOPTIMIZE", "__PYVENV_LAUNCHER__"),
 )
+#: Files of settings that everybody on a machine has.
+SYSTEM_PIP_FILES = ("/Library/Application Support/pip/pip.conf", "/etc/pip.conf")
+SYSTEM_UV_FILES = ("/etc/uv/uv.toml",)
 #: pip's options for uv's variables, where the values are of one kind.
 _SAME = {
     "index-url": "UV_DEFAULT_INDEX",
@@ -144,12 +147,9 @@ def _pip_files(variables: Mapping[str, str]) -> Iterator[Path]:
     home = Path(variables.get("HOME") or os.path.expanduser("~"))
     for folder in (variables.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep):
         yield Path(folder, "pip", "pip.conf")
-    yield from (
-        Path("/Library/Application Support/pip/pip.conf"),
-        Path("/etc/pip.conf"),
-    )
-    yield home / ".pip" / "pip.conf"
-    yield home / "Library" / "Application Support" / "pip" / "pip.conf"
+    yield from map(Path, SYSTEM_PIP_FILES)
+    for folder in (".pip", "Library/Application Support/pip"):
+        yield home / folder / "pip.conf"
     yield Path(variables.get("XDG_CONFIG_HOME") or home / ".config", "pip", "pip.conf")
     if prefix := variables.get("VIRTUAL_ENV") or variables.get("CONDA_PREFIX"):
         yield Path(prefix, "pip.conf")
@@ -189,7 +189,7 @@ def _uv_files(variables: Mapping[str, str]) -> Iterator[Path]:
         return
     for folder in (variables.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep):
         yield Path(folder, "uv", "uv.toml")
-    yield Path("/etc/uv/uv.toml")
+    yield from map(Path, SYSTEM_UV_FILES)
     yield Path(variables.get("XDG_CONFIG_HOME") or home / ".config", "uv", "uv.toml")
 
 

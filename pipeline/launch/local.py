@@ -31,6 +31,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.transforms import environments
 
 from pipeline.common.child_process import python_command
+from pipeline.common.error_texts import find_exit_code
 from pipeline.common.quiet import filter_stderr
 from pipeline.schema import UserError
 
@@ -127,12 +128,10 @@ def _exit_on_worker_death() -> Iterator[None]:
     def hook(args: threading.ExceptHookArgs) -> None:
         if isinstance(args.exc_value, grpc.RpcError):
             return  # A channel to the worker that broke: a symptom.
-        # Beam's thread that waits for a worker raises this when it ends badly.
-        message = str(args.exc_value)
-        if not message.startswith("Worker subprocess exited"):
+        code = args.exc_value and find_exit_code(args.exc_value)
+        if code is None:
             original(args)
             return
-        code = message.rsplit(" ", 1)[-1]
         message = (
             f"error: a worker process died (exit code {code}; 137 and -9 mean that it "
             "was killed, most often for lack of memory). The dataset is incomplete; "

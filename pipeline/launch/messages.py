@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pipeline.common.error_texts import DISK_FULL, find_message, is_disk_full
 from pipeline.common.storage import WriteError
 from pipeline.common.text_table import align
+from pipeline.inputs.assign import name_some
 from pipeline.inputs.survey import Inputs
 from pipeline.job.checks import IncompleteDatasetError
 from pipeline.job.config import JobConfig
@@ -21,11 +20,10 @@ from pipeline.shards.resume import SupersededError
 GO_ON = "run the same command again to go on; finished shards are kept."
 #: What a job raises to tell people, not programmers.
 _FAILURES = (IncompleteDatasetError, SupersededError, WriteError)
-_DISK_FULL = os.strerror(errno.ENOSPC)
 
 
 def describe_inputs(inputs: Inputs, job: JobConfig) -> str:
-    """Two lines on what a job is about to do."""
+    """Two lines on what a job is about to do, and what is odd about its inputs."""
     size = sum(file.size for file in inputs.clips) / 1e6
     leaking = ""
     if inputs.leaking_artists:
@@ -38,12 +36,35 @@ def describe_inputs(inputs: Inputs, job: JobConfig) -> str:
                 "(--leaks drop)."
             )
         )
-    return (
-        f"{inputs.files} audio files, {inputs.tracks} wanted tracks; "
-        f"{len(inputs.clips)} clips to process ({size:,.0f} MB), "
-        f"{len(inputs.genres)} genres.\n"
-        f"Split: {job.split.describe()}.{leaking}"
-    )
+    others = f" (and {inputs.other_files} others)" * bool(inputs.other_files)
+    lines = [
+        f"{inputs.files - inputs.other_files} audio files{others}, {inputs.tracks} "
+        f"wanted tracks; {len(inputs.clips)} clips to process ({size:,.0f} MB), "
+        f"{len(inputs.genres)} genres.",
+        f"Split: {job.split.describe()}.{leaking}",
+        *_describe_metadata(inputs),
+    ]
+    return "\n".join(lines)
+
+
+def _describe_metadata(inputs: Inputs) -> Iterator[str]:
+    """What the metadata says that can hardly be meant."""
+    if inputs.missing:
+        near = ""
+        if inputs.nearest:
+            row, path = next(iter(inputs.nearest.items()))
+            near = f" ({row}: the nearest is {path})"
+        yield f"{inputs.missing} tracks find no file{near}; they will be rejected."
+    if inputs.without_genre:
+        yield (
+            f"{inputs.without_genre} tracks have the genre nan, which stands for "
+            "nothing; they will be rejected."
+        )
+    if inputs.contradictions:
+        yield (
+            "The metadata gives several genres to the same file: "
+            f"{name_some(inputs.contradictions)}; one row of each is used."
+        )
 
 
 def describe_resumption(finished: int, dataset: DatasetConfig) -> str:
@@ -57,10 +78,12 @@ def describe_resumption(finished: int, dataset: DatasetConfig) -> str:
 def describe_integrity(manifest: Manifest) -> str:
     """What was checked of a finished dataset, in a few sentences."""
     inputs, integrity = manifest.inputs, manifest.integrity
+    not_audio = inputs.get("files_not_audio", 0)
+    others = f"; {not_audio} more are no audio" if not_audio else ""
     lines = [
         f"Every input is in one place: {inputs['tracks']} tracks and "
         f"{inputs['files']} files are {inputs['clips']} clips, {inputs['rejects']} "
-        f"rejects and {inputs['files_not_wanted']} files not wanted."
+        f"rejects and {inputs['files_not_wanted']} files not wanted{others}."
     ]
     for shared, what in (
         (manifest.artists_in_several_splits, "artists"),
@@ -74,6 +97,13 @@ def describe_integrity(manifest: Manifest) -> str:
             f"No artist (of {integrity['artists']}) and no recording (of "
             f"{integrity['audio']}) is in two splits."
         )
+    unused = [
+        genre
+        for genre in manifest.genres
+        if not any(counts.get(genre) for counts in manifest.clips.values())
+    ]
+    if unused:
+        lines.append(f"No clip of {', '.join(unused)} could be used: see the rejects.")
     if integrity["audio_with_several_ids"]:
         lines.append(
             f"{integrity['audio_with_several_ids']} recordings are there under several "
@@ -107,12 +137,7 @@ def make_table(report: Mapping[str, Any]) -> str:
     if kept:
         made = report["shards"]["made"]
         parts.insert(0, f"{kept} shards kept from an earlier run, {made} made.")
-    untested = [genre for genre in genres if not by_genre["test"].get(genre)]
-    if untested and len(untested) < len(genres):
-        parts.append(
-            f"No test clip of {', '.join(untested)}: with so few clips, let "
-            "cross-validation test all of them (python -m trainer.folds)."
-        )
+    parts += _describe_labels(report)
     repeated = report.get("repeated", 0)
     if repeated:
         parts.append(
@@ -133,24 +158,40 @@ def make_table(report: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def _describe_labels(report: Mapping[str, Any]) -> Iterator[str]:
+    """What keeps a model from learning, or from being tested, a line each."""
+    by_genre = report["clips_by_split_and_genre"]
+    genres = sorted(
+        {genre for counts in by_genre.values() for genre, n in counts.items() if n}
+    )
+    if len(genres) == 1:
+        yield (
+            f"All clips are of one genre, {genres[0]}: there is nothing to tell apart, "
+            "and training refuses it."
+        )
+    untrained = [genre for genre in genres if not by_genre["training"].get(genre)]
+    if untrained:
+        yield (
+            f"No training clip of {', '.join(untrained)}: a model cannot learn what it "
+            "never hears."
+        )
+    untested = [genre for genre in genres if not by_genre["test"].get(genre)]
+    if untested:
+        which = ", ".join(untested) if len(untested) < len(genres) else "any genre"
+        yield (
+            f"No test clip of {which}: with so few clips, let cross-validation test "
+            "all of them (python -m trainer.folds)."
+        )
+    for tracks in report.get("audio_with_several_genres", ()):
+        yield f"The same recording is there under several genres: {tracks}."
+
+
 def explain_failure(error: BaseException) -> str | None:
     """What to tell people of an error; None where they need the traceback."""
     for kind in _FAILURES:
         message = find_message(error, kind)
         if message is not None:
             return message if kind is not WriteError else f"{message} Then {GO_ON}"
-    if _DISK_FULL in str(error):
-        return f"{_DISK_FULL}. Make room, then {GO_ON}"
+    if is_disk_full(error):
+        return f"{DISK_FULL}. Make room, then {GO_ON}"
     return None
-
-
-def find_message(error: BaseException, kind: type[Exception]) -> str | None:
-    """The message of an error of `kind` inside what a runner raises.
-
-    In this process a runner raises the error itself, with the step appended;
-    from a worker process it raises a RuntimeError that quotes the traceback.
-    """
-    name = re.escape(f"{kind.__module__}.{kind.__qualname__}: ")
-    quoted = re.search(rf"{name}(.*)", str(error))
-    message = quoted[1] if quoted else str(error) if isinstance(error, kind) else None
-    return message and re.sub(r"( \[while running '.*)?$", "", message, count=1)

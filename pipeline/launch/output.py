@@ -6,15 +6,16 @@ from pipeline.common import storage
 from pipeline.job import complete
 from pipeline.representations import NAMES
 from pipeline.schema import (
+    CLIPS_FOLDER,
     COMPLETED_FILE,
     JOB_REPORT_FILE,
     MANIFEST_FILE,
+    REJECTS_FILE,
     SPLITS,
     UserError,
     shard_file,
 )
 from pipeline.shards import resume
-from pipeline.shards.finish import CLIPS_FOLDER
 from pipeline.shards.result import DatasetConfig
 
 #: Folders and files of a dataset beside its shards; those that end a job again.
@@ -27,7 +28,7 @@ _FOLDERS = (
 )
 _FILES = (
     MANIFEST_FILE,
-    complete.REJECTS_FILE,
+    REJECTS_FILE,
     JOB_REPORT_FILE,
     complete.UNFINISHED + MANIFEST_FILE,
     complete.UNFINISHED + COMPLETED_FILE,

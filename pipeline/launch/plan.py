@@ -15,7 +15,9 @@ from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 
 from pipeline.common import gcs
 from pipeline.common.clip_config import ClipConfig
-from pipeline.inputs.metadata import MetadataConfig, glob_base
+from pipeline.inputs.audio_files import glob_base
+from pipeline.inputs.metadata import MetadataConfig
+from pipeline.inputs.names import name_aliases
 from pipeline.inputs.splits import SplitConfig
 from pipeline.inputs.survey import Inputs, inspect_inputs
 from pipeline.job.config import JobConfig
@@ -41,6 +43,14 @@ def parse_beam_options(arguments: Sequence[str]) -> PipelineOptions:
         with contextlib.suppress(argparse.ArgumentError):
             group._add_argparse_args(known)
     _, unknown = known.parse_known_args(list(arguments))
+    names = [name for name in unknown if os.path.exists(name)]
+    if names:
+        raise UserError(
+            "--audio takes one glob in quotes, such as 'music/*.mp3'; a shell puts the "
+            f"files' names in place of one without. Received: {' '.join(names[:3])}"
+            + " ..."
+            * (len(names) > 3)
+        )
     if unknown:
         raise UserError(f"unknown option; see --help. Received: {' '.join(unknown)}")
     options = PipelineOptions(list(arguments))
@@ -77,15 +87,17 @@ def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, Inputs]:
         excerpt=arguments.excerpt,
         ignore_checksums=arguments.ignore_checksums,
     )
+    gcs.check_readable(
+        [arguments.audio, arguments.metadata, arguments.output, arguments.wav_output]
+    )
+    audio_base = glob_base(arguments.audio)
     metadata = MetadataConfig(
         path=arguments.metadata,
         subset=arguments.subset,
         genres=tuple(g.strip() for g in arguments.genres.split(",") if g.strip()),
         split=_make_split(arguments),
-        audio_base=glob_base(arguments.audio),
-    )
-    gcs.check_readable(
-        [arguments.audio, arguments.metadata, arguments.output, arguments.wav_output]
+        audio_base=audio_base,
+        audio_aliases=name_aliases(audio_base),
     )
     inputs = inspect_inputs(arguments.audio, metadata)
     versions = find_versions()
@@ -103,7 +115,8 @@ def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, Inputs]:
     )
     job = JobConfig(
         audio=arguments.audio,
-        metadata=metadata,
+        metadata=inputs.metadata,
+        nearest=inputs.nearest,
         metadata_kind=inputs.layout.kind,
         split=inputs.layout.split,
         dataset=dataset,
@@ -111,6 +124,7 @@ def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, Inputs]:
         versions=versions,
         leaks=arguments.leaks,
         description=arguments.description,
+        synthetic=arguments.synthetic,
     )
     return job, inputs
 

@@ -332,9 +332,7 @@ def claim(environment: Environment, *, ours: bool) -> None:
         )
         with contextlib.suppress(FileNotFoundError):
             folder.rename(aside)
-            _say(
-                f"{folder.name} was not made by this launch.sh; it is {aside.name} now."
-            )
+            _say(f"{folder.name} was not made by launch.sh; it is {aside.name} now.")
     mark.mkdir(parents=True, exist_ok=True)
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import soundfile
 
-from pipeline.schema import (
-    fingerprint,
-)
+from pipeline.schema import fingerprint
 
+PACKAGE = Path(__file__).resolve().parents[1]
 #: Packages whose version can change a record.
 SHAPING_PACKAGES = (
     "imageio-ffmpeg",
@@ -31,13 +30,13 @@ def find_versions() -> dict[str, str]:
     return versions | {"libsndfile": soundfile.__libsndfile_version__}
 
 
-def fingerprint_tools(versions: Mapping[str, str]) -> str:
+def fingerprint_tools(versions: Mapping[str, str], package: Path = PACKAGE) -> str:
     """Digest of all that makes the files, apart from inputs and options.
 
     Args:
       versions: of libraries and decoders.
+      package: folder of the code, with all below it.
     """
-    package = Path(__file__).resolve().parents[1]
     code = {
         path.relative_to(package).as_posix(): hashlib.sha256(
             path.read_bytes()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping
@@ -12,15 +11,14 @@ import numpy as np
 from pipeline.common import storage
 from pipeline.common.rejects import Reject
 from pipeline.representations import make_schemas
-from pipeline.schema import SPLITS, shard_file
+from pipeline.schema import CLIPS_FOLDER, SPLITS, shard_file
 from pipeline.shards import resume
 from pipeline.shards.leaks import Leak
 from pipeline.shards.moments import Moments
 from pipeline.shards.result import DatasetConfig, ShardResult, WrittenClip
 from pipeline.shards.tfrecord import decode_example, read_records
-from pipeline.shards.writer import ShardWriter
+from pipeline.shards.writer import open_writer
 
-CLIPS_FOLDER = "clips"
 #: Files of a shard that are opened, closed and renamed at the same time.
 _AT_ONCE = 8
 
@@ -70,16 +68,7 @@ def _take_out(
     """Rewrites the files of a shard without some of its clips."""
     shard = result.shard
     rest = without_clips(result, leaks)
-    with (
-        concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as executor,
-        ShardWriter(
-            output=config.output,
-            representations=config.representations,
-            shard=shard,
-            num_shards=config.num_shards,
-            executor=executor,
-        ) as writer,
-    ):
+    with open_writer(shard, config, _AT_ONCE) as (writer, _):
         for name, schema in make_schemas(config.representations, config.clip).items():
             for split in SPLITS:
                 path = shard_file(name, split, shard, config.num_shards)
@@ -105,15 +94,18 @@ def _take_out(
 def without_clips(result: ShardResult, leaks: Mapping[str, Leak]) -> ShardResult:
     """A shard's result with some clips turned into rejects; its files are not yet."""
     training = [clip for clip in result.clips if clip.split == "training"]
-    stays = np.array([clip.track_id not in leaks for clip in training], bool)
-    gone = [clip for clip in result.clips if clip.track_id in leaks]
+    mask = np.array([clip.track_id not in leaks for clip in training], bool)
+    leaking = [clip for clip in result.clips if clip.track_id in leaks]
     return dataclasses.replace(
         result,
         clips=tuple(clip for clip in result.clips if clip.track_id not in leaks),
-        rejects=(*result.rejects, *(_make_reject(c, leaks[c.track_id]) for c in gone)),
+        rejects=(
+            *result.rejects,
+            *(_make_reject(c, leaks[c.track_id]) for c in leaking),
+        ),
         moments={
-            name: Moments(mean=found.mean[stays], variance=found.variance[stays])
-            for name, found in result.moments.items()
+            name: Moments(mean=moments.mean[mask], variance=moments.variance[mask])
+            for name, moments in result.moments.items()
         },
     )
 

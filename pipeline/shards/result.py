@@ -168,8 +168,8 @@ class ShardResult:
             },
             "rejects": [dataclasses.asdict(reject) for reject in self.rejects],
             "moments": {
-                name: {"mean": _pack(found.mean), "variance": _pack(found.variance)}
-                for name, found in self.moments.items()
+                name: {"mean": _pack(moments.mean), "variance": _pack(moments.variance)}
+                for name, moments in self.moments.items()
             },
             "decode_ms": list(self.decode_ms),
             "compute_ms": list(self.compute_ms),
@@ -196,9 +196,10 @@ class ShardResult:
                 rejects=tuple(Reject(**row) for row in rejects),
                 moments={
                     name: Moments(
-                        mean=_unpack(found["mean"]), variance=_unpack(found["variance"])
+                        mean=_unpack(arrays["mean"]),
+                        variance=_unpack(arrays["variance"]),
                     )
-                    for name, found in raw["moments"].items()
+                    for name, arrays in raw["moments"].items()
                 },
                 decode_ms=tuple(raw["decode_ms"]),
                 compute_ms=tuple(raw["compute_ms"]),

@@ -98,19 +98,19 @@ def find_finished(
     if result.fingerprint != expected:
         return None
     paths = [storage.join(config.output, *path.split("/")) for path in result.files]
-    matched = storage.retry(FileSystems.match, paths)
-    sizes = [[file.size_in_bytes for file in found.metadata_list] for found in matched]
+    matches = storage.retry(FileSystems.match, paths)
+    sizes = [[file.size_in_bytes for file in match.metadata_list] for match in matches]
     return result if sizes == [[file.size] for file in result.files.values()] else None
 
 
 def list_finished(config: DatasetConfig) -> list[int]:
     """Shards that earlier runs finished, with whatever inputs and options."""
     names = storage.list_sizes(storage.join(config.output, PROGRESS_FOLDER))
-    found = {f"{PROGRESS_FOLDER}/{name}" for name in names}
+    files = {f"{PROGRESS_FOLDER}/{name}" for name in names}
     return [
         shard
         for shard in range(config.num_shards)
-        if result_file(shard, config.num_shards) in found
+        if result_file(shard, config.num_shards) in files
     ]
 
 

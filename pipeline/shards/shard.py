@@ -13,7 +13,6 @@ import concurrent.futures
 import functools
 import io
 import os
-import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from typing import BinaryIO
 
@@ -22,17 +21,18 @@ import soundfile
 
 from pipeline.common import storage
 from pipeline.common.clip_config import SAMPLE_RATE
+from pipeline.common.regular_file import NotAFileError
 from pipeline.common.rejects import AudioError, Reason, Reject
 from pipeline.decoding import mp3
 from pipeline.decoding.waveform import Loader, load_waveform
 from pipeline.inputs.join import Clip
-from pipeline.inputs.metadata import relative_path
+from pipeline.inputs.names import relative_path, wav_name
 from pipeline.representations.spectrum import Float32, Workspace
 from pipeline.shards import resume
 from pipeline.shards.moments import Moments
 from pipeline.shards.records import make_records
 from pipeline.shards.result import DatasetConfig, ShardResult, WrittenClip
-from pipeline.shards.writer import ShardWriter
+from pipeline.shards.writer import open_writer
 
 __all__ = [
     "READ_AHEAD",
@@ -76,12 +76,12 @@ def keep_or_make_shard(
       SupersededError: a later run has taken over the folder.
     """
     clips = list(clips)
-    expected = resume.fingerprint_shard(shard, clips, config)
-    found = resume.find_finished(shard, expected, config)
-    if found is not None:
+    fingerprint = resume.fingerprint_shard(shard, clips, config)
+    earlier = resume.find_finished(shard, fingerprint, config)
+    if earlier is not None:
         for _ in clips:
             _count_progress(config.progress_file)
-        return found, True
+        return earlier, True
     resume.forget_result(shard, config)
     attempt = 1
     while True:
@@ -120,29 +120,20 @@ def make_shard(
       SupersededError: a later run has taken over the folder.
     """
     clips = sorted(clips)
-    written: list[WrittenClip] = []
+    entries: list[WrittenClip] = []
     decode_ms: list[float] = []
     compute_ms: list[float] = []
     moments: list[Mapping[str, Moments]] = []
     wavs: collections.deque[concurrent.futures.Future[None]] = collections.deque()
     unique, rejects = _reject_repeated(clips)
-    with (
-        concurrent.futures.ThreadPoolExecutor(READ_AHEAD) as executor,
-        ShardWriter(
-            output=config.output,
-            representations=config.representations,
-            shard=shard,
-            num_shards=config.num_shards,
-            executor=executor,
-        ) as writer,
-    ):
+    with open_writer(shard, config, READ_AHEAD) as (writer, executor):
         fetch = functools.partial(fetch_audio, excerpt=config.clip.excerpt)
         for clip, reading in storage.read_ahead(
             unique, fetch, executor=executor, depth=READ_AHEAD
         ):
             try:
                 with reading.result() as file:
-                    made = make_records(
+                    content = make_records(
                         clip, file, config.representations, config.clip, workspace, load
                     )
             except AudioError as error:
@@ -152,11 +143,11 @@ def make_shard(
                     _make_reject(clip, "decode", Reason.UNREADABLE, str(error))
                 )
             else:
-                for name, records in made.records.items():
+                for name, records in content.records.items():
                     writer.write(name, clip.split, records)
                 if clip.split == "training":
-                    moments.append(made.moments)
-                written.append(
+                    moments.append(content.moments)
+                entries.append(
                     WrittenClip(
                         track_id=clip.track_id,
                         artist_id=clip.artist_id,
@@ -164,16 +155,16 @@ def make_shard(
                         split=clip.split,
                         path=clip.path,
                         size=clip.size,
-                        seconds=made.seconds,
-                        decoder=made.decoder,
-                        audio=made.audio,
+                        seconds=content.seconds,
+                        decoder=content.decoder,
+                        audio=content.audio,
                     )
                 )
-                decode_ms.append(made.decode_ms)
-                compute_ms.append(made.compute_ms)
+                decode_ms.append(content.decode_ms)
+                compute_ms.append(content.compute_ms)
                 if config.wav_output:
                     # The next clip is decoded to the same memory.
-                    samples = made.samples.copy()
+                    samples = content.samples.copy()
                     wavs.append(executor.submit(write_wav, clip, samples, config))
                     if len(wavs) > READ_AHEAD:  # Each holds 5 MB of samples.
                         wavs.popleft().result()
@@ -184,7 +175,7 @@ def make_shard(
     return ShardResult(
         shard=shard,
         fingerprint=resume.fingerprint_shard(shard, clips, config),
-        clips=tuple(written),
+        clips=tuple(entries),
         files=writer.files,
         rejects=tuple(rejects),
         moments=_stack(moments),
@@ -210,8 +201,8 @@ def _stack(moments: Sequence[Mapping[str, Moments]]) -> dict[str, Moments]:
     """Moments of single clips, (segments,), as arrays (clips, segments)."""
     return {
         name: Moments(
-            mean=np.stack([found[name].mean for found in moments]),
-            variance=np.stack([found[name].variance for found in moments]),
+            mean=np.stack([clip[name].mean for clip in moments]),
+            variance=np.stack([clip[name].variance for clip in moments]),
         )
         for name in (moments[0] if moments else ())
     }
@@ -225,17 +216,23 @@ def fetch_audio(clip: Clip, excerpt: str) -> BinaryIO:
       excerpt: `middle` or `start`.
 
     Raises:
-      AudioError: the store does not give the file, also when asked again.
+      AudioError: the store does not give the file, also when asked again; or what
+        the name leads to is none.
     """
     try:
         if clip.size <= WHOLE_FILE_BYTES:
-            return io.BytesIO(storage.read_bytes(clip.path))
+            data = storage.read_bytes(clip.path, WHOLE_FILE_BYTES + 1)
+            if len(data) <= WHOLE_FILE_BYTES:
+                return io.BytesIO(data)
+            # It has grown since it was listed.
         file = storage.open_patiently(clip.path, sparsely=True)
         source = mp3.prepare(file, excerpt)
+    except NotAFileError as error:
+        raise AudioError(Reason.NOT_A_FILE, str(error.strerror)) from error
     except storage.STORE_ERRORS as error:
         raise AudioError(Reason.UNREADABLE, str(error)) from error
-    if source is not file:
-        file.close()
+    if isinstance(source, io.BytesIO):
+        file.close()  # Else it is still read from.
     return source
 
 
@@ -246,7 +243,7 @@ def write_wav(clip: Clip, samples: Float32, config: DatasetConfig) -> None:
     # libsndfile writes the time into its PEAK chunk, behind name, size and version.
     time = buffer.getbuffer()[:256].tobytes().index(b"PEAK") + 12
     buffer.getbuffer()[time : time + 4] = bytes(4)
-    name = posixpath.splitext(relative_path(clip.path, config.audio_base))[0] + ".wav"
+    name = wav_name(relative_path(clip.path, config.audio_base), whole=clip.whole_name)
     path = storage.join(config.wav_output, *name.lstrip("/").split("/"))
     storage.write_atomically(path, buffer.getvalue(), scratch=config.wav_output)
 

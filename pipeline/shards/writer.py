@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import BinaryIO, Self, cast
 
@@ -12,6 +12,7 @@ import google_crc32c
 
 from pipeline.common import storage
 from pipeline.schema import SPLITS, ShardFile, shard_file
+from pipeline.shards.result import DatasetConfig
 from pipeline.shards.tfrecord import write_record
 
 #: Representation and split: what a file holds.
@@ -120,6 +121,30 @@ class ShardWriter:
         temporary, target = self._paths[key]
         with storage.writing(target):
             storage.rename(temporary, target)
+
+
+@contextlib.contextmanager
+def open_writer(
+    shard: int, config: DatasetConfig, threads: int
+) -> Iterator[tuple[ShardWriter, concurrent.futures.Executor]]:
+    """A shard's writer and the threads that it uses, for other work as well.
+
+    Args:
+      shard: index.
+      config: dataset parameters.
+      threads: number of them.
+    """
+    with (
+        concurrent.futures.ThreadPoolExecutor(threads) as executor,
+        ShardWriter(
+            output=config.output,
+            representations=config.representations,
+            shard=shard,
+            num_shards=config.num_shards,
+            executor=executor,
+        ) as writer,
+    ):
+        yield writer, executor
 
 
 class _CountedFile:

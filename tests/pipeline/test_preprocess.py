@@ -9,7 +9,6 @@ import pytest
 from pipeline import preprocess
 from pipeline.common import storage
 from pipeline.inspect import __main__ as inspect
-from pipeline.job.checks import IncompleteDatasetError
 from pipeline.launch import messages
 from pipeline.schema import Manifest
 from pipeline.shards.resume import SupersededError
@@ -306,17 +305,6 @@ def test_help_names_every_flag():
         assert flag in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 100
     assert done.stderr == ""
-
-
-def test_finds_messages_inside_what_runners_raise():
-    error = IncompleteDatasetError("No clip. [while running 'X/Y']")
-    assert messages.find_message(error, IncompleteDatasetError) == "No clip."
-    quoted = RuntimeError(
-        "Traceback ...\npipeline.job.checks.IncompleteDatasetError: No clip. "
-        "[while running 'X']\n\nmore"
-    )
-    assert messages.find_message(quoted, IncompleteDatasetError) == "No clip."
-    assert messages.find_message(ValueError("x"), IncompleteDatasetError) is None
 
 
 def test_explains_what_people_can_change():

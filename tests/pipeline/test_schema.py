@@ -15,6 +15,7 @@ from pipeline.schema import (
     Normalisation,
     RepresentationSchema,
     Segment,
+    Split,
     UserError,
 )
 
@@ -42,6 +43,7 @@ def make_manifest() -> Manifest:
         normalisation={"vectors": Normalisation(mean=(0.1, -2.0), variance=(1e-9, 3))},
         settings={"hop_length": 512, "min_duration": 5.0},
         split_rule="by hash",
+        split=Split(rule="hash", percent=(80.0, 10.0, 10.0)),
         artists_in_several_splits=("7",),
         inputs={"clips": 4, "rejects": 1, "total": 5},
         rejects={"silent": 1},
@@ -63,6 +65,12 @@ def change(text: str, **changes: object) -> str:
 def test_manifest_survives_json():
     manifest = make_manifest()
     assert Manifest.from_json(manifest.to_json(), source="m") == manifest
+
+
+def test_a_manifest_without_the_fields_of_its_split_is_read():
+    old = change(make_manifest().to_json(), split=None)
+    manifest = dataclasses.replace(make_manifest(), split=None)
+    assert Manifest.from_json(old, source="m") == manifest
 
 
 def test_manifest_json_does_not_depend_on_insertion_order():

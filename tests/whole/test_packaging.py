@@ -1,14 +1,17 @@
 """What is shipped: the sdist, and workers that have nothing else."""
 
+import os
 import subprocess
 import sys
 import tarfile
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from pipeline import preprocess
 from pipeline.demo.corpus import DemoConfig, make_corpus
+from pipeline.launch import commands
 from tests.support.cloud.worker_pool import (
     make_clean_environment,
     run_on_workers,
@@ -47,6 +50,65 @@ def test_the_sdist_holds_every_module_and_no_test(sdist):
     assert sdist.stat().st_size < 2_000_000
 
 
+def read_headers(text: str) -> list[str]:
+    return text.partition("\n\n")[0].splitlines()
+
+
+def required(headers: list[str]) -> list[str]:
+    return [line for line in headers if line.startswith("Requires-Dist")]
+
+
+def test_the_sdist_for_images_requires_nothing(sdist):
+    with tarfile.open(sdist) as archive:
+        (member,) = [n for n in archive.getnames() if n.count("/") == 1 and "PKG" in n]
+        headers = read_headers(archive.extractfile(member).read().decode())
+    assert "Name: fma-genre-classifiers" in headers
+    assert required(headers) == []
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_what_people_install_requires_what_it_needs(tmp_path, staged):
+    code = "from setuptools import build_meta; import sys; "
+    code += "build_meta.prepare_metadata_for_build_wheel(sys.argv[1])"
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        # As a submission sets it, for whatever Beam builds the sdist with.
+        env=os.environ | ({"FMA_STAGED": "1"} if staged else {}),
+    )
+    (metadata,) = tmp_path.glob("*.dist-info/METADATA")
+    found = required(read_headers(metadata.read_text()))
+    assert bool(found) is not staged
+    assert staged or "Requires-Dist: tensorflow==2.21.*" in found
+    assert staged or not [r for r in found if "beam" in r and "extra ==" not in r]
+
+
+def test_every_command_is_installed_and_found(monkeypatch):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert set(project["scripts"]) == {f"fma-{name}" for name in commands.COMMANDS}
+    assert set(project["scripts"].values()) == {"pipeline.launch.commands:main"}
+    extras = {extra for _, extra in commands.COMMANDS.values()} - {""}
+    assert extras | set(commands.EXTRAS.values()) <= {
+        *project["optional-dependencies"],
+    }
+    for name, (module, _) in commands.COMMANDS.items():
+        assert callable(commands.find_main(module)), name
+
+
+def test_what_is_not_installed_is_a_sentence(monkeypatch, capsys):
+    def find_main(module):
+        raise ModuleNotFoundError("No module named 'apache_beam'", name="apache_beam")
+
+    monkeypatch.setattr(commands, "find_main", find_main)
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    assert commands.main(["/bin/fma-preprocess", "--help"]) == 2
+    assert "pip install 'fma-genre-classifiers[beam]'" in capsys.readouterr().err
+    assert commands.main(["/bin/commands.py", "nothing"]) == 2
+    assert "Received: 'nothing'" in capsys.readouterr().err
+
+
 def test_it_installs_where_the_project_is_not(sdist, tmp_path):
     python = make_clean_environment(tmp_path / "environment")
     site = tmp_path / "site"
@@ -70,6 +132,8 @@ def test_it_installs_where_the_project_is_not(sdist, tmp_path):
     done = run("trainer.task", installed=True)
     assert done.returncode == 0, done.stderr
     assert "--data" in done.stdout
+    (metadata,) = site.glob("fma_genre_classifiers-*.dist-info/METADATA")
+    assert required(read_headers(metadata.read_text())) == []
 
 
 @pytest.fixture(scope="module")

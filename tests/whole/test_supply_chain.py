@@ -16,11 +16,14 @@ import pytest
 from pipeline import preprocess
 from pipeline.common.quiet import keep_back_stderr
 from pipeline.inspect import reading
+from pipeline.launch import set_up
+from pipeline.launch.environment import Environment
 from tests.support.audio_files import encode_with_ffmpeg, make_music
 from tests.support.corpora import write_tone
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ("requirements.lock", "requirements-dev.lock")
+OTHER_LOCKS = ("requirements-bootstrap.lock", "docker/trainer.lock")
 PRODUCT = ("pipeline", "trainer", "benchmarks")
 #: Formats that run what they hold when they are read.
 UNSAFE_MODULES = {
@@ -68,26 +71,49 @@ def keywords(call: ast.Call) -> dict[str, str]:
 # Packages
 
 
-@pytest.mark.parametrize("name", LOCKS)
+@pytest.mark.parametrize("name", LOCKS + OTHER_LOCKS)
 def test_every_package_is_pinned_with_hashes(name):
     pins = read_lock(name)
-    assert len(pins) > 50
+    assert "bootstrap" in name or len(pins) > 50
     for pin, hashes in pins.items():
-        assert re.fullmatch(r"[A-Za-z0-9._-]+(\[[a-z0-9,._-]+\])?==[^\s=]+", pin), pin
+        assert re.fullmatch(r"[A-Za-z0-9._-]+(\[[a-z0-9,._ -]+\])?==[^\s=]+", pin), pin
         assert hashes, pin
         assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", h) for h in hashes), pin
 
 
+def without_extras(pins: dict[str, list[str]]) -> dict[str, list[str]]:
+    return {re.sub(r"\[.*\]", "", pin): hashes for pin, hashes in pins.items()}
+
+
 def test_the_development_lock_holds_the_other():
-    product, development = map(read_lock, LOCKS)
+    product, development = (without_extras(read_lock(name)) for name in LOCKS)
     assert product.items() <= development.items()
 
 
-def test_installation_insists_on_hashes():
-    script = (ROOT / "launch.sh").read_text().replace("\\\n", " ")
-    installs = [line for line in script.splitlines() if "pip install" in line]
-    assert installs
-    assert all("--require-hashes" in line for line in installs)
+@pytest.mark.parametrize("tool", ["uv", "pip"])
+def test_installation_insists_on_hashes_and_resolves_nothing(
+    tool, tmp_path, monkeypatch
+):
+    commands = []
+
+    def run(_, command, step, variables):
+        commands.append(list(command))
+        if tool == "pip" and step == "fetching uv":
+            raise set_up.StepError("no such wheel")
+
+    monkeypatch.setattr(set_up.Maker, "_run", run)
+    environment = Environment(tmp_path / ".venv", ROOT)
+    environment.mark.mkdir(parents=True)
+    set_up.Maker(environment, ROOT / LOCKS[0], 0)._install(cached=True)
+    locks = [Path(command[command.index("-r") + 1]).name for command in commands]
+    assert locks == ["requirements-bootstrap.lock", "build-tools.lock", LOCKS[0]]
+    for command in commands:
+        assert {"install", "--require-hashes", "--no-deps"} < set(command)
+    # What is built is built with what is locked.
+    assert "--no-build-isolation" in commands[-1]
+    tools = (environment.mark / "build-tools.lock").read_text()
+    assert re.findall(r"^(\w+)==", tools, re.MULTILINE) == ["setuptools", "wheel"]
+    assert "pip install" not in (ROOT / "launch.sh").read_text()
 
 
 def test_what_is_installed_is_what_is_locked():

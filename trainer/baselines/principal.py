@@ -2,6 +2,11 @@
 
 With 85,210 values a clip the covariance of the values has 29 GB; the same components
 come from the much smaller matrix of products between clips, which the distances hold.
+
+scikit-learn's `KernelPCA(kernel="precomputed", eigen_solver="randomized")` finds the
+same components in less time (for 6,400 clips 15 s of processor time against 23), but
+keeps the matrix and a centred copy of it: 810 MB against 416, a tenth of all that the
+baselines take.
 """
 
 from __future__ import annotations

@@ -60,13 +60,8 @@ def check_clips(dataset: Dataset) -> None:
     Raises:
       UserError: fewer than two genres to train on, or no test clips.
     """
-    clips = dataset.manifest.clips
-    if sum(count > 0 for count in clips["training"].values()) < 2:
-        raise UserError(
-            f"The training split in {dataset.folder} holds fewer than two genres; "
-            "preprocess more clips."
-        )
-    if not sum(clips["test"].values()):
+    dataset.check_genres()
+    if not sum(dataset.manifest.clips["test"].values()):
         raise UserError(
             f"The test split in {dataset.folder} holds no clips; preprocess more clips."
         )

@@ -17,13 +17,16 @@ import sys
 from collections.abc import Sequence
 
 import trainer.runtime.quiet  # noqa: F401  (before anything that imports TensorFlow)
+from pipeline.common import ownership
 from pipeline.common.credentials import require_credentials
+from pipeline.common.owned_kinds import COMPARISON, HTML, MARKDOWN, PICTURE
+from pipeline.common.plain_text import allow_any_text, one_line
 from pipeline.schema import UserError
 from trainer.compare.comparison import (
     Comparison,
     check_comparable,
-    compare,
     comparison_json,
+    make_comparison,
 )
 from trainer.compare.html.clip_media import (
     find_audio,
@@ -31,18 +34,31 @@ from trainer.compare.html.clip_media import (
     mel_picture,
     sound_uris,
 )
-from trainer.compare.html.data import DataFacts, read_facts
-from trainer.compare.html.models import HardClip, find_hard_clips
-from trainer.compare.html.page import Media, format_page
+from trainer.compare.html.facts import DataFacts, read_facts
+from trainer.compare.html.hard_clips import HardClip, Media, find_hard_clips
+from trainer.compare.html.page import format_page
 from trainer.compare.serve import HTML_FILE
 from trainer.compare.text import format_markdown, format_text
 from trainer.data.artists import read_artists
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.evaluation import plots
+from trainer.evaluation.model_files import files_of
 from trainer.evaluation.predictions import with_artists
 from trainer.evaluation.report import Report
-from trainer.evaluation.report_folder import Result, read_results, write_files
+from trainer.evaluation.report_folder import Result, read_results
 from trainer.evaluation.scores import evaluate
+
+JSON_FILE = "report.json"
+MARKDOWN_FILE = "report.md"
+ACCURACIES_FILE = "comparison.png"
+CONFUSIONS_FILE = "confusions.png"
+FILES = {
+    HTML_FILE: HTML,
+    JSON_FILE: COMPARISON,
+    MARKDOWN_FILE: MARKDOWN,
+    ACCURACIES_FILE: PICTURE,
+    CONFUSIONS_FILE: PICTURE,
+}
 
 
 def find_dataset(reports: Sequence[Report], folder: str | None) -> Dataset | None:
@@ -58,9 +74,9 @@ def find_dataset(reports: Sequence[Report], folder: str | None) -> Dataset | Non
     """
     first = reports[0]
     if folder is None:
-        known = [report.data for report in reports if report.data]
+        folders = [report.data for report in reports if report.data]
         try:
-            dataset = open_dataset(known[0]) if known else None
+            dataset = open_dataset(folders[0]) if folders else None
         except UserError:
             return None
     else:
@@ -83,28 +99,28 @@ def find_dataset(reports: Sequence[Report], folder: str | None) -> Dataset | Non
 
 def add_artists(results: Sequence[Result], dataset: Dataset) -> list[Result]:
     """Takes the artists of test clips from the dataset, where a model lacks them."""
-    lacking = [
+    incomplete = [
         result
         for result in results
         if result.predictions is not None and not result.predictions.artist_ids
     ]
-    if not lacking:
+    if not incomplete:
         return list(results)
     artists = {
         track: artist
         for tracks in read_artists(dataset).values()
         for track, artist in tracks.items()
     }
-    completed = []
+    completions = []
     for result in results:
-        if result in lacking and result.predictions is not None:
+        if result in incomplete and result.predictions is not None:
             genres = [scores.genre for scores in result.report.test.genres]
             predictions = with_artists(result.predictions, artists)
             test = evaluate(predictions, genres)
             report = dataclasses.replace(result.report, test=test)
             result = dataclasses.replace(result, report=report, predictions=predictions)
-        completed.append(result)
-    return completed
+        completions.append(result)
+    return completions
 
 
 def make_media(
@@ -118,8 +134,10 @@ def make_media(
     tracks = {clip.track_id for clip in clips}
     images = {}
     if dataset is not None and "mel" in dataset.manifest.representations:
-        found = find_values(dataset, "mel", tracks)
-        images = {track: mel_picture(values[0]) for track, values in found.items()}
+        values_by_track = find_values(dataset, "mel", tracks)
+        images = {
+            track: mel_picture(values[0]) for track, values in values_by_track.items()
+        }
     sounds = {}
     if audio is not None:
         if not os.path.isdir(audio):
@@ -149,6 +167,9 @@ def write_comparison(
       audio: folder of audio files that the report plays.
       command: see `trainer.compare.html.page.format_page`.
       created: likewise.
+
+    Raises:
+      UserError: the folder cannot be written to, or a file in it is not ours.
     """
     reports = comparison.reports
     evaluations = [report.test for report in reports]
@@ -169,12 +190,28 @@ def write_comparison(
     )
     contents = {
         HTML_FILE: page.encode(),
-        "report.json": comparison_json(comparison).encode(),
-        "report.md": format_markdown(comparison).encode(),
-        "comparison.png": plots.comparison_png(evaluations, labels, title),
-        "confusions.png": plots.confusions_png(evaluations, labels),
+        JSON_FILE: comparison_json(comparison).encode(),
+        MARKDOWN_FILE: format_markdown(comparison).encode(),
+        ACCURACIES_FILE: plots.comparison_png(evaluations, labels, title),
+        CONFUSIONS_FILE: plots.confusions_png(evaluations, labels),
     }
-    return write_files(folder, contents)
+    files = files_of(folder)
+    paths = [os.path.join(folder, name) for name in contents]
+    for path, (name, content) in zip(paths, contents.items(), strict=True):
+        ownership.replace_file(files, path, content, FILES[name], flag="--output")
+    return paths
+
+
+def check_output(folder: str) -> None:
+    """Checks that the report's files replace nothing but an earlier report.
+
+    Raises:
+      UserError: a file of such a name is not ours, or the folder cannot be written to.
+    """
+    files = files_of(folder)
+    for name, kind in FILES.items():
+        path = os.path.join(folder, name)
+        ownership.check_file(files, path, kind, flag="--output")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -212,6 +249,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
+    allow_any_text()
     args = make_parser().parse_args(argv)
     folder = args.models.rstrip("/") or "/"
     output = args.output or os.path.dirname(folder) or "."
@@ -219,10 +257,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         require_credentials([folder, output, args.data])
         results = read_results(folder)
         check_comparable([result.report for result in results], folder)
+        check_output(output)
         dataset = find_dataset([result.report for result in results], args.data)
         if dataset is not None:
             results = add_artists(results, dataset)
-        comparison = compare(results, folder)
+        comparison = make_comparison(results, folder)
         print(format_text(comparison))
         for path in write_comparison(
             output,
@@ -232,9 +271,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             command=command_line(args),
             created=datetime.date.today().isoformat(),
         ):
-            print(f"wrote {path}")
+            print(f"wrote {one_line(path)}")
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     if dataset is None:
         print("The dataset is not at hand: with --data, the report shows it too.")

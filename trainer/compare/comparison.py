@@ -12,7 +12,6 @@ import numpy as np
 
 from pipeline.schema import UserError
 from trainer.evaluation.bootstrap import Interval, difference_interval, group_clips
-from trainer.evaluation.card import is_synthetic
 from trainer.evaluation.predictions import ClipPredictions
 from trainer.evaluation.report import Report
 from trainer.evaluation.report_folder import Result
@@ -73,7 +72,7 @@ class Comparison:
         genres = {scores.genre for scores in first.test.genres}
         return (
             genres == ARTICLE_GENRES
-            and not is_synthetic(first.description)
+            and not first.synthetic
             and any(report.representation == "mel" for report in self.reports)
         )
 
@@ -92,7 +91,7 @@ def describe_article(comparison: Comparison) -> str:
     )
 
 
-def compare(results: Sequence[Result], folder: str) -> Comparison:
+def make_comparison(results: Sequence[Result], folder: str) -> Comparison:
     """Ranks models and tells differences from noise.
 
     Args:
@@ -103,7 +102,7 @@ def compare(results: Sequence[Result], folder: str) -> Comparison:
       UserError: the models were tested on different datasets.
     """
     check_comparable([result.report for result in results], folder)
-    ranked = sorted(
+    ranking = sorted(
         results,
         key=lambda result: (
             -result.report.test.accuracy,
@@ -111,11 +110,11 @@ def compare(results: Sequence[Result], folder: str) -> Comparison:
             result.report.name,
         ),
     )
-    best = ranked[0].predictions
+    best = ranking[0].predictions
     return Comparison(
-        results=tuple(ranked),
-        titles=tuple(make_titles([result.report for result in ranked])),
-        behind=tuple(_behind(best, result.predictions) for result in ranked),
+        results=tuple(ranking),
+        titles=tuple(make_titles([result.report for result in ranking])),
+        behind=tuple(_behind(best, result.predictions) for result in ranking),
     )
 
 
@@ -148,13 +147,14 @@ def check_comparable(reports: Sequence[Report], folder: str) -> None:
             f"{genres})"
         ].append(report.name)
     if len(models) > 1:
-        found = "; ".join(
+        datasets = "; ".join(
             f"{dataset}: {', '.join(sorted(names))}"
             for dataset, names in sorted(models.items())
         )
         raise UserError(
             f"The models in {folder} were tested on different datasets, which one "
-            f"table must not mix. Remove or move all but one group's folders: {found}."
+            "table must not mix. Remove or move all but one group's folders: "
+            f"{datasets}."
         )
 
 
@@ -185,7 +185,7 @@ def describe_noise(comparison: Comparison) -> str:
     """Says which models cannot be told from the best one."""
     if len(comparison.results) == 1:
         return ""
-    drawn = "artists" if comparison.reports[0].test.artists else "clips"
+    groups = "artists" if comparison.reports[0].test.artists else "clips"
     close = [
         f"{title} ({report.representation})"
         for number, (title, report) in enumerate(
@@ -194,10 +194,10 @@ def describe_noise(comparison: Comparison) -> str:
         if number and comparison.within_noise(number)
     ]
     if not close:
-        return f"No other model is within noise of the first (95 %, over {drawn})."
+        return f"No other model is within noise of the first (95 %, over {groups})."
     return (
         "Within noise of the first (95 % bootstrap of the difference over "
-        f"{drawn}): {', '.join(close)}."
+        f"{groups}): {', '.join(close)}."
     )
 
 
@@ -208,6 +208,7 @@ def comparison_json(comparison: Comparison) -> str:
         "comparison_version": COMPARISON_VERSION,
         "fingerprint": first.fingerprint,
         "description": first.description,
+        "synthetic": first.synthetic,
         "split_rule": next(
             (r.split_rule for r in comparison.reports if r.split_rule), ""
         ),
@@ -245,6 +246,12 @@ def comparison_json(comparison: Comparison) -> str:
 def _numbers(result: Result) -> dict[str, Any]:
     values = dataclasses.asdict(result.report)
     # They are the same for all models, and stand above.
-    for key in ("fingerprint", "description", "split_rule", "shared_artists"):
+    for key in (
+        "fingerprint",
+        "description",
+        "synthetic",
+        "split_rule",
+        "shared_artists",
+    ):
         del values[key]
     return values | {"phases": list(result.phases)}

@@ -6,16 +6,26 @@ Where there is no browser to open it in, it is served, to this machine alone.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.server
 import os
+import socket
 import sys
 import webbrowser
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
+from pipeline.common.plain_text import allow_any_text, one_line
+from pipeline.common.regular_file import open_regular
 from pipeline.schema import UserError
 
 HTML_FILE = "report.html"
 HOST = "127.0.0.1"
+HTTP_PORT, MAX_PORT = 80, 65_535
+#: A connection that says nothing for so long is closed.
+IDLE_SECONDS = 10
+MAX_CONNECTIONS = 32
 
 
 def find_report(path: str) -> str:
@@ -33,38 +43,98 @@ def find_report(path: str) -> str:
     return page
 
 
-def make_server(page: str, port: int) -> http.server.ThreadingHTTPServer:
-    """A server of one page and nothing else, on this machine alone.
+class PageServer(http.server.ThreadingHTTPServer):
+    """Serves one page and nothing else, on this machine alone.
 
     Args:
       page: path; read anew for each request.
       port: 0 for any that is free.
 
     Raises:
-      UserError: the port is taken.
+      OSError: the port is taken.
     """
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        """Answers every address with the page."""
+    def __init__(self, page: str, port: int) -> None:
+        self.page = page
+        self._connections: list[socket.socket] = []
+        super().__init__((HOST, port), _Handler)
 
-        def do_GET(self) -> None:
-            """Sends the page."""
-            if self.path.split("?")[0] not in ("/", f"/{HTML_FILE}"):
-                self.send_error(404)
-                return
-            with open(page, "rb") as file:
-                content = file.read()
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html; charset=utf-8")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
+    @property
+    def hosts(self) -> frozenset[str]:
+        """What a browser may call this server: nobody else's name leads here.
+
+        A page on the web may have its own name lead to this machine, and would then
+        read what is served under it.
+        """
+        port = self.server_address[1]
+        names = {f"{name}:{port}" for name in (HOST, "localhost")}
+        return frozenset(names | ({HOST, "localhost"} if port == HTTP_PORT else set()))
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Has the longest connection make room where there are too many."""
+        self._connections = [c for c in self._connections if c.fileno() >= 0]
+        for connection in self._connections[: -MAX_CONNECTIONS + 1]:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        self._connections.append(request)
+        super().process_request(request, client_address)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing of browsers that go away."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """Answers with the page."""
+
+    server: PageServer
+    timeout = IDLE_SECONDS
+
+    def do_GET(self) -> None:
+        """Sends the page."""
+        content = self._send_head()
+        if content is not None:
             self.wfile.write(content)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            """Says nothing."""
+    def do_HEAD(self) -> None:
+        """Sends what comes before the page."""
+        self._send_head()
 
+    def _send_head(self) -> bytes | None:
+        """Sends status and headers; returns the page, None where there is none."""
+        if self.headers.get("Host", "").lower() not in self.server.hosts:
+            self.send_error(421, "This server has another name")
+            return None
+        if self.path.split("?")[0] not in ("/", f"/{HTML_FILE}"):
+            self.send_error(404)
+            return None
+        try:
+            with open_regular(self.server.page) as file:
+                content = file.read()
+        except OSError as error:
+            self.send_error(404, f"The report is gone ({error.strerror})")
+            return None
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        return content
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Says nothing."""
+
+
+def make_server(page: str, port: int) -> PageServer:
+    """A server of one page.
+
+    Raises:
+      UserError: there is no such port, or it is taken.
+    """
+    if not 0 <= port <= MAX_PORT:
+        raise UserError(f"--port must be from 0 to {MAX_PORT}. Received: {port}")
     try:
-        return http.server.ThreadingHTTPServer((HOST, port), Handler)
+        return PageServer(page, port)
     except OSError as error:
         raise UserError(
             f"Port {port} cannot be used ({error.strerror}); give another --port."
@@ -92,10 +162,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
+    allow_any_text()
     flags = make_parser().parse_args(argv)
     try:
         page = find_report(flags.report)
-        address = "file://" + os.path.abspath(page)
+        address = Path(page).absolute().as_uri()
         if not flags.serve and _has_display() and webbrowser.open(address):
             print(address)
             return 0
@@ -109,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             except KeyboardInterrupt:
                 print()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from pipeline.common.owned_kinds import MARKDOWN
+from pipeline.common.plain_text import markdown, one_line
 from trainer.compare.comparison import (
     ARTICLE_ACCURACY,
     Comparison,
@@ -61,7 +63,10 @@ def format_text(comparison: Comparison) -> str:
                 f"{report.train_seconds:.1f}",
             )
         )
-    table = [_HEADER, *rows, *_guesses(comparison, len(_HEADER))]
+    table = [
+        tuple(map(one_line, row))
+        for row in (_HEADER, *rows, *_guesses(comparison, len(_HEADER)))
+    ]
     widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
     lines = []
     for row in table:
@@ -73,7 +78,8 @@ def format_text(comparison: Comparison) -> str:
     lines.insert(1, "  ".join("-" * width for width in widths))
     noise = describe_noise(comparison)
     above = describe_test(comparison.reports)
-    return "\n".join([above, "", *lines, "", *([noise, ""] if noise else [])])
+    text = [above, "", *lines, "", *([noise, ""] if noise else [])]
+    return "\n".join(map(one_line, text))
 
 
 def format_markdown(comparison: Comparison) -> str:
@@ -109,23 +115,25 @@ def format_markdown(comparison: Comparison) -> str:
         )
         for title, report in zip(comparison.titles, reports, strict=True)
     ]
-    drawn = "artists" if reports[0].test.artists else "clips"
+    groups = "artists" if reports[0].test.artists else "clips"
     noise = describe_noise(comparison)
     lines = [
         "# Comparison",
         "",
-        *([reports[0].description, ""] if reports[0].description else []),
-        describe_test(reports),
+        MARKDOWN.sign.decode(),
+        "",
+        *([markdown(reports[0].description), ""] if reports[0].description else []),
+        markdown(describe_test(reports)),
         "",
         *_markdown_table(_FULL_HEADER, rows),
         "",
-        *([noise, ""] if noise else []),
-        f"Intervals are percentiles of a bootstrap over {drawn}. A training accuracy "
+        *([markdown(noise), ""] if noise else []),
+        f"Intervals are percentiles of a bootstrap over {groups}. A training accuracy "
         "far above the test's is a sign of overfitting. `calibrated` is the "
         "calibration error after temperature scaling, which is fitted to the "
         "validation split.",
         "",
-        describe_article(comparison),
+        markdown(describe_article(comparison)),
         "",
         "![Test accuracies](comparison.png)",
         "",
@@ -159,7 +167,9 @@ def _notes(comparison: Comparison) -> list[str]:
             notes[note].append(report.name)
     if not notes:
         return []
-    lines = [f"- {', '.join(names)}: {note}" for note, names in notes.items()]
+    lines = [
+        "- " + markdown(", ".join(names) + ": " + note) for note, names in notes.items()
+    ]
     return ["## Notes", "", *lines, ""]
 
 
@@ -174,9 +184,6 @@ def _share(share: float | None) -> str:
 def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     numbers = len(header) - _TEXT_COLUMNS
     rule = ["---"] * _TEXT_COLUMNS + ["---:"] * numbers
-    table = [header, rule, *rows]
-    return ["| " + " | ".join(_escape(cell) for cell in row) + " |" for row in table]
-
-
-def _escape(cell: str) -> str:
-    return cell.replace("|", "\\|")
+    lines = [[markdown(cell) for cell in row] for row in (header, *rows)]
+    lines.insert(1, rule)
+    return ["| " + " | ".join(line) + " |" for line in lines]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import google_crc32c
 import tensorflow as tf
 
+from pipeline.common.regular_file import NotAFileError, check_regular
 from pipeline.schema import SPLITS, ShardFile, UserError
 from trainer.data.dataset import Dataset
 from trainer.data.streams import READS, parse_batch
@@ -64,7 +65,13 @@ def _check_file(dataset: Dataset, path: str) -> int:
     if expected is None:
         raise UserError(f"{path} is not in the dataset's manifest; {ADVICE}")
     try:
-        found = _describe_file(path)
+        if "://" not in path:
+            check_regular(path)
+        found = _describe_file(path, expected.size + 1)
+    except NotAFileError as error:
+        raise UserError(f"{path} {error.strerror}; {ADVICE}") from error
+    except OSError as error:
+        raise UserError(f"Cannot read {path} ({error.strerror}); {ADVICE}") from error
     except tf.errors.OpError as error:
         raise UserError(f"Cannot read {path} ({error.message}); {ADVICE}") from error
     if found.size != expected.size:
@@ -80,12 +87,15 @@ def _check_file(dataset: Dataset, path: str) -> int:
     return found.size
 
 
-def _describe_file(path: str) -> ShardFile:
+def _describe_file(path: str, limit: int) -> ShardFile:
+    """Size and checksum of a file, of which no more than `limit` bytes are read."""
     size, crc = 0, 0
     with tf.io.gfile.GFile(path, "rb") as file:
-        while piece := file.read(PIECE):
+        while piece := file.read(min(PIECE, limit - size)):
             size += len(piece)
             crc = google_crc32c.extend(crc, piece)
+    if size == limit:
+        size = max(size, tf.io.gfile.stat(path).length)
     return ShardFile(records=0, size=size, crc32c=f"{crc:08x}")
 
 

@@ -238,6 +238,21 @@ class Dataset:
                 f"records, the manifest says {expected}; preprocess the dataset again."
             )
 
+    def check_genres(self) -> None:
+        """Checks that there is something to tell apart.
+
+        Raises:
+          UserError: fewer than two genres have training clips.
+        """
+        clips = self.manifest.clips["training"]
+        genres = [genre for genre in self.manifest.genres if clips.get(genre, 0)]
+        if len(genres) < 2:
+            raise schema.UserError(
+                f"The training split in {self.folder} holds clips of "
+                f"{repr(genres[0]) + ' alone' if genres else 'no genre'}, and a "
+                "classifier needs two genres or more; preprocess clips of more genres."
+            )
+
     def _columns(
         self,
         representation: str,

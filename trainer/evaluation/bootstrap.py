@@ -67,9 +67,9 @@ def draw_sums(
     result = np.empty((RESAMPLES, table.shape[1]))
     for start in range(0, RESAMPLES, _CHUNK):
         draws = min(_CHUNK, RESAMPLES - start)
-        drawn = rng.integers(0, count, (draws, count))
-        drawn += np.arange(draws)[:, np.newaxis] * count
-        times = np.bincount(drawn.ravel(), minlength=draws * count)
+        choice = rng.integers(0, count, (draws, count))
+        choice += np.arange(draws)[:, np.newaxis] * count
+        times = np.bincount(choice.ravel(), minlength=draws * count)
         result[start : start + draws] = times.reshape(draws, count) @ sums
     return result
 
@@ -102,12 +102,14 @@ def score_intervals(
     one = np.eye(genres)
     hits = labels == predicted
     ones = np.ones((len(labels), 1))
-    found = one[labels] * hits[:, np.newaxis]
-    columns = np.concatenate([ones, found, one[labels], one[predicted]], axis=1)
+    hits_by_genre = one[labels] * hits[:, np.newaxis]
+    columns = np.concatenate([ones, hits_by_genre, one[labels], one[predicted]], axis=1)
     sums = draw_sums(columns, groups, seed=seed)
-    clips, right, true, given = np.split(sums, [1, 1 + genres, 1 + 2 * genres], axis=1)
+    clips, right, true, predictions = np.split(
+        sums, [1, 1 + genres, 1 + 2 * genres], axis=1
+    )
     accuracy = right.sum(axis=1) / clips[:, 0]
-    occurring = true + given
+    occurring = true + predictions
     f1 = 2 * right / np.maximum(occurring, 1)
     macro_f1 = f1.sum(axis=1) / np.count_nonzero(occurring, axis=1)
     return percentile_interval(accuracy), percentile_interval(macro_f1)

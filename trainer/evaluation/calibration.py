@@ -31,6 +31,8 @@ MIN_CLIPS = 10
 FLOOR = 1e-12
 #: Where the temperature is looked for. Few clips, all of them right, would have 0.
 BOUNDS = (0.2, 20.0)
+#: Temperatures at which probabilities can be computed: others end in no numbers.
+USABLE = (1e-3, 1e3)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,8 +137,8 @@ def fit_temperature(
       labels: `(clips,)`; clips of such a genre are left out.
       bounds: of the temperature, which is 1 where no clip is left.
     """
-    known = np.isfinite(scores[np.arange(len(labels)), labels])
-    scores, labels = scores[known], labels[known]
+    possible = np.isfinite(scores[np.arange(len(labels)), labels])
+    scores, labels = scores[possible], labels[possible]
     if not len(labels):
         return 1.0
 
@@ -144,8 +146,23 @@ def fit_temperature(
         scaled = log_softmax(scores / np.exp(log_temperature), axis=1)
         return float(-scaled[np.arange(len(labels)), labels].mean())
 
-    found = minimize_scalar(loss, bounds=np.log(bounds), method="bounded")
-    return float(np.exp(found.x))
+    minimum = minimize_scalar(loss, bounds=np.log(bounds), method="bounded")
+    return float(np.exp(minimum.x))
+
+
+def check_temperature(temperature: float) -> float:
+    """Returns a temperature that probabilities can be computed with.
+
+    Raises:
+      ValueError: it is none.
+    """
+    low, high = USABLE
+    if not low <= temperature <= high:
+        raise ValueError(
+            f"the temperature must be from {low:g} to {high:g}. Received: "
+            f"{temperature:g}"
+        )
+    return temperature
 
 
 def apply_temperature(probabilities: Float64s, temperature: float) -> Float64s:

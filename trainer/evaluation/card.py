@@ -5,36 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pipeline.common.plain_text import code_span, markdown
+
 if TYPE_CHECKING:
     from trainer.evaluation.report import Report
     from trainer.evaluation.scores import GenreScores
 
-#: A description that begins like this says that nobody recorded the music.
-SYNTHETIC = "synthetic"
+_NO_DESCRIPTION = "The dataset carries no description of its own."
 #: Below this many test clips of a genre its scores are hints.
 FEW_CLIPS = 20
-
-
-def is_synthetic(description: str) -> bool:
-    """Whether a dataset's description says that its music is synthetic."""
-    return description.strip().lower().startswith(SYNTHETIC)
 
 
 def format_card(report: Report) -> str:
     """Markdown: data, scores, limits and licence of one model."""
     test = report.test
     low, high = test.accuracy_interval
-    drawn = f"over {test.artists} artists" if test.artists else "over clips"
+    groups = f"over {test.artists} artists" if test.artists else "over clips"
     lines = [
         *_first_lines(report),
         "## Use",
         "",
         f"Names the genre of a music recording, one of {len(test.genres)}: "
-        + ", ".join(scores.genre for scores in test.genres)
+        + ", ".join(markdown(scores.genre) for scores in test.genres)
         + ". It always names one of them, also for speech, silence or a genre that it "
         "has never heard.",
         "",
-        f"It reads the representation `{report.representation}` of 30 s of audio. "
+        f"It reads the representation {code_span(report.representation)} of 30 s of "
+        "audio. "
         + (
             "`python -m trainer.predict` makes it from an audio file; so does the "
             "SavedModel of `python -m trainer.export` for `mel` and `windows`."
@@ -44,19 +41,21 @@ def format_card(report: Report) -> str:
         "",
         "## Data",
         "",
-        f"* {report.description or 'The dataset carries no description of its own.'}",
+        f"* {markdown(report.description) or _NO_DESCRIPTION}",
         "* Clips: "
-        + ", ".join(f"{count} {split}" for split, count in report.clips.items())
+        + ", ".join(
+            f"{count} {markdown(split)}" for split, count in report.clips.items()
+        )
         + ".",
-        f"* Split: {report.split_rule.rstrip('.') or 'not recorded'}.",
-        f"* Dataset fingerprint: `{report.fingerprint}`",
+        f"* Split: {markdown(report.split_rule.rstrip('.')) or 'not recorded'}.",
+        f"* Dataset fingerprint: {code_span(report.fingerprint)}",
         "",
         "## Scores on the test split",
         "",
         "| score | value |",
         "|---|---:|",
         f"| accuracy | {test.accuracy:.3f} |",
-        f"| 95 % interval, bootstrap {drawn} | {low:.3f} to {high:.3f} |",
+        f"| 95 % interval, bootstrap {groups} | {low:.3f} to {high:.3f} |",
         f"| macro-F1 | {test.macro_f1:.3f} |",
         f"| genre among the first three | {test.top_3:.3f} |",
         f"| log-loss (nats) | {test.log_loss:.3f} |",
@@ -70,19 +69,23 @@ def format_card(report: Report) -> str:
         "",
         "## Limits",
         "",
-        *(f"* {limit}" for limit in find_limits(report)),
+        *(f"* {markdown(limit)}" for limit in find_limits(report)),
         "",
         "## Training",
         "",
         f"* {report.train_seconds:.1f} s"
         + (f", {report.weights:,} weights" if report.weights else "")
         + ".",
-        *([f"* `{report.command}`"] if report.command else []),
+        *([f"* {code_span(report.command)}"] if report.command else []),
         "* Parameters: "
-        + ", ".join(f"{key} {value}" for key, value in report.parameters.items())
+        + ", ".join(
+            markdown(f"{key} {value}") for key, value in report.parameters.items()
+        )
         + ".",
         "* Versions: "
-        + ", ".join(f"{name} {version}" for name, version in report.versions.items())
+        + ", ".join(
+            markdown(f"{name} {version}") for name, version in report.versions.items()
+        )
         + ".",
         "",
         "## Licence",
@@ -94,8 +97,8 @@ def format_card(report: Report) -> str:
 
 
 def _first_lines(report: Report) -> list[str]:
-    title = f"# {report.model} on {report.representation}"
-    if is_synthetic(report.description):
+    title = f"# {markdown(report.model)} on {markdown(report.representation)}"
+    if report.synthetic:
         return [
             "> **Trained on synthetic demo music.** The scores say that everything "
             "works, and nothing about real recordings.",
@@ -107,34 +110,33 @@ def _first_lines(report: Report) -> list[str]:
 
 
 def _calibration(report: Report) -> list[str]:
-    found = report.calibration
-    if found is None:
+    calibration = report.calibration
+    if calibration is None:
         return [
             "Probabilities are as the model gives them: there were too few validation "
             "clips to calibrate them.",
             "",
         ]
     return [
-        f"With temperature {found.temperature:.2f} (fitted to {found.clips} validation "
-        "clips; prediction and export apply it), the log-loss is "
-        f"{found.after.log_loss:.3f} and the calibration error "
-        f"{found.after.error:.3f}.",
+        f"With temperature {calibration.temperature:.2f} (fitted to "
+        f"{calibration.clips} validation clips; prediction and export apply it), the "
+        f"log-loss is {calibration.after.log_loss:.3f} and the calibration error "
+        f"{calibration.after.error:.3f}.",
         "",
     ]
 
 
 def _genre_row(scores: GenreScores) -> str:
-    name = scores.genre.replace("|", "\\|")
     numbers = (scores.precision, scores.recall, scores.f1)
     cells = [f"{number:.3f}" for number in numbers]
-    return f"| {name} | {' | '.join(cells)} | {scores.support} |"
+    return f"| {markdown(scores.genre)} | {' | '.join(cells)} | {scores.support} |"
 
 
 def find_limits(report: Report) -> Sequence[str]:
     """Sentences on where the model must not be trusted, from the run's own facts."""
     test = report.test
     limits = []
-    if is_synthetic(report.description):
+    if report.synthetic:
         limits.append("It has never heard real music.")
     few = [scores.genre for scores in test.genres if scores.support < FEW_CLIPS]
     if few:
@@ -170,7 +172,7 @@ def find_limits(report: Report) -> Sequence[str]:
 
 
 def _licence(report: Report) -> list[str]:
-    if is_synthetic(report.description):
+    if report.synthetic:
         return ["The demo corpus is synthetic and free of rights (CC0)."]
     return [
         "The model holds no audio, but was made from it, under that audio's terms. For "

@@ -10,18 +10,30 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from pipeline.common.owned_kinds import PNG_METADATA
+from pipeline.common.plain_text import one_line
 from trainer.evaluation.scores import Evaluation
 
+#: Characters of a label.
+LABEL_LENGTH = 60
 _DPI = 120
 _BAR = "#3b6ea5"
 _LINE = "#b03a2e"
 
 
+def label(text: str) -> str:
+    """Text of others as a label: one line, no formula of Matplotlib, not too long."""
+    line = one_line(text)
+    if len(line) > LABEL_LENGTH:
+        line = line[: LABEL_LENGTH - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return line.replace("$", r"\$")
+
+
 def figure_png(figure: Figure) -> bytes:
     """Renders a figure; equal figures give equal bytes."""
     buffer = io.BytesIO()
-    # Without this, the PNG would name the version of Matplotlib.
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    # Who made it, by which it may be replaced; Matplotlib would name its version.
+    figure.savefig(buffer, format="png", metadata=PNG_METADATA)
     return buffer.getvalue()
 
 
@@ -32,7 +44,8 @@ def confusion_png(evaluation: Evaluation, title: str) -> bytes:
     figure = Figure(figsize=(side, side * 0.9), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()
     image = _draw_confusion(axes, evaluation, counts=True)
-    axes.set_title(f"{title}\naccuracy {evaluation.accuracy:.3f}", fontsize=11)
+    title = f"{label(title)}\naccuracy {evaluation.accuracy:.3f}"
+    axes.set_title(title, fontsize=11)
     figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true genre's clips")
     return figure_png(figure)
 
@@ -49,7 +62,7 @@ def confusions_png(evaluations: Sequence[Evaluation], titles: Sequence[str]) -> 
     for index, (evaluation, title) in enumerate(zip(evaluations, titles, strict=True)):
         axes = figure.add_subplot(rows, columns, index + 1)
         _draw_confusion(axes, evaluation, counts=False)
-        axes.set_title(f"{title}: {evaluation.accuracy:.3f}", fontsize=9)
+        axes.set_title(f"{label(title)}: {evaluation.accuracy:.3f}", fontsize=9)
     figure.suptitle(
         "rows: true genre, columns: predicted genre, in % of the row's clips",
         fontsize=9,
@@ -81,8 +94,8 @@ def comparison_png(
     axes.errorbar(accuracy, rows, xerr=spread, fmt="none", ecolor="black", capsize=3)
     for row, evaluation in enumerate(evaluations):
         end = max(evaluation.accuracy, evaluation.accuracy_interval[1])
-        label = f"{evaluation.accuracy:.3f}"
-        axes.text(end + 0.012, row, label, va="center", fontsize=9)
+        accuracy_text = f"{evaluation.accuracy:.3f}"
+        axes.text(end + 0.012, row, accuracy_text, va="center", fontsize=9)
     axes.axvline(chance, color=_LINE, linestyle="--", linewidth=1.2)
     axes.text(
         chance,
@@ -94,13 +107,13 @@ def comparison_png(
         va="bottom",
         transform=axes.get_xaxis_transform(),
     )
-    axes.set_yticks(rows, names)
+    axes.set_yticks(rows, [label(name) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(0, 1.1)
     axes.set_xticks(np.arange(0, 1.01, 0.1))
     axes.set_xlabel("test accuracy by clip, with 95 % bootstrap interval")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(title, fontsize=11, pad=18)
+    axes.set_title(label(title), fontsize=11, pad=18)
     return figure_png(figure)
 
 
@@ -108,7 +121,7 @@ def _draw_confusion(axes: Axes, evaluation: Evaluation, *, counts: bool) -> Axes
     matrix = np.array(evaluation.confusion)
     support = matrix.sum(axis=1, keepdims=True)
     shares = matrix / np.maximum(support, 1)
-    names = [scores.genre for scores in evaluation.genres]
+    names = [label(scores.genre) for scores in evaluation.genres]
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     size = 8 if counts else 6
     for (row, column), count in np.ndenumerate(matrix):

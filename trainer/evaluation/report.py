@@ -13,21 +13,18 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from pipeline.schema import SPLITS, Manifest, UserError
-from trainer.evaluation.calibration import (
-    Calibration,
-    Reliability,
-    ReliabilityBin,
-    calibrate,
-)
+from pipeline.schema import SPLITS, Manifest, UserError, begins_synthetic
+from trainer.evaluation.calibration import Calibration, calibrate, check_temperature
 from trainer.evaluation.predictions import ClipPredictions
-from trainer.evaluation.scores import Evaluation, GenreScores, evaluate
+from trainer.evaluation.scores import Evaluation, evaluate
+from trainer.evaluation.typed_json import parse_json, to_dataclass
 
 REPORT_VERSION = 2
 
@@ -63,6 +60,7 @@ class Report:
       train_seconds: wall time of training, the choice of parameters included.
       data: the dataset's folder.
       description: the dataset's own words on where it comes from.
+      synthetic: nobody recorded the music, says the dataset.
       fingerprint: the dataset's, see `pipeline.schema.Manifest`.
       split_rule: the dataset's sentence on how clips were assigned to splits.
       shared_artists: artists whose clips the splits share; a leak if not empty.
@@ -85,6 +83,7 @@ class Report:
     calibration: Calibration | None = None
     data: str = ""
     description: str = ""
+    synthetic: bool = False
     split_rule: str = ""
     shared_artists: tuple[str, ...] = ()
     command: str = ""
@@ -97,7 +96,7 @@ class Report:
         return json.dumps(raw, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, *, source: str) -> Report:
+    def from_json(cls, text: str | bytes, *, source: str) -> Report:
         """Parses a report.
 
         Args:
@@ -109,62 +108,98 @@ class Report:
         """
         advice = "train the model again or remove its folder."
         try:
-            raw = json.loads(text)
-        except json.JSONDecodeError as error:
+            raw = parse_json(text)
+        except ValueError as error:
             raise UserError(
                 f"{source} is not valid JSON ({error}); {advice}"
             ) from error
         version = raw.pop("report_version", None) if isinstance(raw, dict) else None
         if version != REPORT_VERSION:
             raise UserError(
-                f"{source} has report version {version!r}, this version reads "
+                f"{source} has report version {version!r:.40}, this version reads "
                 f"{REPORT_VERSION}; {advice}"
             )
+        raw.setdefault("synthetic", begins_synthetic(raw.get("description")))
         try:
-            test, validation = raw.pop("test"), raw.pop("validation")
-            calibration = raw.pop("calibration")
-            return cls(
-                test=_evaluation_from_json(test),
-                validation=None
-                if validation is None
-                else _evaluation_from_json(validation),
-                calibration=None
-                if calibration is None
-                else _calibration_from_json(calibration),
-                shared_artists=tuple(raw.pop("shared_artists")),
-                notes=tuple(raw.pop("notes")),
-                **raw,
-            )
-        except (KeyError, TypeError, ValueError) as error:
+            report: Report = to_dataclass(cls, raw)
+            _check_report(report)
+        except ValueError as error:
             raise UserError(
-                f"{source} does not hold a report ({error!r}); {advice}"
+                f"{source} does not hold a report ({error}); {advice}"
             ) from error
+        return report
 
 
-def _evaluation_from_json(raw: Mapping[str, Any]) -> Evaluation:
-    values = dict(raw)
-    accuracy_low, accuracy_high = values.pop("accuracy_interval")
-    f1_low, f1_high = values.pop("macro_f1_interval")
-    return Evaluation(
-        accuracy_interval=(accuracy_low, accuracy_high),
-        macro_f1_interval=(f1_low, f1_high),
-        genres=tuple(GenreScores(**scores) for scores in values.pop("genres")),
-        confusion=tuple(tuple(row) for row in values.pop("confusion")),
-        **values,
-    )
+def _check_report(report: Report) -> None:
+    """Refuses numbers that no training gives.
+
+    Raises:
+      ValueError: names the first of them.
+    """
+    for name, evaluation in (("test", report.test), ("validation", report.validation)):
+        if evaluation is not None:
+            _check_evaluation(name, evaluation)
+    _check_range("training_accuracy", report.training_accuracy, 1)
+    _check_range("train_seconds", report.train_seconds)
+    _check_range("weights", report.weights)
+    for split, clips in report.clips.items():
+        _check_range(f"clips.{split:.40}", clips)
+    calibration = report.calibration
+    if calibration is not None:
+        check_temperature(calibration.temperature)
+        _check_range("calibration.clips", calibration.clips)
+        for reliability in (calibration.before, calibration.after):
+            _check_range("log_loss", reliability.log_loss)
+            _check_range("error", reliability.error, 1)
+            if not reliability.bins:
+                raise ValueError("calibration has no bins")
+            for bin_ in reliability.bins:
+                _check_range("confidence", bin_.confidence, 1)
+                _check_range("accuracy", bin_.accuracy, 1)
+                _check_range("bins.clips", bin_.clips - 1)
 
 
-def _calibration_from_json(raw: Mapping[str, Any]) -> Calibration:
-    def reliability(values: Mapping[str, Any]) -> Reliability:
-        bins = tuple(ReliabilityBin(**bin_) for bin_ in values["bins"])
-        return Reliability(**{**values, "bins": bins})
+def _check_evaluation(name: str, evaluation: Evaluation) -> None:
+    genres = [scores.genre for scores in evaluation.genres]
+    if not genres or len(set(genres)) < len(genres):
+        raise ValueError(f"{name}.genres must be different names, at least one")
+    shares = {
+        "accuracy": evaluation.accuracy,
+        "macro_f1": evaluation.macro_f1,
+        "top_3": evaluation.top_3,
+        "calibration_error": evaluation.calibration_error,
+        "chance_accuracy": evaluation.chance_accuracy,
+        "majority_accuracy": evaluation.majority_accuracy,
+    }
+    for interval in (evaluation.accuracy_interval, evaluation.macro_f1_interval):
+        for share in interval:
+            _check_range(f"{name}: an interval", share, 1)
+    for key, share in shares.items():
+        _check_range(f"{name}.{key}", share, 1)
+    for scores in evaluation.genres:
+        for share in (scores.precision, scores.recall, scores.f1):
+            _check_range(f"{name}: a score of a genre", share, 1)
+    _check_range(f"{name}.log_loss", evaluation.log_loss)
+    _check_range(f"{name}.artists", evaluation.artists)
+    counts = [count for row in evaluation.confusion for count in row]
+    if (
+        [len(row) for row in evaluation.confusion] != [len(genres)] * len(genres)
+        or min(counts) < 0
+        or not sum(counts) == evaluation.clips > 0
+        or [sum(row) for row in evaluation.confusion]
+        != [scores.support for scores in evaluation.genres]
+    ):
+        raise ValueError(
+            f"{name}.confusion must count {evaluation.clips} clips of {len(genres)} "
+            "genres"
+        )
 
-    values = dict(raw)
-    return Calibration(
-        before=reliability(values.pop("before")),
-        after=reliability(values.pop("after")),
-        **values,
-    )
+
+def _check_range(name: str, value: float | None, high: float = math.inf) -> None:
+    # Sums of floats may be a little more than 1.
+    if value is not None and not -1e-9 <= value <= high + 1e-9:
+        limits = "0 or more" if high == math.inf else f"from 0 to {high:g}"
+        raise ValueError(f"{name} must be {limits}. Received: {value:g}")
 
 
 def make_report(
@@ -196,7 +231,7 @@ def make_report(
       command: likewise.
       notes: likewise.
     """
-    used = {split: found for split, found in predictions.items() if found.track_ids}
+    used = {split: clips for split, clips in predictions.items() if clips.track_ids}
     genres = manifest.genres
     validation, training = used.get("validation"), used.get("training")
     shared = manifest.artists_in_several_splits
@@ -219,6 +254,7 @@ def make_report(
         train_seconds=train_seconds,
         data=data,
         description=manifest.description,
+        synthetic=manifest.synthetic,
         fingerprint=manifest.fingerprint,
         split_rule=manifest.split_rule,
         shared_artists=tuple(shared),

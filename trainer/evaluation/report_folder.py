@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,9 +12,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from pipeline.common.plain_text import csv_cell, from_csv_cell
 from pipeline.schema import UserError
 from trainer.evaluation import plots
 from trainer.evaluation.card import format_card
+from trainer.evaluation.history import PhaseHistory
+from trainer.evaluation.model_files import ModelFolder, files_of
 from trainer.evaluation.predictions import ClipPredictions
 from trainer.evaluation.report import (
     CARD_FILE,
@@ -25,6 +27,7 @@ from trainer.evaluation.report import (
     REPORT_FILE,
     Report,
 )
+from trainer.evaluation.typed_json import parse_json, to_dataclass
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -68,29 +71,63 @@ def read_results(folder: str) -> list[Result]:
     return results
 
 
-def read_result(folder: str) -> Result:
+def read_result(path: str) -> Result:
     """Reads one model folder.
 
     Raises:
       UserError: a file is damaged, or there is no report.
     """
-    report = read_report(folder)
+    folder = ModelFolder(path)
+    report = _read_report(folder)
     genres = [scores.genre for scores in report.test.genres]
-    path = os.path.join(folder, PREDICTIONS_FILE)
-    text = _read_text(path)
-    predictions = None if text is None else parse_predictions(text, genres, path)
-    path = os.path.join(folder, HISTORY_FILE)
-    text = _read_text(path)
-    phases: Sequence[Mapping[str, Any]] = ()
-    if text is not None:
-        try:
-            phases = json.loads(text)["phases"]
-        except (ValueError, KeyError, TypeError) as error:
+    source = folder.join(PREDICTIONS_FILE)
+    content = folder.read(PREDICTIONS_FILE)
+    predictions = None
+    if content is not None:
+        text = content.decode(errors="replace")
+        predictions = parse_predictions(text, genres, source)
+        if len(predictions.labels) != report.test.clips:
             raise UserError(
-                f"{path} does not hold a training's history ({error!r}); train the "
-                "model again or remove this file."
-            ) from error
+                f"{source} has {len(predictions.labels)} clips, {REPORT_FILE} beside "
+                f"it tells of {report.test.clips}; train the model again or remove "
+                "this file."
+            )
+    content = folder.read(HISTORY_FILE)
+    phases: Sequence[Mapping[str, Any]] = ()
+    if content is not None:
+        phases = _parse_history(content, folder.join(HISTORY_FILE))
     return Result(report=report, predictions=predictions, phases=phases)
+
+
+def read_report(path: str) -> Report:
+    """Reads the report of a model folder.
+
+    Raises:
+      UserError: there is none, or it is damaged or of another version.
+    """
+    return _read_report(ModelFolder(path))
+
+
+def _read_report(folder: ModelFolder) -> Report:
+    content = folder.read(REPORT_FILE)
+    if content is None:
+        raise UserError(
+            f"There is no {REPORT_FILE} in {folder.path}; train a model into it first."
+        )
+    return Report.from_json(content, source=folder.join(REPORT_FILE))
+
+
+def _parse_history(content: bytes, source: str) -> list[Mapping[str, Any]]:
+    try:
+        phases: list[Mapping[str, Any]] = parse_json(content)["phases"]
+        for phase in phases:
+            to_dataclass(PhaseHistory, phase, "a phase")
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{source} does not hold a training's history ({error!r}); train the model "
+            "again or remove this file."
+        ) from error
+    return phases
 
 
 def parse_predictions(text: str, genres: Sequence[str], source: str) -> ClipPredictions:
@@ -104,31 +141,35 @@ def parse_predictions(text: str, genres: Sequence[str], source: str) -> ClipPred
     Raises:
       UserError: it is not what `trainer.evaluation.report` writes for these genres.
     """
-    rows = list(csv.DictReader(io.StringIO(text)))
+    labels = {csv_cell(genre): label for label, genre in enumerate(genres)}
     try:
-        artists = tuple(row["artist_id"] for row in rows)
-        return ClipPredictions(
-            track_ids=tuple(row["track_id"] for row in rows),
-            labels=np.array([genres.index(row["genre"]) for row in rows], np.int64),
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+        artists = tuple(from_csv_cell(row["artist_id"]) for row in rows)
+        predictions = ClipPredictions(
+            track_ids=tuple(from_csv_cell(row["track_id"]) for row in rows),
+            labels=np.array([labels[row["genre"]] for row in rows], np.int64),
             probabilities=np.array(
                 [[float(row[f"p_{genre}"]) for genre in genres] for row in rows]
             ).reshape(len(rows), len(genres)),
             artist_ids=artists if any(artists) else (),
         )
-    except (KeyError, ValueError, TypeError) as error:
+        if np.any(predictions.probabilities > 1):
+            raise ValueError("Probabilities must be 1 or less.")
+        if len(set(predictions.track_ids)) < len(rows):
+            raise ValueError("Clips must be different ones.")
+        return predictions
+    except (
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        csv.Error,
+    ) as error:
         raise UserError(
             f"{source} does not hold a model's predictions ({error!r}); train the "
             "model again or remove this file."
         ) from error
-
-
-def _read_text(path: str) -> str | None:
-    """A file's text, None if there is no such file."""
-    if not tf.io.gfile.exists(path):
-        return None
-    with tf.io.gfile.GFile(path, "rb") as file:
-        content: bytes = file.read()
-    return content.decode(errors="replace")
 
 
 def write_report(
@@ -155,23 +196,6 @@ def write_report(
     write_files(folder, contents)
 
 
-def read_report(folder: str) -> Report:
-    """Reads the report of a folder.
-
-    Raises:
-      UserError: there is none, or it is damaged or of another version.
-    """
-    path = os.path.join(folder, REPORT_FILE)
-    try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            text = file.read().decode(errors="replace")
-    except tf.errors.NotFoundError as error:
-        raise UserError(
-            f"There is no {REPORT_FILE} in {folder}; train a model into it first."
-        ) from error
-    return Report.from_json(text, source=path)
-
-
 def predictions_csv(predictions: ClipPredictions, genres: Sequence[str]) -> str:
     """One line a clip: ids, true and predicted genre, all probabilities."""
     text = io.StringIO()
@@ -189,24 +213,26 @@ def predictions_csv(predictions: ClipPredictions, genres: Sequence[str]) -> str:
     ):
         numbers = [f"{probability:.6f}" for probability in row]
         names = [track_id, artist_id, genres[label], genres[predicted]]
-        writer.writerow([*names, *numbers])
+        writer.writerow([*map(csv_cell, names), *numbers])
     return text.getvalue()
 
 
 def write_files(folder: str, contents: Mapping[str, bytes]) -> list[str]:
     """Writes files by name, in order, into a folder; returns their paths.
 
+    Each is whole or not there: what a full disk cuts off leaves nothing.
+
     Raises:
       UserError: the folder cannot be written to.
     """
+    files = files_of(folder)
     paths = [os.path.join(folder, name) for name in contents]
     try:
-        tf.io.gfile.makedirs(folder)
         for path, content in zip(paths, contents.values(), strict=True):
-            with tf.io.gfile.GFile(path, "wb") as file:
-                file.write(content)
-    except tf.errors.OpError as error:
+            files.write(path, content)
+    except OSError as error:
         raise UserError(
-            f"Cannot write to {folder}: {error.message}; choose another --output."
+            f"Cannot write to {folder}: {error.strerror or error}; choose another "
+            "--output."
         ) from error
     return paths

@@ -134,11 +134,11 @@ def genre_scores(
     """Derives precision, recall and F1 of each genre from the confusion matrix."""
     hits = np.diagonal(confusion)
     support = confusion.sum(axis=1)
-    given = confusion.sum(axis=0)
-    precision = hits / np.maximum(given, 1)
+    predictions = confusion.sum(axis=0)
+    precision = hits / np.maximum(predictions, 1)
     recall = hits / np.maximum(support, 1)
     # F1 = 2 TP / (2 TP + FP + FN).
-    f1 = 2 * hits / np.maximum(given + support, 1)
+    f1 = 2 * hits / np.maximum(predictions + support, 1)
     return tuple(
         GenreScores(
             genre=genre,

@@ -167,8 +167,8 @@ class Serving:
         predictor = self._predictor
         genres = len(predictor.manifest.genres)
         flat = tf.reshape(records, (-1, *records.shape[2:]))
-        each = predictor.model(flat, training=False)
-        mean = tf.reduce_mean(tf.reshape(each, (-1, self._records, genres)), axis=1)
+        outputs = predictor.model(flat, training=False)
+        mean = tf.reduce_mean(tf.reshape(outputs, (-1, self._records, genres)), axis=1)
         scores = tf.math.log(tf.maximum(mean, FLOOR)) / predictor.temperature
         probabilities = tf.nn.softmax(scores)
         names = tf.constant(predictor.manifest.genres)
@@ -199,26 +199,25 @@ def find_graph(
     """
     import tensorflow as tf
 
-    from pipeline.common.clip_config import ClipConfig
     from trainer.export import graph_audio
 
     compute = graph_audio.COMPUTE.get(predictor.representation)
     if compute is None:
         return None
-    config = ClipConfig.from_dict(predictor.manifest.settings)
+    config = predictor.config
 
     def make(frames: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
         return compute(graph_audio.make_clip(frames, rate, config), config)
 
     # Traced once, for all signatures.
-    made: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = tf.function(
+    graph: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = tf.function(
         make,
         input_signature=[
             tf.TensorSpec((None, None), tf.float32),
             tf.TensorSpec((), tf.int32),
         ],
     )
-    return made
+    return graph
 
 
 def check_folder(folder: str) -> None:

@@ -124,8 +124,10 @@ def decode_wav(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     _, fmt, samples = tf.while_loop(
         unfinished, next_chunk, (position, missing, missing)
     )
-    found = tf.logical_and(samples >= 0, tf.logical_and(fmt >= 0, fmt + 16 <= total))
-    with tf.control_dependencies([_check(found, "The WAV file has no audio")]):
+    has_audio = tf.logical_and(
+        samples >= 0, tf.logical_and(fmt >= 0, fmt + 16 <= total)
+    )
+    with tf.control_dependencies([_check(has_audio, "The WAV file has no audio")]):
         kind, channels = number(fmt, 2), number(fmt + 2, 2)
         rate, bits = number(fmt + 4, 4), number(fmt + 14, 2)
     kind = tf.cond(
@@ -140,11 +142,11 @@ def decode_wav(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     complete = tf.logical_or(endless, announced <= available)
     coding = kind * 100 + bits
     codings = tf.constant(list(_DECODERS), tf.int64)
-    known = tf.logical_and(tf.reduce_any(coding == codings), channels > 0)
+    is_supported = tf.logical_and(tf.reduce_any(coding == codings), channels > 0)
     with tf.control_dependencies(
         [
             _check(complete, "The WAV file is truncated"),
-            _check(known, "The WAV file is not of integer or float samples"),
+            _check(is_supported, "The WAV file is not of integer or float samples"),
         ]
     ):
         frame = tf.maximum(channels * bits // 8, 1)
@@ -243,7 +245,7 @@ def resample(samples: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
     with tf.control_dependencies([_check(tf.reduce_any(matches), message)]):
         branch = tf.cast(tf.argmax(tf.cast(matches, tf.int32)), tf.int32)
     return tf.switch_case(
-        branch, [functools.partial(_resample_from, samples, each) for each in RATES]
+        branch, [functools.partial(_resample_from, samples, rate) for rate in RATES]
     )
 
 

@@ -13,14 +13,15 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 import trainer.runtime.quiet  # noqa: F401  (before anything that imports TensorFlow)
 from pipeline.schema import UserError, fingerprint
-from trainer import task
-from trainer.baselines import __main__ as baselines
-from trainer.config import MODELS
+from trainer.baselines.__main__ import BASELINES as ALL_BASELINES
+from trainer.baselines.__main__ import choose_representations, train_baselines
+from trainer.config import MODELS, TrainConfig, add_options
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.evaluation.calibration import (
     Calibration,
@@ -32,6 +33,9 @@ from trainer.evaluation.report import Report, find_versions
 from trainer.evaluation.report_folder import Result, read_result, write_report
 from trainer.evaluation.scores import evaluate
 from trainer.folds.records import FoldedClips, assign_folds, link_fold, split_records
+from trainer.runtime.preemption import EXIT_CODE, PreemptedError
+from trainer.training.train import LostWorkerError, train
+from trainer.training.tuning import tune_and_train
 
 BASELINES = "baselines"
 MIN_FOLDS = 3
@@ -44,7 +48,8 @@ def cross_validate(
     folds: int,
     models: Sequence[str],
     seed: int = 0,
-    options: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    trials: int = 0,
 ) -> list[Report]:
     """Trains and tests each model as many times as there are folds.
 
@@ -53,8 +58,10 @@ def cross_validate(
       output: local folder; `NAME/report.json` and `NAME/fold-N/` for each model.
       folds: at least 3: one to test, one to choose with, the others to train on.
       models: of `trainer.config.MODELS`, and `baselines`.
-      seed: of the folds and, unless `options` says otherwise, of the networks.
-      options: more flags for `trainer.task`.
+      seed: of the folds and of the networks.
+      flags: more of `trainer.config.TrainConfig`, for the networks.
+      trials: of a search for better parameters, in each fold; see
+        `trainer.training.tuning`.
 
     Raises:
       UserError: there are too few artists or clips, or a training fails.
@@ -70,30 +77,31 @@ def cross_validate(
             data = f"{scratch}/fold-{fold}"
             link_fold(dataset, clips, held, f"{scratch}/records", data, fold)
             for model in models:
-                if model == BASELINES:
-                    code = baselines.main(
-                        [f"--data={data}", f"--output={scratch}/baselines-{fold}"]
-                    )
-                    _check_code(code, model)
-                    made = sorted(os.listdir(f"{scratch}/baselines-{fold}"))
-                    for name in made:
-                        os.makedirs(f"{output}/{name}", exist_ok=True)
-                        source = f"{scratch}/baselines-{fold}/{name}"
-                        _replace(source, f"{output}/{name}/fold-{fold}")
-                    names |= dict.fromkeys(made)
-                else:
-                    target = f"{output}/{model}/fold-{fold}"
-                    code = task.main(
-                        [
-                            f"--data={data}",
-                            f"--model={model}",
-                            f"--output={target}",
-                            f"--seed={seed}",
-                            *options,
-                        ]
-                    )
-                    _check_code(code, model)
-                    names[model] = None
+                try:
+                    if model == BASELINES:
+                        source = f"{scratch}/baselines-{fold}"
+                        names |= dict.fromkeys(
+                            fit_baselines(data, source, output, fold)
+                        )
+                    else:
+                        config = TrainConfig.from_flags(
+                            {
+                                **(flags or {}),
+                                "data": data,
+                                "model": model,
+                                "output": f"{output}/{model}/fold-{fold}",
+                                "seed": seed,
+                            }
+                        )
+                        if trials:
+                            tune_and_train(config, trials)
+                        else:
+                            train(config)
+                        names[model] = None
+                except UserError as error:
+                    raise UserError(
+                        f"Training {model} failed in fold {fold + 1}: {error}"
+                    ) from error
     reports = []
     for name in names:
         results = [read_result(f"{output}/{name}/fold-{i}") for i in range(folds)]
@@ -126,10 +134,12 @@ def join_folds(
     artists = dict(zip(clips.track_ids, clips.artist_ids, strict=True))
     predictions = with_artists(_concatenate(parts), artists)
     genres = dataset.manifest.genres
-    found = [result.report.calibration for result in results]
+    calibrations = [
+        result.report.calibration for result in results if result.report.calibration
+    ]
     calibration = None
-    if all(found):
-        temperatures = [each.temperature for each in found if each]
+    if len(calibrations) == len(results):
+        temperatures = [fitted.temperature for fitted in calibrations]
         scaled = np.concatenate(
             [
                 apply_temperature(part.probabilities, temperature)
@@ -138,12 +148,16 @@ def join_folds(
         )
         calibration = Calibration(
             temperature=float(np.exp(np.mean(np.log(temperatures)))),
-            clips=sum(each.clips for each in found if each),
+            clips=sum(fitted.clips for fitted in calibrations),
             before=measure_reliability(predictions.probabilities, predictions.labels),
             after=measure_reliability(scaled, predictions.labels),
         )
     first = results[0].report
-    training = [result.report.training_accuracy for result in results]
+    accuracies = [
+        result.report.training_accuracy
+        for result in results
+        if result.report.training_accuracy is not None
+    ]
     total, folds = len(clips.track_ids), len(results)
     report = Report(
         name=name,
@@ -159,14 +173,13 @@ def join_folds(
         test=evaluate(predictions, genres),
         validation=None,
         training_accuracy=(
-            float(np.mean([each for each in training if each is not None]))
-            if all(each is not None for each in training)
-            else None
+            float(np.mean(accuracies)) if len(accuracies) == folds else None
         ),
         calibration=calibration,
         train_seconds=sum(result.report.train_seconds for result in results),
         data=dataset.folder,
         description=dataset.manifest.description,
+        synthetic=dataset.manifest.synthetic,
         fingerprint=folds_fingerprint(dataset, folds, seed),
         split_rule=clips.rule,
         command=f"python -m trainer.folds --data {dataset.folder} --folds {folds} "
@@ -201,9 +214,28 @@ def _replace(source: str, target: str) -> None:
         os.replace(f"{source}/{name}", f"{target}/{name}")
 
 
-def _check_code(code: int, model: str) -> None:
-    if code:
-        raise UserError(f"Training {model} failed, see above.")
+def fit_baselines(data: str, scratch: str, output: str, fold: int) -> list[str]:
+    """Trains all baselines that a dataset allows.
+
+    Args:
+      data: a fold's dataset folder.
+      scratch: folder to write to first.
+      output: folder of the models.
+      fold: number of the fold.
+
+    Returns:
+      Their names, in order.
+
+    Raises:
+      UserError: see `trainer.baselines.__main__.train_baselines`.
+    """
+    dataset = open_dataset(data)
+    for representation in choose_representations(dataset, None):
+        train_baselines(dataset, representation, ALL_BASELINES, scratch)
+    names = sorted(os.listdir(scratch))
+    for name in names:
+        _replace(f"{scratch}/{name}", f"{output}/{name}/fold-{fold}")
+    return names
 
 
 def choose_models(dataset: Dataset, wanted: Sequence[str] | None) -> list[str]:
@@ -224,7 +256,7 @@ def make_parser() -> argparse.ArgumentParser:
         description=(
             "Cross-validates models on a dataset too small for one test set. Clips of "
             "an artist stay together where artists are known, and genres are spread "
-            "evenly. Flags of trainer.task may follow. Compare the outcome with "
+            "evenly. Compare the outcome with "
             "python -m trainer.compare --models OUTPUT."
         ),
     )
@@ -248,27 +280,46 @@ def make_parser() -> argparse.ArgumentParser:
         "allows)",
     )
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument(
+        "--tune",
+        type=int,
+        default=0,
+        metavar="N",
+        help="search in each fold, see trainer.task",
+    )
+    add_options(parser, without=("data", "model", "output", "seed"))
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    flags, options = make_parser().parse_known_args(argv)
+    flags = vars(make_parser().parse_args(argv))
+    data, output, folds = (flags.pop(name) for name in ("data", "output", "folds"))
+    models, seed, trials = (flags.pop(name) for name in ("models", "seed", "tune"))
     try:
-        if flags.folds < MIN_FOLDS:
+        if folds < MIN_FOLDS:
             raise UserError(
                 f"--folds must be {MIN_FOLDS} or more: one to test, one to choose "
-                f"with, the others to train on. Received: {flags.folds}"
+                f"with, the others to train on. Received: {folds}"
             )
-        dataset = open_dataset(flags.data)
+        if trials < 0:
+            raise UserError(f"--tune must be 0 or more. Received: {trials}")
+        dataset = open_dataset(data)
         reports = cross_validate(
             dataset,
-            flags.output.rstrip("/") or flags.output,
-            folds=flags.folds,
-            models=choose_models(dataset, flags.models),
-            seed=flags.seed,
-            options=options,
+            output.rstrip("/") or output,
+            folds=folds,
+            models=choose_models(dataset, models),
+            seed=seed,
+            flags=flags,
+            trials=trials,
         )
+    except PreemptedError as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        return EXIT_CODE
+    except LostWorkerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -279,7 +330,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{report.name}: accuracy {report.test.accuracy:.3f} over all "
             f"{report.test.clips} clips (95 % interval {low:.3f} to {high:.3f})"
         )
-    print(f"compare them: python -m trainer.compare --models {flags.output}")
+    print(f"compare them: python -m trainer.compare --models {output}")
     return 0
 
 

@@ -78,7 +78,7 @@ def assign_folds(dataset: Dataset, folds: int, seed: int) -> FoldedClips:
     manifest = dataset.manifest
     name = min(manifest.representations, key=lambda name: manifest.record_bytes[name])
     layout = manifest.representations[name]
-    found: dict[str, tuple[str, int]] = {}
+    clips: dict[str, tuple[str, int]] = {}
     for split in schema.SPLITS:
         files = dataset.files(name, split)
         columns = ("track_id", "artist_id", "label")
@@ -88,14 +88,14 @@ def assign_folds(dataset: Dataset, folds: int, seed: int) -> FoldedClips:
             for track, artist, label in zip(
                 *(parsed[column].numpy() for column in columns), strict=True
             ):
-                found[track.decode()] = (artist.decode(), int(label))
-    tracks = tuple(sorted(found))
-    labels = np.array([found[track][1] for track in tracks], np.int64)
-    groups = [found[track][0] or f"\0{track}" for track in tracks]
-    known = sum(bool(found[track][0]) for track in tracks)
+                clips[track.decode()] = (artist.decode(), int(label))
+    tracks = tuple(sorted(clips))
+    labels = np.array([clips[track][1] for track in tracks], np.int64)
+    groups = [clips[track][0] or f"\0{track}" for track in tracks]
+    known = sum(bool(clips[track][0]) for track in tracks)
     unit = "artists" if known else "clips"
     for label, genre in enumerate(manifest.genres):
-        members = {g for g, own in zip(groups, labels, strict=True) if own == label}
+        members = {groups[row] for row in np.flatnonzero(labels == label)}
         if 0 < len(members) < folds:
             raise schema.UserError(
                 f"{genre} has {len(members)} {unit}, which cannot be spread over "
@@ -108,7 +108,7 @@ def assign_folds(dataset: Dataset, folds: int, seed: int) -> FoldedClips:
     return FoldedClips(
         track_ids=tracks,
         labels=labels,
-        artist_ids=tuple(found[track][0] for track in tracks),
+        artist_ids=tuple(clips[track][0] for track in tracks),
         folds=numbers,
         count=folds,
         rule=f"cross-validation in {folds} folds, "
@@ -232,6 +232,7 @@ def link_fold(
             if layout.segments
         },
         split_rule=f"{clips.rule}, fold {fold + 1}",
+        split=None,
         artists_in_several_splits=(),
         files=files,
         fingerprint=schema.fingerprint([manifest.fingerprint, count, fold]),

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from pipeline.common.error_texts import is_failed_download
 from pipeline.schema import RepresentationSchema, UserError
 from trainer.networks.layers import build_output, has_replicas
 
@@ -149,7 +150,7 @@ def _download_weights() -> str:
         path: str = keras.utils.get_file(IMAGENET_FILE, url, cache_subdir="models")
     except Exception as error:
         # Keras raises nothing more specific for a failed download.
-        if "URL fetch failure" not in str(error):
+        if not is_failed_download(error):
             raise
         raise UserError(
             f"--weights imagenet: {error}; download that file elsewhere and give its "

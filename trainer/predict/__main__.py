@@ -6,60 +6,72 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from pipeline.common import globs
+from pipeline.common.audio_names import is_audio_name
 from pipeline.common.credentials import require_credentials
+from pipeline.common.globs import Glob
+from pipeline.common.plain_text import allow_any_text, one_line
 from pipeline.schema import UserError
 from trainer.config import EXCERPTS
 
 if TYPE_CHECKING:
     from trainer.predict.predictor import Ensemble, Prediction
 
-#: Files in a folder that are taken for audio.
-AUDIO_EXTENSIONS = frozenset(
-    (
-        *("aac", "ac3", "aif", "aifc", "aiff", "alac", "amr", "ape", "au", "caf"),
-        *("flac", "m4a", "m4b", "mka", "mp2", "mp3", "mp4", "mpc", "oga", "ogg"),
-        *("opus", "rf64", "snd", "spx", "tta", "w64", "wav", "wave", "weba", "webm"),
-        *("wma", "wv"),
-    )
-)
 
+def find_files(paths: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Replaces folders by the audio files in them, by name; links are followed.
 
-def find_files(paths: Sequence[str]) -> list[str]:
-    """Replaces folders by the audio files in them, by name.
+    Returns:
+      Paths; and what is wrong with those that are folders which cannot be read.
 
     Raises:
-      UserError: there is none in a folder.
+      UserError: a folder holds none.
     """
-    found: list[str] = []
+    files: list[str] = []
+    problems: dict[str, str] = {}
     for path in paths:
         if not os.path.isdir(path):
-            found.append(path)
+            files.append(path)
             continue
+        folder = Glob(folder=path.rstrip("/") or "/", rest="**")
+        errors: list[OSError] = []
         inside = sorted(
-            os.path.join(folder, name)
-            for folder, _, names in os.walk(path)
-            for name in names
-            if os.path.splitext(name)[1][1:].lower() in AUDIO_EXTENSIONS
+            folder.join(entry.name)
+            for entry in globs.walk(folder.folder, on_error=errors.append)
+            if is_audio_name(entry.name)
         )
-        if not inside:
+        if not inside and not errors:
             raise UserError(
                 f"{path} holds no file with an extension that is known for audio "
                 "(mp3, wav, flac, ...); name the files."
             )
-        found += inside
-    return found
+        problems |= {
+            str(error.filename or path): error.strerror or str(error)
+            for error in errors
+        }
+        files += inside
+    return [*files, *problems], problems
 
 
 def predict_files(
-    ensemble: Ensemble, paths: Sequence[str]
+    ensemble: Ensemble, paths: Sequence[str], problems: Mapping[str, str]
 ) -> Iterator[tuple[str, Prediction | str]]:
-    """Yields each path with its prediction, or with what is wrong with the file."""
+    """Yields each path with its prediction, or with what is wrong with the file.
+
+    Args:
+      ensemble: the models.
+      paths: files, and the folders of `problems`.
+      problems: what is known to be wrong, by path.
+    """
     from pipeline.common.rejects import AudioError
 
     for path in paths:
+        if path in problems:
+            yield path, problems[path]
+            continue
         try:
             yield path, ensemble.predict(path)
         except AudioError as error:
@@ -111,39 +123,55 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--json",
         action="store_true",
-        help="print a JSON object a line: path, excerpts, genres with probabilities",
+        help="print a JSON object a line: path, excerpts, genres with probabilities; "
+        "path and error of a file that cannot be used",
     )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns 0, 1 if a file could not be used, 2 for a wrong flag."""
+    allow_any_text()
     flags = make_parser().parse_args(argv)
-    failed = False
     try:
-        for name in ("top", "excerpts"):
-            value = getattr(flags, name)
-            if value < 1:
-                raise UserError(f"--{name} must be 1 or more. Received: {value}")
-        require_credentials(flags.model)
-        paths = find_files(flags.files)
-        from trainer.predict.predictor import load_ensemble  # Imports TensorFlow.
+        return run(flags)
+    except UserError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
 
-        ensemble = load_ensemble(flags.model, excerpts=flags.excerpts)
+
+def run(flags: argparse.Namespace) -> int:
+    """Predicts; returns 1 if a file could not be used.
+
+    Raises:
+      UserError: a flag is wrong, or a model cannot be used.
+    """
+    for name in ("top", "excerpts"):
+        value = getattr(flags, name)
+        if value < 1:
+            raise UserError(f"--{name} must be 1 or more. Received: {value}")
+    require_credentials(flags.model)
+    paths, problems = find_files(flags.files)
+    from pipeline.decoding.isolation import IsolatedDecoder
+    from trainer.predict.predictor import load_ensemble  # Imports TensorFlow.
+
+    failed = False
+    with IsolatedDecoder() as decoder:
+        ensemble = load_ensemble(
+            flags.model, excerpts=flags.excerpts, load=decoder.load_excerpts
+        )
         table = Table(paths, ensemble.genres, min(flags.top, len(ensemble.genres)))
         if not flags.json:
             print(table.header(), flush=True)
-        for path, result in predict_files(ensemble, paths):
-            if isinstance(result, str):
-                failed = True
-                print(f"{path}: {result}", file=sys.stderr, flush=True)
-            elif flags.json:
+        for path, result in predict_files(ensemble, paths, problems):
+            failed = failed or isinstance(result, str)
+            if flags.json:
                 print(format_json(path, result, flags.top), flush=True)
+            elif isinstance(result, str):
+                line = f"{one_line(path)}: {one_line(result)}"
+                print(line, file=sys.stderr, flush=True)
             else:
                 print(table.row(path, result), flush=True)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     return int(failed)
 
 
@@ -157,8 +185,10 @@ class Table:
     """
 
     def __init__(self, paths: Sequence[str], genres: Sequence[str], top: int) -> None:
-        self._path_width = max(map(len, (*paths, "file")))
-        self._genre_width = max(map(len, genres)) + len(" 0.000")
+        self._path_width = max(len(one_line(path)) for path in (*paths, "file"))
+        self._genre_width = max(len(one_line(genre)) for genre in genres) + len(
+            " 0.000"
+        )
         self._top = top
 
     def header(self) -> str:
@@ -168,23 +198,28 @@ class Table:
     def row(self, path: str, prediction: Prediction) -> str:
         """One file's line."""
         best = list(prediction.genres.items())[: self._top]
-        return self._align(path, [f"{genre} {share:.3f}" for genre, share in best])
+        cells = [f"{one_line(genre)} {share:.3f}" for genre, share in best]
+        return self._align(one_line(path), cells)
 
     def _align(self, path: str, cells: Sequence[str]) -> str:
         padded = [cell.ljust(self._genre_width) for cell in cells]
         return "  ".join([path.ljust(self._path_width), *padded]).rstrip()
 
 
-def format_json(path: str, prediction: Prediction, top: int) -> str:
-    """One file's JSON line."""
-    best = list(prediction.genres.items())[:top]
-    return json.dumps(
-        {
-            "path": path,
-            "excerpts": prediction.excerpts,
-            "genres": {genre: round(share, 6) for genre, share in best},
-        }
-    )
+def format_json(path: str, result: Prediction | str, top: int) -> str:
+    """One file's JSON line: its genres, or what is wrong with it.
+
+    Bytes of a name that are no UTF-8 are lone surrogates, as Python has them
+    (`os.fsencode` gives the bytes).
+    """
+    content: dict[str, object] = {"path": path}
+    if isinstance(result, str):
+        content["error"] = result
+    else:
+        best = list(result.genres.items())[:top]
+        content["excerpts"] = result.excerpts
+        content["genres"] = {genre: round(share, 6) for genre, share in best}
+    return json.dumps(content, allow_nan=False)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
+import math
+import os
+import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +19,25 @@ from numpy.typing import NDArray
 from pipeline.schema import MANIFEST_FILE, Manifest, UserError
 from trainer.config import EXCERPTS
 from trainer.evaluation.calibration import apply_temperature
-from trainer.evaluation.report import MODEL_FILE, REPORT_FILE
+from trainer.evaluation.report import MODEL_FILE
+from trainer.predict.model_folder import ModelContent, read_model_folder
+
+#: What `pipeline.decoding.excerpts.load_excerpts` does.
+LoadExcerpts = Callable[[str, Any, int], Sequence[NDArray[np.float32]]]
+#: What Keras raises where a description or weights do not fit together.
+_KERAS_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,  # with NotImplementedError and RecursionError
+    TypeError,
+    ValueError,
+    tf.errors.OpError,
+)
 
 
 class Predictor:
@@ -48,11 +68,28 @@ class Predictor:
         """Clip parameters (`pipeline.common.clip_config.ClipConfig`).
 
         Raises:
-          UserError: the dataset was made by another version of the pipeline.
+          UserError: this version of the pipeline does not make the records that the
+            dataset had.
         """
         from pipeline.common.clip_config import ClipConfig
+        from pipeline.representations import NAMES, make_schemas
 
-        return ClipConfig.from_dict(self.manifest.settings)
+        name = self.representation
+        try:
+            config = ClipConfig.from_dict(self.manifest.settings)
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"The settings in {MANIFEST_FILE} of the {name} model are damaged "
+                f"({error}); copy the model folder again, or train the model again."
+            ) from error
+        layout = self.manifest.representations[name]
+        if name not in NAMES or make_schemas([name], config)[name] != layout:
+            raise UserError(
+                f"The {name!r:.40} records of {MANIFEST_FILE} are not those that this "
+                "version of the pipeline makes; preprocess and train again, or use "
+                "the version that made them."
+            )
+        return config
 
     @functools.cached_property
     def _workspace(self) -> Any:
@@ -79,6 +116,9 @@ class Predictor:
 
         Args:
           clips: waveforms `(1321967,)`, at least one.
+
+        Raises:
+          UserError: the model gives no numbers.
         """
         from pipeline.representations import compute_representations
 
@@ -91,11 +131,16 @@ class Predictor:
                 for clip in clips
             ]
         )
-        each = np.asarray(self._compiled(records), np.float64)
-        by_clip = each.reshape(len(clips), -1, each.shape[1]).mean(axis=1)
+        outputs = np.asarray(self._compiled(records), np.float64)
+        by_clip = outputs.reshape(len(clips), -1, outputs.shape[1]).mean(axis=1)
         probabilities: NDArray[np.float64] = apply_temperature(
             by_clip, self.temperature
         ).mean(axis=0)
+        if not np.all(np.isfinite(probabilities)):
+            raise UserError(
+                f"The {name} model gives no numbers; its weights are damaged: train it "
+                "again."
+            )
         return probabilities
 
 
@@ -117,14 +162,23 @@ class Ensemble:
 
     Attributes:
       predictors: at least one.
+      load: decodes a file's excerpts; `IsolatedDecoder.load_excerpts` does so in a
+        process of its own. By default, they are decoded in this one.
       excerpts: take no more than this many of a long file.
     """
 
     def __init__(
-        self, predictors: Sequence[Predictor], *, excerpts: int = EXCERPTS
+        self,
+        predictors: Sequence[Predictor],
+        *,
+        excerpts: int = EXCERPTS,
+        load: LoadExcerpts | None = None,
     ) -> None:
+        from pipeline.decoding.excerpts import load_excerpts
+
         self.predictors = tuple(predictors)
         self.excerpts = excerpts
+        self._load = load or load_excerpts
         # Of the first; an unknown version of any is noticed here and not file by file.
         config, *_ = [predictor.config for predictor in predictors]
         # A damaged frame is a click in a file that somebody wants to know about.
@@ -142,11 +196,9 @@ class Ensemble:
           pipeline.common.rejects.AudioError: the file cannot be used as audio.
           OSError: it cannot be read.
         """
-        from pipeline.decoding.excerpts import load_excerpts
-
-        clips = load_excerpts(path, self._config, self.excerpts)
-        each = [predictor.predict_clips(clips) for predictor in self.predictors]
-        pairs = zip(self.genres, np.mean(each, axis=0).tolist(), strict=True)
+        clips = self._load(path, self._config, self.excerpts)
+        by_model = [predictor.predict_clips(clips) for predictor in self.predictors]
+        pairs = zip(self.genres, np.mean(by_model, axis=0).tolist(), strict=True)
         return Prediction(
             genres=dict(sorted(pairs, key=lambda pair: -pair[1])), excerpts=len(clips)
         )
@@ -156,61 +208,84 @@ def load_predictor(folder: str) -> Predictor:
     """Loads a model folder that `trainer.task` has written.
 
     Raises:
-      UserError: there is no such folder, or no Keras model in it.
+      UserError: there is no such folder, or what is in it is no whole model of ours.
     """
-    folder = folder.rstrip("/") or folder
-    if not tf.io.gfile.isdir(folder):
-        raise UserError(f"There is no model folder {folder}; give --model another.")
-    for name in (MODEL_FILE, MANIFEST_FILE):
-        if not tf.io.gfile.exists(f"{folder}/{name}"):
-            raise UserError(
-                f"{folder} holds no {name}; give --model the folder of a Keras model "
-                "(windows, mel, features or statistics)."
-            )
-    path = f"{folder}/{MANIFEST_FILE}"
-    with tf.io.gfile.GFile(path) as file:
-        manifest = Manifest.from_json(file.read(), source=path)
-    try:
-        model = keras.models.load_model(f"{folder}/{MODEL_FILE}", compile=False)
-    except (ValueError, OSError) as error:
-        raise UserError(
-            f"{folder}/{MODEL_FILE} cannot be loaded ({error}); train it again."
-        ) from error
-    if model.name not in manifest.representations:
-        raise UserError(
-            f"{folder}/{MODEL_FILE} reads {model.name!r}, which its {MANIFEST_FILE} "
-            "does not describe; train it again."
-        )
+    content = read_model_folder(folder)
     return Predictor(
-        model=model,
-        representation=model.name,
-        manifest=manifest,
-        temperature=read_temperature(f"{folder}/{REPORT_FILE}"),
+        model=load_model(content),
+        representation=content.archive.name,
+        manifest=content.manifest,
+        temperature=content.temperature,
     )
 
 
-def read_temperature(path: str) -> float:
-    """The temperature in a model's report; 1 where none was fitted.
+def load_model(folder: ModelContent) -> keras.Model:
+    """Makes the Keras model of a folder whose files were checked.
 
     Raises:
-      UserError: the file is no report.
+      UserError: Keras does not make a model of it, or one of other inputs and outputs
+        than the manifest has.
     """
-    if not tf.io.gfile.exists(path):
-        return 1.0
-    with tf.io.gfile.GFile(path) as file:
-        text = file.read()
     try:
-        calibration = json.loads(text)["calibration"]
-        return 1.0 if calibration is None else float(calibration["temperature"])
-    except (ValueError, KeyError, TypeError) as error:
+        # In a graph, variables have shapes and no memory.
+        with tf.Graph().as_default():
+            plan = keras.models.model_from_json(folder.archive.config)
+        count = sum(math.prod(weight.shape) for weight in plan.weights)
+        if count != folder.archive.weight_count:
+            raise ValueError(
+                f"its layers have {count:,} weights, the file "
+                f"{folder.archive.weight_count:,}"
+            )
+        _check_shapes(plan, folder.archive.name, folder.manifest)
+        # What was checked is loaded, not what may lie there in the meantime.
+        with tempfile.TemporaryDirectory() as local:
+            path = os.path.join(local, MODEL_FILE)
+            with open(path, "wb") as file:
+                file.write(folder.content)
+            return keras.models.load_model(path, compile=False, safe_mode=True)
+    except _KERAS_ERRORS as error:
         raise UserError(
-            f"{path} does not hold a model's report ({error!r}); train the model again "
-            "or remove this file."
+            f"{folder.source} cannot be loaded ({_shorten(error)}); copy the model "
+            "folder again, or train the model again."
         ) from error
 
 
-def load_ensemble(folders: Sequence[str], *, excerpts: int = EXCERPTS) -> Ensemble:
+def _check_shapes(model: keras.Model, name: str, manifest: Manifest) -> None:
+    """Compares inputs and outputs with the manifest.
+
+    Raises:
+      ValueError: they differ.
+    """
+    value = manifest.representations[name].value
+    wanted = [((None, *value.shape), value.dtype)]
+    inputs = [(tensor.shape, tensor.dtype) for tensor in model.inputs]
+    if inputs != wanted:
+        raise ValueError(f"it reads {inputs}, {MANIFEST_FILE} describes {wanted}")
+    outputs = [tensor.shape for tensor in model.outputs]
+    if outputs != [(None, len(manifest.genres))]:
+        raise ValueError(
+            f"its output has the shape {outputs}, {MANIFEST_FILE} has "
+            f"{len(manifest.genres)} genres"
+        )
+
+
+def _shorten(error: BaseException) -> str:
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def load_ensemble(
+    folders: Sequence[str],
+    *,
+    excerpts: int = EXCERPTS,
+    load: LoadExcerpts | None = None,
+) -> Ensemble:
     """Loads one or more model folders.
+
+    Args:
+      folders: at least one.
+      excerpts: see `Ensemble`.
+      load: likewise.
 
     Raises:
       UserError: one cannot be loaded, they do not name the same genres, or a dataset
@@ -224,4 +299,4 @@ def load_ensemble(folders: Sequence[str], *, excerpts: int = EXCERPTS) -> Ensemb
                 f"({', '.join(predictor.manifest.genres)}); give --model folders that "
                 "were trained on the same genres."
             )
-    return Ensemble(predictors, excerpts=excerpts)
+    return Ensemble(predictors, excerpts=excerpts, load=load)

@@ -22,6 +22,11 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from pipeline.common import ownership
+from pipeline.common.owned_kinds import CHECKPOINTS
+from pipeline.schema import UserError
+from trainer.runtime.storage import files_of
+
 MARK = b"fma checkpoint 1"
 SUFFIX = ".checkpoint"
 #: Checkpoints that are kept, the newest ones.
@@ -86,11 +91,39 @@ class CheckpointFolder:
 
     Attributes:
       path: folder; made when it is needed.
+      run_folder: folder of all phases of the run, which carries the mark that it is
+        ours; None if there is one phase only.
       chief: whether this process writes; all others only read.
     """
 
     path: str
+    run_folder: str | None = None
     chief: bool = True
+
+    @property
+    def root(self) -> str:
+        """The folder that carries the mark."""
+        return self.path if self.run_folder is None else self.run_folder
+
+    def check(self) -> None:
+        """Checks that the folder of the run holds nothing but checkpoints.
+
+        Raises:
+          UserError: something else.
+        """
+        ownership.check_folder(
+            files_of(self.root), self.root, CHECKPOINTS, flag="--checkpoint_dir"
+        )
+
+    def claim(self) -> None:
+        """Marks the folder of the run as ours.
+
+        Raises:
+          UserError: it is not, or cannot be written to.
+        """
+        ownership.claim(
+            files_of(self.root), self.root, CHECKPOINTS, flag="--checkpoint_dir"
+        )
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Adds a checkpoint and removes all but the newest.
@@ -102,15 +135,17 @@ class CheckpointFolder:
             return
         path = self._file(checkpoint.step)
         try:
+            self.claim()
             tf.io.gfile.makedirs(self.path)
             with tf.io.gfile.GFile(f"{path}.part", "wb") as file:
                 file.write(pack(checkpoint))
             tf.io.gfile.rename(f"{path}.part", path, overwrite=True)
             for step in self._steps()[:-KEPT]:
                 tf.io.gfile.remove(self._file(step))
-        except tf.errors.OpError as error:
+        except (tf.errors.OpError, UserError) as error:
+            reason = getattr(error, "message", None) or error
             print(
-                f"warning: the checkpoint {path} cannot be written ({error.message}); "
+                f"warning: the checkpoint {path} cannot be written ({reason}); "
                 "training goes on without it.",
                 file=sys.stderr,
                 flush=True,
@@ -138,9 +173,10 @@ class CheckpointFolder:
         return None
 
     def remove(self) -> None:
-        """Removes the folder."""
-        if self.chief and tf.io.gfile.isdir(self.path):
-            tf.io.gfile.rmtree(self.path)
+        """Removes all checkpoints of the run."""
+        files = files_of(self.root)
+        if self.chief and any(files.walk(self.root)):
+            ownership.remove(files, self.root, CHECKPOINTS)
 
     def _file(self, step: int) -> str:
         return f"{self.path}/{step:012d}{SUFFIX}"

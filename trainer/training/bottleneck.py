@@ -1,4 +1,4 @@
-"""Features of a frozen network, computed once and kept as TFRecords.
+"""Outputs of a frozen network, computed once and kept as TFRecords.
 
 They are a dataset like the one that the images come from: as many records in as many
 shards, in the same order, so that everything that reads one reads the other.
@@ -31,10 +31,10 @@ NAME = "base-features"
 TELL_SECONDS = 20.0
 
 
-def describe_features(
+def describe_outputs(
     dataset: Dataset, representation: str, width: int, folder: str
 ) -> Dataset:
-    """The dataset that `write_features` makes: the same records, other values.
+    """The dataset that `write_outputs` makes: the same records, other values.
 
     Args:
       dataset: with the images.
@@ -66,14 +66,14 @@ def describe_features(
 
 
 def make_key(dataset: Dataset, network: keras.Model) -> str:
-    """Name of all that decides the features: the records and the network's weights."""
+    """Name of all that decides the outputs: the records and the network's weights."""
     digest = hashlib.sha256(dataset.manifest.fingerprint.encode())
     for weight in network.weights:
         digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
     return digest.hexdigest()[:12]
 
 
-def write_features(
+def write_outputs(
     dataset: Dataset,
     representation: str,
     target: Dataset,
@@ -82,15 +82,15 @@ def write_features(
     devices: Devices,
     splits: Sequence[str],
 ) -> None:
-    """Computes what is not there yet of this process' part of the features.
+    """Computes what is not there yet of this process' part of the outputs.
 
     A file appears under its name when it is whole.
 
     Args:
       dataset: with the images.
       representation: the images.
-      target: what `describe_features` returned.
-      network: from images to features, in inference mode.
+      target: what `describe_outputs` returned.
+      network: the frozen base, from images to its outputs.
       batch_size: of all replicas.
       devices: what to compute on.
       splits: which to compute.
@@ -107,7 +107,7 @@ def write_features(
         return
     tf.io.gfile.makedirs(f"{target.folder}/{NAME}")
     layout = dataset.representation(representation)
-    own = batch_size // devices.workers
+    share = batch_size // devices.workers
     forward = Forward(network, devices)
     count = sum(dataset.count(representation, split) for split in splits)
     started = told = time.perf_counter()
@@ -117,10 +117,10 @@ def write_features(
             stack.enter_context(tf.io.TFRecordWriter(f"{goal}.part"))
             for goal in sources.values()
         ]
-        for numbers, batch in _read(list(sources), layout, own):
-            features = forward([batch[layout.value.name]], own)
+        for numbers, batch in _read(list(sources), layout, share):
+            outputs = forward([batch[layout.value.name]], share)
             for row, number in enumerate(numbers):
-                writers[number].write(make_example(batch, row, features[row]))
+                writers[number].write(make_example(batch, row, outputs[row]))
             done += len(numbers)
             if time.perf_counter() - told > TELL_SECONDS:
                 told = time.perf_counter()
@@ -161,9 +161,9 @@ def _read(
 
 
 def make_example(
-    batch: Mapping[str, tf.Tensor], row: int, features: npt.NDArray[np.float32]
+    batch: Mapping[str, tf.Tensor], row: int, outputs: npt.NDArray[np.float32]
 ) -> bytes:
-    """Serialises one record's features, with all else that it says."""
+    """Serialises the outputs for one record, with all else that it says."""
 
     def text(name: str) -> tf.train.Feature:
         return tf.train.Feature(
@@ -180,7 +180,7 @@ def make_example(
         "artist_id": text("artist_id"),
         "label": number("label"),
         "index": number("index"),
-        "features": tf.train.Feature(float_list=tf.train.FloatList(value=features)),
+        "features": tf.train.Feature(float_list=tf.train.FloatList(value=outputs)),
     }
     example: bytes = tf.train.Example(
         features=tf.train.Features(feature=content)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from pipeline import schema
+from pipeline.schema import UserError
 from trainer.config import Schedule
 from trainer.data.split import Split
 from trainer.data.streams import EpochPlan
@@ -48,6 +48,10 @@ EPSILON = 1e-7
 _WEIGHT, _BEST = "variable", "best"
 
 
+class DivergedError(UserError):
+    """The loss is not a finite number."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Phase:
     """One fit of one model.
@@ -75,7 +79,7 @@ class Phase:
     on_epoch: Callable[[Mapping[str, float], int], None] | None = None
 
 
-class Fitting:
+class PhaseFit:
     """A phase under way."""
 
     def __init__(
@@ -137,7 +141,8 @@ class Fitting:
             progress.finished = True
             if self._must_stop():
                 self._stop()
-            self._checkpoint(after=1)
+            # However short it took: what comes after must not cost it.
+            self._save()
         return progress.history(self._phase.name)
 
     def _batches(self) -> tf.data.Dataset:
@@ -196,7 +201,7 @@ class Fitting:
         self._progress.add_step(loss_sum, hits)
         self._stopping = self._stopping or bool(stop)
         if not math.isfinite(loss_sum):
-            raise schema.UserError(
+            raise DivergedError(
                 f"{self._phase.name} diverged in epoch {self._progress.epoch + 1}: the "
                 "loss is not a finite number; use a --learning_rate below "
                 f"{self._phase.schedule.learning_rate:g}."
@@ -219,8 +224,9 @@ class Fitting:
         labels = split.index.labels
         if len(labels):
             probabilities = predict_records(self._forward, split, batch_size, devices)
-            own = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-            loss = float(-np.log(np.clip(own, EPSILON, 1.0)).sum())
+            of_labels = probabilities[np.arange(len(labels)), labels]
+            clipped = np.clip(of_labels.astype(np.float64), EPSILON, 1.0)
+            loss = float(-np.log(clipped).sum())
             hits = float(np.count_nonzero(probabilities.argmax(axis=1) == labels))
             count = float(len(labels))
         everywhere = gather_floats(devices, [loss, hits, count])
@@ -294,25 +300,26 @@ class Fitting:
 
     def _restore(self) -> None:
         folder = self._phase.checkpoints
-        found = None if folder is None else folder.load()
+        checkpoint = None if folder is None else folder.load()
         if self._devices.workers > 1:
-            self._check_agreement(found)
-        if found is None:
+            self._check_agreement(checkpoint)
+        if checkpoint is None:
             return
-        self._progress = Progress.from_state(found.state)
-        count = sum(name.startswith(_WEIGHT) for name in found.arrays)
-        self._learner.write([found.arrays[f"{_WEIGHT}_{n}"] for n in range(count)])
-        if count < len(found.arrays):
-            best = len(found.arrays) - count
-            self._best = [found.arrays[f"{_BEST}_{n}"] for n in range(best)]
+        self._progress = Progress.from_state(checkpoint.state)
+        arrays = checkpoint.arrays
+        count = sum(name.startswith(_WEIGHT) for name in arrays)
+        self._learner.write([arrays[f"{_WEIGHT}_{n}"] for n in range(count)])
+        if count < len(arrays):
+            best = len(arrays) - count
+            self._best = [arrays[f"{_BEST}_{n}"] for n in range(best)]
         if self._devices.chief:
             print(describe_resume(self._phase.name, self._progress), flush=True)
 
-    def _check_agreement(self, found: Checkpoint | None) -> None:
-        step = -1.0 if found is None else float(found.step)
+    def _check_agreement(self, checkpoint: Checkpoint | None) -> None:
+        step = -1.0 if checkpoint is None else float(checkpoint.step)
         steps = [row[0] for row in gather_floats(self._devices, [step])]
         if len(set(steps)) > 1:
-            raise schema.UserError(
+            raise UserError(
                 "The processes that train together see different checkpoints, of steps "
                 f"{', '.join(f'{step:.0f}' for step in steps)} (-1 is none); give "
                 "--checkpoint_dir a folder that all of them share."
@@ -337,11 +344,11 @@ def fit(
     numbers of epoch and step.
 
     Raises:
-      UserError: the loss is no longer a finite number, or files hold another number
-        of records than the manifest says.
+      DivergedError: the loss is no longer a finite number.
+      UserError: files hold another number of records than the manifest says.
       PreemptedError: the phase was asked to stop; its state is saved.
     """
-    return Fitting(model, training, validation, phase, devices).run()
+    return PhaseFit(model, training, validation, phase, devices).run()
 
 
 def evaluation_batch_size(batch_size: int, records: int, devices: Devices) -> int:

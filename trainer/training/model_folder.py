@@ -1,103 +1,258 @@
-"""Writes a model folder."""
+"""Writes a model folder: tried first, complete or resumable, nobody else's replaced.
+
+The files of a finished model are written into `_unpublished/` in the model folder,
+`publish.json` last, which says which run they are of. From then on they are what
+counts: they are moved to their places, the checkpoints go, and `publish.json` goes as
+the last of all. A run that is killed on the way is completed by the next one, which
+need not train again. `model.json`, with the digests of all others, is moved first, so
+that an older model and a newer one are never taken for one.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import json
 import os
 import tempfile
+from collections.abc import Callable, Iterator, Mapping
 
 import keras
 import tensorflow as tf
 
+from pipeline.common import ownership
+from pipeline.common.files import Files, join
+from pipeline.common.owned_kinds import MARK_FILE, MODEL
 from pipeline.schema import MANIFEST_FILE, Manifest, UserError
 from trainer.evaluation import history, report
+from trainer.evaluation.model_digests import DIGESTS_FILE, ModelDigests, digest_bytes
 from trainer.evaluation.predictions import ClipPredictions
-from trainer.evaluation.report import HISTORY_FILE, MODEL_FILE, REPORT_FILE
+from trainer.evaluation.report import HISTORY_FILE, MODEL_FILE
 from trainer.evaluation.report_folder import write_report
-from trainer.runtime.checkpoint import CheckpointFolder
-from trainer.training.run import Trained
+from trainer.runtime.storage import files_of
+from trainer.training.run import FittedModel
 
 HISTORY_PLOT = "history.png"
 CHECKPOINTS = "checkpoints"
-#: What an unfinished run leaves in a model folder.
-UNFINISHED = frozenset({CHECKPOINTS, "trials"})
+UNPUBLISHED = "_unpublished"
+PUBLISH_FILE = "publish.json"
+RESERVE_FILE = "reserve"
+
+#: Bytes of a model folder beside the weights and the predictions: pictures, texts,
+#: and what the names and shapes of the weights take.
+EXTRA_BYTES = 2 << 20
+#: Bytes of a line of predictions, beside those of each genre.
+LINE_BYTES = 64
+GENRE_BYTES = 10
 
 
-def check_output(folder: str) -> None:
-    """Checks that writing a model into a folder destroys nothing else.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelFolder:
+    """A model folder that a run writes.
 
-    Raises:
-      UserError: it is a file, or a folder with something other than a model.
+    Attributes:
+      path: of the folder, local or remote.
+      files: its file system.
     """
-    if not tf.io.gfile.exists(folder):
-        return
-    advice = "give --output a new folder, or that of a model to replace."
-    if not tf.io.gfile.isdir(folder):
-        raise UserError(f"--output {folder} is a file; {advice}")
-    names = {name.rstrip("/") for name in tf.io.gfile.listdir(folder)}
-    names = {name for name in names if not name.startswith(".")} - UNFINISHED
-    if names and not {MODEL_FILE, REPORT_FILE} & names:
-        raise UserError(f"--output {folder} is not empty and holds no model; {advice}")
+
+    path: str
+    files: Files
+
+    @classmethod
+    def at(cls, path: str) -> ModelFolder:
+        """The model folder of that path, which may be missing."""
+        path = path.rstrip("/") or path
+        return cls(path=path, files=files_of(path))
+
+    def check(self) -> None:
+        """Checks that writing a model here destroys nothing else; writes nothing.
+
+        Raises:
+          UserError: it is a file, or holds something that is no part of a model.
+        """
+        ownership.check_folder(self.files, self.path, MODEL)
+
+    def claim(self) -> None:
+        """Marks the folder as ours, and tries to write to it.
+
+        Raises:
+          UserError: it is not ours, or cannot be written to.
+        """
+        ownership.claim(self.files, self.path, MODEL)
+        # The mark may be there already.
+        self.reserve(0)
+
+    def reserve(self, size: int) -> None:
+        """Takes the room that the model will need, until `write`.
+
+        Where room cannot be taken, on an object store, this tries to write only.
+
+        Raises:
+          UserError: it cannot be written to, or has less room.
+        """
+        path = self._unpublished(RESERVE_FILE)
+        remote = "://" in self.path
+        try:
+            self.files.write(path, b"" if remote else bytes(size))
+        except OSError as error:
+            raise UserError(
+                f"--output cannot be written to: {error.strerror or error}; the model "
+                f"will need {max(size, 1) / 1e6:.1f} MB; nothing was trained. Make "
+                f"room, or give another folder. Received: {self.path}"
+            ) from error
+
+    def release(self) -> None:
+        """Gives the reserved room back, and the folder where nothing else is in it."""
+        with contextlib.suppress(OSError, UserError):
+            self._remove(lambda name: name == f"{UNPUBLISHED}/{RESERVE_FILE}")
+            rest = {name for name, _ in self.files.walk(self.path)}
+            if rest == {MARK_FILE}:
+                self._remove(lambda name: name == MARK_FILE)
+
+    def write(
+        self,
+        make: Callable[[], Mapping[str, bytes]],
+        *,
+        representation: str,
+        genres: int,
+        run: str,
+    ) -> None:
+        """Keeps a finished model until it is published.
+
+        Args:
+          make: gives all files by name, but for `model.json`.
+          representation: that the model reads.
+          genres: number of them.
+          run: name of all that decides what the model is, see `Run.key`.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        with self._saying_what_to_do():
+            contents = make()
+            digests = ModelDigests(
+                representation=representation,
+                genres=genres,
+                files={
+                    name: digest_bytes(content) for name, content in contents.items()
+                },
+            )
+            self._remove(lambda name: name.startswith(f"{UNPUBLISHED}/"))
+            for name, content in contents.items():
+                self.files.write(self._unpublished(name), content)
+            names = [DIGESTS_FILE, *contents]
+            self.files.write(
+                self._unpublished(DIGESTS_FILE), digests.to_json().encode()
+            )
+            plan = json.dumps({"run": run, "files": names}, indent=1)
+            self.files.write(self._unpublished(PUBLISH_FILE), plan.encode())
+
+    def publish(self, remove_checkpoints: Callable[[str], None]) -> str | None:
+        """Moves a finished model to its place, also where that was begun before.
+
+        Args:
+          remove_checkpoints: of a run; called when all files are in their places.
+
+        Returns:
+          The run that it is of, None where there is no finished model.
+
+        Raises:
+          UserError: it cannot be moved.
+        """
+        with self._saying_what_to_do():
+            plan = self._read_plan()
+            if plan is None:
+                return None
+            run, names = plan
+            for name in names:
+                if self.files.is_file(self._unpublished(name)):
+                    tf.io.gfile.rename(
+                        self._unpublished(name), join(self.path, name), overwrite=True
+                    )
+            kept = {*names, MARK_FILE}
+            # Of an older model, or of one whose writing was cut off.
+            self._remove(lambda name: "/" not in name and name not in kept)
+            remove_checkpoints(run)
+            self._remove(lambda name: name.startswith(f"{CHECKPOINTS}/"))
+            self._remove(lambda name: name == f"{UNPUBLISHED}/{PUBLISH_FILE}")
+            return run
+
+    def _read_plan(self) -> tuple[str, list[str]] | None:
+        path = self._unpublished(PUBLISH_FILE)
+        if not self.files.is_file(path):
+            return None
+        try:
+            plan = json.loads(self.files.read(path, EXTRA_BYTES))
+            run, names = plan["run"], plan["files"]
+            known = all(MODEL.knows(name) and "/" not in name for name in names)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            known = False
+        if not known or not isinstance(run, str):
+            raise UserError(
+                f"{path} does not tell which files belong to a model; remove "
+                f"{self._unpublished('')} and train again."
+            )
+        return run, names
+
+    def _remove(self, doomed: Callable[[str], bool]) -> None:
+        names = [name for name, _ in self.files.walk(self.path)]
+        keep = [name for name in names if not doomed(name)]
+        if len(keep) < len(names):
+            ownership.remove(self.files, self.path, MODEL, keep=keep)
+
+    def _unpublished(self, name: str) -> str:
+        return join(self.path, f"{UNPUBLISHED}/{name}")
+
+    @contextlib.contextmanager
+    def _saying_what_to_do(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, tf.errors.OpError) as error:
+            reason = getattr(error, "message", None) or getattr(error, "strerror", None)
+            raise UserError(
+                f"The model cannot be written to {self.path} ({reason or error}); make "
+                "room there, or make it writable, and give the same command again: it "
+                "goes on from the last checkpoint."
+            ) from error
 
 
-def write_model_folder(
-    folder: str,
-    trained: Trained,
+def needed_bytes(model: keras.Model, manifest: Manifest) -> int:
+    """Bytes that a model's folder takes at most."""
+    genres = len(manifest.genres)
+    test_clips = sum(manifest.clips["test"].values())
+    predictions = test_clips * (LINE_BYTES + GENRE_BYTES * genres)
+    return 4 * int(model.count_params()) + predictions + EXTRA_BYTES
+
+
+def make_contents(
+    fitted: FittedModel,
     manifest: Manifest,
     result: report.Report | None,
     test: ClipPredictions | None,
-) -> None:
-    """Writes all files of a model folder, the report last.
-
-    They are made in a temporary folder and then moved one by one, so that a crash
-    leaves no half file, and a report only beside the model that it is about.
+) -> dict[str, bytes]:
+    """All files of a model folder by name, but for `model.json`; the report last.
 
     Args:
-      folder: local or remote; files of an earlier model are replaced.
-      trained: what to write.
+      fitted: the model.
       manifest: the dataset's; prediction takes its settings from here.
       result: the report, if there is one.
       test: the predictions that the report is about.
     """
-    with tempfile.TemporaryDirectory() as local:
+    with tempfile.TemporaryDirectory() as folder:
         # Without the optimizer's state the file is a third as large.
-        model = trained.model
+        model = fitted.model
         bare = keras.Model(model.input, model.output, name=model.name)
-        bare.save(os.path.join(local, MODEL_FILE))
-        title = "loss and accuracy, record by record"
-        contents = {
-            MANIFEST_FILE: manifest.to_json().encode(),
-            HISTORY_FILE: history.history_json(trained.phases).encode(),
-            HISTORY_PLOT: history.history_png(trained.phases, title),
-        }
-        for name, content in contents.items():
-            with open(os.path.join(local, name), "wb") as file:
-                file.write(content)
+        bare.save(os.path.join(folder, MODEL_FILE))
         if result is not None and test is not None:
-            write_report(local, result, test, manifest.genres)
-        _move(local, folder)
-
-
-def remove_checkpoints(checkpoints: CheckpointFolder | None, folder: str) -> None:
-    """Removes what a run that is done needed for a restart.
-
-    Args:
-      checkpoints: of the run; others of a folder that runs share stay.
-      folder: the model folder; all checkpoints in it are removed.
-    """
-    if checkpoints is not None:
-        checkpoints.remove()
-    inside = f"{folder.rstrip('/')}/{CHECKPOINTS}"
-    if tf.io.gfile.isdir(inside):
-        tf.io.gfile.rmtree(inside)
-
-
-def _move(local: str, folder: str) -> None:
-    folder = folder.rstrip("/")
-    tf.io.gfile.makedirs(folder)
-    outdated = f"{folder}/{REPORT_FILE}"
-    if tf.io.gfile.exists(outdated):
-        tf.io.gfile.remove(outdated)
-    for name in sorted(os.listdir(local), key=lambda name: name == REPORT_FILE):
-        part = f"{folder}/.{name}.part"
-        tf.io.gfile.copy(os.path.join(local, name), part, overwrite=True)
-        tf.io.gfile.rename(part, f"{folder}/{name}", overwrite=True)
+            write_report(folder, result, test, manifest.genres)
+        contents = {}
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            with open(entry.path, "rb") as file:
+                contents[entry.name] = file.read()
+    title = "loss and accuracy, record by record"
+    return {
+        MANIFEST_FILE: manifest.to_json().encode(),
+        HISTORY_FILE: history.history_json(fitted.phases).encode(),
+        HISTORY_PLOT: history.history_png(fitted.phases, title),
+        **contents,
+    }

@@ -25,23 +25,9 @@ from trainer.runtime.preemption import PreemptedError, Preemption
 from trainer.training.fit import Phase, evaluation_batch_size
 from trainer.training.step import Forward, predict_records
 
-#: What does not change what a run computes.
-_INDIFFERENT = frozenset(
-    {
-        "output",
-        "cache_mb",
-        "check",
-        "feature_cache",
-        "checkpoint_dir",
-        "checkpoint_seconds",
-        "tensorboard_dir",
-        "strategy",
-    }
-)
-
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Trained:
+class FittedModel:
     """A fitted model and how it came about.
 
     Attributes:
@@ -79,6 +65,7 @@ class Run:
         preemption: Preemption | None = None,
         judged: bool = True,
         on_epoch: Callable[[Mapping[str, float], int], None] | None = None,
+        on_model: Callable[[keras.Model], None] | None = None,
     ) -> None:
         """Opens splits and devices; refuses what cannot be trained.
 
@@ -88,11 +75,13 @@ class Run:
           preemption: whether to stop.
           judged: whether the model is to predict all splits in the end.
           on_epoch: called with the metrics of each epoch and its number.
+          on_model: called with the model, or the most of it, before it is fitted.
 
         Raises:
           UserError: the dataset does not hold the representation or is damaged, the
-            training split is empty or smaller than a batch, the hardware asked for
-            is not there, or its replicas cannot share a batch or the shards.
+            training split is empty, of one genre or smaller than a batch, the
+            hardware asked for is not there, or its replicas cannot share a batch or
+            the shards.
         """
         self.config = config
         self.dataset = dataset
@@ -100,12 +89,14 @@ class Run:
         self.genres = dataset.manifest.genres
         self._preemption = preemption or Preemption()
         self._on_epoch = on_epoch
+        self._on_model = on_model
         self._judged = judged
         if dataset.count(config.model, "training") == 0:
             raise UserError(
                 f"The training split of {config.model} in {dataset.folder} is empty; "
                 "preprocess clips that the split rule assigns to it."
             )
+        dataset.check_genres()
         self.devices = devices.find_devices(config.strategy)
         if config.batch_size is not None:
             devices.check_batch_size(config.batch_size, self.devices)
@@ -121,6 +112,9 @@ class Run:
             workers=workers,
         )
         self.schedule(SCHEDULES[config.model])
+        checkpoints = self.checkpoints()
+        if checkpoints is not None:
+            checkpoints.check()
         self._preemption.arm()
 
     @property
@@ -169,26 +163,37 @@ class Run:
     def checkpoints(self, name: str | None = None) -> CheckpointFolder | None:
         """Folder of a phase's checkpoints, or of all; None where none are wanted.
 
-        Only the very same run goes on from a checkpoint: all that shapes its result
-        is in the folder's name.
+        Only the very same run goes on from a checkpoint, see `key`.
         """
         if self.config.checkpoint_dir is None:
             return None
-        content: dict[str, Any] = {
-            key: value
-            for key, value in dataclasses.asdict(self.config).items()
-            if key not in _INDIFFERENT
-        }
+        root = f"{self.config.checkpoint_dir.rstrip('/')}/{self.key}"
+        path = root if name is None else f"{root}/{name}"
+        return CheckpointFolder(path=path, run_folder=root, chief=self.devices.chief)
+
+    @property
+    def key(self) -> str:
+        """Name of all that shapes the result of the run."""
+        content = self.config.computation()
+        # What follows from them is what counts.
+        del content["strategy"], content["cache_mb"]
         content |= {
             "fingerprint": self.dataset.manifest.fingerprint,
             "devices": [self.devices.name, self.devices.replicas],
             "in memory": [split.values is not None for split in self.splits.values()],
         }
-        key = f"{self.config.model}-{fingerprint(content)[:12]}"
-        path = f"{self.config.checkpoint_dir.rstrip('/')}/{key}"
-        if name is not None:
-            path = f"{path}/{name}"
-        return CheckpointFolder(path=path, chief=self.devices.chief)
+        return f"{self.config.model}-{fingerprint(content)[:12]}"
+
+    def announce(self, model: keras.Model) -> None:
+        """Says what is to be fitted, before the time for it is spent."""
+        if self._on_model is not None and self.devices.chief:
+            self._on_model(model)
+
+    def remove_checkpoints(self, run: str) -> None:
+        """Removes the checkpoints of this run, if that is its key."""
+        checkpoints = self.checkpoints()
+        if checkpoints is not None and run == self.key:
+            checkpoints.remove()
 
     def stop_if_asked(self) -> None:
         """Stops between two phases.
@@ -218,7 +223,7 @@ class Run:
         # The same for all splits, so that the graph is made once.
         batch_size = evaluation_batch_size(
             SCHEDULES[self.config.model].batch_size,
-            max(found.records for found in self.splits.values()),
+            max(split.records for split in self.splits.values()),
             self.devices,
         )
         return predict_records(forward, split, batch_size, self.devices)

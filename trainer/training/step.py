@@ -1,9 +1,9 @@
 """One training step and one forward pass, the same code under every strategy.
 
-`keras.Model.fit` is not used. In Keras 3.15 on TensorFlow 2.21 it counts a step too
-many in each epoch of a dataset of unknown length, fails on a first batch that the
-replicas cannot share evenly, does not run on several machines, and can neither say
-how long it waited for input nor be resumed exactly; tests watch over each of these.
+`keras.Model.fit` is not used. In Keras 3.15 on TensorFlow 2.21 it does not run on
+several machines, cannot be resumed exactly, within an epoch and with the random
+numbers that it would have drawn, and cannot say how long it waited for input; tests
+watch over each of these.
 """
 
 from __future__ import annotations

@@ -15,20 +15,18 @@ from trainer.config import SCHEDULES, TrainConfig
 from trainer.data import checksums
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.evaluation import report
+from trainer.evaluation.report import REPORT_FILE
+from trainer.evaluation.report_folder import read_report
 from trainer.networks import layers, mobilenet
 from trainer.networks.vectors import build_vector_model
 from trainer.networks.windows import build_windows_model
 from trainer.runtime import hypertune
-from trainer.runtime.devices import wait_for_all
+from trainer.runtime.devices import gather_floats, wait_for_all
 from trainer.runtime.preemption import Preemption, watch_for_preemption
 from trainer.training.fit import fit
-from trainer.training.model_folder import (
-    check_output,
-    remove_checkpoints,
-    write_model_folder,
-)
-from trainer.training.run import Run, Trained
-from trainer.training.transfer import train_mobilenet
+from trainer.training.model_folder import ModelFolder, make_contents, needed_bytes
+from trainer.training.run import FittedModel, Run
+from trainer.training.transfer import fit_mobilenet
 
 
 class LostWorkerError(Exception):
@@ -58,12 +56,21 @@ def train(
       PreemptedError: the run was asked to stop, and has saved its state.
       LostWorkerError: another process of the run is gone.
     """
-    check_output(config.output)
-    with open_run(config, on_epoch=on_epoch) as run:
-        return _train(run, notes)
+    folder = ModelFolder.at(config.output)
+    folder.check()
+
+    def reserve(model: keras.Model) -> None:
+        folder.reserve(needed_bytes(model, run.dataset.manifest))
+
+    with open_run(config, on_epoch=on_epoch, on_model=reserve) as run:
+        try:
+            return _train(run, folder, notes)
+        finally:
+            if run.devices.chief:
+                folder.release()
 
 
-def fit_only(config: TrainConfig) -> float:
+def measure_validation_loss(config: TrainConfig) -> float:
     """Trains a model and returns its lowest validation loss; writes nothing.
 
     The test split is not looked at.
@@ -79,11 +86,11 @@ def fit_only(config: TrainConfig) -> float:
                 f"--tune judges by the validation split, which is empty in "
                 f"{config.data}; preprocess with a split rule that gives one."
             )
-        trained = _fit(run)
+        fitted = _fit(run)
         checkpoints = run.checkpoints()
         if checkpoints is not None:
             checkpoints.remove()
-    return min(min(phase.metrics["validation_loss"]) for phase in trained.phases)
+    return min(min(phase.metrics["validation_loss"]) for phase in fitted.phases)
 
 
 @contextlib.contextmanager
@@ -92,6 +99,7 @@ def open_run(
     *,
     judged: bool = True,
     on_epoch: Callable[[Mapping[str, float], int], None] | None = None,
+    on_model: Callable[[keras.Model], None] | None = None,
 ) -> Iterator[Run]:
     """Opens all that a run needs; turns errors of its work into what to do.
 
@@ -113,7 +121,12 @@ def open_run(
     try:
         with dtype_policy(config.mixed_precision), watch as preemption:
             yield Run(
-                config, dataset, preemption=preemption, judged=judged, on_epoch=on_epoch
+                config,
+                dataset,
+                preemption=preemption,
+                judged=judged,
+                on_epoch=on_epoch,
+                on_model=on_model,
             )
     except (
         tf.errors.DataLossError,
@@ -134,18 +147,22 @@ def open_run(
         ) from error
 
 
-def _fit(run: Run) -> Trained:
-    return train_mobilenet(run) if run.config.model == "mel" else train_small(run)
+def _fit(run: Run) -> FittedModel:
+    return fit_mobilenet(run) if run.config.model == "mel" else fit_small(run)
 
 
-def _train(run: Run, notes: Sequence[str]) -> report.Report | None:
+def _train(run: Run, folder: ModelFolder, notes: Sequence[str]) -> report.Report | None:
     config, manifest, devices = run.config, run.dataset.manifest, run.devices
     if devices.chief:
         _announce(run)
+        folder.claim()
+    if _publish_earlier(run, folder):
+        path = f"{folder.path}/{REPORT_FILE}"
+        return read_report(folder.path) if tf.io.gfile.exists(path) else None
     start = time.perf_counter()
-    trained = _fit(run)
+    fitted = _fit(run)
     seconds = time.perf_counter() - start
-    predictions = trained.predictions
+    predictions = fitted.predictions
     result = None
     if devices.chief:
         if "test" in predictions:
@@ -155,25 +172,46 @@ def _train(run: Run, notes: Sequence[str]) -> report.Report | None:
                 name=os.path.basename(config.output.rstrip("/")),
                 model=layers.ARCHITECTURES[config.model],
                 representation=config.model,
-                parameters=trained.parameters,
+                parameters=fitted.parameters,
                 train_seconds=seconds,
-                weights=int(trained.model.count_params()),
+                weights=int(fitted.model.count_params()),
                 data=config.data,
                 command=config.command(),
-                notes=(*trained.notes, *notes),
+                notes=(*fitted.notes, *notes),
             )
             print(describe_result(result), flush=True)
         else:
             print("the test split is empty: no report is written", flush=True)
-        write_model_folder(
-            config.output, trained, manifest, result, predictions.get("test")
+        folder.write(
+            lambda: make_contents(fitted, manifest, result, predictions.get("test")),
+            representation=config.model,
+            genres=len(manifest.genres),
+            run=run.key,
         )
-        hypertune.report_phase(trained.phases[-1])
+        hypertune.report_phase(fitted.phases[-1])
+        folder.publish(run.remove_checkpoints)
         print(f"model written to {config.output}", flush=True)
-        remove_checkpoints(run.checkpoints(), config.output)
     # No process leaves before the others are done.
     wait_for_all(devices)
     return result
+
+
+def _publish_earlier(run: Run, folder: ModelFolder) -> bool:
+    """Completes a model whose writing was cut off; whether it is that of this run.
+
+    A model of another run is completed too, before this one comes in its place.
+    """
+    finished = False
+    if run.devices.chief:
+        finished = folder.publish(run.remove_checkpoints) == run.key
+        if finished:
+            print(
+                "training and evaluation were finished before; model written to "
+                f"{run.config.output}",
+                flush=True,
+            )
+    everywhere = gather_floats(run.devices, [float(finished)])
+    return any(row[0] for row in everywhere)
 
 
 def _announce(run: Run) -> None:
@@ -192,7 +230,7 @@ def _announce(run: Run) -> None:
     )
 
 
-def train_small(run: Run) -> Trained:
+def fit_small(run: Run) -> FittedModel:
     """Trains the CNN on windows, or the dense net on vectors."""
     config = run.config
     build = build_vector_model
@@ -206,6 +244,7 @@ def train_small(run: Run) -> Trained:
             units=config.hidden_units,
             dropout=config.dropout_rate,
         )
+    run.announce(model)
     schedule = run.schedule(SCHEDULES[config.model])
     phase = fit(
         model,
@@ -214,7 +253,7 @@ def train_small(run: Run) -> Trained:
         run.phase("training", schedule),
         run.devices,
     )
-    return Trained(
+    return FittedModel(
         model=model,
         phases=[phase],
         parameters=run.describe(model, schedule, [phase]),
@@ -259,7 +298,7 @@ def describe_damage(
 
 @contextlib.contextmanager
 def dtype_policy(mixed_precision: bool) -> Iterator[None]:
-    """Sets Keras' policy while a model is built and trained."""
+    """Sets Keras' policy while a model is built and fitted."""
     if not mixed_precision:
         yield
         return

@@ -12,20 +12,23 @@ from collections.abc import Iterator, Mapping
 import keras
 import numpy as np
 
+from pipeline.common import ownership
+from pipeline.common.owned_kinds import CACHE
 from pipeline.schema import SPLITS, UserError
 from trainer.config import SCHEDULES, Schedule
 from trainer.data.split import Split, open_splits
 from trainer.evaluation.history import PhaseHistory
 from trainer.networks import mobilenet
 from trainer.runtime.devices import gather_floats
+from trainer.runtime.storage import files_of
 from trainer.training.bottleneck import (
     NAME,
-    describe_features,
+    describe_outputs,
     make_key,
-    write_features,
+    write_outputs,
 )
 from trainer.training.fit import evaluation_batch_size, fit
-from trainer.training.run import Run, Trained
+from trainer.training.run import FittedModel, Run
 
 IMAGENET_RATE = 1e-5
 RANDOM_RATE = 1e-3
@@ -39,7 +42,7 @@ WORSE_NOTE = (
 )
 
 
-def train_mobilenet(run: Run) -> Trained:
+def fit_mobilenet(run: Run) -> FittedModel:
     """Trains MobileNetV2 as `--weights` and `--fine_tune_layers` ask.
 
     With ImageNet weights, a new head is trained on the frozen base, and then, if
@@ -80,19 +83,21 @@ def train_mobilenet(run: Run) -> Trained:
     with contextlib.ExitStack() as stack:
         if weights == "none" and layers:
             model = build_from_scratch(run, base, layers)
+            run.announce(model)
             phases = [fit_images(run, model, "training", tuning)]
             notes.append(SCRATCH_NOTE)
         else:
             base.trainable = False
             with run.strategy.scope():
                 bottleneck = mobilenet.build_bottleneck(run.layout, base)
+            run.announce(bottleneck)
             splits = SPLITS[:2] if layers else SPLITS
-            folder = stack.enter_context(feature_folder(run, bottleneck))
-            cached = cache_features(run, bottleneck, folder, splits)
+            folder = stack.enter_context(outputs_folder(run, bottleneck))
+            cached = cache_outputs(run, bottleneck, folder, splits)
             head = build_head(run, cached, standardise=weights == "none")
             with run.strategy.scope():
                 model = mobilenet.attach_head(bottleneck, head, run.config.model)
-            phases = [train_head(run, model, head, cached, schedule)]
+            phases = [fit_head(run, model, head, cached, schedule)]
             if layers:
                 head = None
                 history, kept = fine_tune(run, model, base, layers, tuning, phases[0])
@@ -107,12 +112,12 @@ def train_mobilenet(run: Run) -> Trained:
         }
         if layers:
             parameters["fine_tune_learning_rate"] = rate
-        trained = Trained(
+        fitted = FittedModel(
             model=model, phases=phases, parameters=parameters, notes=notes
         )
-        # Read while the features are still there.
+        # Read while the outputs are still there.
         source = (model, run.splits) if head is None else (head, cached)
-        return dataclasses.replace(trained, predictions=run.predict_splits(*source))
+        return dataclasses.replace(fitted, predictions=run.predict_splits(*source))
 
 
 def improves(before: PhaseHistory, after: PhaseHistory) -> bool:
@@ -137,32 +142,35 @@ def describe_weights(asked: str | None, weights: str) -> str:
 
 
 @contextlib.contextmanager
-def feature_folder(run: Run, bottleneck: keras.Model) -> Iterator[str]:
-    """Where the features are kept: as asked, with the checkpoints, or for now."""
+def outputs_folder(run: Run, bottleneck: keras.Model) -> Iterator[str]:
+    """Where the outputs are kept: as asked, with the checkpoints, or for now."""
     key = make_key(run.dataset, bottleneck)
     checkpoints = run.checkpoints("features")
-    if run.config.feature_cache is not None:
-        yield f"{run.config.feature_cache.rstrip('/')}/{key}"
+    cache = run.config.feature_cache
+    if cache is not None:
+        ownership.claim(files_of(cache), cache, CACHE, flag="--feature_cache")
+        yield f"{cache.rstrip('/')}/{key}"
     elif checkpoints is not None:
+        checkpoints.claim()
         yield f"{checkpoints.path}/{key}"
     else:
         with tempfile.TemporaryDirectory() as folder:
             yield folder
 
 
-def cache_features(
+def cache_outputs(
     run: Run, bottleneck: keras.Model, folder: str, splits: tuple[str, ...]
 ) -> dict[str, Split]:
-    """Features of the frozen base, computed once: splits to take for the images'."""
+    """Outputs of the frozen base, computed once: splits to take for the images'."""
     started = time.perf_counter()
     model = run.config.model
-    target = describe_features(run.dataset, model, bottleneck.output_shape[-1], folder)
+    target = describe_outputs(run.dataset, model, bottleneck.output_shape[-1], folder)
     batch_size = evaluation_batch_size(
         SCHEDULES[model].batch_size,
         sum(run.splits[name].records for name in splits),
         run.devices,
     )
-    write_features(
+    write_outputs(
         run.dataset, model, target, bottleneck, batch_size, run.devices, splits
     )
     cached = open_splits(
@@ -182,16 +190,16 @@ def cache_features(
 def build_head(
     run: Run, cached: Mapping[str, Split], *, standardise: bool
 ) -> keras.Model:
-    """A head for these features.
+    """A head on the outputs of the frozen base.
 
     Args:
       run: the run.
-      cached: the features.
+      cached: the outputs.
       standardise: whether to bring them to mean 0 and variance 1 first, by their
         statistics over the training split.
     """
     width = cached["training"].width
-    statistics = measure_features(run, cached["training"]) if standardise else None
+    statistics = measure_outputs(run, cached["training"]) if standardise else None
     with run.strategy.scope():
         return mobilenet.build_head(
             width,
@@ -204,11 +212,11 @@ def build_head(
         )
 
 
-def measure_features(run: Run, split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each feature over a split, of all processes."""
+def measure_outputs(run: Run, split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each output over a split, of all processes."""
     sums = np.zeros((2, split.width))
     count = 0
-    # Features of a random base are about 1e-12, whose squares float64 still holds.
+    # Outputs of a random base are about 1e-12, whose squares float64 still holds.
     for values in split.evaluation_batches(1024):
         block = np.asarray(values, np.float64)
         sums += [block.sum(axis=0), np.square(block).sum(axis=0)]
@@ -218,14 +226,14 @@ def measure_features(run: Run, split: Split) -> tuple[np.ndarray, np.ndarray]:
     return first, np.sqrt(np.maximum(second - first**2, 0))
 
 
-def train_head(
+def fit_head(
     run: Run,
     model: keras.Model,
     head: keras.Model,
     cached: Mapping[str, Split],
     schedule: Schedule,
 ) -> PhaseHistory:
-    """Trains a head, on the features of the frozen base where that is the same.
+    """Trains a head, on the outputs of the frozen base where that is the same.
 
     The result is that of training the whole network with its base frozen and in
     inference mode, at a fraction of the time. With augmentation the base's input

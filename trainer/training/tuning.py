@@ -20,25 +20,21 @@ from typing import Any
 import optuna
 import tensorflow as tf
 
+from pipeline.common import ownership
+from pipeline.common.owned_kinds import CACHE
 from pipeline.schema import UserError, fingerprint
 from trainer.config import SCHEDULES, TrainConfig
 from trainer.evaluation.report import Report
 from trainer.runtime.cluster import read_cluster
+from trainer.runtime.storage import files_of
+from trainer.training.fit import DivergedError
+from trainer.training.model_folder import ModelFolder
+from trainer.training.train import measure_validation_loss, train
 
 TRIALS = "trials"
 
 #: Trials that are drawn at random before their results are used.
 RANDOM_TRIALS = 5
-
-#: What does not change how a trial ends.
-_INDIFFERENT = (
-    "output",
-    "checkpoint_dir",
-    "checkpoint_seconds",
-    "tensorboard_dir",
-    "feature_cache",
-    "check",
-)
 
 Values = Mapping[str, Any]
 Judge = Callable[[TrainConfig], float]
@@ -115,9 +111,7 @@ def tune(config: TrainConfig, trials: int, judge: Judge) -> Trial:
         loss: float | None
         try:
             loss = judge(dataclasses.replace(config, **values))
-        except UserError as error:
-            if "diverged" not in str(error):
-                raise
+        except DivergedError:
             loss = None
         trial = Trial(
             number=number,
@@ -163,10 +157,7 @@ def propose(space: Distributions, done: Sequence[Trial], seed: int) -> dict[str,
 
 def search_key(config: TrainConfig) -> str:
     """Name of all that the trials of one search share."""
-    content = dataclasses.asdict(config)
-    for name in _INDIFFERENT:
-        del content[name]
-    return fingerprint(content)
+    return fingerprint(config.computation())
 
 
 def read_trials(folder: str, key: str) -> list[Trial]:
@@ -185,13 +176,13 @@ def read_trials(folder: str, key: str) -> list[Trial]:
             text = file.read()
         try:
             content = json.loads(text)
-            found = content.pop("search")
+            search = content.pop("search")
             trial = Trial(**content)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{path} is no trial ({error!r}); remove it, and it is run again."
             ) from error
-        if found != key:
+        if search != key:
             raise UserError(
                 f"{path} belongs to a search with other flags; give --output another "
                 f"folder, or remove {folder}."
@@ -204,12 +195,15 @@ def read_trials(folder: str, key: str) -> list[Trial]:
 
 def write_trial(folder: str, key: str, trial: Trial) -> None:
     """Keeps a finished trial; the file appears when it is whole."""
-    tf.io.gfile.makedirs(folder)
-    path = f"{folder}/{trial.number:04d}.json"
     content = {"search": key, **dataclasses.asdict(trial)}
-    with tf.io.gfile.GFile(f"{path}.part", "w") as file:
-        file.write(json.dumps(content, indent=1, sort_keys=True) + "\n")
-    tf.io.gfile.rename(f"{path}.part", path, overwrite=True)
+    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
+    try:
+        files_of(folder).write(f"{folder}/{trial.number:04d}.json", text.encode())
+    except OSError as error:
+        raise UserError(
+            f"The trial cannot be kept in {folder} ({error.strerror or error}); make "
+            "room there, and give the same command again: it runs this trial again."
+        ) from error
 
 
 def describe_trial(trial: Trial, trials: int) -> str:
@@ -222,26 +216,24 @@ def describe_trial(trial: Trial, trials: int) -> str:
     )
 
 
-def train_best(config: TrainConfig, trials: int) -> Report | None:
+def tune_and_train(config: TrainConfig, trials: int) -> Report | None:
     """Searches, then trains with what was found and writes the model folder.
 
     Raises:
       UserError: see `tune` and `trainer.training.train.train`.
       PreemptedError: the run was asked to stop; the same command goes on.
     """
-    from trainer.training.train import fit_only, train
-
     if config.strategy == "multiworker" or read_cluster(os.environ) is not None:
         raise UserError(
             "--tune runs in one process; use a hyper-parameter job of Vertex AI, "
             "which starts trials by itself, or leave out --tune."
         )
+    ModelFolder.at(config.output).claim()
     folder = f"{config.output.rstrip('/')}/{TRIALS}"
-    features = config.feature_cache
-    if config.model == "mel" and features is None:
-        features = f"{folder}/features"
-        config = dataclasses.replace(config, feature_cache=features)
-    best = tune(config, trials, fit_only)
+    cache = f"{folder}/features"
+    if config.model == "mel" and config.feature_cache is None:
+        config = dataclasses.replace(config, feature_cache=cache)
+    best = tune(config, trials, measure_validation_loss)
     print(
         f"best of {trials} trials: {best.number + 1}, validation loss {best.loss:.4f}; "
         "training the model to keep with its parameters",
@@ -252,6 +244,6 @@ def train_best(config: TrainConfig, trials: int) -> Report | None:
         "split was looked at once, after that."
     )
     report = train(dataclasses.replace(config, **best.values), notes=(note,))
-    if config.feature_cache == f"{folder}/features" and tf.io.gfile.isdir(features):
-        tf.io.gfile.rmtree(features)
+    if config.feature_cache == cache:
+        ownership.remove(files_of(cache), cache, CACHE)
     return report

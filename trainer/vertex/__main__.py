@@ -17,7 +17,7 @@ from pipeline.common import gcs
 from pipeline.common.credentials import SCHEME
 from pipeline.schema import COMPLETED_FILE, MANIFEST_FILE, Manifest, UserError
 from trainer import task
-from trainer.config import MODELS
+from trainer.config import MODELS, PATHS
 from trainer.vertex.job import (
     GPU_MACHINES,
     TPU_MACHINES,
@@ -32,8 +32,6 @@ from trainer.vertex.job import (
 
 #: Where Vertex AI mounts all buckets.
 MOUNT = "/gcs/"
-#: The trainer's flags whose files must outlive its container.
-_PATHS = ("weights", "output", "checkpoint_dir", "tensorboard_dir", "feature_cache")
 
 _EPILOG = """\
 All options of `trainer.task` may follow, for example --epochs 40 --weights
@@ -184,9 +182,9 @@ def check_trainer_flags(arguments: Sequence[str]) -> None:
     Raises:
       UserError: a file would not be reachable.
     """
-    parsed = vars(task.make_parser().parse_args(list(arguments)))
-    for name in _PATHS:
-        path = parsed.get(name)
+    options = vars(task.make_parser().parse_args(list(arguments)))
+    for name in PATHS:
+        path = options.get(name)
         if path and path not in ("imagenet", "none"):
             _require_remote(f"--{name}", path)
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline.common import gcs
-from pipeline.common.cloud_names import check_job_name, check_region
 from pipeline.schema import UserError
 
 #: Machine types by GPU and number of GPUs.
@@ -97,9 +96,9 @@ class VertexConfig:
 
     def __post_init__(self) -> None:
         """Refuses what the service would, minutes later."""
-        check_region(self.region)
+        gcs.check_region(self.region)
         gcs.check_bucket_name(self.bucket, "--bucket")
-        check_job_name(self.job_name)
+        gcs.check_job_name(self.job_name)
         if self.replicas < 1:
             raise UserError(f"--replicas must be 1 or more. Received: {self.replicas}")
         if not 0 < self.timeout_hours <= 24 * 28:
@@ -141,11 +140,11 @@ class VertexConfig:
                 "--accelerator_count needs --accelerator or --tpu. "
                 f"Received: {self.accelerator_count}"
             )
-        known = TPU_MACHINES.get(self.tpu) or GPU_MACHINES.get(self.accelerator)
-        if known and self.count not in known:
+        machines = TPU_MACHINES.get(self.tpu) or GPU_MACHINES.get(self.accelerator)
+        if machines and self.count not in machines:
             raise UserError(
                 f"--accelerator_count of {self.tpu or self.accelerator} must be one of "
-                f"{', '.join(map(str, known))}. Received: {self.count}"
+                f"{', '.join(map(str, machines))}. Received: {self.count}"
             )
 
     @property

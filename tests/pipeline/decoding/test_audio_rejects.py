@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
 from pipeline.common.rejects import AudioError, Reason
-from pipeline.decoding import ffmpeg, mp3
+from pipeline.decoding import ffmpeg, mp3, mpeg
 from pipeline.decoding.waveform import MAX_PEAK, Waveform, load_waveform
 from tests.support.audio_files import (
     RATE,
@@ -92,10 +92,10 @@ def test_a_truncated_flac_without_ffmpeg(music_files, without_ffmpeg):
 
 @pytest.fixture
 def without_ffmpeg(monkeypatch) -> None:
-    def fail(file):
+    def fail(file, place):
         raise ffmpeg.FfmpegError("no such decoder")
 
-    monkeypatch.setattr(ffmpeg, "decode_integers", fail)
+    monkeypatch.setattr(ffmpeg, "decode_parts", fail)
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +124,8 @@ def halve_gain(data: bytes) -> bytes:
     """
     stream = mp3.read_stream(io.BytesIO(data))
     edited = bytearray(data)
-    position = stream.start + stream.frame.size
-    while (frame := mp3.parse_frame(data, position)) is not None:
+    position = stream.audio
+    while (frame := mpeg.parse_frame(data, position)) is not None:
         bits = int.from_bytes(data[position + 4 : position + 36], "big")
         for block in range(4):
             shift = 256 - (20 + 59 * block + 21) - 8
@@ -258,7 +258,9 @@ def test_the_limit_of_silence():
 def test_channels_that_cancel_out():
     tone = make_sine(440, 6.0)
     opposed = encode(np.concatenate([tone, -tone], axis=1), kind="WAV", subtype="FLOAT")
-    assert reject(opposed)[0] == Reason.SILENT
+    reason, message = reject(opposed)
+    assert reason == Reason.CANCELS
+    assert message.endswith("mixed down, they are at 0.0% of their level")
 
 
 @settings(max_examples=150)
@@ -291,9 +293,9 @@ def damageable() -> dict[str, bytes]:
 def monkeypatch_ffmpeg():
     """Starting ffmpeg for each example would take a minute."""
 
-    def fail(file):
+    def fail(file, place):
         raise ffmpeg.FfmpegError("not asked")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ffmpeg, "decode_integers", fail)
+        patch.setattr(ffmpeg, "decode_parts", fail)
         yield

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.common.clip_config import ClipConfig
 from pipeline.common.rejects import AudioError, Reason
-from pipeline.decoding import damage, mp3
+from pipeline.decoding import damage, mp3, mpeg, ogg
 from pipeline.decoding.waveform import load_waveform
 from tests.support.audio_files import (
     encode,
@@ -98,10 +98,10 @@ def test_a_wav_written_to_a_pipe_does_not_know_its_length(files, length):
 def test_a_wav_that_promises_nearly_two_gigabytes(files):
     data = files["WAV"]
     start = data.index(b"data") + 4
-    lying = data[:start] + struct.pack("<I", 0x7FFFEFFF) + data[start + 4 :]
+    lying = data[:start] + struct.pack("<I", 1_999_999_999) + data[start + 4 :]
     reason, message = reject(lying)
     assert reason == Reason.TRUNCATED
-    assert message.startswith("has 1,234,800 of the 2,147,479,551 bytes of audio")
+    assert message.startswith("has 1,234,800 of the 1,999,999,999 bytes of audio")
 
 
 def test_an_au_file_may_not_know_its_length(files):
@@ -149,7 +149,8 @@ def test_lame_tags_are_read(files, name):
 def test_the_lame_tag_of_the_genuine_clip(genuine_mp3):
     stream = mp3.read_stream(io.BytesIO(genuine_mp3))
     assert stream.start + stream.checksum.length == len(genuine_mp3)
-    damage.check_content(io.BytesIO(genuine_mp3))
+    source = mp3.prepare(io.BytesIO(genuine_mp3), "middle")
+    assert source.read() == genuine_mp3[stream.start : stream.end]
 
 
 @pytest.mark.parametrize("name", CHECKED)
@@ -196,7 +197,7 @@ def test_damage_in_many_places_of_a_stream_without_checksum(files):
     damaged = bytearray(files["bare"])
     position = 0
     for number in range(200):
-        frame = mp3.parse_frame(files["bare"], position)
+        frame = mpeg.parse_frame(files["bare"], position)
         if number % 40 == 20:
             damaged[position] = 0
         position += frame.size
@@ -227,23 +228,42 @@ def test_more_frames_announced_than_there_are(files, frames):
     assert message.startswith("announces ") or " of the announced " in message
 
 
-def test_survey_counts_frames_and_gaps(files):
+def follow(data: bytes) -> mpeg.Chain:
+    return mpeg.follow(io.BytesIO(data), 0, len(data))
+
+
+def test_following_counts_frames_and_gaps(files):
     bare = files["bare"]
-    whole = mp3.survey(bare)
-    assert whole.gaps == whole.missing == 0
-    assert mp3.survey(bare[:-10]).missing == 10
+    whole = follow(bare)
+    assert whole.gaps == ()
+    assert whole.missing == whole.foreign == 0
+    assert follow(bare[:-10]).missing == 10
     position = 0
     for _ in range(3):
-        position += mp3.parse_frame(bare, position).size
-    damaged = bare[:position] + b"\0\0\0\0" + bare[position + 4 :]
-    assert mp3.survey(damaged) == (whole.frames - 1, 1, 0)
-    assert mp3.survey(b"") == (0, 0, 0)
+        position += mpeg.parse_frame(bare, position).size
+    damaged = follow(bare[:position] + b"\0\0\0\0" + bare[position + 4 :])
+    assert damaged.starts == whole.starts[:3] + whole.starts[4:]
+    assert damaged.gaps == (3,)
+    assert len(follow(b"").starts) == 0
 
 
-def test_what_follows_the_announced_frames_is_left_alone(files):
+@pytest.mark.parametrize("piece", [10_000, 13_001])
+def test_a_chain_does_not_depend_on_how_it_is_read(files, monkeypatch, piece):
+    """Neither do the tags between its parts."""
+    bare = files["bare"]
+    joined = bare + make_id3(30_000) + bare + b"TAG" + bytes(125) + bare
+    whole = follow(joined)
+    assert whole.gaps == ()
+    assert len(whole.starts) == 3 * len(follow(bare).starts)
+    monkeypatch.setattr(mpeg, "PIECE", piece)
+    assert follow(joined) == whole
+
+
+def test_little_behind_the_announced_end_is_left_alone(files):
     # No LAME tag in front: a Xing header of our own, which has no checksum.
-    announced = mp3.add_length(files["bare"])
-    load(announced + bytes(1_000) + files["LAME"])
+    announced = mpeg.add_length(files["bare"])
+    load(announced + bytes(100_000))
+    load(announced + bytes(1_000) + files["LAME"][:5_000])
     with pytest.raises(AudioError, match="breaks once"):
         load(announced[:20_000] + bytes(1_000) + announced[20_000:])
 
@@ -263,9 +283,9 @@ def test_one_flipped_bit_in_ogg_is_found(files, name):
 
 def test_ogg_pages():
     data = encode(make_sine(440, 6.0), kind="OGG")
-    damage.check_ogg(data)
-    damage.check_ogg(data + b"TAG" + bytes(125))
-    damage.check_ogg(b"no Ogg at all")
+    ogg.check(data)
+    ogg.check(data + b"TAG" + bytes(125))
+    ogg.check(b"no Ogg at all")
     pages = data.split(b"OggS")[1:]
     lost = b"".join(b"OggS" + page for page in pages[:-1])
     for broken, reason in (
@@ -276,7 +296,7 @@ def test_ogg_pages():
         (data[:-1] + bytes([data[-1] ^ 1]), Reason.CHECKSUM),
     ):
         with pytest.raises(AudioError) as caught:
-            damage.check_ogg(broken)
+            ogg.check(broken)
         assert caught.value.reason == reason
 
 

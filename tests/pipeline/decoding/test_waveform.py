@@ -266,10 +266,10 @@ def test_the_end_of_a_slightly_truncated_clip_is_not_missed(music_mp3):
 
 
 def test_of_two_partial_decodings_the_longer_is_used(music_mp3, monkeypatch):
-    def decode_less(file):
-        return ffmpeg.Decoding(np.ones((RATE, 1), np.int32), RATE, 0.0, ())
+    def decode_less(file, place):
+        return [ffmpeg.Decoding(np.ones((RATE, 1), np.int32), RATE, 0.0, (), RATE)]
 
-    monkeypatch.setattr(ffmpeg, "decode_integers", decode_less)
+    monkeypatch.setattr(ffmpeg, "decode_parts", decode_less)
     waveform = load(music_mp3[: int(0.98 * len(music_mp3))])
     assert waveform.decoder == "libsndfile"
 

@@ -10,12 +10,10 @@ from pipeline.inputs import metadata
 from pipeline.inputs.metadata import (
     FMA_GENRES,
     MetadataConfig,
-    audio_key,
-    glob_base,
     read_layout,
     read_tracks,
-    relative_path,
 )
+from pipeline.inputs.names import audio_key
 from pipeline.inputs.splits import SplitConfig, split_by_hash
 from pipeline.schema import SPLITS, UserError
 
@@ -58,6 +56,7 @@ def test_the_genuine_file(genuine):
         "split": "training",
         "path": "000/000002.mp3",
         "wanted": True,
+        "no_genre": "",
     }
     assert genuine[-1].track_id == "932"
     assert len({track.track_id for track in genuine}) == 682
@@ -201,6 +200,7 @@ def test_a_plain_file():
         "split": "training",
         "path": "a/one.mp3",
         "wanted": True,
+        "no_genre": "",
     }
     assert (second.split, second.artist_id) == ("validation", "")
     # Without an id of its own a track goes by its path.
@@ -309,50 +309,78 @@ def test_subsets_are_fmas():
         MetadataConfig(path="m.csv", subset="huge")
 
 
-# Keys and paths
-
-
-def test_fma_files_are_known_by_their_number():
-    for path in ("000/000002.mp3", "/x/2.mp3", "gs://b/fma/000/000002.wav"):
-        assert audio_key(path, "", "fma") == "2"
-    # Not a track's file, and not another one's by chance.
-    assert audio_key("/x/README.txt", "", "fma") == "/x/README.txt"
-    assert audio_key("/x/12a.mp3", "", "fma") == "/x/12a.mp3"
-
-
-def test_the_wav_of_a_file_has_its_key():
-    assert audio_key("in/x/a.b.mp3", "in", "plain") == "x/a.b"
-    assert audio_key("wav/x/a.b.wav", "wav", "plain") == "x/a.b"
+# What spreadsheets and pandas write
 
 
 @pytest.mark.parametrize(
-    ("path", "base", "expected"),
+    "text",
     [
-        ("/m/x/a", "/m", "x/a"),
-        ("/mm/a", "/m", "/mm/a"),
-        ("a/b", "", "a/b"),
-        ("./m/a", "m", "a"),
-        ("gs://b/m/a", "gs://b/m/", "a"),
-        ("gs://b/a", "gs://c", "gs://b/a"),
+        ",path,genre\n0,a.wav,Rock\n1,b.wav,Jazz\n",
+        "Unnamed: 0,path,genre\n0,a.wav,Rock\n1,b.wav,Jazz\n",
+        "path,genre,\na.wav,Rock,\nb.wav,Jazz,\n",
+        "path,genre,,\na.wav,Rock\nb.wav,Jazz,,\n",
+        "path,genre\na.wav,Rock,\nb.wav,Jazz,,\n,,\n",
+        "path,genre,artist_id\na.wav,Rock,nan\nb.wav,Jazz,NaN\n",
     ],
 )
-def test_relative_paths(path, base, expected):
-    assert relative_path(path, base) == expected
+def test_columns_without_a_name_and_cells_of_nothing(text):
+    tracks = read(text)
+    found = [(track.path, track.genre, track.artist_id) for track in tracks]
+    assert found == [("a.wav", "Rock", ""), ("b.wav", "Jazz", "")]
 
 
 @pytest.mark.parametrize(
-    ("pattern", "base"),
+    ("text", "message"),
     [
-        ("/m/**.mp3", "/m"),
-        ("/m/x/*/y/*.mp3", "/m/x"),
-        ("/m/x[12]/a?.mp3", "/m"),
-        ("/m/a.mp3", "/m"),
-        ("*.mp3", ""),
-        ("gs://b/m/**", "gs://b/m"),
+        (
+            "path,genre,genre\na,b,c\n",
+            "m.csv: several columns are named genre; leave one of each. Received: "
+            "path,genre,genre",
+        ),
+        (
+            "path,genre,\na,b,loud\n",
+            "m.csv line 2: column 3 has no name in the header; name it, or leave it "
+            "out. Received: 'loud'",
+        ),
+        (
+            ",path,genre\nx,a,b\n",
+            "m.csv line 2: column 1 has no name in the header; name it, or leave it "
+            "out. Received: 'x'",
+        ),
+        (
+            "path,genre\na,b,c\n",
+            "m.csv line 2: expected 2 columns as in the header. Received: 3",
+        ),
+        ("path,genre\nnan,b\n", "m.csv line 2: the path is empty; name an audio file."),
     ],
 )
-def test_base_of_a_glob(pattern, base):
-    assert glob_base(pattern) == base
+def test_columns_that_are_refused(text, message):
+    assert refuse(text) == message
+
+
+def test_the_genre_nan_is_none():
+    first, second, third = read("path,genre\na,nan\nb,NaN\nc,\n")
+    assert {first.genre, second.genre, third.genre} == {""}
+    assert [first.no_genre, second.no_genre, third.no_genre] == ["nan", "NaN", ""]
+
+
+def test_paths_keep_their_blanks_and_go_by_nfc():
+    tracks = read("path,genre\n lead.wav,Rock\nBjo\u0308rk .wav , Jazz \n")
+    assert [track.path for track in tracks] == [" lead.wav", "Bjo\u0308rk .wav "]
+    assert [track.key for track in tracks] == [" lead", "Bj\u00f6rk .wav "]
+    assert tracks[1].genre == "Jazz"
+
+
+def test_ids_are_whole_names_where_two_would_be_the_same():
+    text = "path,genre\na.mp3,R\na.wav,J\nb.mp3,R\nblues.00000,B\n"
+    assert [t.track_id for t in read(text)] == ["a", "a", "b", "blues.00000"]
+    tracks = read(text, shared_keys=frozenset({"a"}))
+    assert [t.track_id for t in tracks] == ["a.mp3", "a.wav", "b", "blues.00000"]
+    for track in tracks:
+        assert track.split == split_by_hash("", track.track_id, (80.0, 10.0, 10.0))
+
+
+# Layout
 
 
 def test_the_layout_tells_kind_and_rule():

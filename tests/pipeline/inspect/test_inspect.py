@@ -263,6 +263,21 @@ def test_a_stray_file(dataset):
     expect(verify(dataset), "mel/test-00001-of-00003.tfrecord does not belong")
 
 
+def test_the_split_is_checked_by_its_fields_and_not_by_a_sentence(dataset):
+    change_manifest(dataset, lambda content: content.update(split_rule="mine"))
+    assert verify(dataset) == []
+    change_manifest(
+        dataset, lambda content: content["split"].update(percent=[0, 0, 100])
+    )
+    assert any("its hash says test" in problem for problem in verify(dataset))
+
+
+def test_a_manifest_that_does_not_give_the_split_is_said_to(dataset, capsys):
+    change_manifest(dataset, lambda content: content.pop("split"))
+    assert run(dataset, "--verify") == 0
+    assert "does not say how to work splits out" in capsys.readouterr().out
+
+
 def test_a_shard_of_another_split(dataset):
     name = "training-00000-of-00002.tfrecord", "test-00000-of-00002.tfrecord"
     for folder in NAMES:

@@ -16,6 +16,7 @@ from pipeline.job.audit import (
     AuditResult,
     check,
     enter_clip,
+    enter_label,
     enter_reject,
     enter_track,
     merge,
@@ -66,6 +67,7 @@ WHOLE = {
         make_track("other row", key="row"),
         make_track("unwanted", wanted=False),
         make_track("leaks"),
+        make_track("either"),
     ],
     "files": [
         "m/good.mp3",
@@ -78,7 +80,12 @@ WHOLE = {
         "m/unwanted.mp3",
         "m/stray.mp3",
         "m/leaks.mp3",
+        "m/cover.jpg",
+        "m/either.flac",
+        "m/either.wav",
     ],
+    "not_audio": ["m/cover.jpg"],
+    "labels": [("sound", "Low", "good"), ("sound", "Low", "twice")],
     "not_wanted": ["m/unwanted.mp3"],
     "clips": [*map(make_written, ("good", "twice", "row"))],
     "rejects": [
@@ -90,6 +97,9 @@ WHOLE = {
         make_reject("other row", Reason.DUPLICATE_ROW, "other row.mp3"),
         make_reject("", Reason.NO_METADATA, "m/stray.mp3"),
         make_reject("leaks", Reason.DUPLICATE_AUDIO),
+        make_reject("either", Reason.AMBIGUOUS_ROW, "either.mp3"),
+        make_reject("", Reason.AMBIGUOUS_FILE, "m/either.flac"),
+        make_reject("", Reason.AMBIGUOUS_FILE, "m/either.wav"),
     ],
 }
 
@@ -107,15 +117,17 @@ def audit(content: dict[str, list], check_result) -> None:
 
 def test_every_input_is_found_in_one_place():
     counts = {
-        "tracks": 9,
-        "files": 10,
+        "tracks": 10,
+        "files": 13,
         "files_not_wanted": 1,
+        "files_not_audio": 1,
         "clips": 3,
         "artists": 3,
         "artists_in_several_splits": 0,
         "audio": 3,
         "audio_in_several_splits": 0,
         "audio_with_several_ids": 0,
+        "audio_with_several_genres": 0,
     }
     audit(WHOLE, equal_to([AuditResult(counts=counts)]))
 
@@ -131,6 +143,8 @@ def audit_here(content: dict[str, list]) -> AuditResult:
         *map(enter_track, content["tracks"]),
         [(f"file:{path}", "input") for path in content["files"]],
         [(f"file:{path}", "not wanted") for path in content["not_wanted"]],
+        [(f"file:{path}", "not audio") for path in content["not_audio"]],
+        [enter_label(*label) for label in content["labels"]],
         *map(enter_clip, content["clips"]),
         *map(enter_reject, content["rejects"]),
     ):
@@ -155,6 +169,9 @@ CASES = [
     (without("rejects", 1), "track missing: 1 in the inputs, 0 in the records"),
     (without("rejects", 6), "file m/stray.mp3: 1 in the inputs, 0 in the records"),
     (without("not_wanted", 0), "file m/unwanted.mp3: 1 in the inputs, 0 in the reco"),
+    (without("not_audio", 0), "file m/cover.jpg: 1 in the inputs, 0 in the records"),
+    (without("rejects", 8), "track either: 1 in the inputs, 0 in the records"),
+    (without("rejects", 9), "file m/either.flac: 1 in the inputs, 0 in the records"),
     (without("files", 0), "file m/good.mp3: 0 in the inputs, 1 in the records"),
     (without("tracks", 0), "track good: 0 in the inputs, 1 in the records"),
     (plus("clips", make_written("good")), "track good: 1 in the inputs, 2 in the reco"),
@@ -198,6 +215,14 @@ def test_leaks_are_counted_and_named():
     assert found.audio == ()
     assert found.counts["audio_in_several_splits"] == 0
     assert found.counts["audio_with_several_ids"] == 1
+
+
+def test_a_recording_under_several_genres_is_named():
+    labels = [("s", "Pop", "t3"), ("s", "Pop", "t1"), ("s", "Disco", "t2")]
+    found = audit_here(WHOLE | {"labels": [*labels, ("other", "Pop", "t4")]})
+    assert found.labels == ("t2 (Disco), t1 (Pop)",)
+    assert found.counts["audio_with_several_genres"] == 1
+    assert found.problems == ()
 
 
 def test_names_are_few_and_do_not_depend_on_the_order():

@@ -156,6 +156,7 @@ def test_complete_writes_everything_and_the_marker(tmp_path):
         "tracks": 7,
         "files": 6,
         "files_not_wanted": 0,
+        "files_not_audio": 0,
     }
     assert manifest.files == reports[1].files | reports[0].files
     assert manifest.rejects == {"corrupt": 1, "missing": 1}

@@ -1,66 +1,12 @@
+import shutil
+
 import pytest
 
 from pipeline.common.clip_config import ClipConfig
-from pipeline.inputs.metadata import MetadataConfig, glob_base
-from pipeline.inputs.survey import inspect_inputs
 from pipeline.launch.output import prepare_output
-from pipeline.launch.versions import find_versions, fingerprint_tools
+from pipeline.launch.versions import PACKAGE, find_versions, fingerprint_tools
 from pipeline.schema import UserError
 from pipeline.shards.result import DatasetConfig
-from tests.support.corpora import write_csv, write_plain_corpus
-
-
-def inspect(glob, metadata, **changes):
-    config = MetadataConfig(path=str(metadata), audio_base=glob_base(glob), **changes)
-    return inspect_inputs(glob, config)
-
-
-def test_counts_what_a_job_will_process(tmp_path):
-    glob, metadata = write_plain_corpus(tmp_path, clips=4)
-    (tmp_path / "audio" / "3.wav").unlink()
-    (tmp_path / "audio" / "stray.wav").write_bytes(b"")
-    inputs = inspect(glob, metadata)
-    assert inputs.genres == ("High", "Low")
-    assert inputs.tracks == 4
-    assert inputs.files == 4
-    assert [clip.path[-5:] for clip in inputs.clips] == ["0.wav", "1.wav", "2.wav"]
-    assert inputs.layout.kind == "plain"
-
-
-def test_genres_select_and_order(tmp_path):
-    glob, metadata = write_plain_corpus(tmp_path, clips=4)
-    assert inspect(glob, metadata, genres=("Low", "High")).genres == ("Low", "High")
-    only = inspect(glob, metadata, genres=("Low",))
-    assert only.tracks == len(only.clips) == 2
-
-
-def test_refuses_a_glob_without_files(tmp_path):
-    _, metadata = write_plain_corpus(tmp_path, clips=1)
-    with pytest.raises(UserError, match=r"matches no file.*Received: .*\*\.ogg"):
-        inspect(f"{tmp_path}/*.ogg", metadata)
-
-
-def test_refuses_an_unknown_file_system(tmp_path):
-    _, metadata = write_plain_corpus(tmp_path, clips=1)
-    with pytest.raises(UserError, match=r"--audio cannot be matched.*nowhere://x"):
-        inspect("nowhere://x/*.mp3", metadata)
-
-
-def test_refuses_missing_and_binary_metadata(tmp_path):
-    glob, _ = write_plain_corpus(tmp_path, clips=1)
-    with pytest.raises(UserError, match="--metadata cannot be read"):
-        inspect(glob, tmp_path / "no.csv")
-    with pytest.raises(UserError, match="must be UTF-8"):
-        inspect(glob, next((tmp_path / "audio").iterdir()))
-
-
-def test_refuses_genres_nobody_has(tmp_path):
-    glob, metadata = write_plain_corpus(tmp_path, clips=2)
-    with pytest.raises(UserError, match="unknown genre 'Polka'"):
-        inspect(glob, metadata, genres=("Low", "Polka"))
-    write_csv(metadata, [{"path": "0.wav", "genre": ""}])
-    with pytest.raises(UserError, match="no track with a genre"):
-        inspect(glob, metadata)
 
 
 def make_dataset(folder, **changes) -> DatasetConfig:
@@ -135,23 +81,22 @@ def test_overwriting_removes_only_its_own_remains(tmp_path):
     assert folders == {"notes", "_progress", "_temporary", "clips", "windows"}
 
 
-def test_artists_in_several_splits_are_counted(tmp_path):
-    glob, metadata = write_plain_corpus(tmp_path, clips=4)
-    assert inspect(glob, metadata).leaking_artists == 0
-    rows = [
-        {"path": f"{i}.wav", "genre": "Low", "artist_id": artist, "split": split}
-        for i, (artist, split) in enumerate(
-            [("a", "training"), ("a", "test"), ("", "training"), ("", "test")]
-        )
-    ]
-    write_csv(metadata, rows)
-    assert inspect(glob, metadata).leaking_artists == 1
-
-
 def test_tools_are_versions_and_code():
     versions = find_versions()
     assert fingerprint_tools(versions) == fingerprint_tools(dict(versions))
     assert fingerprint_tools(versions) != fingerprint_tools({**versions, "numpy": "0"})
+
+
+def test_a_change_in_any_folder_of_the_package_changes_the_tools(tmp_path):
+    package = shutil.copytree(PACKAGE, tmp_path / "pipeline")
+    digests = {fingerprint_tools({}, package)}
+    assert digests == {fingerprint_tools({})}
+    files = sorted(package.rglob("__init__.py"))
+    assert package / "decoding" / "__init__.py" in files
+    for count, file in enumerate(files, start=2):
+        file.write_text(file.read_text() + "# changed\n")
+        digests.add(fingerprint_tools({}, package))
+        assert len(digests) == count, file
 
 
 def test_versions_name_the_decoder():

@@ -117,7 +117,6 @@ def test_logistic_regression_says_when_it_did_not_converge(monkeypatch, recwarn)
 @pytest.mark.parametrize("smoothing", [1e-9, 0.1])
 def test_gaussian_nb_equals_scikit_learn(monkeypatch, smoothing):
     monkeypatch.setattr(classifiers, "NAIVE_BAYES_SMOOTHING", (smoothing,))
-    monkeypatch.setattr(classifiers, "COLUMN_BLOCK", 128)
     monkeypatch.setattr(classifiers, "ROW_BLOCK", 7)
     examples = make_examples()
     test, _ = make_clips(40, seed=2)
@@ -289,7 +288,6 @@ def peak_of(function):
 
 @pytest.mark.parametrize("name", FITS)
 def test_no_classifier_copies_its_input(name, monkeypatch):
-    monkeypatch.setattr(classifiers, "COLUMN_BLOCK", 512)
     monkeypatch.setattr(distances, "COLUMN_BLOCK", 512)
     monkeypatch.setattr(classifiers, "ROW_BLOCK", 16)
     rows, labels = make_clips(500, 8_000)

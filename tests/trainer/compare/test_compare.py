@@ -6,7 +6,7 @@ import pytest
 from matplotlib import image as images
 
 from trainer.compare.__main__ import main
-from trainer.compare.comparison import ARTICLE_GENRES, compare
+from trainer.compare.comparison import ARTICLE_GENRES, make_comparison
 from trainer.evaluation import plots
 from trainer.evaluation.predictions import ClipPredictions
 from trainer.evaluation.report import Report
@@ -206,7 +206,7 @@ def test_most_frequent_genre_is_shown_where_it_beats_chance(tmp_path, capsys):
     [
         ({"representation": "mel"}, True),
         ({"representation": "mel", "shared_artists": ["a"]}, True),
-        ({"representation": "mel", "description": "Synthetic demo"}, False),
+        ({"representation": "mel", "synthetic": True}, False),
         ({}, False),
     ],
 )
@@ -267,7 +267,7 @@ def test_relative_folder_writes_beside_itself(models, monkeypatch):
 
 
 def test_pictures_are_the_same_each_time(models):
-    comparison = compare(read_results(str(models)), str(models))
+    comparison = make_comparison(read_results(str(models)), str(models))
     evaluations = [report.test for report in comparison.reports]
     names = comparison.titles
     for draw in (plots.confusions_png, lambda e, n: plots.comparison_png(e, n, "t")):

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -68,3 +69,19 @@ def test_the_first_bad_record_is_found(folder):
     file.write_bytes(content)
     said = checksums.find_bad_record(dataset, "mel")
     assert said.startswith(f"Record 1 of {file} cannot be read (")
+
+
+def test_a_shard_that_is_no_file(folder):
+    """A FIFO would be waited for without an end."""
+    dataset = open_dataset(str(folder))
+    [path, *_] = dataset.files("mel", "training")
+    os.remove(path)
+    os.mkfifo(path)
+    with pytest.raises(UserError, match="is a FIFO, not a file; copy the dataset"):
+        checksums.check_files(dataset, "mel")
+    os.remove(path)
+    with pytest.raises(UserError, match=r"Cannot read .* No such file"):
+        checksums.check_files(dataset, "mel")
+    os.symlink("/dev/zero", path)
+    with pytest.raises(UserError, match="is a character device, not a file"):
+        checksums.check_files(dataset, "mel")

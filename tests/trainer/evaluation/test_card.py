@@ -13,7 +13,7 @@ def make_card(**changes):
 
 
 def test_synthetic_data_are_named_in_the_first_line():
-    text = make_card(description="Synthetic demo music: 184 clips")
+    text = make_card(description="184 clips", synthetic=True)
     assert text.splitlines()[0].startswith("> **Trained on synthetic demo music.**")
     assert "It has never heard real music." in text
     assert "CC0" in text

@@ -75,7 +75,7 @@ def test_bytes_of_any_length_are_exchanged(monkeypatch, sizes):
 
 
 def test_processes_that_see_other_checkpoints_are_refused(two, monkeypatch):
-    phase = fit.Fitting.__new__(fit.Fitting)
+    phase = fit.PhaseFit.__new__(fit.PhaseFit)
     phase._devices = two
     found = Checkpoint(step=7, state={}, arrays={})
     monkeypatch.setattr(fit, "gather_floats", lambda _, own: [tuple(own), (7.0,)])

@@ -10,9 +10,9 @@ from trainer.runtime.devices import Devices, find_devices
 from trainer.training import bottleneck
 from trainer.training.bottleneck import (
     NAME,
-    describe_features,
+    describe_outputs,
     make_key,
-    write_features,
+    write_outputs,
 )
 
 
@@ -38,8 +38,8 @@ def devices() -> Devices:
 
 
 def write(dataset, folder, network, devices, splits=SPLITS) -> Dataset:
-    target = describe_features(dataset, "mel", 5, str(folder))
-    write_features(dataset, "mel", target, network, 4, devices, splits)
+    target = describe_outputs(dataset, "mel", 5, str(folder))
+    write_outputs(dataset, "mel", target, network, 4, devices, splits)
     return target
 
 

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import pytest
 
+from pipeline.schema import UserError
 from tests.support import trainer_fixtures
 from tests.support.training_run import make_clusters
 from trainer import task
@@ -24,10 +25,9 @@ from trainer.data.dataset import open_dataset
 from trainer.data.split import open_splits
 from trainer.evaluation.history import PhaseHistory
 from trainer.networks.augmentation import Loudness
-from trainer.runtime.checkpoint import SUFFIX, CheckpointFolder
+from trainer.runtime.checkpoint import SUFFIX, Checkpoint, CheckpointFolder
 from trainer.runtime.devices import find_devices
 from trainer.training.fit import Phase, fit
-from trainer.training.model_folder import remove_checkpoints
 from trainer.training.run import Run
 from trainer.training.step import Learner
 
@@ -292,14 +292,25 @@ def test_only_the_same_run_goes_on_from_a_checkpoint(data, tmp_path):
 
 
 def test_the_end_of_a_run_removes_its_checkpoints_alone(tmp_path):
-    shared, inside = tmp_path / "shared", tmp_path / "model" / "checkpoints" / "old"
-    for folder in (shared / "mine", shared / "theirs", inside):
-        folder.mkdir(parents=True)
-    mine = CheckpointFolder(path=str(shared / "mine"))
-    remove_checkpoints(mine, str(tmp_path / "model"))
-    assert list(shared.iterdir()) == [shared / "theirs"]
-    assert list((tmp_path / "model").iterdir()) == []
-    remove_checkpoints(None, str(tmp_path / "model"))
+    mine, theirs = (
+        CheckpointFolder(
+            path=f"{tmp_path}/{name}/head", run_folder=f"{tmp_path}/{name}"
+        )
+        for name in ("mine", "theirs")
+    )
+    for folder in (mine, theirs):
+        folder.save(Checkpoint(step=1, state={}, arrays={}))
+    (tmp_path / "mine" / "head" / "notes.txt").touch()
+    mine.remove()
+    files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")}
+    assert files == {
+        "mine/OWNER.json",
+        "mine/head/notes.txt",
+        "theirs/OWNER.json",
+        f"theirs/head/{1:012d}.checkpoint",
+    }
+    with pytest.raises(UserError, match=r"--checkpoint_dir holds head/notes\.txt"):
+        mine.check()
 
 
 def test_without_a_folder_nothing_is_saved(fit_once, tmp_path, cut, monkeypatch):

@@ -13,10 +13,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from tests.support.training_run import make_clusters
-from trainer.data.streams import with_cardinality
 
 STEPS = 4
 
@@ -25,24 +23,6 @@ def compile_model() -> keras.Model:
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
     model.compile(optimizer="adam", loss="mse")
     return model
-
-
-def unknown_length() -> tf.data.Dataset:
-    data = tf.data.Dataset.from_tensor_slices((np.ones((8, 3)), np.ones((8, 1))))
-    return data.batch(2).filter(lambda *_: True)
-
-
-def test_fit_counts_a_step_too_many_where_the_length_is_unknown():
-    model = compile_model()
-    model.fit(unknown_length(), epochs=2, verbose=0, shuffle=False)
-    assert model.optimizer.iterations == 2 * (STEPS + 1)
-
-
-def test_an_asserted_length_mends_that():
-    model = compile_model()
-    known = with_cardinality(unknown_length(), STEPS)
-    model.fit(known, epochs=2, verbose=0, shuffle=False)
-    assert model.optimizer.iterations == 2 * STEPS
 
 
 def test_saved_weights_lack_the_state_of_random_numbers(tmp_path):

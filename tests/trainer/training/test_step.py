@@ -11,7 +11,7 @@ from trainer.data.dataset import open_dataset
 from trainer.data.split import Split, open_splits
 from trainer.data.streams import EpochPlan
 from trainer.runtime.devices import Devices, find_devices
-from trainer.training.fit import Fitting, Phase, fit
+from trainer.training.fit import Phase, PhaseFit, fit
 from trainer.training.progress import Progress
 from trainer.training.step import Forward, Learner, build_optimizer, training_batches
 from trainer.training.train import choose_precision, dtype_policy
@@ -254,7 +254,7 @@ def test_waiting_for_input_is_measured(
     """A fetch that a step covers is no waiting, nor is the very first."""
     monkeypatch.setattr(Devices, "synchronous", False)
     phase = Phase(name="test", schedule=SCHEDULE, seed=0)
-    fitting = Fitting(build(), splits["training"], None, phase, devices)
+    fitting = PhaseFit(build(), splits["training"], None, phase, devices)
     fitting._learner = SlowLearner(step)
     fitting._steps = 20
 

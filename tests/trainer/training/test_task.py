@@ -25,6 +25,8 @@ from trainer.training.run import Run
 
 CLIPS = {"training": 8, "validation": 4, "test": 4}
 FILES = {
+    "OWNER.json",
+    "model.json",
     "model_card.md",
     "confusion.png",
     "history.json",
@@ -202,7 +204,7 @@ def test_the_cached_features_give_what_the_whole_network_would(
     base = mobilenet.build_base((32, 32, 3), "none")
     base.trainable = False
     bottleneck = mobilenet.build_bottleneck(run.layout, base)
-    cached = transfer.cache_features(run, bottleneck, str(tmp_path), schema.SPLITS)
+    cached = transfer.cache_outputs(run, bottleneck, str(tmp_path), schema.SPLITS)
     keras.utils.set_random_seed(4)
     head = transfer.build_head(run, cached, standardise=True)
     model = mobilenet.attach_head(bottleneck, head, "mel")
@@ -306,16 +308,18 @@ def test_splits_may_be_missing(odd_data, tmp_path, capsys):
     output = tmp_path / "out"
     output.mkdir()
     # A model replaces a model, and an older report does not survive it.
-    for name in ("model.keras", "report.json"):
-        (output / name).write_text("old")
+    (output / "model.keras").write_text("old")
+    (output / "report.json").write_text('{"report_version": 1}')
     assert run_task(data, output, "statistics", "--epochs=2") == 0
     out = capsys.readouterr().out
     assert "the test split is empty: no report is written" in out
     assert "validation loss" not in out
     assert {path.name for path in output.iterdir()} == {
+        "OWNER.json",
         "history.json",
         "history.png",
         "manifest.json",
+        "model.json",
         "model.keras",
     }
     keras.models.load_model(output / "model.keras")
@@ -347,8 +351,15 @@ def test_refusals_come_before_the_first_step(odd_data, tmp_path, capsys, monkeyp
     full = tmp_path / "full"
     full.mkdir()
     (full / "thesis.txt").touch()
-    refuse("is not empty and holds no model", f"--output={full}")
-    refuse("thesis.txt is a file", f"--output={full}/thesis.txt")
+    refuse("--output holds thesis.txt, which is no part", f"--output={full}")
+    refuse("--output is a file", f"--output={full}/thesis.txt")
+    (full / "thesis.txt").unlink()
+    for folder in ("checkpoints", "trials", "_unpublished", "fold-0"):
+        (full / folder).mkdir()
+        (full / folder / "mine.json").touch()
+        refuse(f"--output holds {folder}/mine.json", f"--output={full}")
+        (full / folder / "mine.json").unlink()
+    assert not (tmp_path / "out").exists()
 
     data = odd_data(clips_per_split_and_genre={"test": 1})
     refuse("The training split of statistics")
@@ -497,7 +508,8 @@ found += [
     for name in sys.modules
     if name.startswith("pipeline.")
     and name not in ("pipeline.schema", "pipeline.common")
-    and name not in ("pipeline.common.credentials", "pipeline.common.quiet")
+    and name.rpartition(".")[2]
+    not in ("credentials", "files", "owned_kinds", "ownership", "quiet")
 ]
 print(found)
 """

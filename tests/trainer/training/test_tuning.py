@@ -12,6 +12,7 @@ from trainer.evaluation.history import PhaseHistory
 from trainer.evaluation.report_folder import read_report
 from trainer.runtime import hypertune
 from trainer.training import tuning
+from trainer.training.fit import DivergedError
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def test_images_are_not_masked_in_a_search(tmp_path):
 def test_a_trial_that_diverges_is_none_to_follow(config, capsys):
     def judge(config: TrainConfig) -> float:
         if config.dropout > 0.4:
-            raise UserError("training diverged in epoch 1")
+            raise DivergedError("training")
         return bowl(config)
 
     best = tuning.tune(config, 10, judge)
@@ -90,7 +91,7 @@ def test_a_trial_that_diverges_is_none_to_follow(config, capsys):
     assert "diverged with" in capsys.readouterr().out
 
     def always(config: TrainConfig) -> float:
-        raise UserError("training diverged in epoch 1")
+        raise DivergedError("training")
 
     other = dataclasses.replace(config, output=f"{config.output}-2")
     with pytest.raises(UserError, match="None of 2 trials came to an end"):
@@ -99,9 +100,9 @@ def test_a_trial_that_diverges_is_none_to_follow(config, capsys):
 
 def test_other_errors_end_the_search(config):
     def judge(config: TrainConfig) -> float:
-        raise UserError("no such dataset")
+        raise UserError("diverged is only the name of the dataset")
 
-    with pytest.raises(UserError, match="no such dataset"):
+    with pytest.raises(UserError, match="only the name"):
         tuning.tune(config, 2, judge)
 
 

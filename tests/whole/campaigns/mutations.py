@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import soundfile
 
-from pipeline.decoding import mp3
+from pipeline.decoding import mpeg
 from tests.support.audio_files import encode, encode_with_ffmpeg, make_id3, make_music
 
 #: Long enough to be accepted, short enough to be fast.
@@ -85,7 +85,7 @@ def truncate(
             return data[: rng.integers(1, 600)]
         case 2:
             return data[: -rng.integers(1, 600)]
-    position = mp3.find_frame(data, int(rng.integers(len(data) // 2)))
+    position = mpeg.find_frame(data, int(rng.integers(len(data) // 2)))
     return data[:position] if position else data[: len(data) // 3]
 
 

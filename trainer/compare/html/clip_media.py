@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from pipeline.common.regular_file import open_regular
 from pipeline.schema import SPLITS
 from trainer.data.dataset import Dataset
 from trainer.data.streams import parse_batch
@@ -33,17 +34,17 @@ def find_values(
     dataset: Dataset, representation: str, track_ids: Collection[str]
 ) -> dict[str, NDArray[Any]]:
     """Reads the records of some clips, `(records, ...)` by track id."""
-    found: dict[str, dict[int, NDArray[Any]]] = {}
+    by_track: dict[str, dict[int, NDArray[Any]]] = {}
     per_clip = dataset.manifest.representations[representation].records_per_clip
     for split in reversed(SPLITS):  # Test clips are asked for most.
         for track, _, index, value in _read(dataset, representation, split):
             if track in track_ids:
-                found.setdefault(track, {})[index] = value
-        if len(found) == len(track_ids):
+                by_track.setdefault(track, {})[index] = value
+        if len(by_track) == len(track_ids):
             break
     return {
         track: np.stack([records[index] for index in sorted(records)])
-        for track, records in found.items()
+        for track, records in by_track.items()
         if len(records) == per_clip
     }
 
@@ -53,10 +54,10 @@ def find_examples(dataset: Dataset) -> dict[str, str]:
     manifest = dataset.manifest
     name = min(manifest.representations, key=lambda name: manifest.record_bytes[name])
     examples: dict[str, str] = {}
-    wanted = sum(count > 0 for count in manifest.clips["training"].values())
+    genre_count = sum(count > 0 for count in manifest.clips["training"].values())
     for track, label, _, _ in _read(dataset, name, "training"):
         examples.setdefault(manifest.genres[label], track)
-        if len(examples) == wanted:
+        if len(examples) == genre_count:
             break
     return {genre: examples[genre] for genre in manifest.genres if genre in examples}
 
@@ -69,8 +70,8 @@ def _read(
     files = dataset.files(representation, split)
     columns = ("track_id", "label", "index", layout.value.name)
     batches = tf.data.TFRecordDataset(files).batch(_BATCH)
-    parsed = batches.map(lambda batch: parse_batch(batch, layout, columns))
-    for batch in parsed.as_numpy_iterator():
+    records = batches.map(lambda batch: parse_batch(batch, layout, columns))
+    for batch in records.as_numpy_iterator():
         for track, label, index, value in zip(
             *(batch[column] for column in columns), strict=True
         ):
@@ -128,7 +129,7 @@ def find_audio(folder: str, track_ids: Collection[str]) -> dict[str, str]:
     Returns:
       Paths by track id.
     """
-    found: dict[str, str] = {}
+    paths: dict[str, str] = {}
     for parent, _, names in os.walk(folder):
         for name in sorted(names):
             path = os.path.join(parent, name)
@@ -137,8 +138,8 @@ def find_audio(folder: str, track_ids: Collection[str]) -> dict[str, str]:
             number = str(int(stem)) if stem.isdecimal() else key
             for track in (key.replace(os.sep, "/"), number):
                 if track in track_ids:
-                    found.setdefault(track, path)
-    return found
+                    paths.setdefault(track, path)
+    return paths
 
 
 def sound_uris(paths: Mapping[str, str]) -> dict[str, str]:
@@ -151,23 +152,27 @@ def sound_uris(paths: Mapping[str, str]) -> dict[str, str]:
 
     from pipeline.common.clip_config import SAMPLE_RATE, ClipConfig
     from pipeline.common.rejects import AudioError
-    from pipeline.decoding.waveform import load_waveform
+    from pipeline.decoding.isolation import IsolatedDecoder
 
     config = ClipConfig(min_duration=1.0)
     sounds: dict[str, str] = {}
-    for track, path in paths.items():
-        try:
-            with open(path, "rb") as file:
-                samples = load_waveform(file, config).samples
-        except (AudioError, OSError):
-            continue
-        length = SOUND_SECONDS * SAMPLE_RATE
-        start = (len(samples) - length) // 2
-        part = soxr.resample(samples[start : start + length], SAMPLE_RATE, _SOUND_RATE)
-        peak = max(float(np.abs(part).max()), 1.0)
-        buffer = io.BytesIO()
-        soundfile.write(buffer, part / peak, _SOUND_RATE, format="MP3")
-        sounds[track] = _uri("audio/mpeg", buffer.getvalue())
+    if not paths:
+        return sounds
+    with IsolatedDecoder() as decoder:
+        for track, path in paths.items():
+            try:
+                with open_regular(path) as file:
+                    samples = decoder.load_waveform(file, config).samples
+            except (AudioError, OSError):
+                continue
+            length = SOUND_SECONDS * SAMPLE_RATE
+            start = (len(samples) - length) // 2
+            part = samples[start : start + length]
+            part = soxr.resample(part, SAMPLE_RATE, _SOUND_RATE)
+            peak = max(float(np.abs(part).max()), 1.0)
+            buffer = io.BytesIO()
+            soundfile.write(buffer, part / peak, _SOUND_RATE, format="MP3")
+            sounds[track] = _uri("audio/mpeg", buffer.getvalue())
     return sounds
 
 

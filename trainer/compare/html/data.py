@@ -1,142 +1,19 @@
-"""The report's part on the data: counts, rejects, and what clips look like."""
+"""The page's part on the dataset: counts, rejects, and what clips look like."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Mapping, Sequence
-
-import numpy as np
-import tensorflow as tf
+from collections.abc import Sequence
 
 from pipeline.schema import SPLITS, Manifest
-from trainer.compare.html.charts import wave_picture
-from trainer.compare.html.clip_media import (
-    features_picture,
-    find_examples,
-    find_values,
-    mel_picture,
+from trainer.compare.html.facts import DataFacts, Example
+from trainer.compare.html.markup import (
+    Markup,
+    cell,
+    element,
+    header,
+    scrolling,
+    section,
 )
-from trainer.compare.html.markup import Markup, element, scrolling, section
-from trainer.compare.html.models import cell, header
-from trainer.data.artists import read_artists
-from trainer.data.dataset import Dataset
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Example:
-    """How a clip of one genre looks.
-
-    Attributes:
-      genre: its name.
-      track_id: the clip's.
-      pictures: HTML by representation.
-    """
-
-    genre: str
-    track_id: str
-    pictures: Mapping[str, Markup]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DataFacts:
-    """What the page says about a dataset.
-
-    Attributes:
-      manifest: the dataset's.
-      artists: number of different artists by split; empty if none is known.
-      shared_artists: number of artists that two splits share, by the records.
-      examples: a clip of each genre.
-      command: what made the dataset, where it was recorded.
-    """
-
-    manifest: Manifest
-    artists: Mapping[str, int]
-    shared_artists: int
-    examples: Sequence[Example]
-    command: str = ""
-
-    @property
-    def versions(self) -> Mapping[str, str]:
-        """Libraries and decoders that made the records."""
-        return self.manifest.versions
-
-
-def read_facts(dataset: Dataset) -> DataFacts:
-    """Reads from a dataset what the page shows of it."""
-    by_split = {
-        split: {artist for artist in tracks.values() if artist}
-        for split, tracks in read_artists(dataset).items()
-    }
-    seen: set[str] = set()
-    shared: set[str] = set()
-    for artists in by_split.values():
-        shared |= seen & artists
-        seen |= artists
-    return DataFacts(
-        manifest=dataset.manifest,
-        artists={split: len(artists) for split, artists in by_split.items()}
-        if seen
-        else {},
-        shared_artists=len(shared),
-        examples=read_examples(dataset),
-        command=_read_command(f"{dataset.folder.rstrip('/')}/report.json"),
-    )
-
-
-def _read_command(path: str) -> str:
-    if not tf.io.gfile.exists(path):
-        return ""
-    with tf.io.gfile.GFile(path) as file:
-        try:
-            return str(json.loads(file.read()).get("command", ""))
-        except (ValueError, AttributeError):
-            return ""
-
-
-def read_examples(dataset: Dataset) -> list[Example]:
-    """A training clip of each genre, drawn in each representation that can be."""
-    chosen = find_examples(dataset)
-    representations = dataset.manifest.representations
-    values = {
-        name: find_values(dataset, name, set(chosen.values()))
-        for name in ("windows", "mel", "features")
-        if name in representations
-    }
-    examples = []
-    for genre, track in chosen.items():
-        pictures: dict[str, Markup] = {}
-        if track in values.get("windows", {}):
-            windows = values["windows"][track]
-            label = (
-                f"{genre}: {len(windows)} windows of the waveform, one after another"
-            )
-            pictures["windows"] = wave_picture(np.concatenate(windows), label)
-        if track in values.get("mel", {}):
-            pictures["mel"] = element(
-                "img",
-                src=mel_picture(values["mel"][track][0]),
-                alt=f"{genre}: mel image, 30 s from left to right, low sounds at the "
-                "bottom, bright is loud",
-                class_="mel",
-                width=224,
-                height=224,
-            )
-        if track in values.get("features", {}):
-            segments = representations["features"].segments
-            frames = segments[0].length
-            rows = sum(segment.length == frames for segment in segments)
-            pictures["features"] = element(
-                "img",
-                src=features_picture(values["features"][track][0], rows, frames),
-                alt=f"{genre}: {rows} features by time; blue is below the row's mean, "
-                "red above",
-                class_="rows",
-                width=258,
-                height=rows,
-            )
-        examples.append(Example(genre=genre, track_id=track, pictures=pictures))
-    return examples
 
 
 def data_section(facts: DataFacts) -> Markup:
@@ -202,7 +79,7 @@ def _clip_table(manifest: Manifest) -> Markup:
         element(
             "tr",
             element("th", "All", scope="row"),
-            *(cell(each, form=",d") for each in (*sums, sum(sums))),
+            *(cell(count, form=",d") for count in (*sums, sum(sums))),
             class_="base",
         )
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import html
+import re
 from collections.abc import Iterable
+
+from pipeline.common.plain_text import html
 
 _VOID = frozenset(("br", "col", "img", "meta"))
 
@@ -16,7 +18,7 @@ class Markup(str):
 
 def escape(text: object) -> Markup:
     """Makes text safe in content and in attributes; HTML stays as it is."""
-    return text if isinstance(text, Markup) else Markup(html.escape(str(text)))
+    return text if isinstance(text, Markup) else Markup(html(text))
 
 
 def join(parts: Iterable[object], separator: str = "") -> Markup:
@@ -60,3 +62,25 @@ def scrolling(label: str, child: Markup) -> Markup:
     return element(
         "div", child, class_="scroll", role="region", aria_label=label, tabindex="0"
     )
+
+
+def identify(name: str) -> str:
+    """A name as part of an id: word characters, dots and hyphens."""
+    return re.sub(r"[^\w.-]", lambda match: f"_{ord(match[0]):x}_", name)
+
+
+def header(name: str, *, text: bool = False) -> Markup:
+    """A column heading that sorts its table, numbers from the highest."""
+    return element(
+        "th",
+        element("button", name, type="button"),
+        scope="col",
+        data_first="ascending" if text else None,
+    )
+
+
+def cell(value: float | None, *, form: str = ".3f", title: str | None = None) -> Markup:
+    """A table cell with a number, which sorting reads unrounded."""
+    if value is None:
+        return element("td", "", data_value="")
+    return element("td", format(value, form), data_value=value, title=title)

@@ -1,13 +1,8 @@
-"""The report's part on each model, and the clips that models get wrong."""
+"""The page's part on each model."""
 
 from __future__ import annotations
 
-import dataclasses
-import re
-from collections import Counter
 from collections.abc import Sequence
-
-import numpy as np
 
 from trainer.compare.comparison import Comparison
 from trainer.compare.html.charts import (
@@ -16,79 +11,26 @@ from trainer.compare.html.charts import (
     learning_chart,
     percent,
 )
-from trainer.compare.html.markup import Markup, element, scrolling, section
-from trainer.evaluation.predictions import ClipPredictions
+from trainer.compare.html.hard_clips import (
+    WORST_CLIPS,
+    HardClip,
+    clip_link,
+    find_worst,
+)
+from trainer.compare.html.markup import (
+    Markup,
+    cell,
+    element,
+    header,
+    identify,
+    scrolling,
+    section,
+)
 from trainer.evaluation.report import Report
 from trainer.evaluation.report_folder import Result
 from trainer.evaluation.scores import Evaluation
 
-#: Clips that are listed for each model, and shown in all.
-WORST_CLIPS = 3
-SHOWN_CLIPS = 24
 MANY_GENRES = 9
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class HardClip:
-    """A test clip that models get very wrong.
-
-    Attributes:
-      track_id: its id.
-      genre: the true one.
-      wrong: name, predicted genre and its probability of the models that are
-        surest of their mistake.
-      wrong_count: number of models that are wrong about it.
-      models: number of all models.
-    """
-
-    track_id: str
-    genre: str
-    wrong: tuple[tuple[str, str, float], ...]
-    wrong_count: int
-    models: int
-
-
-def find_worst(predictions: ClipPredictions, count: int) -> list[int]:
-    """Clips whose true genre got the least probability, of those predicted wrong."""
-    rows = np.arange(len(predictions.labels))
-    true = predictions.probabilities[rows, predictions.labels]
-    wrong = rows[predictions.predicted != predictions.labels]
-    worst: list[int] = wrong[np.argsort(true[wrong], kind="stable")][:count].tolist()
-    return worst
-
-
-def find_hard_clips(comparison: Comparison) -> list[HardClip]:
-    """The worst clips of all models, those first that most models list."""
-    listed: Counter[str] = Counter()
-    wrong: dict[str, list[tuple[str, str, float]]] = {}
-    genre_of: dict[str, str] = {}
-    results = [
-        (f"{title}, {result.report.representation}", result.predictions)
-        for title, result in zip(comparison.titles, comparison.results, strict=True)
-        if result.predictions is not None
-    ]
-    genres = [scores.genre for scores in comparison.reports[0].test.genres]
-    for title, predictions in results:
-        for row in find_worst(predictions, WORST_CLIPS):
-            listed[predictions.track_ids[row]] += 1
-        missed = np.flatnonzero(predictions.predicted != predictions.labels)
-        for row in missed.tolist():
-            track = predictions.track_ids[row]
-            guess = int(predictions.predicted[row])
-            share = float(predictions.probabilities[row, guess])
-            wrong.setdefault(track, []).append((title, genres[guess], share))
-            genre_of[track] = genres[predictions.labels[row]]
-    chosen = sorted(listed, key=lambda track: (-listed[track], track))[:SHOWN_CLIPS]
-    return [
-        HardClip(
-            track_id=track,
-            genre=genre_of[track],
-            wrong=tuple(sorted(wrong[track], key=lambda each: -each[2])[:5]),
-            wrong_count=len(wrong[track]),
-            models=len(results),
-        )
-        for track in chosen
-    ]
 
 
 def models_section(comparison: Comparison, hard_clips: Sequence[HardClip]) -> Markup:
@@ -175,25 +117,26 @@ def _learning(result: Result) -> list[Markup]:
 
 
 def _calibration(report: Report) -> list[Markup]:
-    found = report.calibration
-    if found is None:
+    calibration = report.calibration
+    if calibration is None:
         return []
+    before, after = calibration.before, calibration.after
+    temperature = calibration.temperature
     verdict = "about right"
-    if abs(found.temperature - 1) > 0.05:
-        verdict = "overconfident" if found.temperature > 1 else "too modest"
+    if abs(temperature - 1) > 0.05:
+        verdict = "overconfident" if temperature > 1 else "too modest"
     return [
         element(
             "figure",
             element("h4", "Is it right as often as it claims?"),
-            calibration_chart(found),
+            calibration_chart(calibration),
             element(
                 "figcaption",
                 "On the dotted line it would be. Calibration error "
-                f"{found.before.error:.3f} before and {found.after.error:.3f} after "
-                f"temperature scaling ({found.temperature:.2f}: it was {verdict} on "
-                f"{found.clips} validation clips); log-loss "
-                f"{found.before.log_loss:.3f} and {found.after.log_loss:.3f}. Larger "
-                "dots are more clips.",
+                f"{before.error:.3f} before and {after.error:.3f} after temperature "
+                f"scaling ({temperature:.2f}: it was {verdict} on {calibration.clips} "
+                f"validation clips); log-loss {before.log_loss:.3f} and "
+                f"{after.log_loss:.3f}. Larger dots are more clips.",
             ),
         )
     ]
@@ -256,7 +199,7 @@ def _value(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_value(each)}" for key, each in value.items())
+        return ", ".join(f"{key} {_value(item)}" for key, item in value.items())
     return str(value)
 
 
@@ -298,32 +241,6 @@ def genre_table(evaluation: Evaluation) -> Markup:
     )
 
 
-def header(name: str, *, text: bool = False) -> Markup:
-    """A column heading that sorts its table, numbers from the highest."""
-    return element(
-        "th",
-        element("button", name, type="button"),
-        scope="col",
-        data_first="ascending" if text else None,
-    )
-
-
-def cell(value: float | None, *, form: str = ".3f", title: str | None = None) -> Markup:
-    """A table cell with a number, which sorting reads unrounded."""
-    if value is None:
-        return element("td", "", data_value="")
-    return element("td", format(value, form), data_value=value, title=title)
-
-
 def model_link(report: Report) -> str:
     """Id of a model's part."""
-    return f"model-{_identify(report.name)}"
-
-
-def clip_link(track_id: str) -> str:
-    """Id of a clip's card."""
-    return f"clip-{_identify(track_id)}"
-
-
-def _identify(name: str) -> str:
-    return re.sub(r"[^\w.-]", lambda match: f"_{ord(match[0]):x}_", name)
+    return f"model-{identify(report.name)}"

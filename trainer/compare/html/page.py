@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import hashlib
 import importlib.resources
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from pipeline.common.owned_kinds import OWNER
 from trainer.compare.comparison import Comparison
 from trainer.compare.html.charts import percent
-from trainer.compare.html.data import DataFacts, data_section
-from trainer.compare.html.markup import Markup, element, join, section
-from trainer.compare.html.models import HardClip, clip_link, models_section
+from trainer.compare.html.data import data_section
+from trainer.compare.html.facts import DataFacts
+from trainer.compare.html.hard_clips import HardClip, Media, clips_section
+from trainer.compare.html.markup import Markup, element
+from trainer.compare.html.models import models_section
+from trainer.compare.html.provenance import provenance_section
 from trainer.compare.html.scores import comparison_section, genres_section
-from trainer.evaluation.card import is_synthetic
 from trainer.evaluation.report import Report
 
 #: Test clips in all, below which the page warns.
 FEW_TEST_CLIPS = 200
-
-
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Media:
-    """What the page shows and plays of clips: `data:` addresses by track id."""
-
-    images: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    sounds: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def format_page(
@@ -53,9 +47,9 @@ def format_page(
         comparison_section(comparison),
         genres_section(comparison),
         models_section(comparison, hard_clips),
-        *([_clips_section(hard_clips, media)] if hard_clips else []),
+        *([clips_section(hard_clips, media)] if hard_clips else []),
         *([data_section(data)] if data else []),
-        _provenance_section(comparison, data, command),
+        provenance_section(comparison, data, command),
     ]
     names = {
         "comparison": "Comparison",
@@ -78,6 +72,7 @@ def format_page(
     head = element(
         "head",
         element("meta", charset="utf-8"),
+        element("meta", name="generator", content=OWNER),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", http_equiv="Content-Security-Policy", content=policy),
         element("title", "Genre classifiers compared"),
@@ -140,7 +135,7 @@ def _count(others: int) -> str:
 def find_doubts(best: Report) -> list[str]:
     """Reasons not to believe the numbers as they stand."""
     doubts = []
-    if is_synthetic(best.description):
+    if best.synthetic:
         doubts.append(
             "Synthetic demo music: the numbers say that everything works, and nothing "
             "about real recordings."
@@ -159,112 +154,3 @@ def find_doubts(best: Report) -> list[str]:
             "differences between models mean nothing."
         )
     return doubts
-
-
-def _clips_section(clips: Sequence[HardClip], media: Media) -> Markup:
-    cards = []
-    for clip in clips:
-        image, sound = media.images.get(clip.track_id), media.sounds.get(clip.track_id)
-        wrong = [
-            element(
-                "li",
-                element("span", title),
-                element("span", f"{genre} {percent(share)}"),
-            )
-            for title, genre, share in clip.wrong
-        ]
-        cards.append(
-            element(
-                "li",
-                element("h3", f"{clip.genre}: track {clip.track_id}"),
-                element(
-                    "img",
-                    src=image,
-                    alt=f"Mel image of track {clip.track_id}: 30 s from left to right, "
-                    "low sounds at the bottom",
-                    width=224,
-                    height=224,
-                )
-                if image
-                else "",
-                element(
-                    "audio",
-                    controls=True,
-                    preload="none",
-                    src=sound,
-                    aria_label=f"Track {clip.track_id}, {clip.genre}",
-                )
-                if sound
-                else "",
-                element(
-                    "p",
-                    f"Wrong: {clip.wrong_count} of {clip.models} models",
-                    class_="note",
-                ),
-                element("ul", *wrong),
-                class_="card",
-                id=clip_link(clip.track_id),
-            )
-        )
-    return section(
-        "clips",
-        "The clips that models get most wrong",
-        element(
-            "p",
-            "Each with its true genre, and what models took it for instead. Listen "
-            "before you blame the model: labels are their artists' own."
-            if media.sounds
-            else "Each with its true genre, and what models took it for instead. With "
-            "--audio FOLDER, the report also plays them.",
-            class_="muted",
-        ),
-        element("ul", *cards, class_="cards"),
-    )
-
-
-def _provenance_section(
-    comparison: Comparison, data: DataFacts | None, command: str
-) -> Markup:
-    first = comparison.reports[0]
-    commands = [report.command for report in comparison.reports if report.command]
-    if data and data.command:
-        commands.insert(0, data.command)
-    if command:
-        commands.append(command)
-    unique = list(dict.fromkeys(commands))
-    seeds = sorted(
-        {
-            str(r.parameters["seed"])
-            for r in comparison.reports
-            if "seed" in r.parameters
-        }
-    )
-    versions = dict(data.versions) if data else {}
-    trained = next((r.versions for r in comparison.reports if r.versions), {})
-    pairs = {
-        "Dataset fingerprint": element("code", first.fingerprint),
-        "Split": first.split_rule or "not recorded",
-        "Seeds": ", ".join(seeds) or "none: these models have no randomness",
-        "Trained with": _versions(trained) or "not recorded",
-        **({"Preprocessed with": _versions(versions)} if versions else {}),
-    }
-    terms = join(
-        join([element("dt", key), element("dd", value)]) for key, value in pairs.items()
-    )
-    return section(
-        "provenance",
-        "How it was made",
-        element("dl", terms),
-        *(
-            [
-                element("p", "These commands make the same again:"),
-                element("pre", element("code", "\n".join(unique)), tabindex="0"),
-            ]
-            if unique
-            else []
-        ),
-    )
-
-
-def _versions(versions: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))

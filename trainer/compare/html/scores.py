@@ -11,8 +11,15 @@ from trainer.compare.comparison import (
     describe_noise,
 )
 from trainer.compare.html.charts import Bar, interval_chart, percent
-from trainer.compare.html.markup import Markup, element, scrolling, section
-from trainer.compare.html.models import cell, header, model_link
+from trainer.compare.html.markup import (
+    Markup,
+    cell,
+    element,
+    header,
+    scrolling,
+    section,
+)
+from trainer.compare.html.models import model_link
 from trainer.evaluation.card import FEW_CLIPS
 
 
@@ -33,14 +40,14 @@ def comparison_section(comparison: Comparison) -> Markup:
             zip(comparison.titles, reports, strict=True)
         )
     ]
-    drawn = "artists" if test.artists else "clips"
+    groups = "artists" if test.artists else "clips"
     return section(
         "comparison",
         "How good are the models?",
         element(
             "p",
             f"Share of {test.clips} test clips named right, with 95 % intervals "
-            f"(bootstrap over {drawn}). Filled: the best, and what is within noise of "
+            f"(bootstrap over {groups}). Filled: the best, and what is within noise of "
             f"it. The dotted line is guessing, {percent(test.chance_accuracy)}.",
             class_="muted",
         ),

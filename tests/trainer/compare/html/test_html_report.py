@@ -48,7 +48,7 @@ def folder(tmp_path_factory) -> Path:
         genres=GENRES,
         clips_per_split_and_genre={"training": 2, "validation": 6, "test": 6},
     )
-    manifest = dataclasses.replace(manifest, description="Synthetic test data")
+    manifest = dataclasses.replace(manifest, description="Test data", synthetic=True)
     first = 3 * (2 + 6)
     for number, (name, noise) in enumerate(MODELS.items()):
         rng = np.random.default_rng(number)

@@ -3,11 +3,11 @@ import subprocess
 import sys
 import time
 
-from pipeline.common import lifeline
+from pipeline.job import lifeline
 
 WATCH = """
 import sys, time
-from pipeline.common import lifeline
+from pipeline.job import lifeline
 
 lifeline.INTERVAL = 0.05
 lifeline.end_with(int(sys.argv[1]))

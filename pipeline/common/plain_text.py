@@ -1,0 +1,116 @@
+"""Text of others in our formats: it stays text. Standard library only.
+
+Names of genres, files and artists, descriptions and errors come from who knows where.
+Whatever prints or writes one passes it through the function of its format:
+
+    one_line    terminal and logs: no control characters, no line breaks
+    markdown    Markdown: no heading, table cell, link or HTML
+    code_span   Markdown: as it is, in a monospaced font
+    csv_cell    CSV: no formula for a spreadsheet
+    html        HTML: content and attributes
+"""
+
+from __future__ import annotations
+
+import html as _html
+import io
+import re
+import sys
+import unicodedata
+
+#: Reverse the text that follows: what is read is not what is there.
+_BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+#: What a spreadsheet takes for the beginning of a formula.
+_FORMULA = frozenset("=+-@\uff1d\uff0b\uff0d\uff20\t\r\n")
+_MARKDOWN = re.compile(r"[\\`*\[\]<>|~$]|(?<![^\W_])_|_(?![^\W_])|&(?=[#\w]+;)")
+#: What begins a heading, a list, a rule or a quotation at the start of a line.
+_BLOCK = re.compile(r"^(\s*)(?:([#+=-])|(\d+)([.)])(?=\s|$))")
+
+
+def one_line(text: object) -> str:
+    r"""Text with control characters spelt out, so that it stays on its line.
+
+    Bytes of a file name that are no UTF-8 are spelt out too (`\xff`).
+    """
+    return "".join(
+        character if character.isprintable() or character == " " else _spell(character)
+        for character in str(text)
+    )
+
+
+def _spell(character: str) -> str:
+    """The escape of a character that does something; others stay."""
+    code = ord(character)
+    if character in _SHORT:
+        return _SHORT[character]
+    if 0xDC80 <= code <= 0xDCFF:  # `os.fsdecode` of a byte that is no UTF-8.
+        return f"\\x{code - 0xDC00:02x}"
+    category = unicodedata.category(character)
+    if category in ("Cc", "Cs", "Zl", "Zp") or character in _BIDI:
+        return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    return character
+
+
+def markdown(text: object) -> str:
+    """Text as part of a line of Markdown, or as a cell of a table."""
+    line = _MARKDOWN.sub(_escape, one_line(text))
+    return _BLOCK.sub(
+        lambda match: (
+            f"{match[1]}\\{match[2]}"
+            if match[2]
+            else f"{match[1]}{match[3]}\\{match[4]}"
+        ),
+        line,
+    )
+
+
+def _escape(match: re.Match[str]) -> str:
+    # A backslash before < or & is left to HTML by some; entities are safe everywhere.
+    entities = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+    return entities.get(match[0], f"\\{match[0]}")
+
+
+def code_span(text: object) -> str:
+    """Text as a code span of Markdown."""
+    line = one_line(text)
+    longest = max(map(len, re.findall("`+", line)), default=0)
+    fence = "`" * (longest + 1)
+    # One blank on each side is taken off again.
+    pad = " " if line.startswith(("`", " ")) or line.endswith(("`", " ")) else ""
+    return f"{fence}{pad}{line}{pad}{fence}" if line else ""
+
+
+def csv_cell(text: str) -> str:
+    """Text as a cell of CSV; an apostrophe before what would be a formula."""
+    return f"'{text}" if _is_formula(text) else text
+
+
+def from_csv_cell(cell: str) -> str:
+    """Inverse of `csv_cell`."""
+    rest = cell.removeprefix("'")
+    return rest if rest != cell and _is_formula(rest) else cell
+
+
+def _is_formula(text: str) -> bool:
+    return text.lstrip(" '")[:1] in _FORMULA if text.strip(" '") else False
+
+
+def html(text: object) -> str:
+    """Text as content or attribute of HTML, with control characters spelt out."""
+    return _html.escape(
+        "".join(
+            character if character in "\n\t" else one_line(character)
+            for character in str(text)
+        )
+    )
+
+
+def allow_any_text() -> None:
+    """Has the terminal's streams spell out what their encoding lacks.
+
+    For the beginning of a command: a genre in another script is no reason to fail.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -1,0 +1,140 @@
+"""How rows and files name audio: what a path may mean, and what joins the two."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import posixpath
+import unicodedata
+
+from pipeline.common.audio_names import split_extension
+from pipeline.common.globs import is_remote
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AudioFolder:
+    """The folder of an audio glob, as files and rows may name it.
+
+    Attributes:
+      path: what the files' paths start with.
+      aliases: other paths of it with which rows may start, such as its absolute one.
+    """
+
+    path: str = ""
+    aliases: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def _prefixes(self) -> tuple[str, ...]:
+        paths = map(normalise, (self.path, *self.aliases))
+        return tuple(dict.fromkeys(f"{path.rstrip('/')}/" for path in paths if path))
+
+    @functools.cached_property
+    def _start(self) -> str:
+        return self._prefixes[0] if self.path and self._prefixes[0] != "./" else ""
+
+    def name_file(self, path: str) -> str:
+        """A file's path below the folder; the whole path of one that lies elsewhere."""
+        if not (self._start and path.isascii() and path.startswith(self._start)):
+            path = normalise(path)
+        return path.removeprefix(self._start)
+
+    def readings(self, path: str) -> tuple[str, ...]:
+        """Names below the folder that a row's path may mean.
+
+        A relative path starts from the folder, or from where the aliases do.
+        """
+        path = normalise(path)
+        found = [
+            path[len(prefix) :] for prefix in self._prefixes if path.startswith(prefix)
+        ]
+        if not found or not _is_absolute(path):
+            found.append(path)
+        return tuple(dict.fromkeys(found))
+
+    def key(self, path: str) -> str:
+        """What all paths share that may mean one another."""
+        name = normalise(path.replace("\\", "/"))
+        shortened = True
+        while shortened:
+            shortened = False
+            for prefix in self._prefixes:
+                if name.startswith(prefix):
+                    name, shortened = name[len(prefix) :], True
+        stem, extension = split_extension(name)
+        while extension:
+            stem, extension = split_extension(stem)
+        return stem
+
+    def name_row(self, path: str, *, whole: bool) -> str:
+        """Names a row that has no id of its own.
+
+        Args:
+          path: in the metadata.
+          whole: keep the extension, and the folder of a relative path.
+        """
+        first, *others = self.readings(path)
+        if not whole:
+            return split_extension(first)[0]
+        return others[-1] if others else first
+
+
+def name_aliases(folder: str) -> tuple[str, ...]:
+    """Other paths of a local folder: absolute, and from the current folder."""
+    if is_remote(folder):
+        return ()
+    return os.path.abspath(folder or "."), os.path.relpath(folder or ".")
+
+
+def audio_key(path: str, base: str, kind: str, aliases: tuple[str, ...] = ()) -> str:
+    """The key under which an audio file and its track meet.
+
+    For FMA the number in the file's name; otherwise the path without audio
+    extensions, below the folder of the audio glob where it lies there.
+
+    Args:
+      path: of the audio file, or in the metadata.
+      base: folder of the audio glob (see `AudioFolder`).
+      kind: of the metadata, `fma` or `plain`.
+      aliases: other paths of the folder.
+    """
+    if kind == "fma":
+        stem = posixpath.splitext(posixpath.basename(path))[0]
+        return str(int(stem)) if stem.isdecimal() else path
+    return make_folder(base, aliases).key(path)
+
+
+@functools.lru_cache(maxsize=8)
+def make_folder(path: str, aliases: tuple[str, ...] = ()) -> AudioFolder:
+    """The same folder for the same paths: it keeps what it has prepared."""
+    return AudioFolder(path=path, aliases=aliases)
+
+
+def relative_path(path: str, base: str) -> str:
+    """The path below `base`; the whole path if it does not lie there."""
+    path, base = normalise(path, keep_form=True), normalise(base, keep_form=True)
+    return path[len(base) + 1 :] if path.startswith(base + "/") else path
+
+
+def wav_name(name: str, *, whole: bool) -> str:
+    """The name of a kept WAV: the extension replaced, or added to the whole name."""
+    return (name if whole else split_extension(name)[0]) + ".wav"
+
+
+def normalise(path: str, *, keep_form: bool = False) -> str:
+    """Drops `./` and doubled slashes, not a scheme's own; letters are in NFC.
+
+    Args:
+      path: of any file system.
+      keep_form: leave the letters as they are.
+    """
+    if not (keep_form or path.isascii()):
+        path = unicodedata.normalize("NFC", path)
+    if "//" not in path and "./" not in path and path[-2:] not in ("/.", ".."):
+        return path if path[-1:] != "/" else path.rstrip("/") or "/"
+    scheme, separator, rest = path.rpartition("://")
+    return scheme + separator + posixpath.normpath(rest)
+
+
+def _is_absolute(path: str) -> bool:
+    return path.startswith("/") or is_remote(path)

@@ -1,0 +1,83 @@
+"""The project's commands by name: `./launch.sh NAME` and, installed, `fma-NAME`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from pipeline.common.child_process import current_folder_kept_out
+
+#: The module of each command, and the extra of the package that it needs.
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "preprocess": ("pipeline.preprocess", "beam"),
+    "inspect": ("pipeline.inspect", "beam"),
+    "show": ("pipeline.show", ""),
+    "demo": ("pipeline.demo", ""),
+    "dataflow": ("pipeline.cloud.dataflow", "cloud"),
+    "train": ("trainer.task", ""),
+    "baselines": ("trainer.baselines", ""),
+    "folds": ("trainer.folds", ""),
+    "compare": ("trainer.compare", ""),
+    "report": ("trainer.compare.serve", ""),
+    "predict": ("trainer.predict", ""),
+    "export": ("trainer.export", ""),
+    "vertex": ("trainer.vertex", "cloud"),
+}
+#: Extras that bring what a command imports only for some of its options.
+EXTRAS = {"optuna": "tune", "tensorboard": "tensorboard", "google": "cloud"}
+
+
+def find_main(module: str) -> Callable[[], int]:
+    """The `main` of what `python -m` would run.
+
+    Raises:
+      ModuleNotFoundError: something that it imports is not installed.
+    """
+    spec = importlib.util.find_spec(module)
+    if spec is not None and spec.submodule_search_locations is not None:
+        module += ".__main__"
+    main: Callable[[], int] = importlib.import_module(module).main
+    return main
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command that this program is called by, or that comes first.
+
+    Args:
+      argv: program and arguments; None for those of this process.
+
+    Returns:
+      The command's exit code.
+    """
+    program, *arguments = sys.argv if argv is None else argv
+    name = Path(program).stem.removeprefix("fma-")
+    if name not in COMMANDS:
+        name, *arguments = arguments or [""]
+    if name not in COMMANDS:
+        names = ", ".join(COMMANDS)
+        print(f"error: choose one of {names}. Received: {name!r}", file=sys.stderr)
+        return 2
+    module, extra = COMMANDS[name]
+    sys.argv = [f"fma-{name}", *arguments]
+    try:
+        with current_folder_kept_out():
+            return find_main(module)()
+    except ModuleNotFoundError as error:
+        missing = str(error.name).partition(".")[0]
+        if missing in ("pipeline", "trainer"):
+            raise
+        extra = EXTRAS.get(missing, extra)
+        advice = f"'fma-genre-classifiers[{extra}]'" if extra else missing
+        print(
+            f"error: fma-{name} needs {error.name}, which is not installed; "
+            f"pip install {advice}",
+            file=sys.stderr,
+        )
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
