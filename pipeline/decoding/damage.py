@@ -180,7 +180,12 @@ def _check_behind(file: BinaryIO, start: int, end: int, promised: int) -> None:
         and name not in FILE_NAMES
         and min(int.from_bytes(data[4:8], order) for order in ("little", "big")) <= left
     )
-    if is_chunk or tags.measure_tag(data) or not data.strip(b"\0"):
+    if is_chunk or not data.strip(b"\0"):
+        return
+    if length := tags.measure_tag(data):
+        # Another file may follow.
+        if left - length > BEHIND_BYTES:
+            _check_behind(file, start + length, end, promised)
         return
     raise AudioError(
         Reason.UNANNOUNCED,
