@@ -182,10 +182,9 @@ def _check_behind(file: BinaryIO, start: int, end: int, promised: int) -> None:
     )
     if is_chunk or not data.strip(b"\0"):
         return
-    if length := tags.measure_tag(data):
-        # Another file may follow.
-        if left - length > BEHIND_BYTES:
-            _check_behind(file, start + length, end, promised)
+    # Behind a tag, another file may follow.
+    length = tags.measure_tag(data)
+    if length and left - length <= max(BEHIND_BYTES, len(data) - length):
         return
     raise AudioError(
         Reason.UNANNOUNCED,
