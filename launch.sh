@@ -111,14 +111,9 @@ runpy.run_module("pipeline.launch.set_up", run_name="__main__", alter_sys=True)'
     "$root" --environment "$environment" --root "$root" "${options[@]}"
 }
 
-# run MODULE OPTION ...: in the caller's folder, where relative paths belong.
-run() {
-  PYTHONPATH=$environment/fma-setup/packages "$python" -m "$@"
-}
-
-# fma NAME OPTION ...: one of the project's own commands.
+# fma NAME OPTION ...: a command, in the caller's folder, where relative paths belong.
 fma() {
-  run pipeline.launch.commands "$@"
+  "$python" -m pipeline.launch.commands "$@"
 }
 
 step() {
@@ -170,7 +165,7 @@ run_tests() {
   "$python" -m ruff format --check .
   "$python" -m mypy pipeline trainer
   # A file's tests share what they set up, so they stay in one process.
-  run pytest -n auto --maxprocesses 4 --dist loadfile "$@"
+  exec "$python" -m pytest -n auto --maxprocesses 4 --dist loadfile "$@"
 }
 
 main() {
@@ -190,12 +185,15 @@ main() {
     setup) set_up --thorough requirements.lock requirements-dev.lock ;;
     *) set_up requirements.lock requirements-dev.lock ;;
   esac
+  # Links to this checkout's packages: all of it that can be imported.
+  export PYTHONPATH=$environment/fma-setup/packages
   case $command in
     test) run_tests "$@" ;;
     setup) ;;
     local) run_local "$@" ;;
-    run) run "$@" ;;
-    *) fma "$command" "$@" ;;
+    # In place of this shell, so that signals arrive.
+    run) exec "$python" -m "$@" ;;
+    *) exec "$python" -m pipeline.launch.commands "$command" "$@" ;;
   esac
 }
 

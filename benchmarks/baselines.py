@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 import psutil
 
-from pipeline.common.text_table import align
+from pipeline.common.plain_text import align
 from trainer.baselines.__main__ import BASELINES
 from trainer.baselines.classifiers import Examples
 from trainer.baselines.distances import squared_distances

@@ -35,7 +35,7 @@ from tensorflow.python.data.experimental.ops import testing
 from tensorflow.python.data.ops import readers
 
 from pipeline import schema
-from pipeline.common.text_table import align
+from pipeline.common.plain_text import align
 from trainer.config import SCHEDULES
 from trainer.data import streams
 from trainer.data.dataset import Dataset

@@ -26,8 +26,8 @@ import numpy as np
 from apache_beam.io.filesystem import FileMetadata, FileSystem
 
 from pipeline import preprocess
+from pipeline.common.plain_text import align
 from pipeline.common.rejects import AudioError, Reason
-from pipeline.common.text_table import align
 from pipeline.inputs.join import Clip
 from pipeline.inputs.splits import stable_hash
 from pipeline.launch import local

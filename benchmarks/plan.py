@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pipeline.cloud.dataflow import suggest_shards
 from pipeline.cloud.machines import Machine, parse_machine
 from pipeline.cloud.submission import DISK_GB
-from pipeline.common.text_table import align
+from pipeline.common.plain_text import align
 from pipeline.launch import estimate
 from pipeline.schema import SPLITS
 

@@ -28,7 +28,7 @@ from benchmarks.analysis import measure_analysis
 from benchmarks.clips import make_clips
 from benchmarks.jobs import MODES, JobTimes, run_job
 from benchmarks.ways import make_ours, make_stages, make_ways
-from pipeline.common.text_table import align
+from pipeline.common.plain_text import align
 from pipeline.demo.corpus import DemoConfig, make_corpus
 from pipeline.representations import DEFAULTS
 

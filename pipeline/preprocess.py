@@ -16,10 +16,11 @@ from pipeline.common.clip_config import (
     MEL_CHANNELS,
     ClipConfig,
 )
+from pipeline.common.plain_text import one_line
 from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.splits import SPLIT_RULES
 from pipeline.launch import local, messages
-from pipeline.launch.output import prepare_output
+from pipeline.launch.output import prepare_job
 from pipeline.launch.plan import (
     estimate_job,
     make_job,
@@ -27,9 +28,11 @@ from pipeline.launch.plan import (
     parse_beam_options,
     run_job,
 )
+from pipeline.launch.runners import try_runner
 from pipeline.representations import DEFAULTS, NAMES
 from pipeline.representations.music_model import DEFAULT_MODEL, MODELS
 from pipeline.schema import JOB_REPORT_FILE, MANIFEST_FILE, Manifest, UserError
+from pipeline.shards import runs
 from pipeline.shards.leaks import POLICIES
 from pipeline.shards.result import DatasetConfig
 
@@ -142,8 +145,9 @@ def make_parser() -> argparse.ArgumentParser:
     output.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace a completed dataset, and keep nothing of an unfinished one; "
-        "without it, the shards that an unfinished job has finished are kept",
+        help="replace a completed dataset, which stays until the new one is complete; "
+        "of an unfinished one that replaces none, keep nothing (default: the shards "
+        "that an unfinished job has finished are kept)",
     )
     output.add_argument(
         "--max_reject_ratio",
@@ -257,6 +261,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("the following arguments are required: --output")
     started = time.monotonic()
     output = arguments.output
+    dataset = None
     try:
         parse_beam_options(rest)  # Refuses unknown ones before any work.
         job, inputs = make_job(arguments)
@@ -271,8 +276,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.estimate:
             print(f"\n{estimate_job(job, inputs)}")
             return 0
+        try_runner(parse_beam_options(rest), rest)
+        job, finished = prepare_job(job, inputs, overwrite=arguments.overwrite)
         dataset = job.dataset
-        finished = prepare_output(dataset, overwrite=arguments.overwrite)
         if finished:
             print(messages.describe_resumption(finished, dataset), flush=True)
         run_job(job, inputs, rest)
@@ -285,9 +291,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         # Beam wraps or, from a worker process, quotes what was raised.
         message = messages.explain_failure(error)
+        if dataset is not None and runs.is_superseded(dataset):
+            message = runs.describe(output)
         if message is None:
             raise
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {one_line(message)}", file=sys.stderr)
         return 1
     print(messages.make_table(read_report(output)))
     print(f"\n{messages.describe_integrity(read_manifest(output))}")

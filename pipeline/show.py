@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from pipeline.common import ownership
 from pipeline.common.clip_config import (
     CLIP_FRAMES,
     CLIP_SAMPLES,
@@ -19,12 +22,15 @@ from pipeline.common.clip_config import (
     WINDOW_SAMPLES,
     ClipConfig,
 )
+from pipeline.common.files import LocalFiles
+from pipeline.common.owned_kinds import PICTURE, PNG_METADATA
 from pipeline.common.rejects import AudioError
 from pipeline.decoding.waveform import load_waveform
 from pipeline.representations import DEFAULTS, compute_representations
 from pipeline.representations.features import CHROMA, MFCC
 from pipeline.representations.spectrum import Workspace
 from pipeline.representations.windows import window_starts
+from pipeline.schema import UserError, printable
 
 SECONDS = CLIP_SAMPLES / SAMPLE_RATE
 
@@ -112,15 +118,35 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Draws; returns the exit code."""
     arguments = make_parser().parse_args(argv)
-    config = ClipConfig(windows_per_clip=arguments.windows_per_clip)
+    output = arguments.output
     try:
+        config = ClipConfig(windows_per_clip=arguments.windows_per_clip)
+        files = LocalFiles()
+        ownership.check_file(files, output, PICTURE, flag="--output")
+        ownership.check_files_apart(
+            os.path.dirname(output) or ".",
+            [os.path.basename(output)],
+            [("this command", arguments.file)],
+            flag="--output",
+        )
+        if not os.path.isfile(arguments.file):
+            raise UserError(f"There is no such file. Received: {arguments.file}")
         with open(arguments.file, "rb") as file:
             samples = load_waveform(file, config).samples
-    except (OSError, AudioError) as error:
-        print(f"error: {arguments.file}: {error}", file=sys.stderr)
+        arrays = compute_representations(samples, DEFAULTS, config, Workspace())
+        buffer = io.BytesIO()
+        draw_clip(samples, arrays, config).savefig(
+            buffer, format="png", dpi=100, metadata=PNG_METADATA
+        )
+        data = buffer.getvalue()
+        ownership.replace_file(files, output, data, PICTURE, flag="--output")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
-    arrays = compute_representations(samples, DEFAULTS, config, Workspace())
-    draw_clip(samples, arrays, config).savefig(arguments.output, dpi=100)
+    except (OSError, AudioError) as error:
+        message = printable(f"{arguments.file}: {error}")
+        print(f"error: {message}", file=sys.stderr)
+        return 2
     print(arguments.output)
     return 0
 

@@ -31,6 +31,7 @@ FLOORS = {name: floor for floor, names in enumerate(LAYERS) for name in names}
 #: What training, which runs where Beam and librosa are not, takes of the pipeline.
 LIGHT = {
     "pipeline.schema",
+    "pipeline.schema.checks",
     "pipeline.common",
     "pipeline.common.credentials",
     "pipeline.common.error_texts",

@@ -321,12 +321,12 @@ class TrainConfig:
 
     def adapt_schedule(self, schedule: Schedule) -> Schedule:
         """The schedule with what the flags override."""
-        given = {
+        overrides = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(Schedule)
             if getattr(self, field.name) is not None
         }
-        return dataclasses.replace(schedule, **given)
+        return dataclasses.replace(schedule, **overrides)
 
     def command(self) -> str:
         """The command line that trains the same model."""

@@ -14,7 +14,10 @@ import json
 import sys
 from collections.abc import Sequence
 
+from apache_beam.options.pipeline_options import PipelineOptions
+
 from pipeline import preprocess
+from pipeline.cloud.dry_run import assume_job, describe_unchecked
 from pipeline.cloud.follow import Follower
 from pipeline.cloud.submission import (
     DISK_GB,
@@ -27,14 +30,15 @@ from pipeline.cloud.submission import (
     submit,
 )
 from pipeline.common import gcs
-from pipeline.common.credentials import SCHEME
+from pipeline.common.credentials import SCHEME, UnreachableError
 from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.survey import Inputs
 from pipeline.job.config import JobConfig
 from pipeline.launch import estimate, local, messages
-from pipeline.launch.output import check_not_completed, prepare_output
+from pipeline.launch.output import check_output, prepare_job
 from pipeline.launch.plan import make_job, parse_beam_options
 from pipeline.schema import UserError
+from pipeline.shards.runs import SupersededError
 
 #: A shard is the unit of work; this many clips take a vCPU some seconds.
 CLIPS_A_SHARD = 64
@@ -108,7 +112,7 @@ def make_parser() -> argparse.ArgumentParser:
     cloud.add_argument(
         "--dry_run",
         action="store_true",
-        help="check everything, print the request, submit nothing",
+        help="check what can be checked from here, print the request, submit nothing",
     )
     data = parser.add_argument_group("data, all on gs://")
     data.add_argument("--subset", choices=SUBSETS, help="FMA subset (default: small)")
@@ -238,31 +242,46 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = make_options(config, beam_flags)
         if flags.dry_run:
             options.append("--dry_run=True")
-        parse_beam_options(options)  # Refuses unknown ones before any work.
         dry_run = flags.dry_run or arguments.estimate
-        job, inputs = check(arguments, rest, config, dry_run=dry_run)
+        beam_options = parse_beam_options(options)
+        try:
+            job, inputs = check(arguments, rest, config, dry_run=dry_run)
+        except UnreachableError as error:
+            if not flags.dry_run or arguments.estimate:
+                raise
+            print(describe_unchecked(arguments, rest, error), file=stream, flush=True)
+            print_request(assume_job(arguments), beam_options, offline=True)
+            return 0
         print(messages.describe_inputs(inputs, job), file=stream)
         print(describe_estimate(job, inputs, config), file=stream, flush=True)
         if arguments.estimate:
             return 0
-        beam_options = parse_beam_options(options)
         if flags.dry_run:
-            print(json.dumps(make_request(job, beam_options), indent=1, sort_keys=True))
+            print_request(job, beam_options, offline=False)
             return 0
         check_service(beam_options)
+        job, finished = prepare_job(job, inputs, overwrite=arguments.overwrite)
         dataset = job.dataset
-        finished = prepare_output(dataset, overwrite=arguments.overwrite)
         if finished:
             print(messages.describe_resumption(finished, dataset), flush=True)
         job_id, client = submit(job, beam_options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except SupersededError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     print(f"Submitted: {job_id}\n{console_link(config, job_id)}", flush=True)
     if not flags.wait:
         return 0
     follower = Follower(client, job_id, len(inputs.clips), _say)
-    return wait(follower, config, job_id, dataset.output)
+    return wait(follower, config, job_id, arguments.output)
+
+
+def print_request(job: JobConfig, options: PipelineOptions, *, offline: bool) -> None:
+    """Prints the request of a dry run as JSON."""
+    request = make_request(job, options, offline=offline)
+    print(json.dumps(request, indent=1, sort_keys=True))
 
 
 def check(
@@ -293,8 +312,7 @@ def check(
             )
         paths.append(arguments.wav_output)
     gcs.check_readable(paths, project=config.project)
-    if not arguments.overwrite:
-        check_not_completed(output)
+    check_output(output, overwrite=arguments.overwrite)
     if not dry_run:
         for folder in filter(None, (output, arguments.wav_output, paths[0])):
             gcs.check_writable(folder, project=config.project)

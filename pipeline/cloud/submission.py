@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
 import re
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -200,15 +203,24 @@ def check_service(options: PipelineOptions) -> None:
         ) from error
 
 
-def make_request(job: JobConfig, options: PipelineOptions) -> dict[str, Any]:
+def make_request(
+    job: JobConfig, options: PipelineOptions, *, offline: bool = False
+) -> dict[str, Any]:
     """The request that would be sent, as Dataflow's REST API names things.
 
     Beam builds the graph and the package as for a submission, and sends nothing.
+
+    Args:
+      job: that would run.
+      options: of Beam.
+      offline: ask nobody anything, not even the bucket.
     """
+    options.view_as(GoogleCloudOptions).no_auth = offline
     pipeline = beam.Pipeline(options=options)
-    build(pipeline, job)
-    with keep_back_stderr():
-        described = pipeline.run().job
+    with tempfile.TemporaryDirectory() as folder, _package_for_images():
+        build(pipeline, job, temporary=folder if offline else "")
+        with keep_back_stderr():
+            described = pipeline.run().job
     cloud = described.google_cloud_options
     packages = [
         beam_runner_api_pb2.ArtifactStagingToRolePayload.FromString(
@@ -227,7 +239,19 @@ def make_request(job: JobConfig, options: PipelineOptions) -> dict[str, Any]:
     request = json.loads(described.json())
     if not isinstance(request, dict):
         raise TypeError(request)
+    # A submission has credentials.
+    request["environment"]["sdkPipelineOptions"]["options"]["no_auth"] = False
     return request
+
+
+@contextlib.contextmanager
+def _package_for_images() -> Iterator[None]:
+    """Lets setup.py build a package that requires nothing."""
+    os.environ["FMA_STAGED"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["FMA_STAGED"]
 
 
 def submit(job: JobConfig, options: PipelineOptions) -> tuple[str, Any]:
@@ -240,7 +264,7 @@ def submit(job: JobConfig, options: PipelineOptions) -> tuple[str, Any]:
     build(pipeline, job)
     try:
         # Packing prints what concerns nobody, unless it fails.
-        with keep_back_stderr():
+        with keep_back_stderr(), _package_for_images():
             result = pipeline.run()
     except (GoogleAPICallError, GoogleAuthError, RequestException) as error:
         raise UserError(f"Dataflow refuses the job: {error}") from error

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.schema import UserError
+from pipeline.schema import UserError, shorten
 
 #: Hz; every clip is resampled to it.
 SAMPLE_RATE = 44_100
@@ -51,7 +51,7 @@ class ClipConfig:
 
     windows_per_clip: int = 8
     mel_channels: str = "statistics"
-    mel_images_per_clip: int = 5
+    mel_images_per_clip: int = 1
     music_model: str = ""
     embedding_patches: int = 5
     embedding_records: str = "mean"
@@ -112,8 +112,20 @@ class ClipConfig:
         Raises:
           UserError: the dataset was made with constants of another version.
         """
-        names = {field.name for field in dataclasses.fields(cls)}
-        config = cls(**{name: settings[name] for name in names & settings.keys()})
+        given = {
+            field.name: settings[field.name]
+            for field in dataclasses.fields(cls)
+            if field.name in settings
+        }
+        for name, value in given.items():
+            wanted = type(getattr(cls, name))
+            if type(value) is not wanted and (type(value), wanted) != (int, float):
+                raise UserError(
+                    f"The dataset's settings are damaged: {name} must be of type "
+                    f"{wanted.__name__}; preprocess the dataset again. Received: "
+                    f"{shorten(value)}"
+                )
+        config = cls(**given)
         if config.to_dict() != dict(settings):
             raise UserError(
                 "The dataset was made by another version of the pipeline "

@@ -22,6 +22,10 @@ METADATA_TIMEOUT = 3.0
 _CREDENTIALS_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
 
 
+class UnreachableError(UserError):
+    """Google Cloud could not be asked: no credentials that it takes, or no network."""
+
+
 def require_credentials(paths: Iterable[str | None]) -> None:
     """Checks that there are credentials if a path is on Cloud Storage.
 
@@ -29,11 +33,11 @@ def require_credentials(paths: Iterable[str | None]) -> None:
       paths: of any file system; None and empty ones are skipped.
 
     Raises:
-      UserError: there are none.
+      UnreachableError: there are none.
     """
     remote = [path for path in paths if path and path.startswith(SCHEME)]
     if remote and not has_credentials():
-        raise UserError(
+        raise UnreachableError(
             f"{remote[0]} needs Google Cloud credentials, and there are none on this "
             "machine; run `gcloud auth application-default login`, or set "
             f"{_CREDENTIALS_VARIABLE} to a service account's key file."

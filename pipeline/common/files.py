@@ -29,6 +29,9 @@ class Files(Protocol):
     def write(self, path: str, data: bytes) -> None:
         """Makes a file, and its folder, or replaces it; never seen half-written."""
 
+    def rename(self, source: str, target: str) -> None:
+        """Moves a file over whatever file is at its destination."""
+
     def delete(self, path: str) -> None:
         """Deletes a file; one that is gone is no error."""
 
@@ -91,6 +94,11 @@ class LocalFiles:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
 
+    def rename(self, source: str, target: str) -> None:
+        """At once, within a file system; makes the destination's folder."""
+        os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
+        os.replace(source, target)
+
     def delete(self, path: str) -> None:
         """Also of a link, not of what it leads to."""
         with contextlib.suppress(FileNotFoundError):
@@ -140,6 +148,11 @@ class GFiles:
         with self._as_os_error(), self._gfile.GFile(path, "wb") as file:
             file.write(data)
 
+    def rename(self, source: str, target: str) -> None:
+        """A store copies and deletes."""
+        with self._as_os_error():
+            self._gfile.rename(source, target, overwrite=True)
+
     def delete(self, path: str) -> None:
         """Deletes an object."""
         with self._as_os_error():
@@ -188,6 +201,11 @@ class BeamFiles:
         """An object appears when it is whole."""
         with self._as_os_error(), self._storage.create(path) as file:
             file.write(data)
+
+    def rename(self, source: str, target: str) -> None:
+        """A store copies and deletes."""
+        with self._as_os_error():
+            self._storage.rename(source, target)
 
     def delete(self, path: str) -> None:
         """Deletes an object."""

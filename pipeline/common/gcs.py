@@ -7,12 +7,14 @@ a failing request for minutes; here each is made once.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import datetime
 import re
 import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from pipeline.common.credentials import SCHEME, require_credentials
+from pipeline.common.credentials import SCHEME, UnreachableError, require_credentials
 from pipeline.schema import UserError
 
 #: Seconds that one request may take.
@@ -127,6 +129,56 @@ def read_text(path: str, *, project: str | None = None) -> str | None:
     return content.decode("utf-8")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Version:
+    """A version of a small object.
+
+    Attributes:
+      content: text; empty where there is no object.
+      generation: number of the version; 0 where there is no object, None where the
+        store does not number versions (an emulator).
+      age: seconds since it was written.
+    """
+
+    content: str
+    generation: int | None
+    age: float
+
+
+def read_version(path: str) -> Version:
+    """Reads a small UTF-8 object and which version of it that is."""
+    from google.api_core.exceptions import NotFound
+
+    bucket, name = split_path(path)
+    blob = _connect(None).bucket(bucket).blob(name)
+    try:
+        blob.reload(timeout=TIMEOUT)
+        content: bytes = blob.download_as_bytes(timeout=TIMEOUT)
+    except NotFound:
+        return Version(content="", generation=0, age=0.0)
+    now = datetime.datetime.now(datetime.UTC)
+    return Version(
+        content=content.decode(),
+        generation=None if blob.generation is None else int(blob.generation),
+        age=(now - (blob.updated or now)).total_seconds(),
+    )
+
+
+def replace_version(path: str, content: str, version: Version) -> bool:
+    """Writes an object if it is still of a version; returns whether it was."""
+    from google.api_core.exceptions import PreconditionFailed
+
+    bucket, name = split_path(path)
+    blob = _connect(None).bucket(bucket).blob(name)
+    try:
+        blob.upload_from_string(
+            content, if_generation_match=version.generation, timeout=TIMEOUT
+        )
+    except PreconditionFailed:
+        return False
+    return True
+
+
 def _connect(project: str | None) -> Any:
     # Takes a second; a job without gs:// paths does without.
     import google.auth
@@ -164,9 +216,9 @@ def _explain(bucket: str, action: str) -> Iterator[None]:
             "give them the role Storage Object Admin on the bucket, or use others."
         ) from error
     except GoogleAuthError as error:
-        raise UserError(
+        raise UnreachableError(
             f"Google refuses the credentials for {where} ({error}); renew them with "
             "`gcloud auth application-default login`."
         ) from error
     except (GoogleAPICallError, requests.exceptions.RequestException) as error:
-        raise UserError(f"{where} cannot be {action} now ({error}).") from error
+        raise UnreachableError(f"{where} cannot be {action} now ({error}).") from error

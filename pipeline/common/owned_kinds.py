@@ -22,12 +22,14 @@ class Kind:
       proof: names of JSON files, each with keys that ours has: a folder from before
         there were marks is ours if it holds one of them, and no strange file.
       listed: files are ours if the mark lists them; others may lie beside them.
+      sign: found in the first bytes of every listed file, where they are at hand.
     """
 
     name: str
     files: Sequence[str] = ()
     proof: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)
     listed: bool = False
+    sign: bytes = b""
 
     def knows(self, path: str) -> bool:
         """Whether we give such a name."""
@@ -66,7 +68,7 @@ _SAVED_MODEL = (
 )
 _MANIFEST = frozenset({"schema_version", "fingerprint", "genres", "representations"})
 _DATASET_FILES = (
-    rf"(?:windows|mel|features|statistics)/{_SPLITS}-{_SHARD}\.tfrecord",
+    rf"(?:windows|mel|features|statistics|embeddings)/{_SPLITS}-{_SHARD}\.tfrecord",
     rf"clips/{_SHARD}\.jsonl",
     rf"rejects-{_SHARD}\.jsonl",
     r"(?:_unfinished-)?(?:manifest\.json|COMPLETED)",
@@ -82,10 +84,15 @@ _DATASET_FILES = (
 #: A dataset; a new one is built in `_next/` beside the old one.
 DATASET = Kind(
     name="dataset",
-    files=(*_DATASET_FILES, *_below("_next", _DATASET_FILES)),
+    files=(*_DATASET_FILES, *_below("_next", (*_DATASET_FILES, r"_files\.json"))),
     proof={"manifest.json": _MANIFEST},
 )
-WAVS = Kind(name="decoded clips", listed=True)
+#: With libsndfile's PEAK chunk of one channel and, as `write_wav` has it, no time.
+WAVS = Kind(
+    name="decoded clips",
+    listed=True,
+    sign=b"PEAK\x10\0\0\0\1\0\0\0\0\0\0\0",
+)
 CHECKPOINTS = Kind(
     name="checkpoints",
     files=(
@@ -152,8 +159,4 @@ MARKDOWN = FileKind(
 #: The numbers of `trainer.compare`.
 COMPARISON = FileKind(
     name="report", suffixes=(".json",), sign=b'{\n "comparison_version":'
-)
-#: Libsndfile's 32-bit float WAV, mono, with no time in its PEAK chunk: `write_wav`.
-WAV = FileKind(
-    name="decoded clip", suffixes=(".wav",), sign=b"PEAK\x10\0\0\0\1\0\0\0\0\0\0\0"
 )

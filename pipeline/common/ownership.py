@@ -15,7 +15,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+import os
+import posixpath
+import unicodedata
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pipeline.common.files import Files, join, temporary_name
@@ -136,9 +139,9 @@ def claim(
     found = check_folder(files, folder, kind, flag=flag)
     listed = sorted(found.listed.union(names))
     if kind.listed:
-        wanted = set(names) - found.listed
+        wanted = set(names)
         for path, _ in files.walk(folder) if wanted else ():
-            if path in wanted:
+            if path in wanted and not _is_listed(files, folder, path, kind, found):
                 raise UserError(
                     f"{flag} holds {path}, which this program did not write and would "
                     "replace; nothing was changed. Give another folder, or move that "
@@ -157,6 +160,16 @@ def claim(
             f"{flag} cannot be written to: {error.strerror or error}. Received: "
             f"{folder}"
         ) from error
+
+
+def _is_listed(
+    files: Files, folder: str, path: str, kind: Kind, found: Holding
+) -> bool:
+    """Whether a file is one that the mark lists, and still looks like it."""
+    if path not in found.listed:
+        return False
+    # A store would take a request for each.
+    return "://" in folder or kind.sign in files.read(join(folder, path), 256)
 
 
 def remove(
@@ -195,6 +208,109 @@ def remove(
         files.delete(join(folder, MARK_FILE))
     files.delete_folders(folder)
     return stays
+
+
+# Inputs
+
+
+def resolve(path: str) -> str:
+    """A path without links, `..` and `.`, whole; of a store, without the latter."""
+    if "://" not in path:
+        return os.path.realpath(path)
+    scheme, _, rest = path.partition("://")
+    return f"{scheme}://{posixpath.normpath(rest)}"
+
+
+def _fold(path: str) -> str:
+    """The same for all spellings that some file system takes for one."""
+    return unicodedata.normalize("NFC", path).casefold()
+
+
+def _spellings(paths: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, set[str]]]:
+    """Each (flag, path) with its folded spellings, as written and resolved."""
+    folders: dict[str, str] = {}
+    for flag, path in paths:
+        folder, _, name = path.rpartition("/")
+        if folder not in folders:
+            folders[folder] = resolve(folder or ("/" if path[:1] == "/" else "."))
+        whole = f"{folders[folder].rstrip('/')}/{name}"
+        if "://" in path:
+            yield flag, path, {_fold(whole)}
+        else:
+            if os.path.islink(path) or name in ("", ".", ".."):
+                whole = resolve(path)
+            yield flag, path, {_fold(whole), _fold(os.path.abspath(path))}
+
+
+def check_apart(
+    folder: str, inputs: Iterable[tuple[str, str]], *, flag: str = "--output"
+) -> None:
+    """Refuses a folder that holds something that is read.
+
+    Links, `..`, other case and composition of letters, and other names of the same
+    folder are seen through.
+
+    Args:
+      folder: to be written to.
+      inputs: flag and path of each file (or folder) that is read.
+      flag: that named the folder.
+
+    Raises:
+      UserError: names the first of them.
+    """
+    roots = {f"{_fold(resolve(folder)).rstrip('/')}/"}
+    known: dict[str, bool] = {}
+    for given, path, spellings in _spellings(inputs):
+        inside = any(f"{s}/".startswith(root) for s in spellings for root in roots)
+        if inside or _is_below(path, folder, known):
+            raise UserError(
+                f"{flag} holds {path}, which {given} reads; nothing was changed. Give "
+                f"a folder that holds no input. Received: {folder}"
+            )
+
+
+def _is_below(path: str, folder: str, known: dict[str, bool]) -> bool:
+    """Whether a local path lies in a folder, by what the folders are."""
+    if "://" in path or "://" in folder:
+        return False
+    parent = os.path.dirname(os.path.realpath(path))
+    if parent not in known:
+        above = os.path.dirname(parent)
+        try:
+            known[parent] = os.path.samefile(parent, folder)
+        except OSError:
+            known[parent] = False
+        if not known[parent] and above != parent:
+            known[parent] = _is_below(parent, folder, known)
+    return known[parent]
+
+
+def check_files_apart(
+    folder: str,
+    names: Iterable[str],
+    inputs: Iterable[tuple[str, str]],
+    *,
+    flag: str,
+) -> None:
+    """Refuses to write files that are read.
+
+    Args:
+      folder: to be written to.
+      names: of the files, relative to it.
+      inputs: flag and path of each file that is read.
+      flag: that named the folder.
+
+    Raises:
+      UserError: names the first that is both.
+    """
+    targets = [(flag, join(folder, name)) for name in names]
+    written = {s for _, _, spellings in _spellings(targets) for s in spellings}
+    for given, path, spellings in _spellings(inputs):
+        if written & spellings:
+            raise UserError(
+                f"{flag} would replace {path}, which {given} reads; nothing was "
+                f"changed. Give another folder. Received: {folder}"
+            )
 
 
 # Single files

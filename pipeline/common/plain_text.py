@@ -3,11 +3,14 @@
 Names of genres, files and artists, descriptions and errors come from who knows where.
 Whatever prints or writes one passes it through the function of its format:
 
+    align       terminal: tables
     one_line    terminal and logs: no control characters, no line breaks
     markdown    Markdown: no heading, table cell, link or HTML
     code_span   Markdown: as it is, in a monospaced font
     csv_cell    CSV: no formula for a spreadsheet
     html        HTML: content and attributes
+
+`align` makes a table for the terminal.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import io
 import re
 import sys
 import unicodedata
+from collections.abc import Iterable, Sequence
 
 #: Reverse the text that follows: what is read is not what is there.
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -114,3 +118,20 @@ def allow_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def align(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table: the first column to the left, the others to the right.
+
+    Cells stay on their line, whatever is in them.
+    """
+    table = [[one_line(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = []
+    for row in table:
+        first, *others = zip(row, widths, strict=True)
+        cells = [first[0].ljust(first[1])]
+        cells += [cell.rjust(width) for cell, width in others]
+        lines.append("  ".join(cells).rstrip())
+    lines.insert(1, "-" * max(map(len, lines)))
+    return "\n".join(lines)

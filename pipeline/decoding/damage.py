@@ -14,6 +14,7 @@ import io
 import struct
 from typing import BinaryIO, NamedTuple
 
+from pipeline.common.clip_config import MAX_CLIP_SECONDS
 from pipeline.common.rejects import AudioError, Reason
 from pipeline.decoding import tags
 from pipeline.decoding.checksums import crc8
@@ -31,9 +32,11 @@ UNKNOWN_SIZE = 2_000_000_000
 #: The same for sizes of 64 bits: no file is as large.
 UNKNOWN_LONG_SIZE = 1 << 48
 #: Looked at behind the audio.
-_BEHIND_BYTES = 1 << 16
-#: Searched for FLAC's last frame.
-_FLAC_TAIL = 1 << 17
+BEHIND_BYTES = 1 << 16
+#: Read at once.
+_PIECE = 4 << 20
+#: Places at which FLAC's frames are looked for, and bytes searched at each.
+FLAC_PLACES, _FLAC_BYTES = 5, 1 << 16
 
 
 class _Chunks(NamedTuple):
@@ -78,7 +81,7 @@ class _Audio(NamedTuple):
 _MOST = 0xFFFF_0000
 _W64 = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 #: First bytes of files, which are not names of chunks.
-_FILES = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff", b"riff", b"fLaC", b"OggS")
+FILE_NAMES = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff", b"riff", b"fLaC", b"OggS")
 _FORMATS = {
     b"RIFF": _Chunks(12, 4, "<I", 2, 0, b"data"),
     b"RIFX": _Chunks(12, 4, ">I", 2, 0, b"data"),
@@ -144,7 +147,7 @@ def check_length(file: BinaryIO) -> BinaryIO:
             f"has {present:,} of the {promised:,} bytes of audio that its header "
             "promises",
         )
-    if promised < MIN_PRESENT * present:
+    if promised < max(MIN_PRESENT * present, present - BEHIND_BYTES):
         align = _FORMATS[magic].align if magic in _FORMATS else 1
         behind = start + promised
         _check_behind(file, behind + -behind % align, size, promised)
@@ -169,15 +172,19 @@ def known_size(size: int, present: int, *, long: bool = False) -> int | None:
 def _check_behind(file: BinaryIO, start: int, end: int, promised: int) -> None:
     """Refuses what stands behind the audio, unless it is a chunk, a tag or zeros."""
     file.seek(start)
-    data = file.read(min(_BEHIND_BYTES, end - start))
+    data = file.read(min(BEHIND_BYTES, end - start))
     name, left = data[:4], end - start
     is_chunk = (
         len(data) >= 8
         and all(0x20 <= byte <= 0x7E for byte in name)
-        and name not in _FILES
+        and name not in FILE_NAMES
         and min(int.from_bytes(data[4:8], order) for order in ("little", "big")) <= left
     )
-    if is_chunk or tags.measure_tag(data) or not data.strip(b"\0"):
+    if is_chunk or not data.strip(b"\0"):
+        return
+    # Behind a tag, another file may follow.
+    length = tags.measure_tag(data)
+    if length and left - length <= max(BEHIND_BYTES, len(data) - length):
         return
     raise AudioError(
         Reason.UNANNOUNCED,
@@ -226,27 +233,63 @@ def _find_chunk(file: BinaryIO, file_size: int, chunks: _Chunks) -> _Audio | Non
 def _check_flac(file: BinaryIO, size: int) -> None:
     """Holds STREAMINFO's number of samples against where the last frame belongs.
 
-    RFC 9639, sections 8.2 and 9.1. What is truncated, decoding finds.
+    RFC 9639, sections 8.2 and 9.1.
     """
     file.seek(0)
     info = file.read(42)
     if len(info) < 42:
         return
     block, longest = struct.unpack_from(">HH", info, 8)
+    rate = int.from_bytes(info[18:21], "big") >> 4
     promised = int.from_bytes(info[21:26], "big") & 0xF_FFFF_FFFF
-    start = max(size - _FLAC_TAIL, 42)
-    file.seek(start)
-    found = _find_last_flac_frame(file.read(size - start), block, longest)
-    if not promised or found is None or promised >= MIN_PRESENT * found:
+    # Where the file's end is, and at some places on the way.
+    found = [
+        number
+        for place in range(1, FLAC_PLACES + 1)
+        for number in _find_last_flac_frame(
+            _read_before(file, size * place // FLAC_PLACES), block, longest
+        )
+    ]
+    if not promised or not found:
         return
-    raise AudioError(
-        Reason.UNANNOUNCED,
-        f"its header promises {promised:,} samples, but its frames go on to {found:,}",
-    )
+    # What is missing of a clip, decoding finds; of a longer file its middle is used.
+    short = promised <= MAX_CLIP_SECONDS * rate
+    few = found[-1] + 2 * longest < promised and not short
+    several = found != sorted(set(found)) or (few and _holds_another(file, size))
+    if several or promised <= found[-1]:
+        raise AudioError(
+            Reason.UNANNOUNCED,
+            f"its header promises {promised:,} samples, but "
+            + ("another stream follows" if several else f"it has over {found[-1]:,}"),
+        )
+    if few:
+        raise AudioError(
+            Reason.TRUNCATED,
+            f"its header promises {promised:,} samples, but its last frame begins at "
+            f"{found[-1]:,}",
+        )
 
 
-def _find_last_flac_frame(data: bytes, block: int, longest: int) -> int | None:
-    """Number of the sample at which the last frame in some bytes begins.
+def _read_before(file: BinaryIO, end: int) -> bytes:
+    start = max(end - _FLAC_BYTES, 0)
+    file.seek(start)
+    return file.read(end - start)
+
+
+def _holds_another(file: BinaryIO, size: int) -> bool:
+    """Whether a second FLAC stream follows the first."""
+    position = 4
+    while position < size:
+        file.seek(position)
+        data = file.read(_PIECE)
+        if b"fLaC" in data or not data:
+            return bool(data)
+        position += max(len(data) - 3, 1)
+    return False
+
+
+def _find_last_flac_frame(data: bytes, block: int, longest: int) -> list[int]:
+    """Number of the sample at which the last frame in some bytes begins, if one does.
 
     Another frame has to be in front of it: single bytes may look like a header.
     """
@@ -260,9 +303,9 @@ def _find_last_flac_frame(data: bytes, block: int, longest: int) -> int | None:
         fixed = data[position + 1] == 0xF8
         for candidate in later:
             if 0 < candidate - number <= (1 if fixed else longest):
-                return candidate * block if fixed else candidate
+                return [candidate * block if fixed else candidate]
         later.append(number)
-    return None
+    return []
 
 
 def _parse_flac_frame(header: bytes) -> int | None:

@@ -206,7 +206,9 @@ def _measure(source: BinaryIO) -> _Packets:
     output += ["-f", "framecrc", "pipe:1"]
     try:
         listed, log = _run(source, [], ["-map", "0", *output])
-    except FfmpegError:
+    except FfmpegError as error:
+        if "opening input" in str(error):
+            raise
         # Another stream may be what is wrong.
         listed, log = _run(source, [], ["-map", "0:a:0", *output])
     if len(listed) > 0.99 * MAX_LIST_BYTES:

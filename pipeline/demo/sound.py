@@ -115,6 +115,8 @@ def tone(
     time = np.arange(count) / SAMPLE_RATE
     fade = np.exp(-math.log(1000) / timbre.decay * time)
     sound = np.zeros(count, dtype=np.float32)
+    # Two of the same pitch would only cancel each other.
+    detunings = (-timbre.detune / 2, timbre.detune / 2) if timbre.detune else (0.0,)
     for frequency in frequencies:
         table = _make_table(timbre, frequency, cutoff)
         periods = frequency * time
@@ -125,10 +127,10 @@ def tone(
         if timbre.index:
             modulator = np.sin(2 * math.pi * timbre.ratio * frequency * time)
             periods += timbre.index / (2 * math.pi) * fade**2 * modulator
-        for cents in (-timbre.detune / 2, timbre.detune / 2):
+        for cents in detunings:
             places = periods * 2 ** (cents / 1200) + rng.random()
             sound += table[(places * _TABLE_SIZE).astype(np.int64) % _TABLE_SIZE]
-    sound *= np.float32(1 / math.sqrt(2 * len(frequencies)))
+    sound *= np.float32(1 / math.sqrt(len(detunings) * len(frequencies)))
     if timbre.drive:
         sound = np.tanh(sound * np.float32(timbre.drive))
     ends = np.minimum(time / timbre.attack, (time[-1] - time) / _RELEASE_SECONDS)
@@ -151,8 +153,8 @@ def hit(drum: Drum, rng: Generator) -> Samples:
     count = round(drum.decay * SAMPLE_RATE)
     time = np.arange(count) / SAMPLE_RATE
     fade = np.exp(-math.log(1000) / drum.decay * time)
-    # 30 times faster than it fades, the membrane comes down to its frequency.
-    pitch = drum.frequency * 2 ** (drum.sweep * fade ** (0.6 / drum.decay))
+    # The membrane comes down to its frequency with a time constant of 30 ms.
+    pitch = drum.frequency * 2 ** (drum.sweep * np.exp(-time / 0.03))
     membrane = np.sin(2 * math.pi * np.cumsum(pitch) / SAMPLE_RATE) * math.sqrt(2)
     noise = filtered_noise(count, drum.band, rng)
     sound = (1 - drum.noise) * membrane + drum.noise * noise

@@ -8,7 +8,7 @@ import functools
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
-from pipeline.common.audio_names import split_extension
+from pipeline.inputs.audio_names import split_extension
 from pipeline.inputs.names import AudioFolder
 
 

@@ -12,9 +12,10 @@ from collections.abc import Callable
 
 from apache_beam.io.filesystem import BeamIOError
 
-from pipeline.common import globs, storage
-from pipeline.common.audio_names import HEAD_BYTES, is_audio_name, looks_like_audio
-from pipeline.common.globs import Glob, is_remote
+from pipeline.common import storage
+from pipeline.inputs import globs
+from pipeline.inputs.audio_names import HEAD_BYTES, is_audio_name, looks_like_audio
+from pipeline.inputs.globs import Glob, is_remote
 from pipeline.inputs.join import AudioFile
 from pipeline.schema import UserError
 
@@ -23,7 +24,7 @@ LOOKED_AT = 10_000
 
 
 def match_audio(pattern: str) -> list[AudioFile]:
-    """Lists the files of a glob (see `pipeline.common.globs`).
+    """Lists the files of a glob (see `pipeline.inputs.globs`).
 
     Raises:
       UserError: there are none, or a file or folder cannot be used.

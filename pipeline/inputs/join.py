@@ -7,9 +7,9 @@ import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from pipeline.common.audio_names import is_audio_name
 from pipeline.common.rejects import Reason, Reject
 from pipeline.inputs.assign import Assigner, Assignment, name_some
+from pipeline.inputs.audio_names import is_audio_name
 from pipeline.inputs.metadata import Track
 from pipeline.inputs.names import AudioFolder, wav_name
 
@@ -106,8 +106,10 @@ class Join:
 
         Each wanted track and each file ends in one place.
         """
-        if len(tracks) == len(files) == 1 and self._names(tracks[0], files[0]):
-            found = Assignment(takes={0: 0})
+        if self.is_plain_sailing(tracks, files):
+            return Pairing([self._make_clip(tracks[0], files[0])], [], [], [])
+        if not (tracks and files):
+            found = Assignment()
         elif self.kind == "fma":
             tracks, files = sorted(tracks), sorted(files)
             found = self._assign_number(tracks, files)
@@ -121,8 +123,19 @@ class Join:
             ).assign()
         return self._conclude(tracks, files, found)
 
-    def _names(self, track: Track, file: AudioFile) -> bool:
-        return self.folder.name_file(file.path) == track.path
+    def is_plain_sailing(
+        self, tracks: Sequence[Track], files: Sequence[AudioFile]
+    ) -> bool:
+        """Whether there is one track, and the one file there is is what it names."""
+        if not len(tracks) == len(files) == 1:
+            return False
+        [track], [file] = tracks, files
+        return (
+            track.wanted
+            and bool(track.genre)
+            and not file.problem
+            and self.folder.name_file(file.path) == track.path
+        )
 
     def _assign_number(
         self, tracks: Sequence[Track], files: Sequence[AudioFile]

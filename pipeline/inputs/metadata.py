@@ -14,7 +14,7 @@ from typing import TextIO
 
 from pipeline.inputs.names import make_folder
 from pipeline.inputs.splits import SplitConfig, split_by_hash
-from pipeline.schema import SPLITS, UserError
+from pipeline.schema import SPLITS, UserError, shorten
 
 #: Each contains those before it. FMA's large and full hold the same tracks, as
 #: 30 s clips and untrimmed.
@@ -287,12 +287,19 @@ def _plain_layout(header: Sequence[str], config: MetadataConfig) -> Layout:
     )
 
 
+#: FMA's ids have six.
+_MOST_DIGITS = 18
+
+
 def _fma_track(
     values: dict[str, str], layout: Layout, config: MetadataConfig, where: str
 ) -> Track:
     raw_id, genre, subset = values["track_id"], values["genre"], values["subset"]
-    if not raw_id.isdecimal():
-        raise UserError(f"{where}: track_id must be a number. Received: {raw_id!r}")
+    if not raw_id.isdecimal() or len(raw_id) > _MOST_DIGITS:
+        raise UserError(
+            f"{where}: track_id must be a number of at most {_MOST_DIGITS} digits. "
+            f"Received: {shorten(raw_id)}"
+        )
     if subset not in SUBSETS:
         raise _unknown(where, "subset", subset, SUBSETS)
     if genre and genre not in FMA_GENRES:
@@ -316,10 +323,9 @@ def _plain_track(
     values: dict[str, str], layout: Layout, config: MetadataConfig, where: str
 ) -> Track:
     no_genre = values["genre"]
-    values = {
-        name: "" if value.lower() == _PANDAS_NOTHING else value
-        for name, value in values.items()
-    }
+    for name, value in values.items():
+        if len(value) == 3 and value.lower() == _PANDAS_NOTHING:
+            values[name] = ""
     path, genre = values["path"], values["genre"]
     if not path.strip():
         raise UserError(f"{where}: the path is empty; name an audio file.")

@@ -8,8 +8,8 @@ import os
 import posixpath
 import unicodedata
 
-from pipeline.common.audio_names import split_extension
-from pipeline.common.globs import is_remote
+from pipeline.inputs.audio_names import split_extension
+from pipeline.inputs.globs import is_remote
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class AudioFolder:
 
     def key(self, path: str) -> str:
         """What all paths share that may mean one another."""
-        name = normalise(path.replace("\\", "/"))
+        name = normalise(path.replace("\\", "/") if "\\" in path else path)
         shortened = True
         while shortened:
             shortened = False
@@ -73,10 +73,14 @@ class AudioFolder:
           path: in the metadata.
           whole: keep the extension, and the folder of a relative path.
         """
-        first, *others = self.readings(path)
-        if not whole:
-            return split_extension(first)[0]
-        return others[-1] if others else first
+        if whole:
+            return self.readings(path)[-1]
+        name = normalise(path)
+        for prefix in self._prefixes:
+            if name.startswith(prefix):
+                name = name[len(prefix) :]
+                break
+        return split_extension(name)[0]
 
 
 def name_aliases(folder: str) -> tuple[str, ...]:

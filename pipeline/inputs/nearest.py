@@ -7,7 +7,7 @@ import difflib
 import posixpath
 from collections.abc import Iterable
 
-from pipeline.common.audio_names import split_extension
+from pipeline.inputs.audio_names import split_extension
 
 #: Names of a folder that are compared with the one asked for, on either side of it.
 NEIGHBOURS = 50

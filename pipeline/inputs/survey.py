@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TextIO
 
 from pipeline.common import storage
-from pipeline.common.audio_names import is_audio_name
 from pipeline.common.rejects import Reason
 from pipeline.inputs.assign import name_some
 from pipeline.inputs.audio_files import make_audio_check, match_audio
+from pipeline.inputs.audio_names import is_audio_name
 from pipeline.inputs.join import AudioFile, Join, Pairing
 from pipeline.inputs.metadata import (
     Layout,
@@ -28,7 +28,7 @@ from pipeline.inputs.nearest import NearestFile
 from pipeline.schema import UserError
 
 #: Rows that find no file and are told the nearest one.
-MOST_NEAREST = 1000
+MOST_NEAREST = 200
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,8 +43,8 @@ class Inputs:
       tracks: number of wanted tracks.
       clips: audio files of wanted tracks with a genre.
       files: number of files matched.
-      other_files: how many of them are no audio by their names, and in no row.
-      leaking_artists: number of artists that the metadata puts into several splits.
+      paths: of all of them.
+      whole_names: paths of clips whose WAV keeps the extension in its name.
       missing: number of wanted tracks without a file.
       nearest: to the first of them, the nearest file there is, by the row's path.
       without_genre: number of wanted tracks in whose genre stands what means nothing.
@@ -59,6 +59,8 @@ class Inputs:
     files: int
     other_files: int = 0
     leaking_artists: int = 0
+    paths: tuple[str, ...] = ()
+    whole_names: frozenset[str] = frozenset()
     missing: int = 0
     nearest: Mapping[str, str] = dataclasses.field(default_factory=dict)
     without_genre: int = 0
@@ -94,24 +96,32 @@ def inspect_inputs(audio: str, metadata: MetadataConfig) -> Inputs:
         kind=layout.kind,
         is_audio=make_audio_check(),
     )
-    clips, missing, named = [], [], 0
+    clips: list[AudioFile] = []
+    missing: list[str] = []
+    whole_names: list[str] = []
     for key, group in tracks.items():
-        pairing = join.pair(group, by_key.get(key, []))
-        clips += pairing.clips
+        found = by_key.get(key, [])
+        if join.is_plain_sailing(group, found):
+            clips += found
+            continue
+        pairing = join.pair(group, found)
+        clips += [
+            AudioFile(clip.path, clip.size, clip.modified) for clip in pairing.clips
+        ]
+        whole_names += [clip.path for clip in pairing.clips if clip.whole_name]
         missing += _list_missing(pairing)
-        named += sum(is_audio_name(clip.path) is not True for clip in pairing.clips)
-    others = sum(is_audio_name(file.path) is not True for file in files) - named
+    others = {file.path for file in files if is_audio_name(file.path) is not True}
+    named = sum(clip.path in others for clip in clips) if others else 0
     return Inputs(
         layout=layout,
         metadata=metadata,
         genres=genres,
         tracks=len(wanted),
-        clips=tuple(
-            AudioFile(clip.path, clip.size, clip.modified)
-            for clip in sorted(clips, key=lambda clip: clip.path)
-        ),
+        clips=tuple(sorted(clips)),
         files=len(files),
-        other_files=others,
+        other_files=len(others) - named,
+        paths=tuple(file.path for file in files),
+        whole_names=frozenset(whole_names),
         leaking_artists=_count_leaking_artists(wanted),
         missing=len(missing),
         nearest=_find_nearest(missing, files, join) if layout.kind == "plain" else {},

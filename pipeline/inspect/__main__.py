@@ -10,12 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipeline.common.credentials import require_credentials
-from pipeline.common.text_table import align
+from pipeline.common.files import beam_files
+from pipeline.common.owned_kinds import PICTURE
+from pipeline.common.ownership import check_file
+from pipeline.common.plain_text import align, one_line
 from pipeline.inspect import reading
 from pipeline.schema import SPLITS, Manifest, UserError
 
 #: Seconds between lines of progress.
 PROGRESS_SECONDS = 5.0
+#: Contradicting labels that are named.
+MOST_NAMED = 20
 _COLUMNS = ("mean", "min", "p5", "median", "p95", "max")
 
 
@@ -49,7 +54,7 @@ def describe(
             name,
             f"{schema.value.dtype} {'x'.join(map(str, schema.value.shape))}",
             *(f"{manifest.records[name][split]:,}" for split in SPLITS),
-            f"{manifest.record_bytes[name] / 1e6:,.1f} MB",
+            f"{manifest.record_bytes.get(name, 0) / 1e6:,.1f} MB",
         ]
         for name, schema in sorted(manifest.representations.items())
     ]
@@ -61,7 +66,7 @@ def describe(
         ]
         parts.append(align(["rejects", "stage", "inputs"], rows))
     if clips:
-        decoders = collections.Counter(str(clip["decoder"]) for clip in clips)
+        decoders = collections.Counter(str(clip.get("decoder")) for clip in clips)
         rows = [[name, f"{count:,}"] for name, count in sorted(decoders.items())]
         parts.append(align(["decoder", "clips"], rows))
     distributions = {
@@ -72,12 +77,16 @@ def describe(
         )
     }
     if clips:
-        seconds = sorted(float(clip["seconds"]) for clip in clips)
-        distributions = {"length of the file (s)": _distribute(seconds)} | distributions
+        lengths = [clip.get("seconds") for clip in clips]
+        seconds = sorted(float(s) for s in lengths if isinstance(s, int | float))
+        if seconds:
+            found = {"length of the file (s)": _distribute(seconds)}
+            distributions = found | distributions
     rows = [
         [label, *(f"{numbers[column]:,.1f}" for column in _COLUMNS)]
         for label, numbers in distributions.items()
-        if set(_COLUMNS) <= set(numbers)
+        if isinstance(numbers, dict)
+        and all(isinstance(numbers.get(c), int | float) for c in _COLUMNS)
     ]
     if rows:
         parts.append(align(["of a clip", *_COLUMNS], rows))
@@ -94,12 +103,15 @@ def _distribute(ordered: Sequence[float]) -> dict[str, float]:
 
 
 def _describe_whole(manifest: Manifest, *, completed: bool) -> str:
-    inputs = manifest.inputs
+    count = manifest.inputs.get
+    others = count("files_not_audio", 0)
     lines = [
-        f"{inputs['total']:,} inputs: {inputs['clips']:,} clips in the records, "
-        f"{inputs['rejects']:,} rejects.",
+        f"{count('total', 0):,} inputs: {count('clips', 0):,} clips in the records, "
+        f"{count('rejects', 0):,} rejects."
+        + f" {others:,} more files are no audio."
+        * bool(others),
         f"{len(manifest.genres)} genres, {manifest.num_shards} shards a split.",
-        f"Split: {manifest.split_rule}.",
+        f"Split: {one_line(manifest.split_rule)}.",
         f"Fingerprint: {manifest.fingerprint[:16]}.",
     ]
     if not completed:
@@ -114,7 +126,7 @@ def _describe_leaks(manifest: Manifest) -> str:
         ("audio", manifest.audio_in_several_splits),
     ):
         if leaks:
-            lines.append(f"In several splits, {what}: {'; '.join(leaks)}.")
+            lines.append(f"In several splits, {what}: {one_line('; '.join(leaks))}.")
         else:
             lines.append(f"In several splits, {what}: none.")
     return "\n".join(lines)
@@ -123,7 +135,11 @@ def _describe_leaks(manifest: Manifest) -> str:
 def count_rejects(folder: str) -> dict[tuple[str, str], int]:
     """Numbers of rejects by stage and reason."""
     rejects = reading.read_rejects(folder)
-    return dict(collections.Counter((r["stage"], r["reason"]) for r in rejects))
+    return dict(
+        collections.Counter(
+            (str(r.get("stage")), str(r.get("reason"))) for r in rejects
+        )
+    )
 
 
 def make_progress() -> Callable[[str], None]:
@@ -176,7 +192,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         manifest = reading.read_manifest(folder)
         if arguments.clips < 1:
             raise UserError(f"--clips must be 1 or more. Received: {arguments.clips}")
-        completed = reading.read_marker(folder) == manifest.fingerprint
+        completed = reading.is_completed(folder, manifest)
+        if arguments.picture:
+            check_file(
+                beam_files(arguments.picture),
+                arguments.picture,
+                PICTURE,
+                flag="--picture",
+            )
         print(
             describe(
                 manifest,
@@ -188,11 +211,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             flush=True,
         )
         if arguments.picture:
-            from pipeline.inspect.picture import draw_dataset  # Imports matplotlib.
+            # Imports matplotlib.
+            from pipeline.inspect.picture import draw_dataset, write_picture
 
-            draw_dataset(folder, manifest, arguments.clips).savefig(
-                arguments.picture, dpi=100
-            )
+            figure = draw_dataset(folder, manifest, arguments.clips)
+            write_picture(figure, arguments.picture, flag="--picture")
             print(f"\nPicture: {arguments.picture}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -210,6 +233,8 @@ def _verify(folder: str, manifest: Manifest) -> int:
             f" {result.repeated_audio:,} clips repeat the audio of another clip of "
             "their split."
         )
+    for tracks in result.contradictions[:MOST_NAMED]:
+        repeated += f"\nThe same recording is there under several genres: {tracks}."
     unchecked = ""
     if manifest.split is None:
         unchecked = (
@@ -223,7 +248,7 @@ def _verify(folder: str, manifest: Manifest) -> int:
         return 0
     print(f"\n{checked}{repeated}{unchecked} Wrong:")
     for problem in result.problems:
-        print(f"  {problem}")
+        print(f"  {one_line(problem)}")
     return 1
 
 

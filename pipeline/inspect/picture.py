@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from pipeline.common import ownership
+from pipeline.common.files import beam_files
+from pipeline.common.owned_kinds import PICTURE, PNG_METADATA
 from pipeline.inspect import reading
 from pipeline.schema import (
     SPLITS,
@@ -63,6 +67,18 @@ def draw_dataset(folder: str, manifest: Manifest, count: int) -> Figure:
     for axes, name in zip(grid[-1], names, strict=True):
         axes.set_xlabel(name, fontsize=9)
     return figure
+
+
+def write_picture(figure: Figure, path: str, *, flag: str) -> None:
+    """Writes a figure as PNG, over nothing but a picture of ours.
+
+    Raises:
+      UserError: something else lies there, or the path cannot be written.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100, metadata=PNG_METADATA)
+    data = buffer.getvalue()
+    ownership.replace_file(beam_files(path), path, data, PICTURE, flag=flag)
 
 
 def choose_clips(folder: str, manifest: Manifest, count: int) -> list[DrawnClip]:

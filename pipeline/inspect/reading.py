@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
@@ -17,7 +16,10 @@ from pipeline.schema import (
     Manifest,
     RepresentationSchema,
     UserError,
+    check_marker,
+    shorten,
 )
+from pipeline.schema.checks import MOST_BYTES, check_whole, parse
 from pipeline.shards.tfrecord import Value, decode_example, read_records
 
 
@@ -47,13 +49,24 @@ def list_files(pattern: str) -> list[str]:
     return sorted(item.path for item in FileSystems.match([pattern])[0].metadata_list)
 
 
-def read_text(path: str) -> str | None:
-    """Reads a small UTF-8 file; None if it is not there."""
+def read_bytes(path: str) -> bytes | None:
+    """Reads a small file; None if it is not there.
+
+    Raises:
+      UserError: it is no regular file, or a large one.
+    """
+    if "://" not in path and os.path.exists(path) and not os.path.isfile(path):
+        raise UserError(f"{path} is no regular file; copy the dataset again.")
     try:
         with open_file(path) as file:
-            return file.read().decode("utf-8")
+            data = file.read(MOST_BYTES + 1)
     except OSError:
         return None
+    if len(data) > MOST_BYTES:
+        raise UserError(
+            f"{path} has over {MOST_BYTES >> 20} MiB; preprocess the dataset again."
+        )
+    return data
 
 
 def read_manifest(folder: str) -> Manifest:
@@ -63,26 +76,51 @@ def read_manifest(folder: str) -> Manifest:
       UserError: there is none, or it is not one.
     """
     path = join(folder, MANIFEST_FILE)
-    text = read_text(path)
-    if text is None:
+    data = read_bytes(path)
+    if data is None:
         raise UserError(
             f"{path} cannot be read; give the folder of a dataset that "
             f"pipeline.preprocess has completed. Received: {folder}"
         )
-    return Manifest.from_json(text, source=path)
+    manifest = Manifest.from_json(data, source=path)
+    check_whole(vars(manifest), path)
+    return manifest
+
+
+def is_completed(folder: str, manifest: Manifest) -> bool:
+    """Whether the folder's completion marker is there and fits the manifest.
+
+    Raises:
+      UserError: the manifest was changed since.
+    """
+    marker = read_marker(folder) or ""
+    if marker.partition("\n")[0] != manifest.fingerprint:
+        return False
+    path = join(folder, MANIFEST_FILE)
+    check_marker(marker, manifest, read_bytes(path) or b"", source=path)
+    return True
 
 
 def read_marker(folder: str) -> str | None:
-    """The fingerprint in the completion marker; None without one."""
-    text = read_text(join(folder, COMPLETED_FILE))
-    return None if text is None else text.strip()
+    """The completion marker, whose first line is a fingerprint; None without one."""
+    data = read_bytes(join(folder, COMPLETED_FILE))
+    return None if data is None else data.decode(errors="replace").strip()
 
 
 def read_report(folder: str) -> Mapping[str, Any]:
-    """Counters and distributions of the job; empty where they are not kept."""
-    text = read_text(join(folder, JOB_REPORT_FILE))
-    report = json.loads(text) if text else {}
-    return report if isinstance(report, dict) else {}
+    """Counters and distributions of the job; empty where they are not kept.
+
+    Raises:
+      UserError: the file is no report.
+    """
+    path = join(folder, JOB_REPORT_FILE)
+    data = read_bytes(path)
+    if data is None:
+        return {}
+    report = parse(data, path)
+    if not isinstance(report, dict):
+        raise UserError(f"{path} holds no report; preprocess the dataset again.")
+    return report
 
 
 def read_rejects(folder: str) -> Iterator[Mapping[str, str]]:
@@ -99,7 +137,13 @@ def _read_lines(pattern: str) -> Iterator[Mapping[str, Any]]:
     for path in list_files(pattern):
         with open_file(path) as file:
             for line in file:
-                yield json.loads(line)
+                found = parse(line, path)
+                if not isinstance(found, dict):
+                    raise UserError(
+                        f"{path} is damaged: {shorten(found)} is no object; copy the "
+                        "dataset again."
+                    )
+                yield found
 
 
 def read_examples(

@@ -18,7 +18,7 @@ from pipeline.inspect.verify_shard import (
     ShardReader,
     TrainingMoments,
 )
-from pipeline.schema import SPLITS, Manifest
+from pipeline.schema import SPLITS, Manifest, UserError
 
 #: Rejects of a second file or row; the first may be in the records.
 _REPEATS = ("duplicate_file", "duplicate_row", "duplicate_id")
@@ -33,12 +33,14 @@ class VerifyResult:
       files: number of shard files checked.
       records: number of records checked.
       repeated_audio: clips whose audio another clip of the same split has too.
+      contradictions: clips of the same audio and several genres, in words.
     """
 
     problems: list[str]
     files: int
     records: int
     repeated_audio: int
+    contradictions: list[str]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -101,6 +103,7 @@ def verify_dataset(
         files=files,
         records=records,
         repeated_audio=repeated,
+        contradictions=_find_contradictions(manifest, content),
     )
 
 
@@ -116,7 +119,7 @@ def _check_files(folder: str, manifest: Manifest, problems: Problems) -> None:
     marker = reading.read_marker(folder)
     if marker is None:
         problems.add("marker", "COMPLETED is missing: the job did not finish")
-    elif marker != manifest.fingerprint:
+    elif marker.partition("\n")[0] != manifest.fingerprint:
         problems.add("marker", "COMPLETED is that of another job than manifest.json")
     names = {
         file
@@ -235,6 +238,19 @@ def _check_leaks(manifest: Manifest, content: _Content, problems: Problems) -> i
     return repeated
 
 
+def _find_contradictions(manifest: Manifest, content: _Content) -> list[str]:
+    """Clips that are the same audio under several genres."""
+    groups: dict[bytes, dict[int, str]] = collections.defaultdict(dict)
+    for track_id, clip in sorted(content.clips.items()):
+        groups[content.audio[track_id]].setdefault(clip.label, track_id)
+    genres = dict(enumerate(manifest.genres))
+    return sorted(
+        ", ".join(f"{track_id} ({genres.get(label)})" for label, track_id in found)
+        for found in (sorted(group.items()) for group in groups.values())
+        if len(found) > 1
+    )
+
+
 def _add_leaks(
     kind: str, leaks: Sequence[str], manifest: Manifest, problems: Problems
 ) -> None:
@@ -282,7 +298,7 @@ def _check_list(
                     f"clip {track_id} is listed with another split, genre, artist or "
                     "decoder than its records have",
                 )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, UserError) as error:
         problems.add("list of clips", f"the list of clips cannot be read: {error!r}")
     for track_id in sorted(clips.keys() - listed.keys()):
         problems.add("list of clips", f"clip {track_id} is not listed in clips/")
@@ -319,7 +335,7 @@ def _check_rejects(
                     f"clip {reject['track_id']} is in the records and in the rejects "
                     f"({reject['reason']})",
                 )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, UserError) as error:
         problems.add("rejects", f"the rejects cannot be read: {error!r}")
     if dict(reasons) != dict(manifest.rejects):
         problems.add(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,13 +29,15 @@ from pipeline.schema import (
     Manifest,
     Normalisation,
     Split,
+    completion_marker,
     fingerprint,
 )
-from pipeline.shards import resume
+from pipeline.shards import replace, runs
 from pipeline.shards.result import ShardReport
 
-#: The last two files, before they get their names.
-UNFINISHED = "_unfinished-"
+#: Where the transform function is until the dataset is complete.
+TRANSFORM_FOLDER = f"{storage.TEMPORARY_FOLDER}/transform"
+TRANSFORM_PARTS = ("transform_fn", "transformed_metadata")
 #: What of an audit's counts the manifest keeps, under `inputs` and `integrity`.
 INPUTS = ("tracks", "files", "files_not_wanted", "files_not_audio")
 INTEGRITY = (
@@ -103,22 +106,28 @@ def complete(
     output = dataset.output
     [audit] = audits
     lines = "".join(reject.to_json() + "\n" for reject in sorted(rejects))
-    _write(output, REJECTS_FILE, lines)
     report = make_report(reports, rejects) | {
         "command": config.command,
         "audio_with_several_genres": list(audit.labels),
+        "run": dataset.run,
     }
-    _write(output, JOB_REPORT_FILE, json.dumps(report, indent=1, sort_keys=True) + "\n")
-    rejected = storage.join(output, REJECTS_FILE)
-    check_yield(report, config.max_reject_ratio, rejected)
-    check_audit(report, audit, dataset)
-    check_files(reports, dataset)
-    merged: dict[str, Normalisation] = {}
-    for mapping in normalisation:
-        merged |= mapping
-    manifest = make_manifest(config, reports, report, audit, merged)
-    resume.check_run(dataset, completing=True)
-    publish(output, manifest)
+    text = json.dumps(report, indent=1, sort_keys=True) + "\n"
+    with runs.completing(dataset) as done:
+        if done:
+            return
+        _write(output, REJECTS_FILE, lines)
+        _write(output, JOB_REPORT_FILE, text)
+        rejected = storage.join(output, REJECTS_FILE)
+        check_yield(report, config.max_reject_ratio, rejected)
+        check_audit(report, audit, dataset)
+        check_files(reports, dataset)
+        merged: dict[str, Normalisation] = {}
+        for mapping in normalisation:
+            merged |= mapping
+        manifest = make_manifest(config, reports, report, audit, merged)
+        publish(output, manifest)
+        if dataset.replaces:
+            replace.replace_dataset(dataset.replaces)
 
 
 def publish(output: str, manifest: Manifest) -> None:
@@ -127,18 +136,25 @@ def publish(output: str, manifest: Manifest) -> None:
     Both exist under other names before the finished shards' results go, so that
     little can go wrong, and little time passes, between the last steps.
     """
-    texts = {
-        MANIFEST_FILE: manifest.to_json(),
-        COMPLETED_FILE: f"{manifest.fingerprint}\n",
-    }
+    texts = {MANIFEST_FILE: manifest.to_json()}
+    texts[COMPLETED_FILE] = completion_marker(manifest, texts[MANIFEST_FILE])
     paths = {
-        name: (storage.join(output, UNFINISHED + name), storage.join(output, name))
+        name: (storage.join(output, runs.UNFINISHED + name), storage.join(output, name))
         for name in texts
     }
     for name, (unfinished, path) in paths.items():
         with storage.writing(path), storage.create(unfinished) as file:
             file.write(texts[name].encode())
-    for folder in (storage.TEMPORARY_FOLDER, resume.PROGRESS_FOLDER):
+    transform = storage.join(output, TRANSFORM_FOLDER)
+    for name in storage.list_sizes(transform):
+        if name.partition("/")[0] not in TRANSFORM_PARTS:
+            continue
+        path = storage.join(output, *name.split("/"))
+        with storage.writing(path):
+            storage.make_folder(posixpath.dirname(path))
+            storage.rename(storage.join(transform, *name.split("/")), path)
+    # On stores without locks the file that names the run goes last.
+    for folder in (storage.TEMPORARY_FOLDER, runs.PROGRESS_FOLDER):
         storage.delete_tree(storage.join(output, folder))
     for unfinished, path in paths.values():
         with storage.writing(path):

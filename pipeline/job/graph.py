@@ -6,15 +6,21 @@ import apache_beam as beam
 
 from pipeline.common import storage
 from pipeline.job.audit import Audit, AuditInputs
-from pipeline.job.complete import CompleteDataset
+from pipeline.job.complete import TRANSFORM_FOLDER, CompleteDataset
 from pipeline.job.config import JobConfig
 from pipeline.job.inputs import JoinTracks, MatchAudio, ReadTracks
 from pipeline.job.make_shards import MakeShards
 from pipeline.representations import make_schemas
 
 
-def build(pipeline: beam.Pipeline, config: JobConfig) -> None:
-    """Adds all steps to a pipeline; `launch.output.prepare_output` made the folder."""
+def build(pipeline: beam.Pipeline, config: JobConfig, *, temporary: str = "") -> None:
+    """Adds all steps to a pipeline; `launch.output.prepare_output` made the folder.
+
+    Args:
+      pipeline: gets the steps.
+      config: of the job.
+      temporary: folder that TensorFlow Transform makes at once; empty: in the output.
+    """
     dataset = config.dataset
     tracks = pipeline | "ReadTracks" >> ReadTracks(config=config.metadata)
     files = pipeline | "MatchAudio" >> MatchAudio(pattern=config.audio)
@@ -49,8 +55,9 @@ def build(pipeline: beam.Pipeline, config: JobConfig) -> None:
 
         normalisation, written = shards.moments | "AnalyzeTraining" >> AnalyzeTraining(
             schemas=normalised,
-            output=dataset.output,
-            temporary=storage.join(dataset.output, storage.TEMPORARY_FOLDER, "tft"),
+            output=storage.join(dataset.output, *TRANSFORM_FOLDER.split("/")),
+            temporary=temporary
+            or storage.join(dataset.output, storage.TEMPORARY_FOLDER, "tft"),
         )
     else:
         normalisation = pipeline | "NotNormalised" >> beam.Create([{}])

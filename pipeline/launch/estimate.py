@@ -8,9 +8,9 @@ import functools
 import time
 from collections.abc import Mapping, Sequence
 
+from pipeline.common.plain_text import align
 from pipeline.common.rejects import AudioError
 from pipeline.common.storage import read_ahead
-from pipeline.common.text_table import align
 from pipeline.inputs.join import AudioFile, Clip
 from pipeline.shards.records import make_records, make_workspace, warm_up
 from pipeline.shards.shard import READ_AHEAD, DatasetConfig, fetch_audio

@@ -33,7 +33,6 @@ from apache_beam.transforms import environments
 from pipeline.common.child_process import python_command
 from pipeline.common.error_texts import find_exit_code
 from pipeline.common.quiet import filter_stderr
-from pipeline.schema import UserError
 
 #: Names under which Beam runs on this machine.
 LOCAL_RUNNERS = (
@@ -213,22 +212,3 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-
-
-def check_runner(options: PipelineOptions) -> None:
-    """Refuses a runner that gives wrong results.
-
-    Beam's DaskRunner sends every element to every output of a step with several,
-    and runs the last branch of a graph only, without an error. This job has three
-    such steps and several branches.
-
-    Raises:
-      UserError: the options name that runner.
-    """
-    runner = options.view_as(StandardOptions).runner or ""
-    if runner.rpartition(".")[2] == "DaskRunner":
-        raise UserError(
-            "--runner DaskRunner is refused: it silently computes steps with several "
-            "outputs wrongly; leave --runner out, or see docs/cloud.md. "
-            f"Received: {runner}"
-        )

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.common.error_texts import DISK_FULL, find_message, is_disk_full
+from pipeline.common.plain_text import align, one_line
 from pipeline.common.storage import WriteError
-from pipeline.common.text_table import align
 from pipeline.inputs.assign import name_some
 from pipeline.inputs.survey import Inputs
 from pipeline.job.checks import IncompleteDatasetError
 from pipeline.job.config import JobConfig
 from pipeline.schema import SPLITS, Manifest
 from pipeline.shards.result import DatasetConfig
-from pipeline.shards.resume import SupersededError
+from pipeline.shards.runs import SupersededError
 
 #: What helps after an interruption.
 GO_ON = "run the same command again to go on; finished shards are kept."
@@ -53,7 +53,7 @@ def _describe_metadata(inputs: Inputs) -> Iterator[str]:
         near = ""
         if inputs.nearest:
             row, path = next(iter(inputs.nearest.items()))
-            near = f" ({row}: the nearest is {path})"
+            near = f" ({one_line(row)}: the nearest is {one_line(path)})"
         yield f"{inputs.missing} tracks find no file{near}; they will be rejected."
     if inputs.without_genre:
         yield (
@@ -63,7 +63,7 @@ def _describe_metadata(inputs: Inputs) -> Iterator[str]:
     if inputs.contradictions:
         yield (
             "The metadata gives several genres to the same file: "
-            f"{name_some(inputs.contradictions)}; one row of each is used."
+            f"{one_line(name_some(inputs.contradictions))}; one row of each is used."
         )
 
 
@@ -91,7 +91,9 @@ def describe_integrity(manifest: Manifest) -> str:
     ):
         if shared:
             named = "; ".join(shared[:3]) + ("; ..." if len(shared) > 3 else "")
-            lines.append(f"Splits share {what} ({named}): scores will be too high.")
+            lines.append(
+                f"Splits share {what} ({one_line(named)}): scores will be too high."
+            )
     if len(lines) == 1:
         lines.append(
             f"No artist (of {integrity['artists']}) and no recording (of "

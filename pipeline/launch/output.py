@@ -1,10 +1,19 @@
-"""What can be found out, and refused, before a job starts."""
+"""The folders that a job writes to: whose they are, and what stays in them."""
 
 from __future__ import annotations
 
-from pipeline.common import storage
-from pipeline.job import complete
-from pipeline.representations import NAMES
+import dataclasses
+import re
+from collections.abc import Iterable
+
+from pipeline.common import ownership, storage
+from pipeline.common.files import beam_files
+from pipeline.common.owned_kinds import DATASET, MARK_FILE, WAVS
+from pipeline.inputs import globs
+from pipeline.inputs.audio_files import glob_base
+from pipeline.inputs.names import relative_path, wav_name
+from pipeline.inputs.survey import Inputs
+from pipeline.job.config import JobConfig
 from pipeline.schema import (
     CLIPS_FOLDER,
     COMPLETED_FILE,
@@ -15,76 +24,177 @@ from pipeline.schema import (
     UserError,
     shard_file,
 )
-from pipeline.shards import resume
+from pipeline.shards import replace, resume, runs
+from pipeline.shards.finish import clips_file
 from pipeline.shards.result import DatasetConfig
 
-#: Folders and files of a dataset beside its shards; those that end a job again.
-_FOLDERS = (
-    CLIPS_FOLDER,
-    "transform_fn",
-    "transform_tmp",
-    "transformed_metadata",
-    storage.TEMPORARY_FOLDER,
-)
-_FILES = (
-    MANIFEST_FILE,
-    REJECTS_FILE,
-    JOB_REPORT_FILE,
-    complete.UNFINISHED + MANIFEST_FILE,
-    complete.UNFINISHED + COMPLETED_FILE,
-)
 
-
-def check_not_completed(output: str) -> None:
-    """Refuses a folder that holds a completed dataset.
+def check_output(folder: str, *, overwrite: bool) -> None:
+    """Refuses a folder that is not ours, or holds a dataset to keep; writes nothing.
 
     Raises:
-      UserError: it does.
+      UserError: it is one of those.
     """
-    if storage.exists(storage.join(output, COMPLETED_FILE)):
+    _check_name("--output", folder)
+    ownership.check_folder(beam_files(folder), folder, DATASET)
+    if not overwrite and storage.exists(storage.join(folder, COMPLETED_FILE)):
         raise UserError(
             "--output already holds a completed dataset; give another folder, or "
-            f"--overwrite to replace it. Received: {output}"
+            f"--overwrite to replace it. Received: {folder}"
         )
 
 
-def prepare_output(dataset: DatasetConfig, *, overwrite: bool) -> int:
-    """Makes the dataset folder, without what an earlier job left half done.
+def _check_name(flag: str, folder: str) -> None:
+    if set("*?[]") & set(folder):
+        raise UserError(
+            f"{flag} must not contain any of * ? [ ], which stand for other names "
+            f"on some file systems. Received: {folder}"
+        )
+
+
+def check_apart(job: JobConfig, inputs: Inputs) -> None:
+    """Refuses outputs that would replace inputs, or be read as inputs.
+
+    Raises:
+      UserError: names the flag, the input and the place.
+    """
+    dataset = job.dataset
+    read = [("--metadata", job.metadata.path)]
+    read += [("--audio", path) for path in inputs.paths]
+    ownership.check_apart(dataset.output, read, flag="--output")
+    names = [MANIFEST_FILE, COMPLETED_FILE, MARK_FILE, JOB_REPORT_FILE]
+    names += [clips_file(0, dataset.num_shards), REJECTS_FILE]
+    names += [
+        shard_file(name, split, 0, dataset.num_shards)
+        for name in dataset.representations
+        for split in SPLITS
+    ]
+    names += [f"{runs.NEXT_FOLDER}/{name}" for name in names]
+    _check_not_matched(job.audio, "--output", dataset.output, names)
+    wavs = dataset.wav_output
+    if not wavs:
+        return
+    _check_name("--wav_output", wavs)
+    ownership.check_apart(dataset.output, [("--wav_output", wavs)], flag="--output")
+    targets = list_wavs(job, inputs)
+    ownership.check_files_apart(wavs, targets, read, flag="--wav_output")
+    _check_not_matched(job.audio, "--wav_output", wavs, [*targets, MARK_FILE])
+    ownership.check_folder(beam_files(wavs), wavs, WAVS, flag="--wav_output")
+
+
+def list_wavs(job: JobConfig, inputs: Inputs) -> list[str]:
+    """Names of the files that `--wav_output` makes, below its folder."""
+    base = job.metadata.audio_base
+    names = {clip.path: relative_path(clip.path, base) for clip in inputs.clips}
+    return [
+        wav_name(name.lstrip("/"), whole=path in inputs.whole_names)
+        for path, name in names.items()
+    ]
+
+
+def _check_not_matched(
+    pattern: str, flag: str, folder: str, names: Iterable[str]
+) -> None:
+    glob = globs.parse(pattern)
+    base = ownership.resolve(glob_base(pattern)).rstrip("/") + "/"
+    matches = re.compile(globs.translate(glob.rest)).fullmatch
+    root = ownership.resolve(folder).rstrip("/")
+    if not f"{root}/".startswith(base):
+        return
+    for name in names:
+        if matches(f"{root}/{name}".removeprefix(base)):
+            raise UserError(
+                f"{flag} lies where --audio looks for files: {pattern} would match "
+                f"{name} there. Give a folder elsewhere, or a narrower --audio. "
+                f"Received: {folder}"
+            )
+
+
+def prepare_job(
+    job: JobConfig, inputs: Inputs, *, overwrite: bool
+) -> tuple[JobConfig, int]:
+    """A job that may write to its folders, see `prepare_output`."""
+    wavs = list_wavs(job, inputs) if job.dataset.wav_output else []
+    dataset, finished = prepare_output(job.dataset, overwrite=overwrite, wavs=wavs)
+    return dataclasses.replace(job, dataset=dataset), finished
+
+
+def prepare_output(
+    dataset: DatasetConfig, *, overwrite: bool, wavs: Iterable[str] = ()
+) -> tuple[DatasetConfig, int]:
+    """Takes over the dataset folder, without what an earlier job left half done.
 
     Shards that an unfinished job finished stay, so that those which are still what
-    this job would make need not be made again.
+    this job would make need not be made again. A completed dataset stays as it is
+    until the new one, which is built in it under `_next/`, is complete.
 
     Args:
       dataset: names the folder and its layout.
-      overwrite: replace a completed dataset, and keep nothing of an unfinished one.
+      overwrite: replace a completed dataset; of an unfinished one that replaces
+        none, keep nothing.
+      wavs: names of the WAVs that will be written.
 
     Returns:
-      Number of shards that stay.
+      The dataset with the folder to write to, and the number of shards that stay.
 
     Raises:
-      UserError: the folder holds a completed dataset and `overwrite` is not set, or
-        its name has wildcards.
+      UserError: a folder is not ours, or its name has wildcards.
+      SupersededError: the folder holds a completed dataset and `overwrite` is not
+        set (`check_output` tells users of it before), or another job is completing
+        one.
     """
+    folder = dataset.output
+    _check_name("--output", folder)
+    files = beam_files(folder)
+    # Before anything is made where nothing may be.
+    ownership.check_folder(files, folder, DATASET)
+    if dataset.wav_output:
+        _check_name("--wav_output", dataset.wav_output)
+        ownership.claim(
+            beam_files(dataset.wav_output),
+            dataset.wav_output,
+            WAVS,
+            names=wavs,
+            flag="--wav_output",
+        )
+    try:
+        storage.make_folder(folder)
+    except storage.STORE_ERRORS as error:
+        raise _unwritable(folder, error) from error
+    try:
+        with runs.locked(folder):
+            return _take_over(dataset, overwrite=overwrite)
+    except storage.STORE_ERRORS as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: str, error: BaseException) -> UserError:
+    return UserError(
+        f"--output cannot be written to: {storage.explain(error)}. Received: {folder}"
+    )
+
+
+def _take_over(dataset: DatasetConfig, *, overwrite: bool) -> tuple[DatasetConfig, int]:
+    """What `prepare_output` does under the folder's lock."""
+    folder = dataset.output
+    files = beam_files(folder)
+    replace.finish_replacing(folder)
+    ownership.check_folder(files, folder, DATASET)
+    if storage.exists(storage.join(folder, COMPLETED_FILE)):
+        if not overwrite:
+            raise runs.SupersededError(runs.describe(folder))
+        overwrite = False
+        dataset = dataclasses.replace(
+            dataset,
+            output=storage.join(folder, runs.NEXT_FOLDER),
+            replaces=folder,
+        )
     output = dataset.output
-    for flag, folder in (("--output", output), ("--wav_output", dataset.wav_output)):
-        if set("*?[]") & set(folder):
-            raise UserError(
-                f"{flag} must not contain any of * ? [ ], which stand for other names "
-                f"on some file systems. Received: {folder}"
-            )
-    if overwrite:
-        # First, so that a half-deleted dataset is not taken for a whole one.
-        storage.delete(storage.join(output, COMPLETED_FILE))
-    else:
-        check_not_completed(output)
+    ownership.claim(files, output, DATASET)
     # From here on, no job that began earlier writes to the folder.
-    resume.begin_run(dataset)
-    for name in _FILES:
-        storage.delete(storage.join(output, name))
-    for folder in _FOLDERS:
-        storage.delete_tree(storage.join(output, folder))
+    runs.begin_run(dataset)
     finished = [] if overwrite else resume.list_finished(dataset)
-    kept = {f"{resume.PROGRESS_FOLDER}/{resume.RUN_FILE}"}
+    kept = {f"{runs.PROGRESS_FOLDER}/{runs.RUN_FILE}"}
     for shard in finished:
         kept.add(resume.result_file(shard, dataset.num_shards))
         kept |= {
@@ -92,8 +202,7 @@ def prepare_output(dataset: DatasetConfig, *, overwrite: bool) -> int:
             for name in dataset.representations
             for split in SPLITS
         }
-    for folder in (*NAMES, resume.PROGRESS_FOLDER):
-        storage.delete_others(output, folder, kept)
+    ownership.remove(files, output, DATASET, keep=kept)
     for name in (*dataset.representations, CLIPS_FOLDER, storage.TEMPORARY_FOLDER):
         storage.make_folder(storage.join(output, name))
-    return len(finished)
+    return dataset, len(finished)

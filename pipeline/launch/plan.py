@@ -8,7 +8,7 @@ import dataclasses
 import os
 import shlex
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
@@ -22,8 +22,8 @@ from pipeline.inputs.splits import SplitConfig
 from pipeline.inputs.survey import Inputs, inspect_inputs
 from pipeline.job.config import JobConfig
 from pipeline.job.graph import build
-from pipeline.launch import estimate, local
-from pipeline.launch.local import check_runner
+from pipeline.launch import estimate, local, output
+from pipeline.launch.runners import check_flags
 from pipeline.launch.versions import find_versions, fingerprint_tools
 from pipeline.representations import DEFAULTS, NAMES, embeddings
 from pipeline.representations.music_model import prepare_one_thread
@@ -54,14 +54,21 @@ def parse_beam_options(arguments: Sequence[str]) -> PipelineOptions:
     if unknown:
         raise UserError(f"unknown option; see --help. Received: {' '.join(unknown)}")
     options = PipelineOptions(list(arguments))
-    check_runner(options)
+    check_flags(options)
     # Nothing lives in __main__, so nothing of it has to travel.
     options.view_as(SetupOptions).save_main_session = False
     return options
 
 
-def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, Inputs]:
+def make_job(
+    arguments: argparse.Namespace,
+    assume_inputs: Callable[[MetadataConfig], Inputs] | None = None,
+) -> tuple[JobConfig, Inputs]:
     """Checks the arguments against the inputs.
+
+    Args:
+      arguments: of `pipeline.preprocess.make_parser`.
+      assume_inputs: stands for a look at inputs that cannot be reached.
 
     Raises:
       UserError: the job would make no sense.
@@ -87,9 +94,9 @@ def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, Inputs]:
         excerpt=arguments.excerpt,
         ignore_checksums=arguments.ignore_checksums,
     )
-    gcs.check_readable(
-        [arguments.audio, arguments.metadata, arguments.output, arguments.wav_output]
-    )
+    if assume_inputs is None:
+        paths = [arguments.audio, arguments.metadata]
+        gcs.check_readable([*paths, arguments.output, arguments.wav_output])
     audio_base = glob_base(arguments.audio)
     metadata = MetadataConfig(
         path=arguments.metadata,
@@ -99,7 +106,12 @@ def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, Inputs]:
         audio_base=audio_base,
         audio_aliases=name_aliases(audio_base),
     )
-    inputs = inspect_inputs(arguments.audio, metadata)
+    if assume_inputs is None:
+        if not arguments.estimate:
+            output.check_output(arguments.output, overwrite=arguments.overwrite)
+        inputs = inspect_inputs(arguments.audio, metadata)
+    else:
+        inputs = assume_inputs(metadata)
     versions = find_versions()
     dataset = DatasetConfig(
         output=arguments.output or "",
@@ -126,6 +138,8 @@ def make_job(arguments: argparse.Namespace) -> tuple[JobConfig, Inputs]:
         description=arguments.description,
         synthetic=arguments.synthetic,
     )
+    if not arguments.estimate:
+        output.check_apart(job, inputs)
     return job, inputs
 
 

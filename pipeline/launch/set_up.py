@@ -353,6 +353,8 @@ def set_up(environment: Environment, locks: Sequence[Path], *, thorough: bool) -
         if thorough and not fault:
             fault = environment.find_difference(environment.pins)
         if not fault:
+            if thorough:
+                _say(f"{environment.folder} is whole.")
             return
         if fault.startswith("its link"):
             environment.link_packages()

@@ -24,7 +24,7 @@ _MODULES: dict[str, ModuleType] = {
 
 #: Every representation, and those that are made unless told otherwise.
 NAMES = tuple(_MODULES)
-DEFAULTS = ("windows", "mel", "features", "statistics")
+DEFAULTS = ("windows", "mel", "features")
 
 
 def make_schemas(

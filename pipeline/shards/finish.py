@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from pipeline.common import storage
 from pipeline.common.rejects import Reject
 from pipeline.representations import make_schemas
 from pipeline.schema import CLIPS_FOLDER, SPLITS, shard_file
-from pipeline.shards import resume
+from pipeline.shards import resume, runs
 from pipeline.shards.leaks import Leak
 from pipeline.shards.moments import Moments
 from pipeline.shards.result import DatasetConfig, ShardResult, WrittenClip
@@ -49,11 +50,13 @@ def finish_shard(
         json.dumps(dataclasses.asdict(clip), ensure_ascii=False) + "\n"
         for clip in result.clips
     )
-    storage.write_atomically(
-        storage.join(config.output, *clips_file(shard, config.num_shards).split("/")),
-        lines.encode(),
-        scratch=config.output,
-    )
+    name = clips_file(shard, config.num_shards)
+    with runs.writing(config):
+        storage.write_atomically(
+            storage.join(config.output, *name.split("/")),
+            lines.encode(),
+            scratch=config.output,
+        )
     return result
 
 
@@ -79,15 +82,17 @@ def _take_out(
                         if clip["track_id"] not in leaks:
                             writer.write(name, split, [record])
 
-        def keep_result() -> None:
+        @contextlib.contextmanager
+        def keep_result() -> Iterator[None]:
             nonlocal rest
-            resume.check_run(config)
-            # Without a fingerprint, a later run makes the shard anew: whether its
-            # clips still leak then depends on all others.
-            rest = dataclasses.replace(rest, files=writer.files, fingerprint="")
-            resume.write_result(rest, config)
+            with runs.writing(config):
+                # Without a fingerprint, a later run makes the shard anew: whether its
+                # clips still leak then depends on all others.
+                rest = dataclasses.replace(rest, files=writer.files, fingerprint="")
+                resume.write_result(rest, config)
+                yield
 
-        writer.commit(check=keep_result)
+        writer.commit(keep_result())
     return rest
 
 

@@ -75,7 +75,9 @@ class DatasetConfig:
     """What to make of the clips, and where.
 
     Attributes:
-      output: dataset folder.
+      output: folder to write to.
+      replaces: folder of the completed dataset whose place it takes in the end; empty
+        where `output` is the dataset's own.
       representations: names.
       clip: clip parameters.
       genres: ordered; labels are indices into it.
@@ -102,6 +104,7 @@ class DatasetConfig:
     tools: str = ""
     run: str = ""
     launcher: int = 0
+    replaces: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,8 @@
 """What is known about finished shards, so that a later run can keep them.
 
 Beside the shards, `_progress/` holds one file for each finished one, written when
-all of the shard's files have their names, and the name of the run that may write.
+all of the shard's files have their names, and the name of the run that may write
+(see `pipeline.shards.runs`).
 The folder goes when the dataset is complete.
 """
 
@@ -16,13 +17,7 @@ from pipeline.common import storage
 from pipeline.inputs.join import Clip
 from pipeline.schema import fingerprint
 from pipeline.shards.result import DatasetConfig, ShardResult
-
-PROGRESS_FOLDER = "_progress"
-RUN_FILE = "RUN"
-
-
-class SupersededError(Exception):
-    """Another job has begun to write to the same folder."""
+from pipeline.shards.runs import PROGRESS_FOLDER
 
 
 def fingerprint_shard(shard: int, clips: Iterable[Clip], config: DatasetConfig) -> str:
@@ -112,32 +107,3 @@ def list_finished(config: DatasetConfig) -> list[int]:
         for shard in range(config.num_shards)
         if result_file(shard, config.num_shards) in files
     ]
-
-
-def begin_run(config: DatasetConfig) -> None:
-    """Takes over the folder: runs that began earlier may not write any more."""
-    storage.write_atomically(
-        storage.join(config.output, PROGRESS_FOLDER, RUN_FILE),
-        config.run.encode(),
-        scratch=config.output,
-    )
-
-
-def check_run(config: DatasetConfig, *, completing: bool = False) -> None:
-    """Makes sure that no later run has taken over the folder.
-
-    Args:
-      config: names the run.
-      completing: the last step, where the run's own file may be gone already.
-
-    Raises:
-      SupersededError: one has.
-    """
-    path = storage.join(config.output, PROGRESS_FOLDER, RUN_FILE)
-    if not config.run or (completing and not storage.exists(path)):
-        return
-    if not storage.exists(path) or storage.read_text(path) != config.run:
-        raise SupersededError(
-            f"Another job has begun to write to {config.output}; this one stops. Give "
-            "each job a folder of its own."
-        )

@@ -28,7 +28,7 @@ from pipeline.decoding.waveform import Loader, load_waveform
 from pipeline.inputs.join import Clip
 from pipeline.inputs.names import relative_path, wav_name
 from pipeline.representations.spectrum import Float32, Workspace
-from pipeline.shards import resume
+from pipeline.shards import resume, runs
 from pipeline.shards.moments import Moments
 from pipeline.shards.records import make_records
 from pipeline.shards.result import DatasetConfig, ShardResult, WrittenClip
@@ -82,7 +82,8 @@ def keep_or_make_shard(
         for _ in clips:
             _count_progress(config.progress_file)
         return earlier, True
-    resume.forget_result(shard, config)
+    with runs.writing(config):
+        resume.forget_result(shard, config)
     attempt = 1
     while True:
         try:
@@ -92,7 +93,8 @@ def keep_or_make_shard(
             if attempt == storage.ATTEMPTS or not error.transient:
                 raise
         attempt += 1
-    resume.write_result(result, config)
+    with runs.writing(config):
+        resume.write_result(result, config)
     return result, False
 
 
@@ -171,7 +173,7 @@ def make_shard(
             _count_progress(config.progress_file)
         for wav in wavs:
             wav.result()
-        writer.commit(check=functools.partial(resume.check_run, config))
+        writer.commit(runs.writing(config))
     return ShardResult(
         shard=shard,
         fingerprint=resume.fingerprint_shard(shard, clips, config),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import BinaryIO, Self, cast
 
@@ -78,17 +79,16 @@ class ShardWriter:
                 write_record(cast(BinaryIO, file), record)
                 file.records += 1
 
-    def commit(self, check: Callable[[], None] | None = None) -> None:
+    def commit(self, permission: AbstractContextManager[None] | None = None) -> None:
         """Closes the files and gives them their names.
 
         Args:
-          check: called when all files are complete and none has its name yet;
-            what it raises leaves nothing.
+          permission: entered when all files are complete and none has its name yet,
+            left when all have; what it raises leaves nothing.
         """
         self._for_each_file(self._close)
-        if check is not None:
-            check()
-        self._for_each_file(self._rename)
+        with permission or contextlib.nullcontext():
+            self._for_each_file(self._rename)
         self._paths.clear()
 
     def __enter__(self) -> Self:

@@ -11,7 +11,7 @@ from pipeline.common import storage
 from pipeline.inspect import __main__ as inspect
 from pipeline.launch import messages
 from pipeline.schema import Manifest
-from pipeline.shards.resume import SupersededError
+from pipeline.shards.runs import SupersededError
 from pipeline.shards.tfrecord import read_records
 from tests.support.corpora import write_csv, write_plain_corpus, write_tone
 
@@ -71,7 +71,7 @@ def test_makes_a_complete_dataset(dataset):
                 for file in files
             )
             assert found == count, (schema.name, split)
-    marker = (dataset / "dataset" / "COMPLETED").read_text().strip()
+    marker = (dataset / "dataset" / "COMPLETED").read_text().splitlines()[0]
     assert marker == manifest.fingerprint
     assert not (dataset / "dataset" / "_temporary").exists()
     assert (dataset / "dataset" / "transform_fn" / "saved_model.pb").exists()

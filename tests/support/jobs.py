@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -47,14 +47,17 @@ def write_leaking_corpus(folder: Path, clips: int) -> list[str]:
     return [f"--audio={folder}/audio/*.wav", f"--metadata={folder}/tracks.csv"]
 
 
-def start(flags: Sequence[str], log: Path) -> psutil.Popen:
-    """Starts a job; what it prints goes to a file."""
+def start(
+    flags: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+) -> psutil.Popen:
+    """Starts a job, with more of an environment; what it prints goes to a file."""
     with log.open("wb") as file:
         return psutil.Popen(
             [sys.executable, "-m", "pipeline.preprocess", *flags],
             cwd=ROOT,
             stdout=file,
             stderr=subprocess.STDOUT,
+            env=os.environ | dict(environment or {}),
         )
 
 

@@ -190,6 +190,16 @@ def test_nothing_beside_the_music_is_imported(whole, tmp_path, inside):
     assert not (folder / "TRAPPED").exists()
 
 
+def test_setup_looks_into_every_file(whole, tmp_path):
+    copy = whole.copy(tmp_path / "copy")
+    copy.launch("show")
+    assert copy.launch("setup") == ("", f"{copy.root / '.venv'} is whole.\n")
+    (copy.environment.site / "alpha.py").write_text("VERSION = 0\n")
+    assert json.loads(copy.launch("show")[0])["alpha"] == 0
+    assert "again: alpha.py of alpha has 12 bytes" in copy.launch("setup")[1]
+    assert json.loads(copy.launch("show")[0])["alpha"] == "1.0"
+
+
 def test_through_links(whole, tmp_path):
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "one").symlink_to(whole.root / "launch.sh")

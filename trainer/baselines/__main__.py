@@ -29,7 +29,7 @@ from trainer.baselines.vectors import check_clips, check_memory, load_normalised
 from trainer.data.dataset import Arrays, Dataset, open_dataset
 from trainer.evaluation.predictions import mean_by_clip, with_artists
 from trainer.evaluation.report import Report, make_report
-from trainer.evaluation.report_folder import write_report
+from trainer.training.model_folder import try_folders, write_report_folder
 
 DEFAULT_REPRESENTATIONS = ("features", "statistics", "embeddings")
 
@@ -184,8 +184,12 @@ def _train(
             f"{output} --representation {representation} --models {baseline.name}",
             notes=notes,
         )
-        folder = f"{output.rstrip('/')}/{name}"
-        write_report(folder, report, predictions["test"], dataset.manifest.genres)
+        write_report_folder(
+            f"{output.rstrip('/')}/{name}",
+            report,
+            predictions["test"],
+            dataset.manifest.genres,
+        )
         _print(f"{report.name}: {_summary(report)}")
         reports.append(report)
     return reports
@@ -281,7 +285,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         require_credentials([args.data, args.output])
         dataset = open_dataset(args.data)
-        for representation in choose_representations(dataset, args.representation):
+        representations = choose_representations(dataset, args.representation)
+        try_folders(
+            f"{args.output.rstrip('/')}/{baseline.name}-{representation}"
+            for baseline in baselines
+            for representation in representations
+        )
+        for representation in representations:
             train_baselines(dataset, representation, baselines, args.output)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -106,12 +106,19 @@ def find_bad_record(dataset: Dataset, representation: str) -> str:
     """
     layout = dataset.representation(representation)
     columns = [field.name for field in layout.fields]
+    genres = len(dataset.manifest.genres)
     for split in SPLITS:
         for file in dataset.files(representation, split):
             number = 0
             try:
                 for record in tf.data.TFRecordDataset(file):
-                    parse_batch(tf.expand_dims(record, 0), layout, columns)
+                    parsed = parse_batch(tf.expand_dims(record, 0), layout, columns)
+                    label = int(parsed["label"][0])
+                    if not 0 <= label < genres:
+                        return (
+                            f"Record {number} of {file} has the label {label}, and "
+                            f"the manifest names {genres} genres"
+                        )
                     number += 1
             except tf.errors.OpError as error:
                 reason = error.message.splitlines()[0]

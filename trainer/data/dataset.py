@@ -15,6 +15,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from pipeline import schema
+from pipeline.schema.checks import MOST_BYTES
+from trainer.data.index import INDEX_COLUMNS, Index, IndexColumns
 from trainer.data.streams import (
     EpochPlan,
     finish,
@@ -27,24 +29,6 @@ from trainer.data.streams import (
 
 #: Records that are parsed together where no batch size is given.
 LOAD_BATCH = 64
-
-#: Columns that say what a record is about.
-INDEX_COLUMNS = ("track_id", "artist_id", "label", "index")
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Index:
-    """What the records of a split are about, one item each.
-
-    Attributes:
-      track_ids: clip of each record; windows of one clip share it.
-      labels: int64 `(n,)`, indices into the manifest's genres.
-      artist_ids: artist of each record; empty where it is not known.
-    """
-
-    track_ids: tuple[str, ...]
-    labels: npt.NDArray[np.int64]
-    artist_ids: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -182,26 +166,23 @@ class Dataset:
         share = count if workers == 1 else 0
         values = np.empty((share, *layout.value.shape), layout.value.dtype)
         parts: list[npt.NDArray[Any]] = []
-        found = _Collected()
+        columns = IndexColumns(self._describe(representation, split))
         for batch in self._columns(
             representation, split, (*INDEX_COLUMNS, name), worker, workers
         ):
-            start = len(found.labels)
-            found.add(batch)
+            start = len(columns.labels)
+            columns.add(batch)
+            columns.check_finite(batch[name])
             if workers > 1:
                 parts.append(batch[name])
-            elif len(found.labels) <= count:
-                values[start : len(found.labels)] = batch[name]
+            elif len(columns.labels) <= count:
+                values[start : len(columns.labels)] = batch[name]
         if workers == 1:
-            self.check_count(representation, split, len(found.labels))
+            self.check_count(representation, split, len(columns.labels))
         elif parts:
             values = np.concatenate(parts)
-        return Arrays(
-            tuple(found.track_ids),
-            np.array(found.labels, np.int64),
-            tuple(found.artist_ids),
-            values,
-        )
+        index = columns.index(len(self.manifest.genres))
+        return Arrays(index.track_ids, index.labels, index.artist_ids, values)
 
     def load_index(
         self, representation: str, split: str, *, worker: int = 0, workers: int = 1
@@ -212,30 +193,30 @@ class Dataset:
           UserError: the files hold another number of records than the manifest
             says.
         """
-        found = _Collected()
+        columns = IndexColumns(self._describe(representation, split))
         for batch in self._columns(
             representation, split, INDEX_COLUMNS, worker, workers
         ):
-            found.add(batch)
+            columns.add(batch)
         if workers == 1:
-            self.check_count(representation, split, len(found.labels))
-        return Index(
-            tuple(found.track_ids),
-            np.array(found.labels, np.int64),
-            tuple(found.artist_ids),
-        )
+            self.check_count(representation, split, len(columns.labels))
+        return columns.index(len(self.manifest.genres))
 
-    def check_count(self, representation: str, split: str, found: int) -> None:
+    def _describe(self, representation: str, split: str) -> str:
+        return f"the {split} files of {representation} in {self.folder}"
+
+    def check_count(self, representation: str, split: str, records: int) -> None:
         """Compares the number of records that were read with the manifest.
 
         Raises:
           UserError: it is another one.
         """
         expected = self.count(representation, split)
-        if found != expected:
+        if records != expected:
             raise schema.UserError(
-                f"The {split} files of {representation} in {self.folder} hold {found} "
-                f"records, the manifest says {expected}; preprocess the dataset again."
+                f"The {split} files of {representation} in {self.folder} hold "
+                f"{records} records, the manifest says {expected}; preprocess the "
+                "dataset again."
             )
 
     def check_genres(self) -> None:
@@ -248,9 +229,9 @@ class Dataset:
         genres = [genre for genre in self.manifest.genres if clips.get(genre, 0)]
         if len(genres) < 2:
             raise schema.UserError(
-                f"The training split in {self.folder} holds clips of "
-                f"{repr(genres[0]) + ' alone' if genres else 'no genre'}, and a "
-                "classifier needs two genres or more; preprocess clips of more genres."
+                f"The training split in {self.folder} holds fewer than two genres "
+                f"({', '.join(map(repr, genres)) or 'none'}), between which a "
+                "classifier could tell; preprocess clips of more genres."
             )
 
     def _columns(
@@ -272,20 +253,6 @@ class Dataset:
         batches: Iterator[Mapping[str, npt.NDArray[Any]]]
         batches = parsed.prefetch(2).as_numpy_iterator()
         return batches
-
-
-class _Collected:
-    """Index columns of the batches read so far."""
-
-    def __init__(self) -> None:
-        self.track_ids: list[str] = []
-        self.artist_ids: list[str] = []
-        self.labels: list[int] = []
-
-    def add(self, batch: Mapping[str, npt.NDArray[Any]]) -> None:
-        self.track_ids += [name.decode() for name in batch["track_id"]]
-        self.artist_ids += [name.decode() for name in batch["artist_id"]]
-        self.labels += batch["label"].tolist()
 
 
 def open_dataset(folder: str) -> Dataset:
@@ -320,20 +287,18 @@ def _open_dataset(folder: str) -> Dataset:
                 f"{needed} is missing: preprocessing did not finish, or {folder} is "
                 "no dataset; run the preprocessing (again)."
             )
-    manifest = schema.Manifest.from_json(_read_text(path), source=path)
-    if _read_text(marker).strip() != manifest.fingerprint:
-        raise schema.UserError(
-            f"{marker} and {schema.MANIFEST_FILE} come from different runs; "
-            "preprocess the dataset again."
-        )
+    data = _read_bytes(path)
+    manifest = schema.Manifest.from_json(data, source=path)
+    completed = _read_bytes(marker).decode(errors="replace")
+    schema.check_marker(completed, manifest, data, source=path)
     for name in manifest.representations:
         subfolder = _join(folder, name)
-        found: set[str] = set()
+        present: set[str] = set()
         if tf.io.gfile.isdir(subfolder):
-            found = set(tf.io.gfile.listdir(subfolder))
+            present = set(tf.io.gfile.listdir(subfolder))
         for split in schema.SPLITS:
             for file in manifest.shard_files(name, split):
-                if file.partition("/")[2] not in found:
+                if file.partition("/")[2] not in present:
                     raise schema.UserError(
                         f"{_join(folder, file)} is missing although the dataset is "
                         "marked complete; copy it completely or preprocess it again."
@@ -372,7 +337,7 @@ def _join(folder: str, name: str) -> str:
     return f"{folder.rstrip('/')}/{name}"
 
 
-def _read_text(path: str) -> str:
-    with tf.io.gfile.GFile(path) as file:
-        text: str = file.read()
-    return text
+def _read_bytes(path: str) -> bytes:
+    with tf.io.gfile.GFile(path, "rb") as file:
+        data: bytes = file.read(MOST_BYTES + 1)
+    return data

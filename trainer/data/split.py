@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 import tensorflow as tf
 
 from pipeline.schema import SPLITS, UserError
-from trainer.data.dataset import Dataset, Index
+from trainer.data.dataset import Dataset
+from trainer.data.index import Index
 from trainer.data.streams import (
     EpochPlan,
     endless_batches,

@@ -18,7 +18,7 @@ MAX_BYTES = 256 << 20
 
 
 def files_of(path: str) -> Files:
-    """The file system of a path."""
+    """The file system of a path: this machine's, or what TensorFlow reads."""
     return GFiles(tf.io.gfile, tf.errors.OpError) if "://" in path else LocalFiles()
 
 

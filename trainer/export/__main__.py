@@ -18,11 +18,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.common import ownership
 from pipeline.common.credentials import require_credentials
+from pipeline.common.files import Files, join, temporary_name
+from pipeline.common.owned_kinds import EXPORT
+from pipeline.common.plain_text import allow_any_text, one_line
 from pipeline.schema import Field, UserError
 
 if TYPE_CHECKING:
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
 
     from trainer.predict.predictor import Predictor
 
+MODEL_FILE = "saved_model.pb"
 #: Folder of a SavedModel that TensorFlow leaves to others.
 EXTRA = "assets.extra"
 EXPORT_VERSION = 1
@@ -43,13 +50,16 @@ def export_model(predictor: Predictor, folder: str) -> dict[str, Any]:
       folder: local or remote; a SavedModel that is there is replaced.
 
     Raises:
-      UserError: the folder holds something else, or the dataset was made by another
-        version of the pipeline.
+      UserError: the folder holds something else or cannot be written to, or the
+        dataset was made by another version of the pipeline.
     """
     import keras
     import tensorflow as tf
 
-    check_folder(folder)
+    from trainer.evaluation.model_files import files_of
+
+    files = files_of(folder)
+    ownership.check_folder(files, folder, EXPORT)
     serve = Serving(predictor)
     facts = describe(predictor, list(serve.signatures))
     content = json.dumps(facts, indent=1)
@@ -62,12 +72,50 @@ def export_model(predictor: Predictor, folder: str) -> dict[str, Any]:
     for name, (function, inputs) in serve.signatures.items():
         archive.add_endpoint(name, function, input_signature=inputs)
     archive.add_endpoint("describe", describe_export, input_signature=[])
-    archive.write_out(folder, verbose=False)
-    extra = f"{folder.rstrip('/')}/{EXTRA}"
-    tf.io.gfile.makedirs(extra)
-    with tf.io.gfile.GFile(f"{extra}/description.json", "w") as file:
-        file.write(content + "\n")
+    try:
+        with tempfile.TemporaryDirectory() as local:
+            archive.write_out(local, verbose=False)
+            contents = _read_folder(local)
+        contents[f"{EXTRA}/description.json"] = f"{content}\n".encode()
+        _replace_export(files, folder, contents)
+    except (OSError, tf.errors.OpError) as error:
+        reason = error.message if isinstance(error, tf.errors.OpError) else error
+        raise UserError(
+            f"--output cannot be written ({reason}); make room or choose another "
+            f"folder. Received: {folder}"
+        ) from error
     return facts
+
+
+def _read_folder(folder: str) -> dict[str, bytes]:
+    """The files of a local folder, by path relative to it."""
+    paths = [path for path in Path(folder).rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def _replace_export(files: Files, folder: str, contents: Mapping[str, bytes]) -> None:
+    """Puts a whole export in the place of an earlier one.
+
+    Nothing is touched before all is written. `saved_model.pb` goes first and comes
+    last: whoever loads in between finds no model, and never one of two halves.
+
+    Raises:
+      UserError: the folder is not ours.
+      OSError: it cannot be written to.
+    """
+    ownership.claim(files, folder, EXPORT)
+    last = join(folder, MODEL_FILE)
+    targets = {join(folder, name): content for name, content in contents.items()}
+    stage = {temporary_name(path): path for path in targets}
+    try:
+        for temporary, path in stage.items():
+            files.write(temporary, targets[path])
+        files.delete(last)
+        for temporary, path in sorted(stage.items(), key=lambda pair: pair[1] == last):
+            files.rename(temporary, path)
+    finally:
+        for temporary in stage:
+            files.delete(temporary)
 
 
 def describe(predictor: Predictor, signatures: Sequence[str]) -> dict[str, Any]:
@@ -129,7 +177,7 @@ class Serving:
     def _serve_audio(self, audio_bytes: tf.Tensor) -> Mapping[str, tf.Tensor]:
         import tensorflow as tf
 
-        from trainer.export.graph_audio import decode_wav
+        from trainer.export.graph_wav import decode_wav
 
         def represent(data: tf.Tensor) -> tf.Tensor:
             return self._make(*decode_wav(data))
@@ -220,24 +268,6 @@ def find_graph(
     return graph
 
 
-def check_folder(folder: str) -> None:
-    """Checks that an export destroys nothing but an earlier one.
-
-    Raises:
-      UserError: the folder is a file, or holds something that is no SavedModel.
-    """
-    import tensorflow as tf
-
-    if not tf.io.gfile.exists(folder):
-        return
-    advice = "give --output a new folder, or that of an export to replace."
-    if not tf.io.gfile.isdir(folder):
-        raise UserError(f"--output {folder} is a file; {advice}")
-    names = tf.io.gfile.listdir(folder)
-    if names and "saved_model.pb" not in names:
-        raise UserError(f"--output {folder} is not empty and no SavedModel; {advice}")
-
-
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -260,20 +290,23 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
+    allow_any_text()
     flags = make_parser().parse_args(argv)
     output = flags.output or f"{flags.model.rstrip('/')}/export"
     try:
         require_credentials([flags.model, output])
+        from trainer.evaluation.model_files import files_of
         from trainer.predict.predictor import load_predictor
 
+        ownership.check_folder(files_of(output), output, EXPORT)
         started = time.perf_counter()
         facts = export_model(load_predictor(flags.model), output)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     seconds = time.perf_counter() - started
     print(f"{', '.join(facts['signatures'])} ({seconds:.1f} s)")
-    print(output)
+    print(one_line(output))
     return 0
 
 

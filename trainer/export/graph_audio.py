@@ -1,11 +1,10 @@
-"""The pipeline's way from a WAV to a mel image or windows, as TensorFlow operations.
+"""The pipeline's way from samples to a mel image or windows, as TensorFlow operations.
 
 What is exported with a model has to do without Python. Here is the same arithmetic
 as in `pipeline.decoding.waveform` and `pipeline.representations`, equal to it within
 rounding: tests hold both side by side.
 
-Other containers than WAV, and sampling rates other than `RATES`, end in an
-`InvalidArgumentError` that says so.
+Sampling rates other than `RATES` end in an `InvalidArgumentError` that says so.
 """
 
 from __future__ import annotations
@@ -31,10 +30,17 @@ from pipeline.common.clip_config import (
     WINDOW_SAMPLES,
     ClipConfig,
 )
-from pipeline.decoding.waveform import MAX_PADDING, MAX_PEAK, MIN_PEAK
+from pipeline.decoding.waveform import (
+    LEVEL_STEP,
+    MAX_PADDING,
+    MAX_PEAK,
+    MIN_DOWNMIX,
+    MIN_PEAK,
+)
 from pipeline.representations.mel import DEPTH_DB, SIZE, pixel_edges
 from pipeline.representations.spectrum import hann_window
 from pipeline.representations.windows import window_starts
+from trainer.export.graph_wav import check
 
 #: Sampling rates in Hz that can be resampled in the graph.
 RATES = (
@@ -60,8 +66,6 @@ FIRST_OUTPUTS = 96
 #: Input samples that a row of the resampling product advances by, about.
 _BLOCK = 256
 
-_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
-
 
 class ResamplingFilter(NamedTuple):
     """soxr's filter from one rate to 44,100 Hz.
@@ -75,117 +79,6 @@ class ResamplingFilter(NamedTuple):
     reach: int  # in input samples
     taps: npt.NDArray[np.float32]  # (2 * reach * up + 1,)
     first: npt.NDArray[np.float32]  # (FIRST_OUTPUTS, inputs)
-
-
-def decode_wav(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes a WAV file of 8 to 32-bit integers or 32 or 64-bit floats.
-
-    Args:
-      data: the file, a scalar string.
-
-    Returns:
-      Samples of full scale 1, float32 `(frames, channels)`, and their rate, int32.
-    """
-    content = tf.io.decode_raw(data, tf.uint8)
-    total = tf.size(content, tf.int64)
-    header = tf.pad(content[:12], [[0, 12]])
-    is_wav = tf.logical_and(
-        tf.reduce_all(header[:4] == list(b"RIFF")),
-        tf.reduce_all(header[8:12] == list(b"WAVE")),
-    )
-    with tf.control_dependencies(
-        [_check(is_wav, "This is no WAV file; convert it, or use trainer.predict")]
-    ):
-        content = tf.identity(content)
-
-    def number(position: tf.Tensor, length: int) -> tf.Tensor:
-        digits = tf.cast(content[position : position + length], tf.int64)
-        return tf.reduce_sum(digits * [256**power for power in range(length)])
-
-    fmt_id = int.from_bytes(b"fmt ", "little")
-    data_id = int.from_bytes(b"data", "little")
-    missing = tf.constant(-1, tf.int64)
-
-    def unfinished(position: tf.Tensor, _: tf.Tensor, samples: tf.Tensor) -> tf.Tensor:
-        return tf.logical_and(position + 8 <= total, samples < 0)
-
-    def next_chunk(
-        position: tf.Tensor, fmt: tf.Tensor, samples: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        name, length = number(position, 4), number(position + 4, 4)
-        start = position + 8
-        return (
-            start + length + length % 2,
-            tf.where(name == fmt_id, start, fmt),
-            tf.where(name == data_id, start, samples),
-        )
-
-    position = tf.constant(12, tf.int64)
-    _, fmt, samples = tf.while_loop(
-        unfinished, next_chunk, (position, missing, missing)
-    )
-    has_audio = tf.logical_and(
-        samples >= 0, tf.logical_and(fmt >= 0, fmt + 16 <= total)
-    )
-    with tf.control_dependencies([_check(has_audio, "The WAV file has no audio")]):
-        kind, channels = number(fmt, 2), number(fmt + 2, 2)
-        rate, bits = number(fmt + 4, 4), number(fmt + 14, 2)
-    kind = tf.cond(
-        tf.logical_and(kind == _EXTENSIBLE, fmt + 26 <= total),
-        lambda: number(fmt + 24, 2),
-        lambda: kind,
-    )
-    announced = number(samples - 4, 4)
-    available = total - samples
-    # What is written to a pipe announces the largest length there is.
-    endless = announced >= 0xFFFF_FF00
-    complete = tf.logical_or(endless, announced <= available)
-    coding = kind * 100 + bits
-    codings = tf.constant(list(_DECODERS), tf.int64)
-    is_supported = tf.logical_and(tf.reduce_any(coding == codings), channels > 0)
-    with tf.control_dependencies(
-        [
-            _check(complete, "The WAV file is truncated"),
-            _check(is_supported, "The WAV file is not of integer or float samples"),
-        ]
-    ):
-        frame = tf.maximum(channels * bits // 8, 1)
-        length = tf.minimum(announced, available) // frame * frame
-    payload = tf.strings.substr(
-        data, tf.cast(samples, tf.int32), tf.cast(length, tf.int32)
-    )
-    branches = [functools.partial(decode, payload) for decode in _DECODERS.values()]
-    branch = tf.cast(tf.argmax(tf.cast(coding == codings, tf.int32)), tf.int32)
-    values = tf.switch_case(branch, branches)
-    return tf.reshape(values, (-1, channels)), tf.cast(rate, tf.int32)
-
-
-def _decode_bytes(payload: tf.Tensor) -> tf.Tensor:
-    values = tf.cast(tf.io.decode_raw(payload, tf.uint8), tf.float32)
-    return (values - 128) / 128
-
-
-def _decode_three_bytes(payload: tf.Tensor) -> tf.Tensor:
-    digits = tf.reshape(tf.io.decode_raw(payload, tf.uint8), (-1, 3))
-    values = tf.reduce_sum(tf.cast(digits, tf.int32) * [1 << 8, 1 << 16, 1 << 24], 1)
-    return tf.cast(values, tf.float32) / 2**31
-
-
-#: By 100 times the format's number plus the bits of a sample.
-_DECODERS = {
-    100 * _PCM + 8: _decode_bytes,
-    100 * _PCM + 16: lambda payload: (
-        tf.cast(tf.io.decode_raw(payload, tf.int16), tf.float32) / 2**15
-    ),
-    100 * _PCM + 24: _decode_three_bytes,
-    100 * _PCM + 32: lambda payload: (
-        tf.cast(tf.io.decode_raw(payload, tf.int32), tf.float32) / 2**31
-    ),
-    100 * _FLOAT + 32: lambda payload: tf.io.decode_raw(payload, tf.float32),
-    100 * _FLOAT + 64: lambda payload: tf.cast(
-        tf.io.decode_raw(payload, tf.float64), tf.float32
-    ),
-}
 
 
 def make_clip(frames: tf.Tensor, rate: tf.Tensor, config: ClipConfig) -> tf.Tensor:
@@ -202,7 +95,7 @@ def make_clip(frames: tf.Tensor, rate: tf.Tensor, config: ClipConfig) -> tf.Tens
     count = tf.shape(frames)[0]
     seconds = tf.cast(count, tf.float32) / tf.cast(rate, tf.float32)
     shortest = f"The audio is shorter than {config.min_duration:g} s"
-    with tf.control_dependencies([_check(seconds >= config.min_duration, shortest)]):
+    with tf.control_dependencies([check(seconds >= config.min_duration, shortest)]):
         length = tf.cast(
             tf.round(EXCERPT_SECONDS * tf.cast(rate, tf.float32)), tf.int32
         )
@@ -214,10 +107,15 @@ def make_clip(frames: tf.Tensor, rate: tf.Tensor, config: ClipConfig) -> tf.Tens
     )
     samples = tf.reduce_mean(excerpt, axis=1)
     peak = tf.reduce_max(tf.abs(samples))
+    channels = tf.reduce_mean(tf.square(excerpt[::LEVEL_STEP]), axis=0)
+    loudest = tf.sqrt(tf.reduce_max(channels))
+    mixed = tf.sqrt(tf.reduce_mean(tf.square(samples[::LEVEL_STEP])))
+    adds_up = tf.logical_or(loudest < MIN_PEAK, mixed >= MIN_DOWNMIX * loudest)
     with tf.control_dependencies(
         [
-            _check(peak <= MAX_PEAK, "The audio is damaged: far over full scale"),
-            _check(peak >= MIN_PEAK, "The audio is silent"),
+            check(peak <= MAX_PEAK, "The audio is damaged: far over full scale"),
+            check(adds_up, "The channels of the audio cancel each other"),
+            check(peak >= MIN_PEAK, "The audio is silent"),
         ]
     ):
         return fit_length(resample(samples, rate))
@@ -242,7 +140,7 @@ def resample(samples: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
     """Resamples `(n,)` from one of `RATES` to 44,100 Hz, as the pipeline does."""
     matches = tf.equal(rate, RATES)
     message = "The sampling rate must be one of " + ", ".join(map(str, RATES))
-    with tf.control_dependencies([_check(tf.reduce_any(matches), message)]):
+    with tf.control_dependencies([check(tf.reduce_any(matches), message)]):
         branch = tf.cast(tf.argmax(tf.cast(matches, tf.int32)), tf.int32)
     return tf.switch_case(
         branch, [functools.partial(_resample_from, samples, rate) for rate in RATES]
@@ -343,7 +241,3 @@ def cut_windows(samples: tf.Tensor, config: ClipConfig) -> tf.Tensor:
 
 #: What makes the records of a representation `(records, ...)` from a clip.
 COMPUTE = {"mel": make_mel_image, "windows": cut_windows}
-
-
-def _check(condition: tf.Tensor, message: str) -> tf.Operation:
-    return tf.debugging.Assert(condition, [f"{message}."])

@@ -34,10 +34,11 @@ from trainer.evaluation.calibration import (
 )
 from trainer.evaluation.predictions import ClipPredictions, with_artists
 from trainer.evaluation.report import Report, find_versions
-from trainer.evaluation.report_folder import Result, read_result, write_report
+from trainer.evaluation.report_folder import Result, read_result
 from trainer.evaluation.scores import evaluate
 from trainer.folds.records import FoldedClips, assign_folds, link_fold, split_records
 from trainer.runtime.preemption import EXIT_CODE, PreemptedError
+from trainer.training.model_folder import ModelFolder, try_folders, write_report_folder
 from trainer.training.train import LostWorkerError, train
 from trainer.training.tuning import tune_and_train
 
@@ -71,15 +72,19 @@ def cross_validate(
       UserError: there are too few artists or clips, or a training fails.
     """
     clips = assign_folds(dataset, folds, seed)
+    folders = [f"{output}/{name}" for name in folder_names(dataset, models)]
+    try_folders(folders)
+    for folder in folders:
+        ModelFolder.at(folder).claim()
     print(clips.describe(), flush=True)
     names: dict[str, None] = {}
     os.makedirs(output, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output, prefix=".folds-") as scratch:
-        held = split_records(dataset, clips, f"{scratch}/records")
+        fold_files = split_records(dataset, clips, f"{scratch}/records")
         for fold in range(folds):
             print(f"\n== Fold {fold + 1} of {folds}", flush=True)
             data = f"{scratch}/fold-{fold}"
-            link_fold(dataset, clips, held, f"{scratch}/records", data, fold)
+            link_fold(dataset, clips, fold_files, f"{scratch}/records", data, fold)
             for model in models:
                 try:
                     if model == BASELINES:
@@ -110,7 +115,9 @@ def cross_validate(
     for name in names:
         results = [read_result(f"{output}/{name}/fold-{i}") for i in range(folds)]
         report, predictions = join_folds(name, results, clips, dataset, seed)
-        write_report(f"{output}/{name}", report, predictions, dataset.manifest.genres)
+        write_report_folder(
+            f"{output}/{name}", report, predictions, dataset.manifest.genres
+        )
         reports.append(report)
     return reports
 
@@ -218,6 +225,18 @@ def _replace(source: str, target: str) -> None:
         os.replace(f"{source}/{name}", f"{target}/{name}")
 
 
+def folder_names(dataset: Dataset, models: Sequence[str]) -> list[str]:
+    """Names of the model folders that come of some models."""
+    names = [model for model in models if model != BASELINES]
+    if len(names) < len(models):
+        names += [
+            f"{baseline.name}-{representation}"
+            for representation in choose_representations(dataset, None)
+            for baseline in ALL_BASELINES
+        ]
+    return names
+
+
 def fit_baselines(data: str, scratch: str, output: str, fold: int) -> list[str]:
     """Trains all baselines that a dataset allows.
 
@@ -246,9 +265,9 @@ def choose_models(dataset: Dataset, wanted: Sequence[str] | None) -> list[str]:
     """The models to cross-validate: those asked for, or all that the data allow."""
     if wanted:
         return list(dict.fromkeys(wanted))
-    held: Mapping[str, object] = dataset.manifest.representations
-    nets = [model for model in MODELS if model in held]
-    classical = set(DEFAULT_REPRESENTATIONS) & set(held)
+    representations: Mapping[str, object] = dataset.manifest.representations
+    nets = [model for model in MODELS if model in representations]
+    classical = set(DEFAULT_REPRESENTATIONS) & set(representations)
     return nets + ([BASELINES] if classical else [])
 
 

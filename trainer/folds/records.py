@@ -125,7 +125,7 @@ def split_records(
       What each fold holds, by representation.
     """
     fold_of = clips.by_track()
-    held: dict[str, list[FoldFile]] = {}
+    fold_files: dict[str, list[FoldFile]] = {}
     for name, layout in dataset.manifest.representations.items():
         os.makedirs(f"{folder}/{name}")
         writers = [
@@ -155,7 +155,7 @@ def split_records(
                         squares[fold] += squared / lengths
         for writer in writers:
             writer.close()
-        held[name] = [
+        fold_files[name] = [
             FoldFile(
                 sums=sums[fold],
                 squares=squares[fold],
@@ -163,7 +163,7 @@ def split_records(
             )
             for fold in range(clips.count)
         ]
-    return held
+    return fold_files
 
 
 def _describe(path: str, records: int) -> schema.ShardFile:
@@ -177,7 +177,7 @@ def _describe(path: str, records: int) -> schema.ShardFile:
 def link_fold(
     dataset: Dataset,
     clips: FoldedClips,
-    held: Mapping[str, list[FoldFile]],
+    fold_files: Mapping[str, list[FoldFile]],
     records: str,
     folder: str,
     fold: int,
@@ -187,7 +187,7 @@ def link_fold(
     Args:
       dataset: the original one.
       clips: the folds.
-      held: what `split_records` returned.
+      fold_files: what `split_records` returned.
       records: where it wrote to.
       folder: the new dataset's; its shards are links.
       fold: to test.
@@ -207,7 +207,7 @@ def link_fold(
                 if split == role:
                     source = os.path.abspath(f"{records}/{name}/{number}.tfrecord")
                     os.symlink(source, f"{folder}/{shard}")
-                    files[shard] = held[name][number].file
+                    files[shard] = fold_files[name][number].file
                     written[split] += files[shard].records
                 else:
                     with open(f"{folder}/{shard}", "wb"):
@@ -227,7 +227,7 @@ def link_fold(
         },
         records=by_role,
         normalisation={
-            name: _normalise([held[name][number] for number in training])
+            name: _normalise([fold_files[name][number] for number in training])
             for name, layout in manifest.representations.items()
             if layout.segments
         },
@@ -240,7 +240,7 @@ def link_fold(
     with open(f"{folder}/{schema.MANIFEST_FILE}", "w") as file:
         file.write(changed.to_json())
     with open(f"{folder}/{schema.COMPLETED_FILE}", "w") as file:
-        file.write(f"{changed.fingerprint}\n")
+        file.write(schema.completion_marker(changed, changed.to_json()))
 
 
 def _normalise(parts: list[FoldFile]) -> schema.Normalisation:

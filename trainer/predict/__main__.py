@@ -9,11 +9,11 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.common import globs
-from pipeline.common.audio_names import is_audio_name
 from pipeline.common.credentials import require_credentials
-from pipeline.common.globs import Glob
 from pipeline.common.plain_text import allow_any_text, one_line
+from pipeline.inputs import globs
+from pipeline.inputs.audio_names import is_audio_name
+from pipeline.inputs.globs import Glob
 from pipeline.schema import UserError
 from trainer.config import EXCERPTS
 

@@ -240,13 +240,23 @@ def load_model(folder: ModelContent) -> keras.Model:
         # What was checked is loaded, not what may lie there in the meantime.
         with tempfile.TemporaryDirectory() as local:
             path = os.path.join(local, MODEL_FILE)
-            with open(path, "wb") as file:
-                file.write(folder.content)
+            _write_temporary(path, folder.content)
             return keras.models.load_model(path, compile=False, safe_mode=True)
     except _KERAS_ERRORS as error:
         raise UserError(
             f"{folder.source} cannot be loaded ({_shorten(error)}); copy the model "
             "folder again, or train the model again."
+        ) from error
+
+
+def _write_temporary(path: str, content: bytes) -> None:
+    try:
+        with open(path, "wb") as file:
+            file.write(content)
+    except OSError as error:
+        raise UserError(
+            f"The temporary folder does not take the model ({error.strerror}): "
+            f"{path}; make room there, or set TMPDIR to another."
         ) from error
 
 

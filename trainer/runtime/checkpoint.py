@@ -25,7 +25,7 @@ import tensorflow as tf
 from pipeline.common import ownership
 from pipeline.common.owned_kinds import CHECKPOINTS
 from pipeline.schema import UserError
-from trainer.runtime.storage import files_of
+from trainer.evaluation.model_files import files_of
 
 MARK = b"fma checkpoint 1"
 SUFFIX = ".checkpoint"

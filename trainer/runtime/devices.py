@@ -84,10 +84,10 @@ def find_devices(name: str = "auto") -> Devices:
     """
     if name not in STRATEGIES:
         raise ValueError(f"Expected one of {STRATEGIES}. Received: name={name!r}")
-    asked = "--strategy asks for it"
+    flag = "--strategy asks for it"
     cluster = read_cluster(os.environ) if name in ("auto", "multiworker") else None
     if cluster is not None:
-        reason = asked if name != "auto" else "TF_CONFIG names several processes"
+        reason = flag if name != "auto" else "TF_CONFIG names several processes"
         return _multi_worker(cluster, reason)
     if name == "multiworker":
         raise UserError(
@@ -96,7 +96,7 @@ def find_devices(name: str = "auto") -> Devices:
         )
     tpu = _find_tpu() if name in ("auto", "tpu") else None
     if name == "tpu" or tpu is not None:
-        reason = asked if name != "auto" else f"there is a TPU, {tpu!r}"
+        reason = flag if name != "auto" else f"there is a TPU, {tpu!r}"
         return Devices(strategy=_tpu_strategy(tpu), name="tpu", reason=reason)
     gpus = tf.config.list_physical_devices("GPU")
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
@@ -104,13 +104,13 @@ def find_devices(name: str = "auto") -> Devices:
         return Devices(
             strategy=tf.distribute.MirroredStrategy([x.name for x in devices]),
             name="mirrored",
-            reason=asked if name != "auto" else f"there are {len(gpus)} GPUs",
+            reason=flag if name != "auto" else f"there are {len(gpus)} GPUs",
         )
-    found = f"there is one {'GPU' if gpus else 'CPU device and no GPU'}"
+    fallback = f"there is one {'GPU' if gpus else 'CPU device and no GPU'}"
     return Devices(
         strategy=tf.distribute.get_strategy(),
         name="single",
-        reason=asked if name != "auto" else found,
+        reason=flag if name != "auto" else fallback,
     )
 
 

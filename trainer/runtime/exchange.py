@@ -8,7 +8,7 @@ import json
 import numpy as np
 import numpy.typing as npt
 
-from trainer.data.dataset import Index
+from trainer.data.index import Index
 from trainer.runtime.devices import Devices, gather
 
 

@@ -19,7 +19,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from pipeline import schema
-from trainer.data.dataset import INDEX_COLUMNS, Dataset
+from trainer.data.dataset import Dataset
+from trainer.data.index import INDEX_COLUMNS
 from trainer.data.streams import READS, parse_batch
 from trainer.runtime.devices import Devices
 from trainer.training.step import Forward
@@ -110,8 +111,8 @@ def write_outputs(
     share = batch_size // devices.workers
     forward = Forward(network, devices)
     count = sum(dataset.count(representation, split) for split in splits)
-    started = told = time.perf_counter()
-    done = 0
+    start = last_line = time.perf_counter()
+    position = 0
     with contextlib.ExitStack() as stack:
         writers = [
             stack.enter_context(tf.io.TFRecordWriter(f"{goal}.part"))
@@ -121,12 +122,12 @@ def write_outputs(
             outputs = forward([batch[layout.value.name]], share)
             for row, number in enumerate(numbers):
                 writers[number].write(make_example(batch, row, outputs[row]))
-            done += len(numbers)
-            if time.perf_counter() - told > TELL_SECONDS:
-                told = time.perf_counter()
+            position += len(numbers)
+            if time.perf_counter() - last_line > TELL_SECONDS:
+                last_line = time.perf_counter()
                 print(
-                    f"features of the frozen base: {done} of {count} records "
-                    f"({told - started:.0f} s)",
+                    f"features of the frozen base: {position} of {count} records "
+                    f"({last_line - start:.0f} s)",
                     file=sys.stderr,
                     flush=True,
                 )

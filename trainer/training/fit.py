@@ -119,13 +119,13 @@ class PhaseFit:
         if not progress.finished:
             batches = iter(self._batches())
             while progress.epoch < schedule.epochs:
-                started = time.perf_counter() - progress.seconds
-                self._run_epoch(batches, started)
-                progress.seconds = time.perf_counter() - started
+                start = time.perf_counter() - progress.seconds
+                self._run_epoch(batches, start)
+                progress.seconds = time.perf_counter() - start
                 improved = progress.end_epoch(
                     self._steps * schedule.batch_size, self._validate()
                 )
-                progress.epoch_seconds.append(time.perf_counter() - started)
+                progress.epoch_seconds.append(time.perf_counter() - start)
                 progress.seconds = 0.0
                 if improved:
                     self._best = [weight.numpy() for weight in self._model.weights]
@@ -158,7 +158,7 @@ class PhaseFit:
         )
         return training_batches(self._training, plan, devices)
 
-    def _run_epoch(self, batches: Iterator[Any], started: float) -> None:
+    def _run_epoch(self, batches: Iterator[Any], start: float) -> None:
         """Makes the steps of an epoch that are left.
 
         While the device computes a step, the next batch is fetched; only then is the
@@ -168,15 +168,15 @@ class PhaseFit:
         progress = self._progress
         pending: tf.Tensor | None = None
         for step in range(progress.step + 1, self._steps + 1):
-            asked = time.perf_counter()
+            call = time.perf_counter()
             batch = next(batches)
-            fetch = time.perf_counter() - asked
+            fetch = time.perf_counter() - call
             result = self._learner.step(batch, self._phase.preemption.requested)
             idle = True
             if pending is not None:
-                asked = time.perf_counter()
+                call = time.perf_counter()
                 self._add(pending)
-                ready = time.perf_counter() - asked < AT_ONCE
+                ready = time.perf_counter() - call < AT_ONCE
                 idle = ready or self._devices.synchronous
             # The very first batch is the start of the pipeline, not its pace.
             if idle and self._begun:
@@ -190,7 +190,7 @@ class PhaseFit:
                 self._add(pending)
                 pending = None
             if due and step < self._steps:
-                progress.seconds = time.perf_counter() - started
+                progress.seconds = time.perf_counter() - start
                 if stop:
                     self._stop()
                 self._save()

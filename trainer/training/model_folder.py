@@ -15,7 +15,7 @@ import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import keras
 import tensorflow as tf
@@ -26,10 +26,10 @@ from pipeline.common.owned_kinds import MARK_FILE, MODEL
 from pipeline.schema import MANIFEST_FILE, Manifest, UserError
 from trainer.evaluation import history, report
 from trainer.evaluation.model_digests import DIGESTS_FILE, ModelDigests, digest_bytes
+from trainer.evaluation.model_files import files_of
 from trainer.evaluation.predictions import ClipPredictions
 from trainer.evaluation.report import HISTORY_FILE, MODEL_FILE
 from trainer.evaluation.report_folder import write_report
-from trainer.runtime.storage import files_of
 from trainer.training.run import FittedModel
 
 HISTORY_PLOT = "history.png"
@@ -211,9 +211,66 @@ class ModelFolder:
             reason = getattr(error, "message", None) or getattr(error, "strerror", None)
             raise UserError(
                 f"The model cannot be written to {self.path} ({reason or error}); make "
-                "room there, or make it writable, and give the same command again: it "
-                "goes on from the last checkpoint."
+                "room there, or make it writable, and give the same command again."
             ) from error
+
+
+def try_folders(paths: Iterable[str]) -> None:
+    """Checks that models can be written into folders, and leaves these as they were.
+
+    Raises:
+      UserError: one is not ours, or cannot be written to.
+    """
+    folders = [ModelFolder.at(path) for path in paths]
+    for folder in folders:
+        folder.check()
+    for folder in folders:
+        try:
+            folder.claim()
+        finally:
+            folder.release()
+
+
+def write_report_folder(
+    path: str, result: report.Report, test: ClipPredictions, genres: Sequence[str]
+) -> None:
+    """Writes the folder of a model of which only the report is kept.
+
+    Args:
+      path: of the folder, local or remote.
+      result: how it was trained and how well it does.
+      test: the predictions that the report is about.
+      genres: names of the probabilities' columns.
+
+    Raises:
+      UserError: it is not ours, or cannot be written.
+    """
+    folder = ModelFolder.at(path)
+    folder.claim()
+    folder.publish(lambda _: None)
+    folder.write(
+        lambda: _report_contents(result, test, genres),
+        representation=result.representation,
+        genres=len(genres),
+        run=result.fingerprint,
+    )
+    folder.publish(lambda _: None)
+
+
+def _report_contents(
+    result: report.Report, test: ClipPredictions, genres: Sequence[str]
+) -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        write_report(folder, result, test, genres)
+        return _read_files(folder)
+
+
+def _read_files(folder: str) -> dict[str, bytes]:
+    contents = {}
+    for name in sorted(os.listdir(folder)):
+        with open(os.path.join(folder, name), "rb") as file:
+            contents[name] = file.read()
+    return contents
 
 
 def needed_bytes(model: keras.Model, manifest: Manifest) -> int:
@@ -243,12 +300,9 @@ def make_contents(
         model = fitted.model
         bare = keras.Model(model.input, model.output, name=model.name)
         bare.save(os.path.join(folder, MODEL_FILE))
-        if result is not None and test is not None:
-            write_report(folder, result, test, manifest.genres)
-        contents = {}
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-            with open(entry.path, "rb") as file:
-                contents[entry.name] = file.read()
+        contents = _read_files(folder)
+    if result is not None and test is not None:
+        contents |= _report_contents(result, test, manifest.genres)
     title = "loss and accuracy, record by record"
     return {
         MANIFEST_FILE: manifest.to_json().encode(),

@@ -112,9 +112,6 @@ class Run:
             workers=workers,
         )
         self.schedule(SCHEDULES[config.model])
-        checkpoints = self.checkpoints()
-        if checkpoints is not None:
-            checkpoints.check()
         self._preemption.arm()
 
     @property
@@ -284,10 +281,10 @@ class Run:
 
     def describe_memory(self) -> str:
         """Where the records are, for people."""
-        held = [name for name in SPLITS if self.splits[name].values is not None]
+        in_memory = [name for name in SPLITS if self.splits[name].values is not None]
         size = sum(self.dataset.size(self.config.model, name) for name in SPLITS)
         total = f"{size / self.devices.workers / 2**20:.0f} MiB"
         budget = f"--cache_mb {self.config.cache_mb}"
-        if "training" in held:
+        if "training" in in_memory:
             return f"records held in memory, {total} ({budget})"
         return f"records streamed from files, as {total} exceed {budget}"

@@ -93,15 +93,15 @@ class Learner:
         with tf.GradientTape() as tape:
             probabilities = self.model(values, training=True)
             losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
-            learnt = losses
+            objective = losses
             if self._schedule.label_smoothing:
-                learnt = keras.losses.categorical_crossentropy(
+                objective = keras.losses.categorical_crossentropy(
                     tf.one_hot(labels, probabilities.shape[-1]),
                     probabilities,
                     label_smoothing=self._schedule.label_smoothing,
                 )
             # The optimizer adds the replicas' gradients up.
-            loss = tf.reduce_sum(learnt) / self._schedule.batch_size
+            loss = tf.reduce_sum(objective) / self._schedule.batch_size
             loss = self.optimizer.scale_loss(loss)
         weights = self.model.trainable_variables
         self.optimizer.apply(tape.gradient(loss, weights), weights)
@@ -128,7 +128,7 @@ class Forward:
         strategy = devices.strategy
         self._run = tf.function(
             lambda values: strategy.run(
-                lambda own: model(own, training=False), args=(values,)
+                lambda share: model(share, training=False), args=(values,)
             ),
             autograph=False,
         )
@@ -181,8 +181,8 @@ def predict_records(
       batch_size: of all replicas; a multiple of their number.
       devices: what to compute on.
     """
-    own = batch_size // devices.workers
-    return forward(split.evaluation_batches(own), own)
+    share = batch_size // devices.workers
+    return forward(split.evaluation_batches(share), share)
 
 
 def training_batches(

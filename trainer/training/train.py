@@ -104,7 +104,8 @@ def open_run(
     """Opens all that a run needs; turns errors of its work into what to do.
 
     Raises:
-      UserError: the dataset cannot be read, or does not fit.
+      UserError: the dataset cannot be read, or does not fit, or the checkpoint folder
+        holds something else.
       LostWorkerError: another process of the run is gone.
     """
     dataset = open_dataset(config.data)
@@ -120,7 +121,7 @@ def open_run(
         watch = watch_for_preemption()
     try:
         with dtype_policy(config.mixed_precision), watch as preemption:
-            yield Run(
+            run = Run(
                 config,
                 dataset,
                 preemption=preemption,
@@ -128,6 +129,10 @@ def open_run(
                 on_epoch=on_epoch,
                 on_model=on_model,
             )
+            checkpoints = run.checkpoints()
+            if checkpoints is not None:
+                checkpoints.check()
+            yield run
     except (
         tf.errors.DataLossError,
         tf.errors.InvalidArgumentError,
@@ -286,7 +291,8 @@ def describe_damage(
             "again."
         )
     about_records = isinstance(error, tf.errors.DataLossError) or any(
-        sign in error.message for sign in ("Could not parse", "Can't parse", "Key: ")
+        sign in error.message
+        for sign in ("Could not parse", "Can't parse", "Key: ", "label value")
     )
     if not about_records:
         raise error

@@ -18,9 +18,9 @@ from pipeline.schema import SPLITS, UserError
 from trainer.config import SCHEDULES, Schedule
 from trainer.data.split import Split, open_splits
 from trainer.evaluation.history import PhaseHistory
+from trainer.evaluation.model_files import files_of
 from trainer.networks import mobilenet
 from trainer.runtime.devices import gather_floats
-from trainer.runtime.storage import files_of
 from trainer.training.bottleneck import (
     NAME,
     describe_outputs,
@@ -78,7 +78,7 @@ def fit_mobilenet(run: Run) -> FittedModel:
     with run.strategy.scope():
         base = mobilenet.build_base(shape, weights)
     notes = []
-    cached: Mapping[str, Split] = {}
+    outputs: Mapping[str, Split] = {}
     head = None
     with contextlib.ExitStack() as stack:
         if weights == "none" and layers:
@@ -93,11 +93,11 @@ def fit_mobilenet(run: Run) -> FittedModel:
             run.announce(bottleneck)
             splits = SPLITS[:2] if layers else SPLITS
             folder = stack.enter_context(outputs_folder(run, bottleneck))
-            cached = cache_outputs(run, bottleneck, folder, splits)
-            head = build_head(run, cached, standardise=weights == "none")
+            outputs = cache_outputs(run, bottleneck, folder, splits)
+            head = build_head(run, outputs, standardise=weights == "none")
             with run.strategy.scope():
                 model = mobilenet.attach_head(bottleneck, head, run.config.model)
-            phases = [fit_head(run, model, head, cached, schedule)]
+            phases = [fit_head(run, model, head, outputs, schedule)]
             if layers:
                 head = None
                 history, kept = fine_tune(run, model, base, layers, tuning, phases[0])
@@ -116,7 +116,7 @@ def fit_mobilenet(run: Run) -> FittedModel:
             model=model, phases=phases, parameters=parameters, notes=notes
         )
         # Read while the outputs are still there.
-        source = (model, run.splits) if head is None else (head, cached)
+        source = (model, run.splits) if head is None else (head, outputs)
         return dataclasses.replace(fitted, predictions=run.predict_splits(*source))
 
 
@@ -129,11 +129,11 @@ def improves(before: PhaseHistory, after: PhaseHistory) -> bool:
     return lowest[0] is None or lowest[1] is None or lowest[1] < lowest[0]
 
 
-def describe_weights(asked: str | None, weights: str) -> str:
+def describe_weights(flag: str | None, weights: str) -> str:
     """Says what MobileNetV2 starts from."""
     if weights != "none":
         return f"MobileNetV2 starts from ImageNet weights: {weights}"
-    if asked == "none":
+    if flag == "none":
         return "MobileNetV2 starts from random weights, as --weights none asks"
     return (
         "MobileNetV2 starts from random weights: no --weights given and no cached "
@@ -162,7 +162,7 @@ def cache_outputs(
     run: Run, bottleneck: keras.Model, folder: str, splits: tuple[str, ...]
 ) -> dict[str, Split]:
     """Outputs of the frozen base, computed once: splits to take for the images'."""
-    started = time.perf_counter()
+    start = time.perf_counter()
     model = run.config.model
     target = describe_outputs(run.dataset, model, bottleneck.output_shape[-1], folder)
     batch_size = evaluation_batch_size(
@@ -173,7 +173,7 @@ def cache_outputs(
     write_outputs(
         run.dataset, model, target, bottleneck, batch_size, run.devices, splits
     )
-    cached = open_splits(
+    outputs = open_splits(
         target,
         NAME,
         cache_bytes=run.config.cache_mb * 2**20,
@@ -182,24 +182,24 @@ def cache_outputs(
         workers=run.devices.workers,
     )
     if run.devices.chief:
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - start
         print(f"features of the frozen base computed ({seconds:.1f} s)", flush=True)
-    return cached
+    return outputs
 
 
 def build_head(
-    run: Run, cached: Mapping[str, Split], *, standardise: bool
+    run: Run, outputs: Mapping[str, Split], *, standardise: bool
 ) -> keras.Model:
     """A head on the outputs of the frozen base.
 
     Args:
       run: the run.
-      cached: the outputs.
+      outputs: of the frozen base.
       standardise: whether to bring them to mean 0 and variance 1 first, by their
         statistics over the training split.
     """
-    width = cached["training"].width
-    statistics = measure_outputs(run, cached["training"]) if standardise else None
+    width = outputs["training"].width
+    statistics = measure_outputs(run, outputs["training"]) if standardise else None
     with run.strategy.scope():
         return mobilenet.build_head(
             width,
@@ -230,7 +230,7 @@ def fit_head(
     run: Run,
     model: keras.Model,
     head: keras.Model,
-    cached: Mapping[str, Split],
+    outputs: Mapping[str, Split],
     schedule: Schedule,
 ) -> PhaseHistory:
     """Trains a head, on the outputs of the frozen base where that is the same.
@@ -242,10 +242,10 @@ def fit_head(
     if schedule.augmentation:
         return fit_images(run, model, "head", schedule)
     phase = run.phase("head", schedule, augmented=False)
-    validation = cached["validation"]
+    validation = outputs["validation"]
     return fit(
         head,
-        cached["training"],
+        outputs["training"],
         validation if validation.records else None,
         phase,
         run.devices,

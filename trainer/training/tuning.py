@@ -24,9 +24,9 @@ from pipeline.common import ownership
 from pipeline.common.owned_kinds import CACHE
 from pipeline.schema import UserError, fingerprint
 from trainer.config import SCHEDULES, TrainConfig
+from trainer.evaluation.model_files import files_of
 from trainer.evaluation.report import Report
 from trainer.runtime.cluster import read_cluster
-from trainer.runtime.storage import files_of
 from trainer.training.fit import DivergedError
 from trainer.training.model_folder import ModelFolder
 from trainer.training.train import measure_validation_loss, train
@@ -102,12 +102,12 @@ def tune(config: TrainConfig, trials: int, judge: Judge) -> Trial:
         )
     folder = f"{config.output.rstrip('/')}/{TRIALS}"
     key = search_key(config)
-    done = read_trials(folder, key)
-    if done:
-        print(f"{len(done)} trials of this search are done", flush=True)
-    for number in range(len(done), trials):
-        values = propose(space, done, config.seed)
-        started = time.perf_counter()
+    results = read_trials(folder, key)
+    if results:
+        print(f"{len(results)} trials of this search are done", flush=True)
+    for number in range(len(results), trials):
+        values = propose(space, results, config.seed)
+        start = time.perf_counter()
         loss: float | None
         try:
             loss = judge(dataclasses.replace(config, **values))
@@ -117,30 +117,32 @@ def tune(config: TrainConfig, trials: int, judge: Judge) -> Trial:
             number=number,
             values=values,
             loss=loss,
-            seconds=time.perf_counter() - started,
+            seconds=time.perf_counter() - start,
         )
         write_trial(folder, key, trial)
-        done.append(trial)
+        results.append(trial)
         print(describe_trial(trial, trials), flush=True)
-    ended = [trial for trial in done if trial.loss is not None]
-    if not ended:
+    candidates = [trial for trial in results if trial.loss is not None]
+    if not candidates:
         raise UserError(
-            f"None of {len(done)} trials came to an end; give a --learning_rate."
+            f"None of {len(results)} trials came to an end; give a --learning_rate."
         )
-    return min(ended, key=lambda trial: trial.loss or 0.0)
+    return min(candidates, key=lambda trial: trial.loss or 0.0)
 
 
-def propose(space: Distributions, done: Sequence[Trial], seed: int) -> dict[str, Any]:
+def propose(
+    space: Distributions, results: Sequence[Trial], seed: int
+) -> dict[str, Any]:
     """Parameters of the next trial; the same for the same trials before.
 
     The first are drawn at random, later ones by a tree-structured Parzen estimator.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(
-        seed=seed * 1_000_003 + len(done), n_startup_trials=RANDOM_TRIALS
+        seed=seed * 1_000_003 + len(results), n_startup_trials=RANDOM_TRIALS
     )
     study = optuna.create_study(sampler=sampler)
-    for trial in done:
+    for trial in results:
         state = optuna.trial.TrialState.COMPLETE
         if trial.loss is None:
             state = optuna.trial.TrialState.FAIL

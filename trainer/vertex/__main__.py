@@ -14,8 +14,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.common import gcs
-from pipeline.common.credentials import SCHEME
-from pipeline.schema import COMPLETED_FILE, MANIFEST_FILE, Manifest, UserError
+from pipeline.common.credentials import SCHEME, UnreachableError
+from pipeline.common.plain_text import one_line
+from pipeline.schema import (
+    COMPLETED_FILE,
+    MANIFEST_FILE,
+    Manifest,
+    UserError,
+)
 from trainer import task
 from trainer.config import MODELS, PATHS
 from trainer.vertex.job import (
@@ -208,7 +214,8 @@ def check_data(data: str, model: str, project: str) -> Manifest:
             f"--data is no complete dataset: it has no {missing}; preprocess it first. "
             f"Received: {data}"
         )
-    manifest = Manifest.from_json(text, source=f"{folder}/{MANIFEST_FILE}")
+    path = f"{folder}/{MANIFEST_FILE}"
+    manifest = Manifest.from_json(text, source=path)
     if model not in manifest.representations:
         raise UserError(
             f"--data has no {model} records, only "
@@ -232,13 +239,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = make_config(flags, rest)
         check_trainer_flags(config.arguments)
-        manifest = check_data(flags.data, flags.model, flags.project)
-        print(
-            f"{sum(manifest.clips['training'].values())} training clips of "
-            f"{len(manifest.genres)} genres; {config.describe_machines()}",
-            file=sys.stderr if flags.dry_run else sys.stdout,
-            flush=True,
-        )
+        stream = sys.stderr if flags.dry_run else sys.stdout
+        try:
+            manifest = check_data(flags.data, flags.model, flags.project)
+        except UnreachableError as error:
+            if not flags.dry_run:
+                raise
+            found = (
+                f"Not checked: {error}\nNot checked: that {flags.data} is a complete "
+                f"dataset with {flags.model} records, that {config.output} can be "
+                "written to, that Vertex AI takes jobs for --project in --region"
+            )
+        else:
+            found = (
+                f"{sum(manifest.clips['training'].values())} training clips of "
+                f"{len(manifest.genres)} genres"
+            )
+        print(f"{found}; {config.describe_machines()}", file=stream, flush=True)
         request = make_request(config)
         if flags.dry_run:
             print(json.dumps(to_json(request), indent=1, sort_keys=True))
@@ -247,7 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         client = make_client(config)
         name = submit(client, config, request)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     print(f"Submitted: {name}\n{console_link(config, name)}", flush=True)
     return wait(client, config, name) if flags.wait else 0

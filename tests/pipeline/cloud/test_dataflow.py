@@ -14,7 +14,8 @@ from google.cloud import dataflow as api
 from google.protobuf import json_format
 
 from pipeline import preprocess
-from pipeline.cloud import dataflow, follow, submission
+from pipeline.cloud import dataflow, dry_run, follow, submission
+from pipeline.common.credentials import UnreachableError
 from pipeline.job.graph import build
 from pipeline.launch.plan import parse_beam_options
 from pipeline.schema import UserError
@@ -331,6 +332,10 @@ def test_refuses_before_anything_is_sent(cloud, capsys, extra, message):
 def test_refuses_a_completed_output(cloud, capsys):
     cloud.put("dataset/COMPLETED", b"x")
     assert dataflow.main(arguments(cloud)) == 2
+    assert "no part of a dataset that this program made" in capsys.readouterr().err
+    mark = {"owner": "fma-genre-classifiers", "kind": "dataset"}
+    cloud.put("dataset/OWNER.json", json.dumps(mark).encode())
+    assert dataflow.main(arguments(cloud)) == 2
     assert "already holds a completed dataset" in capsys.readouterr().err
     assert cloud.get("dataset/COMPLETED") == b"x"
 
@@ -408,10 +413,46 @@ class Flaky:
 
 
 def test_the_dask_runner_is_refused():
-    from pipeline.launch.local import check_runner
+    from pipeline.launch.runners import check_flags
 
     for name in ("DaskRunner", "apache_beam.runners.dask.dask_runner.DaskRunner"):
         with pytest.raises(UserError, match="silently computes"):
-            check_runner(beam.options.pipeline_options.PipelineOptions(runner=name))
+            check_flags(beam.options.pipeline_options.PipelineOptions(runner=name))
     for name in (None, "DirectRunner", "FlinkRunner", "DataflowRunner"):
-        check_runner(beam.options.pipeline_options.PipelineOptions(runner=name))
+        check_flags(beam.options.pipeline_options.PipelineOptions(runner=name))
+
+
+def test_a_dry_run_without_credentials_prints_the_request_all_the_same(
+    cloud, capsys, monkeypatch
+):
+    options = arguments(cloud, "--job_name=fma-job", "--max_workers=2", "--dry_run")
+    assert dataflow.main(options) == 0
+    known = json.loads(capsys.readouterr().out)
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS")
+    monkeypatch.setenv("CLOUDSDK_CONFIG", "/nowhere")
+    # Nobody is asked: nothing would answer.
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
+    assert dataflow.main(options) == 0
+    printed = capsys.readouterr()
+    assert normalise(json.loads(printed.out)) == normalise(known)
+    assert "Not checked: gs://" in printed.err
+    assert "needs Google Cloud credentials" in printed.err
+    assert dry_run.UNKNOWN_GENRE in printed.err
+    assert "--num_shards" in printed.err
+    # A job is not sent like that.
+    assert dataflow.main(options[:-1]) == 2
+    assert "credentials" in capsys.readouterr().err
+
+
+def test_flags_say_what_only_the_bucket_knows(cloud, capsys):
+    flags = dataflow.make_parser().parse_known_args(arguments(cloud))[0]
+    data = [*dataflow.make_data_flags(flags, BUCKET), "--genres=Rock, Folk"]
+    parsed = preprocess.make_parser().parse_args([*data, "--num_shards=64"])
+    dataset = dry_run.assume_job(parsed).dataset
+    assert dataset.genres == ("Rock", "Folk")
+    assert dataset.num_shards == 64
+    text = dry_run.describe_unchecked(
+        parsed, ["--num_shards=64"], UnreachableError("no network")
+    )
+    assert dry_run.UNKNOWN_GENRE not in text
+    assert "shards" not in text

@@ -172,6 +172,9 @@ def test_wavs_lie_beside_other_files_but_replace_only_their_own(files, tmp_path)
         ownership.claim(files, folder, WAVS, names=["a.wav", "b.wav"], flag=flag)
     ownership.claim(files, folder, WAVS, names=["sub/b.wav"], flag=flag)
     write_files(tmp_path, ["sub/b.wav"])
+    with pytest.raises(UserError, match=r"^--wav_output holds sub/b\.wav"):
+        ownership.claim(files, folder, WAVS, names=["sub/b.wav"], flag=flag)
+    (tmp_path / "sub" / "b.wav").write_bytes(b"RIFF" + WAVS.sign)
     ownership.claim(files, folder, WAVS, names=["sub/b.wav", "c.wav"], flag=flag)
     mark = json.loads((tmp_path / MARK_FILE).read_text())
     assert mark["files"] == ["c.wav", "sub/b.wav"]

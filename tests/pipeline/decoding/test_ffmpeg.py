@@ -1,4 +1,6 @@
+import errno
 import io
+import os
 import tempfile
 
 import numpy as np
@@ -153,3 +155,41 @@ def test_an_ffmpeg_that_crashes_is_a_reason(temporary, monkeypatch):
     with pytest.raises(AudioError, match=r"died \(Segmentation fault\)") as caught:
         ffmpeg.decode(io.BytesIO(b"audio"))
     assert caught.value.reason == Reason.DECODER_CRASHED
+
+
+def test_what_is_too_large_is_not_copied(temporary, monkeypatch):
+    monkeypatch.setattr(ffmpeg, "MAX_SOURCE_BYTES", 1_000)
+    with pytest.raises(AudioError, match="its 1,001 bytes are too many") as caught:
+        ffmpeg.decode(io.BytesIO(bytes(1_001)))
+    assert caught.value.reason == Reason.TOO_LARGE
+
+
+def test_too_little_temporary_space_is_a_reason(monkeypatch, tmp_path):
+    class FullFile(io.BytesIO):
+        def write(self, data, /):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: FullFile())
+    with pytest.raises(AudioError) as caught:
+        ffmpeg.decode(io.BytesIO(bytes(5_000)))
+    assert caught.value.reason == Reason.NO_SPACE
+    message = f"{tmp_path} does not take its 5,000 bytes for ffmpeg (No space left"
+    assert str(caught.value).startswith(message)
+
+
+def test_a_source_that_fails_is_not_taken_for_a_full_folder(temporary):
+    class FailingFile(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise OSError(errno.EIO, "the store is gone")
+
+    with pytest.raises(OSError, match="the store is gone"):
+        ffmpeg.decode(FailingFile(b"audio"))
+
+
+def test_nothing_is_left_of_a_decoder_that_is_killed(temporary):
+    """The copy has no name, and so ends with the processes that have it open."""
+    data = encode_with_ffmpeg(make_markers(4), extension="m4a")
+    with ffmpeg._copy(io.BytesIO(data)) as copy:
+        assert list(temporary.iterdir()) == []
+        assert copy.seek(0, os.SEEK_END) == len(data)

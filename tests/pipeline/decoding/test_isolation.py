@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -366,3 +367,30 @@ def test_excerpts_of_nothing(decoder, tmp_path):
     with pytest.raises(AudioError, match="is a FIFO, not a file") as caught:
         decoder.load_excerpts(str(tmp_path / "a.mp3"), ClipConfig(), 10)
     assert caught.value.reason == Reason.NOT_A_FILE
+
+
+def test_a_killed_helper_leaves_nothing_in_the_temporary_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    # Opened by a fake ffmpeg, which the helper waits for when it is killed.
+    executable = tmp_path / "ffmpeg"
+    executable.write_text('#!/bin/sh\ntouch "$0.started"\nexec sleep 20\n')
+    executable.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(executable))
+    with IsolatedDecoder() as decoder:
+        helper = psutil.Process(decoder._process.pid)
+
+        def kill():
+            while not Path(f"{executable}.started").exists():
+                time.sleep(0.02)
+            for child in helper.children():
+                child.kill()
+            helper.terminate()
+
+        thread = threading.Thread(target=kill)
+        thread.start()
+        monkeypatch.setattr(isolation, "ATTEMPTS", 1)
+        with pytest.raises(AudioError, match="Terminated"):
+            decoder.load_waveform(io.BytesIO(b"no audio " * 99), ClipConfig())
+        thread.join()
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"ffmpeg", "ffmpeg.started"}

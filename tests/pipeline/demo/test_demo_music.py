@@ -1,221 +1,226 @@
-"""The demo corpus's synthesiser, and whether its genres are worth telling apart."""
+"""The demo corpus's sounds, and whether its genres are worth telling apart."""
 
 import dataclasses
 
 import librosa
 import numpy as np
 import pytest
-import scipy.signal
 import soundfile
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pipeline.demo import synth
-from pipeline.demo.arrange import make_artist, plan_track
+from pipeline.demo import music
 from pipeline.demo.corpus import make_corpus
 from pipeline.demo.encode import render_clip
-from pipeline.demo.figures import Song, arpeggio, drone, melody, pulse, strum
-from pipeline.demo.genres import GENRES, NEIGHBOURS
-from pipeline.demo.grooves import Groove, read_pattern
-from pipeline.demo.harmony import HIJAZ, MAJOR
+from pipeline.demo.genres import GENRES
 from pipeline.demo.layout import DemoConfig, Kind, plan_layout
-from pipeline.demo.render import render_track
-from pipeline.demo.synth import SAMPLE_RATE
-
-SONG = Song(
-    tempo=120,
-    beats=4,
-    steps=16,
-    swing=0.0,
-    tonic=60,
-    scale=MAJOR,
-    progression=(0, 3),
+from pipeline.demo.music import Song, draw_song, render
+from pipeline.demo.sound import (
+    SAMPLE_RATE,
+    Drum,
+    Timbre,
+    add,
+    decibels_to_gain,
+    filtered_noise,
+    hit,
+    tone,
 )
+
+PLAIN = Timbre(tilt=1.0, detune=0.0, decay=1000.0)
 
 
 def generator(*seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def measure_pitch(samples: np.ndarray, expected: float) -> float:
-    """Strongest frequency within a semitone of the expected one."""
-    size = 1 << 20
-    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples)), size))
-    frequencies = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
-    near = np.abs(np.log2(frequencies[1:] / expected)) < 1 / 12
-    return float(frequencies[1:][near][np.argmax(spectrum[1:][near])])
+def measure_spectrum(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies in Hz and amplitudes."""
+    amplitudes = np.abs(np.fft.rfft(samples * np.hanning(len(samples)), 1 << 19))
+    return np.fft.rfftfreq(1 << 19, 1 / SAMPLE_RATE), amplitudes
 
 
-@pytest.mark.parametrize("frequency", [82.4, 220.0, 439.3, 987.8, 1760.0])
-def test_plucked_string_is_in_tune(frequency):
-    sound = synth.pluck_string(
-        frequency, 1.5, generator(1), brightness=0.6, sustain=3.0
-    )
-    cents = 1200 * np.log2(measure_pitch(sound, frequency) / frequency)
-    assert abs(cents) < 4
-
-
-def test_plucked_string_decays_as_asked():
-    sound = synth.pluck_string(220.0, 2.0, generator(1), brightness=0.9, sustain=2.0)
-    low = synth.low_pass(sound, 300)
-    early, late = (np.std(low[at : at + 8820]) for at in (8820, 8820 + 44_100))
-    # 60 dB in two seconds are 30 dB in one.
-    assert 20 * np.log10(early / late) == pytest.approx(30, abs=4)
-
-
-def test_brightness_makes_strings_brighter():
-    dull, bright = (
-        synth.pluck_string(220.0, 1.0, generator(1), brightness=b, sustain=2.0)
-        for b in (0.1, 0.9)
-    )
-    assert measure_centroid(bright) > 1.4 * measure_centroid(dull)
+def measure_partials(samples: np.ndarray, frequency: float, count: int) -> np.ndarray:
+    """Amplitudes of the harmonics, the first as 1."""
+    frequencies, amplitudes = measure_spectrum(samples)
+    partials = [
+        amplitudes[np.abs(frequencies - number * frequency) < 5].max()
+        for number in range(1, count + 1)
+    ]
+    return np.array(partials) / partials[0]
 
 
 def measure_centroid(samples: np.ndarray) -> float:
-    return float(librosa.feature.spectral_centroid(y=samples, sr=SAMPLE_RATE).mean())
+    frequencies, amplitudes = measure_spectrum(samples)
+    return float(np.average(frequencies, weights=amplitudes))
 
 
-@pytest.mark.parametrize("frequency", [55.0, 440.0, 2500.0])
-def test_saw_has_no_partial_above_the_limit(frequency):
-    table = synth.saw_table(frequency, 20_000)
-    amplitudes = np.abs(np.fft.rfft(table))
-    allowed = len(synth.partial_frequencies(frequency))
-    assert allowed * frequency <= 17_000
-    assert amplitudes[allowed + 1 :].max() < 1e-4 * amplitudes.max()
-    assert np.sqrt(np.mean(table**2)) == pytest.approx(0.2, rel=1e-4)
+@pytest.mark.parametrize("frequency", [55.0, 220.0, 439.3, 1760.0])
+def test_a_tone_is_in_tune(frequency):
+    sound = tone(PLAIN, [frequency], 1.0, 20_000, generator(1))
+    frequencies, amplitudes = measure_spectrum(sound)
+    assert frequencies[np.argmax(amplitudes)] == pytest.approx(frequency, abs=0.3)
 
 
-def test_oscillator_plays_the_pitch():
-    table = synth.build_table([1.0, 0.5])
-    assert measure_pitch(synth.oscillate(table, 333.0, 44_100), 333.0) == pytest.approx(
-        333.0, abs=0.1
-    )
+def test_partials_fall_as_the_timbre_says():
+    saw = tone(PLAIN, [200.0], 1.0, 1e9, generator(1))
+    assert measure_partials(saw, 200, 6) == pytest.approx(1 / np.arange(1, 7), abs=0.01)
+    square = tone(dataclasses.replace(PLAIN, even=0.0), [200], 1.0, 1e9, generator(1))
+    assert measure_partials(square, 200, 6)[1::2].max() < 0.01
+    # At its cutoff, a low-pass of 12 dB an octave takes off half.
+    dull = tone(PLAIN, [200.0], 1.0, 400.0, generator(1))
+    assert measure_partials(dull, 200, 2)[1] == pytest.approx(0.25 / 0.8, abs=0.01)
 
 
-def test_shelve_equals_its_definition():
-    noise = synth.white_noise(20_000, generator(2))
-    low = synth.low_pass(noise, 160)
-    high = noise - synth.low_pass(noise, 3000)
-    expected = noise + (2.0 - 1) * low + (0.5 - 1) * high
-    assert np.allclose(synth.shelve(noise, 2.0, 0.5), expected, atol=1e-4)
+def test_no_partial_lies_above_the_limit():
+    sound = tone(PLAIN, [2500.0], 1.0, 1e9, generator(1))
+    frequencies, amplitudes = measure_spectrum(sound)
+    assert amplitudes[frequencies > 16_500].max() < 0.01 * amplitudes.max()
 
 
-def test_low_pass_equals_scipy():
-    noise = synth.white_noise(5000, generator(3))
-    keep = 1 - np.exp(-2 * np.pi * 1000 / SAMPLE_RATE)
-    expected = scipy.signal.lfilter([keep], [1, keep - 1], noise.astype(np.float64))
-    assert np.allclose(synth.low_pass(noise, 1000), expected, atol=1e-6)
+def test_a_tone_decays_as_asked():
+    sound = tone(dataclasses.replace(PLAIN, decay=2.0), [220], 2, 4_000, generator(1))
+    early, late = (np.std(sound[at : at + 8820]) for at in (8820, 8820 + SAMPLE_RATE))
+    # 60 dB in two seconds are 30 dB in one.
+    assert 20 * np.log10(early / late) == pytest.approx(30, abs=0.5)
 
 
-def test_room_dies_away_in_its_time():
-    click = np.zeros(3 * SAMPLE_RATE, dtype=np.float32)
-    click[0] = 1
-    room = synth.reverberate(click, 1.0, 20_000)
-    early = np.std(room[:, 4410:13_230])
-    late = np.std(room[:, 4410 + 22_050 : 13_230 + 22_050])
-    assert 20 * np.log10(early / late) == pytest.approx(30, abs=5)
-    assert np.corrcoef(room)[0, 1] < 0.9
+def test_modulation_adds_partials_that_are_not_harmonics():
+    bell = dataclasses.replace(PLAIN, tilt=9.0, index=2.0, ratio=1.41)
+    frequencies, amplitudes = measure_spectrum(tone(bell, [500], 1, 1e9, generator(1)))
+    side = np.abs(frequencies - 500 * 2.41) < 5
+    assert amplitudes[side].max() > 0.1 * amplitudes.max()
 
 
-def test_song_pitches():
-    assert SONG.pitch(0) == 60
-    assert SONG.pitch(7) == 72
-    assert SONG.pitch(-1) == 59
-    assert SONG.bar_seconds == 2.0
+def test_tones_begin_and_end_without_a_click():
+    for genre in GENRES.values():
+        for timbre in (genre.bass[0], *genre.chords[0], *genre.leads[0]):
+            sound = tone(timbre, [110.0, 165.0], 0.3, 3_000, generator(1))
+            assert sound.dtype == np.float32
+            assert abs(sound[0]) < 0.05
+            assert abs(sound[-1]) < 0.01
+            assert 0.02 < np.abs(sound).max() < 6
 
 
-def test_figures_follow_the_chord():
-    on_tonic = pulse(SONG, 0, generator(0), pattern="X.......x.......")
-    assert [(note.step, note.length, note.degree) for note in on_tonic] == [
-        (0, 8, 0),
-        (8, 8, 0),
-    ]
-    assert {n.degree for n in pulse(SONG, 1, generator(0), pattern="X...")} == {3}
-    rising = arpeggio(SONG, 0, generator(0), order=(0, 1, 2, 3), every=4)
-    assert [note.degree for note in rising] == [0, 2, 4, 7]
-    strummed = strum(SONG, 0, generator(0), pattern="X...............")
-    assert [note.degree for note in strummed] == [0, 2, 4, 7, 9]
-    assert strummed[1].delay > strummed[0].delay
-    hijaz = dataclasses.replace(SONG, scale=HIJAZ)
-    assert {hijaz.pitch(note.degree) for note in drone(hijaz, 0, generator(0))} == {
-        60,
-        67,
-    }
+def test_noise_lies_in_its_band():
+    noise = filtered_noise(SAMPLE_RATE, (2_000, 4_000), generator(1))
+    frequencies, amplitudes = measure_spectrum(noise)
+    power = np.square(amplitudes)
+    inside = (frequencies > 1_500) & (frequencies < 5_300)
+    assert power[inside].sum() > 0.9 * power.sum()
+    assert noise.std() == pytest.approx(1, abs=0.01)
 
 
-def test_melody_repeats_its_motif_on_another_chord():
-    first = melody(SONG, 0, generator(5), density=0.6)
-    second = melody(SONG, 1, generator(5), density=0.6)
-    assert [note.step for note in first] == [note.step for note in second]
-    assert first[0].degree + 3 == second[0].degree
+def test_a_bass_drum_falls_to_its_pitch():
+    drum = Drum(frequency=60, sweep=2.0, noise=0.0, decay=1.0)
+    frequencies, amplitudes = measure_spectrum(hit(drum, generator(1))[8820:])
+    assert frequencies[np.argmax(amplitudes)] == pytest.approx(60, abs=3)
+    quiet = hit(dataclasses.replace(drum, level=-20.0), generator(1))
+    assert quiet.max() == pytest.approx(hit(drum, generator(1)).max() / 10, rel=1e-5)
 
 
-def test_patterns():
-    assert list(read_pattern("X..o")) == [(0, 1.0), (3, 0.4)]
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [(1, [0, 1, 2, 3]), (-1, [2, 3, 0, 0]), (3, [0, 0, 0, 1]), (9, [0] * 4)],
+)
+def test_sounds_may_cross_the_ends(start, expected):
+    mix = np.zeros(4, dtype=np.float32)
+    add(mix, np.array([1, 2, 3], dtype=np.float32), start, 1.0)
+    assert mix.tolist() == expected
+    add(mix, np.zeros(3, dtype=np.float32), -5, 1.0)
+    assert mix.tolist() == expected
 
 
-def test_every_part_and_groove_fits_its_style():
-    for styles in GENRES.values():
-        for style in styles:
-            for groove in style.grooves:
-                for line in dataclasses.fields(Groove):
-                    assert len(getattr(groove, line.name)) % style.steps == 0
-            for part in style.bass + style.harmony + style.lead + style.texture:
-                pattern = getattr(part.figure, "keywords", {}).get("pattern")
-                assert pattern is None or len(pattern) == style.steps
-            assert style.harmony
+def draw(genre: str, artist: int, track: int) -> Song:
+    return draw_song(genre, generator(artist), generator(track))
 
 
-def test_neighbours_are_other_genres():
-    assert set(NEIGHBOURS) == set(GENRES)
-    for genre, neighbours in NEIGHBOURS.items():
-        assert set(neighbours) <= set(GENRES) - {genre}
+@pytest.fixture
+def _pure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody borrows."""
+    monkeypatch.setattr(music, "ARTIST_BORROWING", 0.0)
+    monkeypatch.setattr(music, "TRACK_BORROWING", 0.0)
 
 
-def test_four_on_the_floor_beats_in_tempo():
-    artist = make_artist("Electronic", 0, generator(0))
-    plan = plan_track(artist, 0.0, generator(3))
-    always = (True,)
-    plan = dataclasses.replace(plan, voices=(), drum_sections=always)
-    samples = render_track(plan, 10 * SAMPLE_RATE, [1]).mean(axis=0)
-    low = np.abs(synth.low_pass(samples, 100))
-    envelope = low[: len(low) // 441 * 441].reshape(-1, 441).mean(axis=1)
-    envelope -= envelope.mean()
-    correlation = np.correlate(envelope, envelope, "full")[len(envelope) :]
-    beat = (20 + np.argmax(correlation[20:80]) + 1) / 100
-    assert 60 / beat == pytest.approx(plan.song.tempo, rel=0.03)
+def test_every_grid_is_a_bar():
+    for style in GENRES.values():
+        for _, grid in (style.bass, style.chords, *style.drums):
+            assert len(grid) == 16
+            assert set(grid) <= set("Xx.")
+            assert "X" in grid.upper()
 
 
-def test_borrowing_brings_parts_from_elsewhere():
-    artist = make_artist("Folk", 0, generator(0))
-    own = artist.style.harmony + artist.style.lead + artist.style.texture
-    own += artist.style.bass
+@pytest.mark.usefixtures("_pure")
+def test_songs_lie_in_their_genre():
+    for genre, style in GENRES.items():
+        for seed in range(10):
+            song = draw(genre, seed, seed)
+            tempo = 60 / song.step / 4
+            assert style.tempo[0] <= tempo <= style.tempo[1]
+            assert style.cutoff[0] <= song.cutoff <= style.cutoff[1]
+            assert style.noise[0] <= song.noise <= style.noise[1]
+            assert song.scale in style.scales
+            assert song.lead in style.leads[0]
+            assert song.drums == style.drums
 
-    def is_pure(borrowing: float, seed: int) -> bool:
-        plan = plan_track(artist, borrowing, generator(seed))
-        return all(voice.part in own for voice in plan.voices)
 
-    assert all(is_pure(0.0, seed) for seed in range(30))
-    assert not all(is_pure(0.5, seed) for seed in range(30))
+def test_some_traits_are_borrowed():
+    songs = [draw("Folk", seed, seed) for seed in range(200)]
+    pure = np.mean([song.drums == GENRES["Folk"].drums for song in songs])
+    assert 0.75 < pure < 0.97
 
 
 def test_artists_keep_their_sound():
-    first, second = (make_artist("Rock", 0, generator(seed)) for seed in (1, 2))
-    plans = [plan_track(first, 0.1, generator(seed)) for seed in range(6)]
-    tempos = [plan.song.tempo for plan in plans]
-    assert max(tempos) / min(tempos) < 1.16
-    assert len(set(tempos)) == 6
-    assert first.mix != second.mix
+    def spread(songs: list[Song]) -> float:
+        return float(np.std([np.log(song.cutoff) for song in songs]))
+
+    one = [draw("Rock", 1, track) for track in range(100, 120)]
+    many = [draw("Rock", artist, 100) for artist in range(20)]
+    assert len({song.step for song in one}) > 15
+    assert spread(one) < 0.7 * spread(many)
+
+
+def test_pitches_follow_the_scale():
+    song = dataclasses.replace(draw("Folk", 1, 1), tonic=57, scale=(0, 2, 4, 7, 9))
+    assert song.frequency(0) == pytest.approx(220)
+    assert song.frequency(5) == pytest.approx(440)
+    assert song.frequency(-1) == pytest.approx(110 * 2 ** (9 / 12))
+
+
+@pytest.mark.parametrize("tempo", [96.0, 118.0, 140.0])
+def test_drums_beat_in_tempo(tempo):
+    song = dataclasses.replace(
+        draw("Electronic", 0, 0),
+        step=60 / tempo / 4,
+        drums=GENRES["Electronic"].drums,
+        levels=(-90.0, -90.0, -90.0, 0.0),
+        noise=-90.0,
+        room=0.0,
+    )
+    samples = render(song, 20 * SAMPLE_RATE, generator(4)).mean(axis=0)
+    low = np.abs(samples[: len(samples) // 441 * 441]).reshape(-1, 441).max(axis=1)
+    low -= low.mean()
+    correlation = np.correlate(low, low, "full")[len(low) :]
+    beat = (25 + np.argmax(correlation[25:80]) + 1) / 100
+    assert 60 / beat == pytest.approx(tempo, rel=0.02)
+
+
+def test_noise_is_as_loud_as_drawn():
+    song = dataclasses.replace(draw("Folk", 1, 1), loudness=-30.0, noise=60.0)
+    samples = render(song, SAMPLE_RATE * 3, generator(1))
+    assert samples.std() == pytest.approx(decibels_to_gain(-30), rel=0.05)
+    _, amplitudes = measure_spectrum(samples[0])
+    # Hardly anything but hiss: no frequency stands out.
+    assert amplitudes.max() < 12 * np.sqrt(np.mean(np.square(amplitudes)))
 
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[np.ndarray]]:
-    """Four clips a genre, each by another artist; mono."""
+    """Five clips a genre, each by another artist; mono."""
     config = DemoConfig(
         output=tmp_path_factory.mktemp("unused"),
-        artists_per_genre=(4, 0, 0),
+        artists_per_genre=(5, 0, 0),
         tracks_per_artist=(1, 1, 1),
         broken=False,
     )
@@ -223,49 +228,53 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[np.ndarray
     for track in plan_layout(config):
         samples = render_clip(track, 0, 6.0)
         assert samples.dtype == np.float32
-        assert np.abs(samples).max() <= 0.49001
+        assert np.abs(samples).max() <= 0.45001
         rendered.setdefault(track.artist.genre, []).append(samples.mean(axis=0))
     return rendered
 
 
 def test_genres_differ_in_brightness(clips):
     brightness = {
-        genre: np.mean([measure_centroid(samples) for samples in own])
-        for genre, own in clips.items()
+        genre: np.median([measure_centroid(samples) for samples in renderings])
+        for genre, renderings in clips.items()
     }
     assert brightness["Rock"] > 1.3 * brightness["Instrumental"]
-    assert brightness["Rock"] > 1.3 * brightness["Hip-Hop"]
 
 
-def test_genres_differ_in_dynamics(clips):
-    def crest(samples: np.ndarray) -> float:
-        return float(np.abs(samples).max() / samples.std())
+def test_genres_differ_in_noise(clips):
+    def measure_flatness(samples: np.ndarray) -> float:
+        frequencies, amplitudes = measure_spectrum(samples)
+        band = amplitudes[(frequencies > 1_000) & (frequencies < 8_000)]
+        return float(np.exp(np.mean(np.log(band))) / np.mean(band))
 
-    crests = {genre: np.mean([crest(x) for x in own]) for genre, own in clips.items()}
-    loudness = {genre: np.mean([x.std() for x in own]) for genre, own in clips.items()}
+    flatness = {
+        genre: np.median([measure_flatness(samples) for samples in renderings])
+        for genre, renderings in clips.items()
+    }
+    assert flatness["Experimental"] > 1.2 * flatness["Pop"]
+    assert flatness["Experimental"] > 1.2 * flatness["Electronic"]
+
+
+def test_genres_differ_in_loudness(clips):
+    loudness = {
+        genre: np.median([samples.std() for samples in renderings])
+        for genre, renderings in clips.items()
+    }
     assert loudness["Rock"] > 1.5 * loudness["Instrumental"]
-    assert crests["Folk"] > crests["Rock"]
-
-
-def test_genres_differ_in_tempo():
-    def mean_tempo(genre: str) -> float:
-        artists = (make_artist(genre, k, generator(k)) for k in range(12))
-        return float(np.mean([artist.tempo for artist in artists]))
-
-    assert mean_tempo("Electronic") > 1.5 * mean_tempo("Instrumental")
-    assert mean_tempo("Rock") > 1.2 * mean_tempo("Folk")
+    assert loudness["Pop"] > 1.2 * loudness["Folk"]
 
 
 @pytest.mark.slow
 def test_genres_are_neither_trivial_nor_hopeless(tmp_path):
     """Simple models on clip statistics, tested on artists they have not heard."""
     config = DemoConfig(output=tmp_path, clip_seconds=10.0, workers=2)
-    corpus = make_corpus(config)
+    make_corpus(config)
     vectors, genres, training = [], [], []
     for track in plan_layout(config):
         if track.kind is not Kind.GOOD:
             continue
-        samples, rate = soundfile.read(corpus.audio_dir / track.path, dtype="float32")
+        path = tmp_path / "fma_demo" / track.path
+        samples, rate = soundfile.read(path, dtype="float32")
         mfcc = librosa.feature.mfcc(y=samples.mean(axis=1), sr=rate)
         vectors.append(np.concatenate([mfcc.mean(axis=1), mfcc.std(axis=1)]))
         genres.append(track.artist.genre)

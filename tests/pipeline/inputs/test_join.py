@@ -5,8 +5,8 @@ import unicodedata
 
 import pytest
 
-from pipeline.common.audio_names import looks_like_audio
 from pipeline.common.rejects import Reason
+from pipeline.inputs.audio_names import looks_like_audio
 from pipeline.inputs.join import AudioFile, Join, Pairing
 from pipeline.inputs.metadata import Track
 from pipeline.inputs.names import AudioFolder, audio_key

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from pipeline.shards.tfrecord import (
     write_record,
 )
 from tests.support.corpora import write_csv, write_tone
+from tests.support.manifest_fuzz import damage
 
 ROOT = Path(__file__).resolve().parents[3]
 SHARDS = 2
@@ -274,6 +276,9 @@ def test_the_split_is_checked_by_its_fields_and_not_by_a_sentence(dataset):
 
 def test_a_manifest_that_does_not_give_the_split_is_said_to(dataset, capsys):
     change_manifest(dataset, lambda content: content.pop("split"))
+    # As a version wrote it that knew neither the key nor the digest.
+    first = (dataset / "COMPLETED").read_text().splitlines()[0]
+    (dataset / "COMPLETED").write_text(f"{first}\n")
     assert run(dataset, "--verify") == 0
     assert "does not say how to work splits out" in capsys.readouterr().out
 
@@ -417,36 +422,45 @@ def test_normalisation_of_other_records(dataset):
     expect(verify(dataset), "features, mfcc")
 
 
-@pytest.mark.parametrize("values", [[], [float("nan")] * 37, [0.0] * 36])
-def test_normalisation_that_cannot_be(dataset, values):
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("normalisation.features.variance", [], "of 37 segments"),
+        ("normalisation.features.variance", [float("nan")] * 37, "NaN is no number"),
+        ("normalisation.features.variance", [0.0] * 36, "of 37 segments"),
+        ("clips.training.High", 99, "inputs must be"),
+        ("records.mel.test", 99, "files of mel must be 99 records"),
+        ("record_bytes.mel", 99, "files of mel must be 99 bytes"),
+        ("inputs.clips", 99, "inputs must be"),
+        ("rejects.silent", 99, "rejects must be as many"),
+    ],
+)
+def test_a_manifest_that_contradicts_itself(dataset, capsys, key, value, sentence):
     def change(content):
-        content["normalisation"]["features"]["variance"] = values
+        *parents, name = key.split(".")
+        for parent in parents:
+            content = content[parent]
+        content[name] = value
 
     change_manifest(dataset, change)
-    if len(values) == 37:
-        expect(verify(dataset), "finite mean and variance")
-    else:
-        problems = verify(dataset)
-        expect(problems, "finite mean and variance")
+    for flags in ([], ["--verify"]):
+        assert run(dataset, *flags) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert sentence in error
 
 
-def test_counts_that_are_not_true(dataset):
-    def change(content):
-        content["clips"]["training"]["High"] += 1
-        content["records"]["mel"]["test"] += 1
-        content["record_bytes"]["mel"] += 1
-        content["inputs"]["clips"] += 1
-        content["rejects"]["silent"] = 1
+def test_a_manifest_that_was_changed_afterwards(dataset, capsys):
+    def swap(content):
+        content["genres"].reverse()
 
-    change_manifest(dataset, change)
-    expect(
-        verify(dataset),
-        "training clips are labelled High",
-        "mel has",
-        "bytes that can be read",
-        "inputs (clips)",
-        "'silent': 1",
-    )
+    change_manifest(dataset, swap)
+    assert run(dataset) == 2
+    assert "was changed after the dataset was completed" in capsys.readouterr().err
+    # Datasets from before the digest have the fingerprint alone.
+    first = (dataset / "COMPLETED").read_text().splitlines()[0]
+    (dataset / "COMPLETED").write_text(f"{first}\n")
+    assert run(dataset) == 0
 
 
 def change_list(dataset: Path, change: Callable[[dict], None]) -> None:
@@ -546,3 +560,22 @@ def test_remote_datasets_are_read_through_beam(whole, monkeypatch):
     assert isinstance(manifest, Manifest)
     assert dataclasses.asdict(manifest)["num_shards"] == SHARDS
     assert opened == [f"{folder}/manifest.json"]
+
+
+def test_500_damaged_manifests_are_one_sentence_each(whole, tmp_path, capsys):
+    text = (whole / "manifest.json").read_text()
+    # Without the digest, as before there was one: else each would stop at that.
+    first = (whole / "COMPLETED").read_text().splitlines()[0]
+    (tmp_path / "COMPLETED").write_text(f"{first}\n")
+    refused = 0
+    for seed in range(500):
+        (tmp_path / "manifest.json").write_bytes(damage(text, seed))
+        started = time.process_time()
+        code = run(tmp_path)
+        assert time.process_time() - started < 1, seed
+        error = capsys.readouterr().err
+        assert code in (0, 2), seed
+        assert error.count("\n") == (code == 2), (seed, error)
+        assert len(error) < 1000, (seed, error)
+        refused += code == 2
+    assert refused > 400

@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 
@@ -24,9 +25,10 @@ from pipeline.schema import (
     ShardFile,
     shard_file,
 )
+from pipeline.shards import runs
 from pipeline.shards.finish import clips_file
 from pipeline.shards.result import DatasetConfig, ShardReport
-from pipeline.shards.resume import SupersededError
+from pipeline.shards.runs import SupersededError
 
 
 def make_config(output, **changes) -> JobConfig:
@@ -161,7 +163,11 @@ def test_complete_writes_everything_and_the_marker(tmp_path):
     assert manifest.files == reports[1].files | reports[0].files
     assert manifest.rejects == {"corrupt": 1, "missing": 1}
     assert manifest.normalisation == NORMALISATION
-    assert (tmp_path / "COMPLETED").read_text() == manifest.fingerprint + "\n"
+    text = (tmp_path / "manifest.json").read_bytes()
+    assert (tmp_path / "COMPLETED").read_text() == (
+        f"{manifest.fingerprint}\n"
+        f"sha256 manifest.json {hashlib.sha256(text).hexdigest()}\n"
+    )
     lines = (tmp_path / "rejects-00000-of-00001.jsonl").read_text().splitlines()
     assert [json.loads(line)["path"] for line in lines] == ["a", "b"]
     left = {path.name for path in tmp_path.iterdir()}
@@ -281,11 +287,24 @@ def test_a_job_that_was_taken_over_completes_nothing(tmp_path):
     with pytest.raises(SupersededError, match="Another job has begun to write"):
         finish(tmp_path, reports, config=config)
     assert not (tmp_path / "COMPLETED").exists()
-    # A last step that is repeated finds its own file gone.
+    # That nobody is named is no permission: the other has completed and is gone.
     (tmp_path / "_progress" / "RUN").unlink()
+    with pytest.raises(SupersededError):
+        finish(tmp_path, reports, config=config)
+    assert not (tmp_path / "COMPLETED").exists()
+
+
+def test_a_last_step_that_is_repeated_does_nothing(tmp_path):
+    reports = [make_shard_report(0)]
+    write_files(tmp_path, reports)
+    config = make_config(tmp_path)
+    config = dataclasses.replace(
+        config, dataset=dataclasses.replace(config.dataset, run="mine")
+    )
+    runs.begin_run(config.dataset)
     finish(tmp_path, reports, config=config)
     finish(tmp_path, reports, config=config)
-    assert (tmp_path / "COMPLETED").exists()
+    assert json.loads((tmp_path / "report.json").read_text())["run"] == "mine"
 
 
 @pytest.mark.parametrize("failing", ["create", "rename"])
@@ -294,6 +313,11 @@ def test_no_marker_without_a_manifest(tmp_path, monkeypatch, failing, call):
     """Whichever write fails, what is there is no dataset, or a whole one."""
     reports = [make_shard_report(0)]
     write_files(tmp_path, reports)
+    config = make_config(tmp_path)
+    config = dataclasses.replace(
+        config, dataset=dataclasses.replace(config.dataset, run="mine")
+    )
+    runs.begin_run(config.dataset)
     original, calls = getattr(storage, failing), []
 
     def fail_once(*arguments):
@@ -304,7 +328,8 @@ def test_no_marker_without_a_manifest(tmp_path, monkeypatch, failing, call):
 
     monkeypatch.setattr(storage, failing, fail_once)
     with pytest.raises(storage.WriteError, match="cannot be written: No space left"):
-        finish(tmp_path, reports)
+        finish(tmp_path, reports, config=config)
     assert not (tmp_path / COMPLETED_FILE).exists()
-    finish(tmp_path, reports)
+    monkeypatch.undo()
+    finish(tmp_path, reports, config=config)
     assert (tmp_path / COMPLETED_FILE).exists()

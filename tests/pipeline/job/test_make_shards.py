@@ -234,7 +234,7 @@ def test_a_later_run_keeps_what_is_finished(tmp_path, monkeypatch):
         "pipeline.shards.shard.make_shard",
         lambda shard, *rest: made.append(shard) or original(shard, *rest),
     )
-    assert prepare_output(config, overwrite=False) == 4
+    assert prepare_output(config, overwrite=False) == (config, 4)
     assert (run(clips, config), read_dataset(tmp_path / "out")) == first
     # Shards that lost a clip are made anew: whether it leaks depends on the others.
     assert sorted(made) == sorted(

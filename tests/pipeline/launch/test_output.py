@@ -2,11 +2,15 @@ import shutil
 
 import pytest
 
+from pipeline.common import ownership
 from pipeline.common.clip_config import ClipConfig
-from pipeline.launch.output import prepare_output
+from pipeline.common.files import LocalFiles
+from pipeline.common.owned_kinds import DATASET, MARK_FILE
+from pipeline.launch.output import check_output, prepare_output
 from pipeline.launch.versions import PACKAGE, find_versions, fingerprint_tools
 from pipeline.schema import UserError
 from pipeline.shards.result import DatasetConfig
+from pipeline.shards.runs import SupersededError
 
 
 def make_dataset(folder, **changes) -> DatasetConfig:
@@ -32,11 +36,20 @@ def list_files(folder) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in paths}
 
 
-def test_prepare_output_protects_a_completed_dataset(tmp_path):
-    (tmp_path / "COMPLETED").write_text("x")
+def write_dataset(folder, names=("COMPLETED",)) -> None:
+    """Files with which a folder passes for a dataset of ours."""
+    ownership.claim(LocalFiles(), str(folder), DATASET)
+    write_files(folder, names)
+
+
+def test_a_completed_dataset_is_replaced_only_if_asked(tmp_path):
+    write_dataset(tmp_path)
     with pytest.raises(UserError, match=f"--overwrite.*Received: {tmp_path}"):
+        check_output(str(tmp_path), overwrite=False)
+    check_output(str(tmp_path), overwrite=True)
+    with pytest.raises(SupersededError, match="or has completed it"):
         prepare_output(make_dataset(tmp_path), overwrite=False)
-    assert list_files(tmp_path) == {"COMPLETED"}
+    assert list_files(tmp_path) == {"COMPLETED", MARK_FILE}
 
 
 @pytest.mark.parametrize("flag", ["output", "wav_output"])
@@ -65,20 +78,56 @@ OTHERS = [
 
 
 def test_prepare_output_keeps_finished_shards_only(tmp_path):
-    finished = [*SHARD_0, "_progress/shard-00000-of-00002.json", "notes/mine.txt"]
-    write_files(tmp_path, [*finished, *OTHERS])
-    assert prepare_output(make_dataset(tmp_path), overwrite=False) == 1
-    assert list_files(tmp_path) == {*finished, "_progress/RUN"}
+    finished = [*SHARD_0, "_progress/shard-00000-of-00002.json"]
+    write_dataset(tmp_path, [*finished, *OTHERS])
+    dataset = make_dataset(tmp_path)
+    assert prepare_output(dataset, overwrite=False) == (dataset, 1)
+    assert list_files(tmp_path) == {*finished, "_progress/RUN", MARK_FILE}
     assert (tmp_path / "_progress" / "RUN").read_text() == "mine"
-
-
-def test_overwriting_removes_only_its_own_remains(tmp_path):
-    finished = [*SHARD_0, "_progress/shard-00000-of-00002.json", "COMPLETED"]
-    write_files(tmp_path, [*finished, *OTHERS, "notes/mine.txt"])
-    assert prepare_output(make_dataset(tmp_path), overwrite=True) == 0
-    assert list_files(tmp_path) == {"notes/mine.txt", "_progress/RUN"}
+    assert prepare_output(dataset, overwrite=True) == (dataset, 0)
+    assert list_files(tmp_path) == {"_progress/RUN", MARK_FILE}
     folders = {path.name for path in tmp_path.iterdir() if path.is_dir()}
-    assert folders == {"notes", "_progress", "_temporary", "clips", "windows"}
+    assert folders == {"_progress", "_temporary", "clips", "windows"}
+
+
+def test_overwriting_begins_beside_the_old_dataset(tmp_path):
+    old = [*SHARD_0, "manifest.json", "COMPLETED"]
+    write_dataset(tmp_path, old)
+    dataset, kept = prepare_output(make_dataset(tmp_path), overwrite=True)
+    assert (dataset.output, dataset.replaces, kept) == (
+        f"{tmp_path}/_next",
+        str(tmp_path),
+        0,
+    )
+    new = {f"_next/{name}" for name in (MARK_FILE, "_progress/RUN")}
+    assert list_files(tmp_path) == {*old, MARK_FILE, *new}
+    # An interrupted replacement goes on where it was.
+    write_files(tmp_path / "_next", ["_progress/shard-00000-of-00002.json", *SHARD_0])
+    _, kept = prepare_output(make_dataset(tmp_path), overwrite=True)
+    assert kept == 1
+    assert (tmp_path / "_next" / SHARD_0[0]).exists()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["clips/a.mp3"],
+        ["features/thesis.txt", "report.json"],
+        ["COMPLETED"],
+        ["manifest.json", "windows/training-00000-of-00002.tfrecord"],
+        ["_temporary/x"],
+    ],
+)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_somebodys_folder_is_refused_untouched(tmp_path, names, overwrite):
+    write_files(tmp_path, names)
+    for action in (
+        lambda: check_output(str(tmp_path), overwrite=overwrite),
+        lambda: prepare_output(make_dataset(tmp_path), overwrite=overwrite),
+    ):
+        with pytest.raises(UserError, match=f"^--output holds .*Received: {tmp_path}"):
+            action()
+        assert list_files(tmp_path) == set(names)
 
 
 def test_tools_are_versions_and_code():

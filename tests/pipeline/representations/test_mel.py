@@ -15,8 +15,9 @@ from pipeline.representations import mel
 from pipeline.representations.spectrum import Spectrum, Workspace
 from tests.support.audio_files import SIGNALS, make_sine
 
-DEFAULT = ClipConfig(mel_images_per_clip=1)
-REPEAT = ClipConfig(mel_images_per_clip=1, mel_channels="repeat")
+DEFAULT = ClipConfig()
+REPEAT = ClipConfig(mel_channels="repeat")
+FIVE = ClipConfig(mel_images_per_clip=5)
 
 
 def draw(samples: np.ndarray, config: ClipConfig = DEFAULT) -> np.ndarray:
@@ -120,9 +121,9 @@ def test_schema(config):
 
 def test_several_images_show_three_seconds_each(signal):
     samples = signal(SIGNALS[0])
-    images = mel.compute(Spectrum(samples, Workspace()), ClipConfig())
+    images = mel.compute(Spectrum(samples, Workspace()), FIVE)
     assert images.shape == (5, 224, 224, 3)
-    assert mel.make_schema(ClipConfig()).records_per_clip == 5
+    assert mel.make_schema(FIVE).records_per_clip == 5
     power = librosa.feature.melspectrogram(y=samples, sr=SAMPLE_RATE, n_mels=224)
     starts = np.linspace(0, CLIP_FRAMES - mel.IMAGE_FRAMES, 5).astype(int)
     for image, start in zip(images, starts, strict=True):
@@ -138,13 +139,11 @@ def test_several_images_show_three_seconds_each(signal):
 def test_what_was_repeated_is_drawn_once():
     heard = make_sine(440, 8.0)[:, 0]
     samples = np.resize(heard, CLIP_SAMPLES)
-    images = mel.compute(
-        Spectrum(samples, Workspace(), length=len(heard)), ClipConfig()
-    )
+    images = mel.compute(Spectrum(samples, Workspace(), length=len(heard)), FIVE)
     frames = 1 + len(heard) // HOP_LENGTH
     spans = mel.image_spans(5, CLIP_FRAMES, frames)
     assert (spans[0].start, spans[-1].stop) == (0, frames)
-    whole = mel.compute(Spectrum(samples, Workspace()), ClipConfig())
+    whole = mel.compute(Spectrum(samples, Workspace()), FIVE)
     assert not np.array_equal(images[1], whole[1])
 
 

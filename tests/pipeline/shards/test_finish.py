@@ -9,7 +9,7 @@ from pipeline.common.clip_config import ClipConfig
 from pipeline.common.rejects import Reason, Reject
 from pipeline.representations import make_schemas
 from pipeline.schema import CLIP_FIELDS, Field, RepresentationSchema, Segment
-from pipeline.shards import finish, resume
+from pipeline.shards import finish, resume, runs
 from pipeline.shards.finish import finish_shard
 from pipeline.shards.leaks import Leak
 from pipeline.shards.moments import Moments, compute_moments, pool_clips, pool_shards
@@ -49,7 +49,7 @@ def config(tmp_path) -> DatasetConfig:
     )
     for name in ("mel", "_temporary"):
         (tmp_path / name).mkdir()
-    resume.begin_run(config)
+    runs.begin_run(config)
     [schema] = make_schemas(("mel",), CLIP).values()
     with (
         concurrent.futures.ThreadPoolExecutor(2) as executor,
@@ -164,8 +164,8 @@ def test_an_attempt_that_was_interrupted_is_repeated(config, tmp_path, monkeypat
 
 def test_a_job_that_was_taken_over_changes_nothing(config, tmp_path):
     before = read_ids(tmp_path)
-    resume.begin_run(dataclasses.replace(config, run="the other"))
-    with pytest.raises(resume.SupersededError):
+    runs.begin_run(dataclasses.replace(config, run="the other"))
+    with pytest.raises(runs.SupersededError):
         finish_shard(0, [make_leak("t2")], config)
     assert read_ids(tmp_path) == before
     assert resume.read_result(0, config).fingerprint == "f"

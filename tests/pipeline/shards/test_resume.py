@@ -9,10 +9,9 @@ from pipeline.common.clip_config import ClipConfig
 from pipeline.common.rejects import Reason, Reject
 from pipeline.inputs.join import Clip
 from pipeline.schema import ShardFile
-from pipeline.shards import resume
 from pipeline.shards.moments import Moments
 from pipeline.shards.result import DatasetConfig, ShardResult, WrittenClip
-from pipeline.shards.resume import SupersededError, fingerprint_shard
+from pipeline.shards.resume import fingerprint_shard
 
 CLIP = Clip(
     track_id="t",
@@ -120,7 +119,13 @@ def test_every_property_of_a_clip_is_in_the_fingerprint(changes):
 
 
 #: Options that do not shape a shard: where it lies, and who makes it.
-NOT_SHAPING = {"output": "b", "progress_file": "p", "run": "r", "launcher": 7}
+NOT_SHAPING = {
+    "output": "b",
+    "progress_file": "p",
+    "run": "r",
+    "launcher": 7,
+    "replaces": "o",
+}
 SHAPING = {
     "representations": ("mel",),
     "clip": ClipConfig(windows_per_clip=9),
@@ -144,24 +149,3 @@ def test_every_option_that_shapes_a_shard_is_in_the_fingerprint():
         changed = dataclasses.replace(CONFIG, **{name: value})
         assert fingerprint_shard(0, [CLIP], changed) == original, name
     assert fingerprint_shard(1, [CLIP], CONFIG) != original
-
-
-def test_the_last_run_to_begin_may_write(tmp_path):
-    first, second = (
-        dataclasses.replace(CONFIG, output=str(tmp_path), run=run) for run in "ab"
-    )
-    with pytest.raises(SupersededError):
-        resume.check_run(first)
-    resume.begin_run(first)
-    resume.check_run(first)
-    resume.begin_run(second)
-    resume.check_run(second)
-    with pytest.raises(SupersededError, match=f"begun to write to {tmp_path}"):
-        resume.check_run(first)
-    with pytest.raises(SupersededError):
-        resume.check_run(first, completing=True)
-    (tmp_path / "_progress" / "RUN").unlink()
-    resume.check_run(first, completing=True)
-    with pytest.raises(SupersededError):
-        resume.check_run(second)
-    resume.check_run(dataclasses.replace(first, run=""))

@@ -20,7 +20,7 @@ from pipeline.decoding.waveform import load_waveform
 from pipeline.inputs.join import Clip
 from pipeline.representations.spectrum import Workspace
 from pipeline.schema import SPLITS, ShardFile
-from pipeline.shards import resume, shard
+from pipeline.shards import runs, shard
 from pipeline.shards.shard import (
     DatasetConfig,
     fetch_audio,
@@ -363,9 +363,9 @@ def test_files_of_two_runs_are_never_taken_for_one(clips, tmp_path, monkeypatch)
 
 def test_a_run_that_was_taken_over_names_no_file(clips, tmp_path):
     config = make_config(tmp_path, run="mine")
-    resume.begin_run(config)
-    resume.begin_run(dataclasses.replace(config, run="the other"))
-    with pytest.raises(resume.SupersededError, match="Another job has begun"):
+    runs.begin_run(config)
+    runs.begin_run(dataclasses.replace(config, run="the other"))
+    with pytest.raises(runs.SupersededError, match="Another job has begun"):
         keep_or_make_shard(1, clips[:2], config, Workspace())
     assert set(hash_files(tmp_path)) == {"_progress/RUN"}
 

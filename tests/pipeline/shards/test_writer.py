@@ -1,4 +1,5 @@
 import concurrent.futures
+import contextlib
 from pathlib import Path
 
 import google_crc32c
@@ -95,23 +96,33 @@ def test_counts(output, make_writer):
 
 def test_a_check_comes_when_files_are_whole_and_have_no_names(output, make_writer):
     seen = []
+
+    @contextlib.contextmanager
+    def permission():
+        seen.append(read_all(output))
+        yield
+        seen.append(read_all(output))
+
     with make_writer() as writer:
         fill(writer)
-        writer.commit(check=lambda: seen.append(read_all(output)))
-    [before] = seen
+        writer.commit(permission())
+    before, after = seen
+    assert after == FILLED
     assert sorted(before.values()) == sorted(FILLED.values())
     assert all(path.startswith("_temporary/") for path in before)
     assert read_all(output) == FILLED
 
 
 def test_a_check_that_fails_leaves_nothing(output, make_writer):
-    def fail() -> None:
+    @contextlib.contextmanager
+    def fail():
         raise ValueError("not now")
+        yield
 
     def attempt() -> None:
         with make_writer() as writer:
             fill(writer)
-            writer.commit(check=fail)
+            writer.commit(fail())
 
     with pytest.raises(ValueError, match="not now"):
         attempt()

@@ -33,8 +33,8 @@ def main() -> None:
             "--experiments=disable_logging_submission_environment",
         ]
     )
-    job, _ = make_job(arguments)
-    output.prepare_output(job.dataset, overwrite=False)
+    job, inputs = make_job(arguments)
+    job, _ = output.prepare_job(job, inputs, overwrite=False)
     environment = environments.ExternalEnvironment.from_options(
         options.view_as(PortableOptions)
     )

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline import schema
 from tests.support import trainer_fixtures
+from trainer.baselines import __main__ as command
 from trainer.baselines import vectors
 from trainer.baselines.__main__ import BASELINES, main
 from trainer.data.dataset import Arrays, load_arrays, open_dataset
@@ -278,7 +279,20 @@ def test_bad_flags_end_with_exit_code_2(argv, capsys):
 def test_output_that_cannot_be_written_is_a_user_error(data, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     argv = ["--data", data, "--output", str(tmp_path / "file"), "--models", "knn"]
-    assert "Cannot write to" in error_of(capsys, *argv)
+    error = error_of(capsys, *argv)
+    assert "--output cannot be looked into: Not a directory" in error
+
+
+def test_what_is_not_ours_is_refused_before_any_work(
+    data, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(command, "train_baselines", lambda *_: pytest.fail("begun"))
+    notes = tmp_path / "knn-features" / "notes.txt"
+    notes.parent.mkdir()
+    notes.touch()
+    argv = ["--data", data, "--output", str(tmp_path), "--models", "knn"]
+    assert "--output holds notes.txt, which is no part" in error_of(capsys, *argv)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [notes]
 
 
 def test_parameters_are_json(models):

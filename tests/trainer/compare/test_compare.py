@@ -1,12 +1,27 @@
+import csv
 import dataclasses
+import io
 import json
+import os
+import random
+import resource
 
+import markdown_it
 import numpy as np
 import pytest
 from matplotlib import image as images
 
-from trainer.compare.__main__ import main
-from trainer.compare.comparison import ARTICLE_GENRES, make_comparison
+from pipeline.schema import UserError
+from tests.support.mutations import mutate_bytes, mutate_json
+from trainer.compare.__main__ import FILES, main
+from trainer.compare.comparison import (
+    ARTICLE_GENRES,
+    comparison_json,
+    make_comparison,
+)
+from trainer.compare.html.hard_clips import find_hard_clips
+from trainer.compare.html.page import format_page
+from trainer.compare.text import format_markdown, format_text
 from trainer.evaluation import plots
 from trainer.evaluation.predictions import ClipPredictions
 from trainer.evaluation.report import Report
@@ -297,3 +312,155 @@ def test_confusion_rows_are_shares_of_the_true_genre(monkeypatch):
     np.testing.assert_allclose(shares.sum(axis=1), 1)
     np.testing.assert_allclose(np.diagonal(shares), 0.5)
     np.testing.assert_allclose(shares[0, 1], 0.5)
+
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "# heading",
+    '=HYPERLINK("x|y")',
+    "a\n\x1b[31m$\\x$",
+)
+
+
+def test_text_of_others_stays_text_in_every_format(tmp_path, capsys):
+    write_model(
+        tmp_path / "m",
+        "cnn",
+        20,
+        genres=HOSTILE,
+        model="![M](x)",
+        representation="*mel*",
+        description="<b>bold</b>\n\n# big",
+        split_rule="`rule`\n---",
+        notes=("[link](javascript:alert(1))",),
+        parameters={"<i>": "|"},
+    )
+    assert main(["--models", str(tmp_path / "m")]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert out.count("\n") < 20
+    text = (tmp_path / "report.md").read_text()
+    tokens = markdown_it.MarkdownIt("gfm-like", {"linkify": False}).parse(text)
+    kinds = [t.type for token in tokens for t in (token, *(token.children or ()))]
+    assert kinds.count("heading_open") == 3
+    assert kinds.count("html_block") == 1  # The mark that it is ours.
+    assert not {"html_inline", "link_open", "hr", "em_open", "fence"} & set(kinds)
+    assert kinds.count("image") == 2
+    page = (tmp_path / "report.html").read_text()
+    assert "<script>alert" not in page
+    assert "<b>bold" not in page
+    assert "\x1b" not in page
+    text = (tmp_path / "m" / "cnn" / "predictions.csv").read_text()
+    rows = list(csv.reader(io.StringIO(text, newline="")))
+    assert {row[2] for row in rows[1:]} >= {f"'{HOSTILE[2]}"}
+    cells = [cell for row in rows for cell in row]
+    assert not any(cell.startswith(("=", "+", "-", "@")) for cell in cells)
+    result = read_results(str(tmp_path / "m"))[0]
+    expected = make_predictions(20).predicted
+    np.testing.assert_array_equal(result.predictions.predicted, expected)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_of_others_are_not_replaced(models, capsys, name):
+    """Also where the report would be theirs by name."""
+    theirs = models.parent / name
+    theirs.write_text("precious")
+    message = error_of(capsys, "--models", str(models))
+    assert f"Received: {theirs}" in message
+    assert theirs.read_text() == "precious"
+    assert sorted(path.name for path in models.parent.iterdir()) == sorted(
+        [models.name, name]
+    )
+
+
+def test_a_report_of_ours_is_replaced(models):
+    for _ in range(2):
+        assert main(["--models", str(models)]) == 0
+    assert sorted(path.name for path in models.parent.iterdir()) == sorted(
+        [models.name, *FILES]
+    )
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_nothing_half_written(models, capsys):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for before in (None, b"old"):
+        if before is not None:
+            assert main(["--models", str(models)]) == 0
+            before = (models.parent / "report.html").read_bytes()
+            capsys.readouterr()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, limits[1]))
+        try:
+            code = main(["--models", str(models)])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        error = capsys.readouterr().err
+        assert code == 2
+        assert "--output cannot be written: File too large" in error
+        assert error.count("\n") == 1
+        names = {path.name for path in models.parent.iterdir()} - {models.name}
+        assert names == (set() if before is None else set(FILES))
+        if before is not None:
+            assert (models.parent / "report.html").read_bytes() == before
+
+
+def test_a_folder_that_takes_no_files_is_a_sentence(models, capsys):
+    (models.parent / "file").touch()
+    output = models.parent / "file" / "report"
+    message = error_of(capsys, "--models", str(models), "--output", str(output))
+    assert "--output cannot be written" in message
+
+
+def damage_model(folder, rng):
+    """Damages one file of a model's folder."""
+    path = rng.choice(sorted(folder.iterdir()))
+    content = path.read_bytes()
+    if path.suffix == ".json" and rng.random() < 0.8:
+        content = json.dumps(mutate_json(json.loads(content), rng)).encode()
+    else:
+        content = mutate_bytes(content, rng)
+    path.write_bytes(content)
+
+
+def try_models(folder, seed):
+    """Compares a damaged model with a whole one; returns what became of it."""
+    write_model(folder, "cnn", 30, representation="mel", genres=sorted(ARTICLE_GENRES))
+    write_model(folder, "knn", 14, representation="mel", genres=sorted(ARTICLE_GENRES))
+    history = {
+        "name": "training",
+        "epochs": [1, 2],
+        "metrics": {"loss": [1.0, 0.5], "validation_loss": [1.0, 0.7]},
+        "seconds": [1.0, 1.0],
+        "best_epoch": 2,
+    }
+    (folder / "cnn" / "history.json").write_text(json.dumps({"phases": [history]}))
+    damage_model(folder / "cnn", random.Random(seed))
+    try:
+        comparison = make_comparison(read_results(str(folder)), str(folder))
+    except UserError:
+        return "refused"
+    format_text(comparison).encode()
+    format_markdown(comparison).encode()
+    format_page(comparison, hard_clips=find_hard_clips(comparison)).encode()
+    comparison_json(comparison)
+    return "compared"
+
+
+@pytest.mark.parametrize(
+    "count", [25, pytest.param(500, marks=pytest.mark.slow)], ids=["few", "many"]
+)
+def test_damaged_models_are_refused_or_compared(tmp_path, count, monkeypatch):
+    monkeypatch.setattr("trainer.evaluation.bootstrap.RESAMPLES", 50)
+    outcomes = {try_models(tmp_path / str(seed), seed) for seed in range(count)}
+    assert outcomes == {"refused", "compared"}
+
+
+def test_what_is_no_regular_file_is_not_waited_for(models, capsys):
+    for name in ("report.json", "predictions.csv", "history.json"):
+        path = models / "knn" / name
+        content = path.read_bytes() if path.exists() else None
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+        assert "is a FIFO" in error_of(capsys, "--models", str(models))
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)

@@ -80,7 +80,7 @@ def test_a_shard_that_is_no_file(folder):
     with pytest.raises(UserError, match="is a FIFO, not a file; copy the dataset"):
         checksums.check_files(dataset, "mel")
     os.remove(path)
-    with pytest.raises(UserError, match=r"Cannot read .* No such file"):
+    with pytest.raises(UserError, match=r"Cannot read .*No such file"):
         checksums.check_files(dataset, "mel")
     os.symlink("/dev/zero", path)
     with pytest.raises(UserError, match="is a character device, not a file"):

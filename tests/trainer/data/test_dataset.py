@@ -361,3 +361,69 @@ def test_a_manifest_that_counts_other_records_is_refused(dataset, claimed):
 def test_epoch_permutation_is_a_permutation(count, seed, epoch):
     order = epoch_permutation(count, seed, tf.constant(epoch, tf.int64)).numpy()
     assert sorted(order) == list(range(count))
+
+
+def rewrite(folder, split: str, change) -> None:
+    """Changes the first record of a split; the manifest follows, as a liar's would."""
+    path = folder / "statistics" / f"{split}-00000-of-00002.tfrecord"
+    examples = [
+        tf.train.Example.FromString(record.numpy())
+        for record in tf.data.TFRecordDataset(str(path))
+    ]
+    change(examples[0].features.feature)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for example in examples:
+            writer.write(example.SerializeToString())
+    manifest = folder / "manifest.json"
+    content = json.loads(manifest.read_text())
+    described = trainer_fixtures.describe_file(str(path))
+    content["files"][f"statistics/{path.name}"] |= {
+        "size": described.size,
+        "crc32c": described.crc32c,
+    }
+    manifest.write_text(json.dumps(content))
+
+
+def set_label(feature):
+    feature["label"].int64_list.value[0] = 3
+
+
+def set_negative_label(feature):
+    feature["label"].int64_list.value[0] = -1
+
+
+def set_value(feature):
+    feature["statistics"].float_list.value[0] = float("nan")
+
+
+def set_track(feature):
+    feature["track_id"].bytes_list.value[0] = b"\xff"
+
+
+def set_other_track(feature):
+    """That of the next record of the file, of another genre."""
+    number = int(feature["track_id"].bytes_list.value[0])
+    feature["track_id"].bytes_list.value[0] = b"%06d" % (number + 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (set_label, "holds the label 3, while the manifest names 3 genres"),
+        (set_negative_label, "holds the label -1"),
+        (set_value, "that are not finite"),
+        (set_track, "an id that is no UTF-8"),
+        (set_other_track, "two genres for the track"),
+    ],
+)
+def test_records_that_no_pipeline_writes_are_one_sentence(tmp_path, change, message):
+    trainer_fixtures.write_dataset(
+        tmp_path, representations=("statistics",), statistics=20
+    )
+    rewrite(tmp_path, "training", change)
+    with pytest.raises(schema.UserError) as error:
+        open_dataset(str(tmp_path)).load("statistics", "training")
+    text = str(error.value)
+    assert text.startswith("A record in the training files of statistics in ")
+    assert message in text
+    assert "\n" not in text

@@ -216,3 +216,37 @@ def test_a_report_is_made_from_the_predictions_of_all_splits(tmp_path):
     assert {"python", "tensorflow", "keras"} <= report.versions.keys()
     only = make_report(manifest, {"test": predictions["test"]}, **shared)
     assert (only.validation, only.calibration, only.training_accuracy) == (None,) * 3
+
+
+def test_reports_without_the_field_say_by_their_description_what_is_synthetic():
+    raw = json.loads(make_model_report().to_json())
+    del raw["synthetic"]
+    for description, expected in (("Synthetic demo", True), ("My records", False)):
+        text = json.dumps({**raw, "description": description})
+        assert Report.from_json(text, source="report.json").synthetic is expected
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("test", "accuracy"), 1.5),
+        (("test", "accuracy_interval"), [-1, 1]),
+        (("test", "confusion"), [[1]]),
+        (("test", "clips"), 0),
+        (("train_seconds",), -1),
+        (("training_accuracy",), 2),
+        (("calibration", "temperature"), 0),
+    ],
+)
+def test_numbers_that_no_training_gives_are_refused(place, value):
+    raw = json.loads(make_model_report().to_json())
+    if place[0] == "calibration":
+        empty = {"log_loss": 1, "error": 0, "bins": []}
+        raw["calibration"] = {"clips": 10, "before": empty, "after": empty}
+    *path, last = place
+    target = raw
+    for key in path:
+        target = target[key]
+    target[last] = value
+    with pytest.raises(UserError, match="does not hold a report"):
+        Report.from_json(json.dumps(raw), source="report.json")

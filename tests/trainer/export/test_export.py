@@ -1,6 +1,7 @@
 """An exported model answers as prediction does, without this project or Keras."""
 
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import pytest
 import soundfile
 import tensorflow as tf
 
+from pipeline.common.files import LocalFiles
+from pipeline.schema import UserError
 from tests.support.audio_files import encode, make_music, represent_file
 from tests.support.trainer_fixtures import write_dataset
 from tests.trainer.predict.test_predict import CONFIG, GENRES, make_manifest, make_model
@@ -207,13 +210,53 @@ def test_vector_models_take_their_records(vector_model):
     np.testing.assert_allclose(found["probabilities"], model(values), rtol=1e-4)
 
 
+def test_what_cannot_be_written_leaves_the_old_export(vector_model, tmp_path, capsys):
+    output = tmp_path / "output"
+    argv = [f"--model={vector_model}", f"--output={output}"]
+    assert export.main(argv) == 0
+    before = read_folder(output)
+    capsys.readouterr()
+    predictor = load_predictor(str(vector_model))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, limits[1]))
+    try:
+        with pytest.raises(UserError, match="--output cannot be written"):
+            export.export_model(predictor, str(output))
+        with pytest.raises(OSError, match="File too large"):
+            export._replace_export(
+                LocalFiles(), str(output), {**before, "saved_model.pb": bytes(2_000)}
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert read_folder(output) == before
+
+
+def read_folder(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_somebodys_file_within_an_export_stays(vector_model, tmp_path, capsys):
+    output = tmp_path / "output"
+    argv = [f"--model={vector_model}", f"--output={output}"]
+    assert export.main(argv) == 0
+    (output / "variables" / "thesis.txt").write_text("precious")
+    before = read_folder(output)
+    assert export.main(argv) == 2
+    assert "holds variables/thesis.txt" in capsys.readouterr().err
+    assert read_folder(output) == before
+
+
 def test_an_export_replaces_an_export_and_nothing_else(vector_model, tmp_path, capsys):
     output = tmp_path / "output"
     output.mkdir()
     (output / "thesis.txt").write_text("precious")
     argv = [f"--model={vector_model}", f"--output={output}"]
     assert export.main(argv) == 2
-    assert "no SavedModel" in capsys.readouterr().err
+    assert "holds thesis.txt, which is no part of a" in capsys.readouterr().err
     assert [path.name for path in output.iterdir()] == ["thesis.txt"]
     shutil.rmtree(output)
     assert export.main(argv) == 0

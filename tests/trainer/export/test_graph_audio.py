@@ -9,11 +9,13 @@ import soxr
 import tensorflow as tf
 
 from pipeline.common.clip_config import ClipConfig
+from pipeline.common.rejects import AudioError, Reason
+from pipeline.decoding.isolation import IsolatedDecoder
 from pipeline.decoding.waveform import load_waveform
 from pipeline.representations import compute_representations
 from pipeline.representations.spectrum import Workspace
-from tests.support.audio_files import RATE, encode, make_music, make_sine
-from trainer.export import graph_audio
+from tests.support.audio_files import RATE, encode, make_id3, make_music, make_sine
+from trainer.export import graph_audio, graph_wav
 
 CONFIG = ClipConfig(windows_per_clip=3)
 
@@ -21,7 +23,7 @@ CONFIG = ClipConfig(windows_per_clip=3)
 @pytest.fixture(scope="module")
 def decode():
     return tf.function(
-        graph_audio.decode_wav, input_signature=[tf.TensorSpec((), tf.string)]
+        graph_wav.decode_wav, input_signature=[tf.TensorSpec((), tf.string)]
     )
 
 
@@ -31,7 +33,7 @@ def represent():
 
     @tf.function(input_signature=[tf.TensorSpec((), tf.string)])
     def compute(data):
-        clip = graph_audio.make_clip(*graph_audio.decode_wav(data), CONFIG)
+        clip = graph_audio.make_clip(*graph_wav.decode_wav(data), CONFIG)
         return (
             clip,
             graph_audio.make_mel_image(clip, CONFIG),
@@ -89,6 +91,88 @@ def test_other_chunks_are_skipped_and_streams_read_to_their_end(decode):
     endless = content[: start + 4] + b"\xff\xff\xff\xff" + content[start + 8 :]
     np.testing.assert_array_equal(decode(endless)[0], expected)
     np.testing.assert_array_equal(decode(endless + b"\x00")[0], expected)
+
+
+def set_size(content: bytes, size: int, width: int = 4, behind: int = 4) -> bytes:
+    """A WAV whose `data` chunk says another size."""
+    at = content.index(b"data") + behind
+    return content[:at] + size.to_bytes(width, "little") + content[at + width :]
+
+
+@pytest.fixture(scope="module")
+def streamed():
+    """The same audio, written to pipes by programs that did not know its length."""
+    music = make_music(6.0, 8_000)
+    wav, w64, rf64 = (encode(music, 8_000, kind) for kind in ("WAV", "W64", "RF64"))
+    sizes = (0, 2_000_000_000, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+    sizes += (0x77359424, 0x7FFFFFFE, 0xFFFFFFDB)
+    files = {f"{size:x}": set_size(wav, size) for size in sizes}
+    for size in (0, 0x7FFF_FFFF_FFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF):
+        files[f"W64 {size:x}"] = set_size(w64, size, 8, 16)
+        at = rf64.index(b"ds64") + 16
+        unknown = rf64[:at] + size.to_bytes(8, "little") + rf64[at + 8 :]
+        files[f"RF64 {size:x}"] = set_size(unknown, 0xFFFFFFFF)
+    return files | {"whole": wav, "W64": w64, "RF64": rf64, "RF64 0": set_size(rf64, 0)}
+
+
+def test_an_unknown_size_is_one_to_all_three(represent, streamed, tmp_path):
+    """Preprocessing, prediction and the exported model share a rule."""
+    config = CONFIG
+    expected = load_waveform(io.BytesIO(streamed["whole"]), config)
+    assert expected.seconds == 6.0
+    with IsolatedDecoder() as decoder:
+        for name, content in streamed.items():
+            found = load_waveform(io.BytesIO(content), config)
+            assert found.seconds == expected.seconds, name
+            np.testing.assert_array_equal(found.samples, expected.samples, name)
+            path = tmp_path / "a.wav"
+            path.write_bytes(content)
+            [predicted] = decoder.load_excerpts(str(path), config, 10)
+            np.testing.assert_array_equal(predicted, expected.samples, name)
+            clip = represent(content)[0].numpy()
+            np.testing.assert_allclose(clip, expected.samples, atol=3e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "message"),
+    [
+        (lambda wav: set_size(wav, 1_999_999_999), Reason.TRUNCATED, "truncated"),
+        (lambda wav: wav[:-20_000], Reason.TRUNCATED, "truncated"),
+        (lambda wav: set_size(wav, 100_000), Reason.UNANNOUNCED, "more audio than"),
+        (lambda wav: wav + wav, Reason.UNANNOUNCED, "more audio than"),
+        (lambda wav: wav + b"LIST\x10\x27\0\0" + bytes(10_000), None, ""),
+        (lambda wav: wav + bytes(50_000), None, ""),
+        (lambda wav: wav + make_id3(50_000), None, ""),
+        (lambda wav: wav[:-1_000], None, ""),
+    ],
+)
+def test_sizes_are_believed_by_one_rule(represent, streamed, change, reason, message):
+    content = change(streamed["whole"])
+    if reason is None:
+        expected = load_waveform(io.BytesIO(content), CONFIG).samples
+        clip = represent(content)[0].numpy()
+        np.testing.assert_allclose(clip, expected, atol=3e-6)
+        return
+    with pytest.raises(AudioError) as caught:
+        load_waveform(io.BytesIO(content), CONFIG)
+    assert caught.value.reason == reason
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        represent(content)
+
+
+@pytest.mark.parametrize("factor", [-1.0, -0.97, -0.5])
+def test_channels_cancel_by_one_rule(represent, factor):
+    left = make_sine(440, 6.0)
+    content = encode(np.concatenate([left, factor * left], 1), kind="WAV")
+    if factor == -0.5:
+        represent(content)
+        load_waveform(io.BytesIO(content), CONFIG)
+        return
+    with pytest.raises(AudioError) as caught:
+        load_waveform(io.BytesIO(content), CONFIG)
+    assert caught.value.reason == Reason.CANCELS
+    with pytest.raises(tf.errors.InvalidArgumentError, match="cancel each other"):
+        represent(content)
 
 
 #: What `files` makes.
@@ -163,7 +247,7 @@ def test_what_cannot_be_used_is_an_error_that_says_so(represent, files):
     refuse("no WAV file", encode(make_sine(440, 6.0)))
     refuse("no WAV file", b"RIFF1234WAVX" + bytes(100))
     refuse("has no audio", good[:20])
-    refuse("truncated", good[:-10_000])
+    refuse("truncated", good[:-100_000])
     refuse("shorter than 5 s", encode(make_sine(440, 4.9), kind="WAV"))
     refuse("silent", encode(np.zeros((300_000, 1), np.float32), kind="WAV"))
     loud = 9 * make_sine(440, 6.0)

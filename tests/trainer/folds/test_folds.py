@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.common.owned_kinds import PICTURE
 from pipeline.schema import UserError
 from tests.support.trainer_fixtures import write_dataset
 from trainer.baselines.vectors import load_normalised
@@ -117,7 +118,7 @@ def test_a_fold_is_a_whole_dataset_with_statistics_of_its_own(dataset, tmp_path)
 def test_a_cross_validation_from_the_command_line(data, tmp_path, capsys, monkeypatch):
     # Drawing takes longer than all else.
     for draw in ("confusion_png", "confusions_png", "comparison_png"):
-        monkeypatch.setattr(plots, draw, lambda *_: b"")
+        monkeypatch.setattr(plots, draw, lambda *_: PICTURE.sign)
     output = tmp_path / "models"
     code = folds.main(
         [

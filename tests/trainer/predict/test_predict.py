@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 
 from pipeline import schema
 from pipeline.common.clip_config import ClipConfig
+from pipeline.common.plain_text import one_line
 from pipeline.common.rejects import AudioError
+from pipeline.decoding import isolation
 from pipeline.decoding.waveform import downmix, fit_length, resample
 from pipeline.representations import make_schemas
 from tests.support.audio_files import encode, make_music, make_sine, represent_file
@@ -243,18 +246,78 @@ def test_json(models, songs, capsys):
     assert sum(found["genres"].values()) == pytest.approx(1, abs=1e-5)
 
 
+def write_bad_files(folder: Path) -> dict[str, str]:
+    """Files that cannot be used, and what is said of each."""
+    folder.mkdir()
+    unreadable = os.fsdecode(os.fsencode(folder) + b"/caf\xe9\n.mp3")
+    Path(unreadable).write_text("la la la\n" * 100)
+    os.mkfifo(folder / "fifo.mp3")
+    (folder / "device.mp3").symlink_to("/dev/zero")
+    (folder / "loop.mp3").symlink_to(folder / "loop.mp3")
+    return {
+        unreadable: "",
+        str(folder / "fifo.mp3"): "is a FIFO, not a file",
+        str(folder / "device.mp3"): "is a character device, not a file",
+        str(folder / "loop.mp3"): "Too many levels of symbolic links",
+        str(folder / "missing.mp3"): "No such file or directory",
+    }
+
+
 def test_a_bad_file_does_not_keep_the_others_back(models, songs, tmp_path, capsys):
-    text = tmp_path / "lyrics.mp3"
-    text.write_text("la la la\n" * 100)
-    missing = tmp_path / "missing.mp3"
-    files = [str(text), songs["mp3"], str(missing), songs["wav"]]
+    bad = write_bad_files(tmp_path / "bad")
+    files = [songs["mp3"], *bad, songs["wav"]]
     code, out, err = run(capsys, models / "mel", *files)
     assert code == 1
     assert [line.split()[0] for line in out] == ["file", songs["mp3"], songs["wav"]]
-    bad = [line.partition(": ") for line in err]
-    assert [path for path, _, _ in bad] == [str(text), str(missing)]
-    assert all(message for _, _, message in bad)
-    assert bad[1][2] == "No such file or directory"
+    assert [line.partition(": ")[0] for line in err] == list(map(one_line, bad))
+    for line, message in zip(err, bad.values(), strict=True):
+        assert line.endswith(message)
+    assert all("\xe9" not in line and line.isprintable() for line in err)
+
+
+def test_each_file_is_one_json_object(models, songs, tmp_path, capsys):
+    bad = write_bad_files(tmp_path / "bad")
+    named = tmp_path / "a\nb\x1b[31m.wav"
+    named.symlink_to(songs["wav"])
+    code, out, err = run(
+        capsys, models / "mel", "--json", str(tmp_path / "bad"), str(named)
+    )
+    assert (code, err) == (1, [])
+    objects = [json.loads(line) for line in out]
+    assert {o["path"] for o in objects[:-1]} == set(bad) - {
+        str(tmp_path / "bad/missing.mp3")
+    }
+    assert all(set(o) == {"path", "error"} and o["error"] for o in objects[:-1])
+    assert objects[-1]["path"] == str(named)
+    assert set(objects[-1]) == {"path", "excerpts", "genres"}
+
+
+def test_a_folder_that_cannot_be_read_is_one_line(monkeypatch, tmp_path):
+    (tmp_path / "a.mp3").touch()
+
+    scan = os.scandir
+
+    def scan_or_refuse(path):
+        if path.endswith("/closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    (tmp_path / "closed").mkdir()
+    monkeypatch.setattr(os, "scandir", scan_or_refuse)
+    paths, problems = predict.find_files([str(tmp_path)])
+    assert paths == [f"{tmp_path}/a.mp3", f"{tmp_path}/closed"]
+    assert problems == {f"{tmp_path}/closed": "Permission denied"}
+
+
+def test_a_crash_of_the_decoder_costs_one_file(models, songs, monkeypatch, capsys):
+    crash = os.path.dirname(songs["mp3"]) + "/crash.txt"
+    Path(crash).write_bytes(b"segmentation fault")
+    monkeypatch.setattr(isolation, "HELPER", "tests.support.crashing_decoder")
+    code, out, err = run(capsys, models / "mel", "--json", crash, songs["flac"])
+    assert (code, err) == (1, [])
+    first, second = map(json.loads, out)
+    assert "died" in first["error"]
+    assert "genres" in second
 
 
 @pytest.fixture
@@ -297,8 +360,46 @@ def test_what_is_no_model_folder_is_refused(damaged, songs, capsys):
     refuse("holds no model.keras", damaged)
 
 
+def test_a_cross_validated_folder_names_its_models(models, songs, tmp_path, capsys):
+    for fold in (0, 1, 10):
+        shutil.copytree(models / "mel", tmp_path / f"fold-{fold}")
+    (tmp_path / "report.json").write_text("{}")
+    code, out, err = run(capsys, tmp_path, songs["wav"])
+    assert (code, out, len(err)) == (2, [], 1)
+    assert "each of fold-0 to fold-10" in err[0]
+    command = err[0].partition("mean: ")[2].split()
+    assert command[1::2] == [str(tmp_path / f"fold-{fold}") for fold in (0, 1, 10)]
+    assert run(capsys, tmp_path / "fold-10", songs["wav"])[0] == 0
+
+
 def test_unknown_flags_are_errors():
     for argv in (["a.mp3"], ["--model=x"], ["--mod=x", "a.mp3"]):
         with pytest.raises(SystemExit) as error:
             predict.main(argv)
         assert error.value.code == 2
+
+
+def test_linked_folders_are_followed_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("music/a.mp3", "music/cover.jpg", "store/B.WAV"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for name in ("jazz", "twice"):
+        (tmp_path / "music" / name).symlink_to("../store")
+    (tmp_path / "store" / "back").symlink_to("../music")
+    (tmp_path / "music" / "gone.mp3").symlink_to("nowhere.mp3")
+    expected = ["music/a.mp3", "music/gone.mp3", "music/jazz/B.WAV"]
+    assert predict.find_files(["music"])[0] == expected
+    assert predict.find_files(["music/", "x.mp3"])[0] == [*expected, "x.mp3"]
+    (tmp_path / "linked").symlink_to("music")
+    assert predict.find_files(["linked"])[0][0] == "linked/a.mp3"
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    files, problems = predict.find_files([str(tmp_path)])
+    assert list(problems.values()) == ["Permission denied"]
+    assert files == list(problems)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline.schema import UserError
-from trainer.data.dataset import Index
+from trainer.data.index import Index
 from trainer.runtime import exchange
 from trainer.runtime.checkpoint import Checkpoint
 from trainer.runtime.devices import Devices, gather

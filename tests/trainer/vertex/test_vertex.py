@@ -35,7 +35,8 @@ def manifest(tmp_path_factory) -> str:
 def cloud(shared_cloud, manifest, monkeypatch):
     shared_cloud.clear()
     shared_cloud.put("dataset/manifest.json", manifest.encode())
-    shared_cloud.put("dataset/COMPLETED", b"x")
+    marker = f"{json.loads(manifest)['fingerprint']}\n"
+    shared_cloud.put("dataset/COMPLETED", marker.encode())
     shared_cloud.services.states = ["QUEUED", "RUNNING", "SUCCEEDED"]
     monkeypatch.setattr(job, "POLL_SECONDS", 0.01)
     return shared_cloud
@@ -325,3 +326,20 @@ def test_the_trainer_does_not_import_it():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
+
+
+def test_a_dry_run_without_credentials_prints_the_request_all_the_same(
+    cloud, capsys, monkeypatch
+):
+    options = arguments(cloud, "--job_name=a", "--accelerator=NVIDIA_L4", "--dry_run")
+    assert vertex.main(options) == 0
+    known = json.loads(capsys.readouterr().out)
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS")
+    monkeypatch.setenv("CLOUDSDK_CONFIG", "/nowhere")
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
+    assert vertex.main(options) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == known
+    assert "Not checked: that gs://" in printed.err
+    assert vertex.main(options[:-1]) == 2
+    assert "credentials" in capsys.readouterr().err

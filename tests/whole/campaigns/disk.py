@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tests.support.audio_files import encode_with_ffmpeg, make_music
 from tests.support.jobs import looks_finished, read_dataset, start, write_leaking_corpus
 from tests.whole.campaigns.kill import compare, run_undisturbed
 
@@ -34,6 +35,24 @@ def mount(folder: Path, kilobytes: int) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", str(folder)], check=True)
+
+
+def check_temporary(folder: Path, flags: Sequence[str]) -> list[str]:
+    """What is wrong with a job whose temporary folder has next to no room."""
+    place = folder / "temporary"
+    log = folder / "temporary.log"
+    # In place of the last clip, one that takes ffmpeg, and so a copy.
+    clip = sorted((folder / "audio").glob("*.wav"))[-1]
+    clip.write_bytes(encode_with_ffmpeg(make_music(60.0), extension="m4a"))
+    with mount(place, 256):
+        code = start(
+            [*flags, f"--output={folder}/small"], log, {"TMPDIR": str(place)}
+        ).wait()
+        left = list(place.iterdir())
+    text = log.read_text()
+    if code or "Traceback" in text or "no_space" not in text or left:
+        return [f"temporary folder: exit code {code}, {left}, {text[-300:]}"]
+    return []
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,6 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{size} kB: {errors[:1]}; then {kept[:1]}, {len(wrong)} files differ",
                 flush=True,
             )
+        faults += check_temporary(folder, flags)
     print(f"{arguments.disks} disks, {len(faults)} faults")
     for fault in faults:
         print(f"fault: {fault}")

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from pipeline.common.text_table import align
+from pipeline.common.plain_text import align
 from tests.whole.campaigns import mutations
 
 #: A file that takes longer hangs.
@@ -50,7 +50,8 @@ class Outcome:
       base: what it was made from.
       mutation: what was done to it.
       verdict: `good`, `altered` (accepted, but not the sound of the base), a
-        reject's reason, or `CRASH`, `HANG`, `ERROR`, `ABSURD`.
+        reject's reason, or `CRASH`, `HANG`, `ERROR`, `ABSURD`, `ELSEWHERE` (the
+        sound of another place than the middle of the audio that there is).
       message: of the reject or the error.
       seconds: taken.
       memory: resident bytes of the worker afterwards.
@@ -65,7 +66,10 @@ class Outcome:
     memory: int = 0
 
 
-FAILURES = ("CRASH", "HANG", "ERROR", "ABSURD")
+FAILURES = ("CRASH", "HANG", "ERROR", "ABSURD", "ELSEWHERE")
+#: Seconds by which a place may be off, and mutations of which is known what there is.
+NEARLY = 0.3
+PLACED = ("keep", "pile_tags", "add_cover", "chain", "lie_in_count", "lie_in_xing")
 
 
 class Tester:
@@ -121,6 +125,9 @@ class Tester:
         else:
             message = self._find_absurd(made.records)
             verdict = "ABSURD" if message else self._compare(base, made.samples)
+            if not message and mutation.__name__ in PLACED:
+                message = find_misplaced(base, mutation.__name__, made.samples)
+                verdict = "ELSEWHERE" if message else verdict
         return Outcome(
             number=number,
             base=base,
@@ -149,6 +156,26 @@ class Tester:
     def _compare(self, base: str, samples: np.ndarray) -> str:
         likeness = find_likeness(samples[:COMPARED], self._sounds[base][:COMPARED])
         return "good" if likeness >= LIKENESS else "altered"
+
+
+def find_misplaced(base: str, mutation: str, samples: np.ndarray) -> str:
+    """What is wrong with where a clip was taken; empty if nothing is.
+
+    Of a file that holds its sound twice, the middle is where the one meets the other.
+    """
+    if "long" not in base:
+        return ""
+    begin = (mutations.LONG_SECONDS - 30) / 2
+    if mutation == "chain":
+        begin = mutations.LONG_SECONDS - 15
+    for second in (1.0, 13.0):
+        part = samples[round(second * 44_100) :][:8_192]
+        spectrum = np.abs(np.fft.rfft(part * np.hanning(len(part))))
+        hertz = np.argmax(spectrum) * 44_100 / len(part)
+        found = (hertz - mutations.LOWEST) / mutations.RISE - 4_096 / 44_100
+        if abs(found - begin - second) > NEARLY:
+            return f"second {found:.2f}, not {begin + second:.2f}"
+    return ""
 
 
 def find_likeness(first: np.ndarray, second: np.ndarray) -> float:

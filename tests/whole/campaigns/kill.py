@@ -5,13 +5,15 @@ from the time that an undisturbed job takes, imports and the last step included.
 The job is then started again in the same folder, and killed again, until it ends or
 was killed as often as `--in_a_row` allows; then its files are compared with those of
 the undisturbed job and a new folder begins. Jobs in one process and with two workers
-take turns.
+take turns, and so do jobs in a new folder and those that replace a dataset
+(`--overwrite`), which has to be whole after every kill: the old one or the new one.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -69,6 +71,16 @@ def describe_state(output: Path) -> str:
     return state + (f", {lists} of them for good" if lists else "")
 
 
+def is_whole(output: Path, *datasets: dict[str, bytes]) -> bool:
+    """Whether a folder holds one of some datasets, apart from what is being built."""
+    found = {
+        name: content
+        for name, content in read_dataset(output).items()
+        if not name.startswith("_next/")
+    }
+    return found in datasets
+
+
 def compare(output: Path, expected: dict[str, bytes]) -> list[str]:
     """Names of files that are missing, too many or different."""
     found = read_dataset(output)
@@ -104,6 +116,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             seconds[mode] = run_undisturbed([*flags, *options], output)
             expected[mode] = read_dataset(output)
             print(f"undisturbed, {mode}: {seconds[mode]:.0f} s", flush=True)
+        old = folder / "old"
+        run_undisturbed([*flags, *MODES["one process"], "--description=old"], old)
+        before = read_dataset(old)
         first, second = expected.values()
         if first != second:
             faults.append("one process and two workers make different files")
@@ -111,6 +126,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         while kills < arguments.kills:
             mode = list(MODES)[datasets % 2]
             output = folder / f"killed {datasets}"
+            replacing = datasets % 4 > 1
+            if replacing:
+                shutil.copytree(old, output)
             ended = False
             row = arguments.in_a_row
             last = kills + (draw.randint(1, row) if row else arguments.kills)
@@ -118,19 +136,24 @@ def main(argv: Sequence[str] | None = None) -> int:
                 after = draw.uniform(0, seconds[mode])
                 if kills >= min(last, arguments.kills):
                     after = 10 * seconds[mode] + 60
-                job = [*flags, *MODES[mode]]
+                job = [*flags, *MODES[mode], *["--overwrite"] * replacing]
                 ended, orphans = run_until_killed(job, output, after)
                 if ended:
                     break
                 kills += 1
                 print(
                     f"kill {kills} ({mode}) after {after:.1f} s: "
-                    f"{describe_state(output)}",
+                    f"{describe_state(output / '_next' if replacing else output)}",
                     flush=True,
                 )
-                ended = (output / "COMPLETED").exists()  # Killed while it left.
-                if looks_finished(output) and not ended:
-                    faults.append(f"kill {kills}: a manifest is there")
+                if replacing:
+                    if not is_whole(output, before, expected[mode]):
+                        faults.append(f"kill {kills}: no dataset is whole")
+                    ended = is_whole(output, expected[mode])
+                else:
+                    ended = (output / "COMPLETED").exists()  # Killed while it left.
+                    if looks_finished(output) and not ended:
+                        faults.append(f"kill {kills}: a manifest is there")
                 # Half of the time the next job starts beside the orphans.
                 if draw.random() < 0.5:
                     psutil.wait_procs(orphans, timeout=30)

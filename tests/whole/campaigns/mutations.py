@@ -14,6 +14,8 @@ from tests.support.audio_files import encode, encode_with_ffmpeg, make_id3, make
 
 #: Long enough to be accepted, short enough to be fast.
 SECONDS = 7.0
+#: Files longer than a clip, whose middle is taken; their tone begins and rises so.
+LONG_SECONDS, LOWEST, RISE = 70.0, 300.0, 20.0
 BARE = ("-write_xing", "0", "-id3v2_version", "0")
 
 Mutation = Callable[[np.random.Generator, bytes, Mapping[str, bytes]], bytes]
@@ -25,6 +27,7 @@ def make_bases() -> dict[str, bytes]:
     mono = {rate: make_music(SECONDS, rate)[:, :1] for rate in (8_000, 22_050, 192_000)}
     six = np.concatenate([music, 0.5 * music, 0.2 * music], axis=1)
     slow = make_music(SECONDS, 48_000)
+    long = make_glide(LONG_SECONDS)
     return {
         "mp3 30 s": encode(make_music(30.0)),
         "mp3": encode(music),
@@ -34,6 +37,12 @@ def make_bases() -> dict[str, bytes]:
         "mp3 by ffmpeg": encode_with_ffmpeg(music, "-b:a", "128k"),
         "mp3 bare": encode_with_ffmpeg(music, "-b:a", "96k", *BARE),
         "mp3 bare VBR": encode_with_ffmpeg(music, "-q:a", "5", *BARE),
+        "mp3 long": encode_with_ffmpeg(long, "-b:a", "32k", rate=22_050),
+        "mp3 long VBR": encode_with_ffmpeg(long, "-q:a", "7", rate=22_050),
+        "mp3 long bare VBR": encode_with_ffmpeg(long, "-q:a", "7", *BARE, rate=22_050),
+        "wav long": encode(long, 22_050, kind="WAV"),
+        "flac long": encode(long, 22_050, kind="FLAC"),
+        "m4a long": encode_with_ffmpeg(long, extension="m4a", rate=22_050),
         "wav": encode(music, kind="WAV"),
         "wav 8 bit": encode(music, kind="WAV", subtype="PCM_U8"),
         "wav 24 bit": encode(music, kind="WAV", subtype="PCM_24"),
@@ -56,6 +65,14 @@ def make_bases() -> dict[str, bytes]:
         "aac": encode_with_ffmpeg(music, extension="aac"),
         "webm": encode_with_ffmpeg(music, extension="webm"),
     }
+
+
+def make_glide(seconds: float, rate: int = 22_050) -> np.ndarray:
+    """A tone that rises by `RISE` Hz a second, so that it tells its own position."""
+    time = np.arange(round(seconds * rate)) / rate
+    noise = np.random.default_rng(0).standard_normal(len(time))
+    tone = 0.4 * np.sin(2 * np.pi * (LOWEST * time + RISE * time**2 / 2))
+    return (tone + 0.01 * noise).astype(np.float32)[:, None]
 
 
 def make_silence(hours: float) -> dict[str, bytes]:
@@ -177,6 +194,89 @@ def add_tag(rng: np.random.Generator, data: bytes, bases: Mapping[str, bytes]) -
     return data[:middle] + make_id3(500) + data[middle:]
 
 
+def make_ape(size: int, *, header: bool = True) -> bytes:
+    """An APEv2 tag with a cover of `size` bytes, as it stands behind the audio."""
+    value = b"Cover Art (Front).jpg\0" + (b"\xff\xfb\x90\x64" * (size // 4 + 1))[:size]
+    item = struct.pack("<II", len(value), 2) + b"Cover Art (Front)\0" + value
+    flags = 0x8000_0000 if header else 0
+    footer = struct.pack("<IIII", 2_000, len(item) + 32, 1, flags) + bytes(8)
+    first = struct.pack("<IIII", 2_000, len(item) + 32, 1, 0xA000_0000) + bytes(8)
+    return (b"APETAGEX" + first if header else b"") + item + b"APETAGEX" + footer
+
+
+def make_lyrics3(size: int) -> bytes:
+    """A Lyrics3v2 tag of that many letters."""
+    body = b"LYRICSBEGIN" + b"LYR%05d" % size + b"a" * size
+    return body + b"%06dLYRICS200" % len(body)
+
+
+def pile_tags(
+    rng: np.random.Generator, data: bytes, bases: Mapping[str, bytes]
+) -> bytes:
+    """Tags of all kinds in front and behind, several, of any size."""
+    sizes = (10, 500, 65_400, 65_536, 300_000, 1 << 20)
+
+    def make() -> bytes:
+        size = int(rng.choice(sizes))
+        match rng.integers(5):
+            case 0:
+                return make_ape(size)
+            case 1:
+                return make_ape(size, header=False)
+            case 2:
+                return make_lyrics3(size % 90_000)
+            case 3:
+                return make_id3(max(size, 20))
+        return b"TAG" + rng.bytes(125)
+
+    front = b"".join(
+        make_id3(int(rng.choice(sizes)) + 20) for _ in range(rng.integers(3))
+    )
+    return front + data + b"".join(make() for _ in range(rng.integers(1, 4)))
+
+
+def add_cover(
+    rng: np.random.Generator, data: bytes, bases: Mapping[str, bytes]
+) -> bytes:
+    """A damaged picture in front, or junk where a picture was."""
+    jpeg = b"\xff\xd8\xff\xe0" + rng.bytes(int(rng.choice([0, 100, 80_000])))
+    body = b"\0image/jpeg\0\3\0" + jpeg
+    digits = bytes(len(body) >> shift & 0x7F for shift in (21, 14, 7, 0))
+    frame = b"APIC" + digits + b"\0\0" + body
+    digits = bytes(len(frame) >> shift & 0x7F for shift in (21, 14, 7, 0))
+    return b"ID3\4\0\0" + digits + frame + data
+
+
+def chain(rng: np.random.Generator, data: bytes, bases: Mapping[str, bytes]) -> bytes:
+    """The same sound again behind it, with or without tags between."""
+    between = (b"", make_id3(2_000), b"TAG" + bytes(125), make_ape(3_000))
+    return data + between[rng.integers(len(between))] + data
+
+
+def lie_in_count(
+    rng: np.random.Generator, data: bytes, bases: Mapping[str, bytes]
+) -> bytes:
+    """A header's length by a factor, down to a hundredth, or as an unknown one."""
+    factor = float(rng.choice([0.01, 0.1, 0.3, 0.5, 0.9, 1.1, 2.0, 10.0]))
+    changed = bytearray(data)
+    tag = max(data.find(b"Xing", 0, 8192), data.find(b"Info", 0, 8192))
+    chunk = data.find(b"data", 0, 8192)
+    if data.startswith(b"fLaC"):
+        total = int(factor * (int.from_bytes(data[21:26], "big") & 0xF_FFFF_FFFF))
+        changed[21] = data[21] & 0xF0 | total >> 32
+        changed[22:26] = (total & 0xFFFF_FFFF).to_bytes(4, "big")
+    elif tag >= 0:
+        where = tag + int(rng.choice([8, 12]))
+        (number,) = struct.unpack_from(">I", data, where)
+        changed[where : where + 4] = struct.pack(">I", int(factor * number))
+    elif chunk >= 0 and data.startswith(b"RIFF"):
+        (number,) = struct.unpack_from("<I", data, chunk + 4)
+        unknown = (0, 2_000_000_000, 0x7FFF_F000, 0x8000_0000, 0xFFFF_FFFF)
+        lies = (int(factor * number), int(rng.choice(unknown)))
+        changed[chunk + 4 : chunk + 8] = struct.pack("<I", lies[rng.integers(2)])
+    return bytes(changed)
+
+
 def concatenate(
     rng: np.random.Generator, data: bytes, bases: Mapping[str, bytes]
 ) -> bytes:
@@ -230,6 +330,10 @@ MUTATIONS: Mapping[Mutation, int] = {
     lie_in_header: 9,
     lie_in_xing: 5,
     add_tag: 5,
+    pile_tags: 8,
+    add_cover: 3,
+    chain: 5,
+    lie_in_count: 8,
     concatenate: 4,
     surround: 3,
     make_stub: 2,

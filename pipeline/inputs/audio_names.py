@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
-
 #: Extensions that are taken for audio.
 AUDIO_EXTENSIONS = frozenset(
     (
@@ -41,14 +39,15 @@ def split_extension(name: str) -> tuple[str, str]:
     Returns:
       The name without it, and the extension with its dot or nothing.
     """
-    stem, extension = posixpath.splitext(name)
-    known = extension[1:].lower() in AUDIO_EXTENSIONS
-    return (stem, extension) if known else (name, "")
+    stem, dot, extension = name.rpartition(".")
+    if extension.lower() not in AUDIO_EXTENSIONS or stem[-1:] in ("", "/"):
+        return name, ""
+    return stem, dot + extension
 
 
 def is_audio_name(path: str) -> bool | None:
     """Whether an extension is one of audio; None where its kind is not known."""
-    extension = posixpath.splitext(path)[1][1:].lower()
+    extension = path.rpartition(".")[2].lower()
     if extension in AUDIO_EXTENSIONS:
         return True
     return False if extension in OTHER_EXTENSIONS else None

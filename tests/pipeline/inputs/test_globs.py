@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.common import globs
+from pipeline.inputs import globs
 
 FILES = (
     "top.wav",
