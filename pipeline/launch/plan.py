@@ -15,6 +15,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 
 from pipeline.common import gcs
 from pipeline.common.clip_config import ClipConfig
+from pipeline.common.credentials import SCHEME
 from pipeline.inputs.audio_files import glob_base
 from pipeline.inputs.metadata import MetadataConfig
 from pipeline.inputs.names import name_aliases
@@ -151,6 +152,18 @@ def _choose_representations(
     if names is not None and embeddings.NAME not in names:
         return tuple(name for name in NAMES if name in names), "", ""
     weights = find_weights(arguments.music_model)
+    if (
+        weights
+        and (arguments.output or "").startswith(SCHEME)
+        and not weights[1].startswith(SCHEME)
+    ):
+        # Workers of a cloud do not see this machine's cache.
+        if names is not None or arguments.music_model:
+            raise UserError(
+                "--music_model must be a file of weights on gs://, which workers can "
+                f"read; copy it there. Received: {weights[1]}"
+            )
+        weights = None
     if weights is None and names is not None:
         raise UserError(
             f"--representations {embeddings.NAME} needs the music model's weights; "

@@ -45,4 +45,5 @@ def compute(spectrum: Spectrum, config: ClipConfig) -> NDArray[np.float32]:
     vectors = network(patches)
     if config.embedding_records == "patches":
         return vectors
-    return vectors.mean(axis=0, keepdims=True)
+    mean: NDArray[np.float32] = vectors.mean(axis=0, keepdims=True)
+    return mean

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import functools
 
-import librosa
 import numpy as np
 import scipy.fft
 import soxr
+from librosa.filters import get_window
+from librosa.filters import mel as mel_filterbank
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
@@ -84,15 +85,16 @@ def _log_mel(padded: Float32) -> Float32:
     mel = power @ _filters()
     mel *= _COMPRESSION
     mel += np.float32(1)
-    return np.log10(mel, out=mel)
+    logarithms: Float32 = np.log10(mel, out=mel)
+    return logarithms
 
 
 @functools.cache
 def _window() -> Float32:
-    return np.asarray(librosa.filters.get_window("hann", N_FFT), np.float32)
+    return np.asarray(get_window("hann", N_FFT), np.float32)
 
 
 @functools.cache
 def _filters() -> Float32:
-    filters = librosa.filters.mel(sr=RATE, n_fft=N_FFT, n_mels=BANDS)
+    filters = mel_filterbank(sr=RATE, n_fft=N_FFT, n_mels=BANDS)
     return np.ascontiguousarray(filters.T, np.float32)

