@@ -53,7 +53,7 @@ examples:
 def make_parser() -> argparse.ArgumentParser:
     """The pipeline's own flags."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.preprocess",
+        prog="./launch.sh preprocess",
         description="Turns audio files and their genres into sharded TFRecords.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
