@@ -180,7 +180,11 @@ def _check_behind(file: BinaryIO, start: int, end: int, promised: int) -> None:
         and name not in FILE_NAMES
         and min(int.from_bytes(data[4:8], order) for order in ("little", "big")) <= left
     )
-    if is_chunk or tags.measure_tag(data) or not data.strip(b"\0"):
+    if is_chunk or not data.strip(b"\0"):
+        return
+    # Behind a tag, another file may follow.
+    length = tags.measure_tag(data)
+    if length and left - length <= max(BEHIND_BYTES, len(data) - length):
         return
     raise AudioError(
         Reason.UNANNOUNCED,

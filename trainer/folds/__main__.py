@@ -20,7 +20,11 @@ import numpy as np
 import trainer.runtime.quiet  # noqa: F401  (before anything that imports TensorFlow)
 from pipeline.schema import UserError, fingerprint
 from trainer.baselines.__main__ import BASELINES as ALL_BASELINES
-from trainer.baselines.__main__ import choose_representations, train_baselines
+from trainer.baselines.__main__ import (
+    DEFAULT_REPRESENTATIONS,
+    choose_representations,
+    train_baselines,
+)
 from trainer.config import MODELS, TrainConfig, add_options
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.evaluation.calibration import (
@@ -263,7 +267,7 @@ def choose_models(dataset: Dataset, wanted: Sequence[str] | None) -> list[str]:
         return list(dict.fromkeys(wanted))
     representations: Mapping[str, object] = dataset.manifest.representations
     nets = [model for model in MODELS if model in representations]
-    classical = {"features", "statistics"} & set(representations)
+    classical = set(DEFAULT_REPRESENTATIONS) & set(representations)
     return nets + ([BASELINES] if classical else [])
 
 
