@@ -129,6 +129,9 @@ def check_length(file: BinaryIO) -> BinaryIO:
         return file
     if magic == b".snd":
         found = _find_au_audio(file)
+    elif magic == b"RIFF" and file.read(8)[4:] == b"AVI ":
+        _check_avi(file, size)
+        return file
     elif magic in _FORMATS:
         found = _find_chunk(file, size, _FORMATS[magic])
     else:
@@ -152,6 +155,17 @@ def check_length(file: BinaryIO) -> BinaryIO:
         behind = start + promised
         _check_behind(file, behind + -behind % align, size, promised)
     return file
+
+
+def _check_avi(file: BinaryIO, size: int) -> None:
+    """Holds a file's length against the size of all that its header announces."""
+    file.seek(4)
+    promised = known_size(int.from_bytes(file.read(4), "little"), size - 8)
+    if promised is not None and size - 8 < MIN_PRESENT * promised:
+        raise AudioError(
+            Reason.TRUNCATED,
+            f"has {size:,} of the {promised + 8:,} bytes that its header promises",
+        )
 
 
 def known_size(size: int, present: int, *, long: bool = False) -> int | None:

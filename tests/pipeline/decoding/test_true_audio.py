@@ -329,6 +329,16 @@ def add_video(
     return target.read_bytes()
 
 
+def test_a_truncated_avi_is_told_by_its_size(glide):
+    options = ("-c:a", "libmp3lame")
+    data = encode_with_ffmpeg(glide, *options, rate=RATE, extension="avi")
+    check_middle(data)
+    check_middle(data[:4] + bytes(4) + data[8:])
+    reason, message = reject(data[: len(data) // 2])
+    assert reason == Reason.TRUNCATED
+    assert message.endswith(f"of the {len(data):,} bytes that its header promises")
+
+
 def test_a_longer_video_does_not_truncate_the_audio(glide, tmp_path):
     options = ["-c:v", "mpeg4", "-movflags", "+faststart"]
     data = add_video(glide[: 7 * RATE], tmp_path, 12, *options)
