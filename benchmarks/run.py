@@ -198,10 +198,10 @@ def _row(name: str, seen: float, goal: float, least: bool = False) -> list[str]:
     return [name, f"{sign} {goal:g}", f"{seen:.2f}", "yes" if reached else "NO"]
 
 
-def find_sources(scratch: Path, given: Sequence[str]) -> list[Path]:
-    """MP3s to make the load from: those given, or a clip of each demo genre."""
-    if given:
-        return [Path(path) for path in given]
+def find_sources(scratch: Path, paths: Sequence[str]) -> list[Path]:
+    """MP3s to make the load from: those paths, or a clip of each demo genre."""
+    if paths:
+        return [Path(path) for path in paths]
     print("making a demo clip of each genre", flush=True)
     config = DemoConfig(
         output=scratch / "demo",

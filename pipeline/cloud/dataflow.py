@@ -286,7 +286,7 @@ def print_request(job: JobConfig, options: PipelineOptions, *, offline: bool) ->
 
 def check(
     arguments: argparse.Namespace,
-    given: Sequence[str],
+    command_line: Sequence[str],
     config: DataflowConfig,
     *,
     dry_run: bool,
@@ -295,7 +295,7 @@ def check(
 
     Args:
       arguments: of `pipeline.preprocess`.
-      given: what the user gave, to see whether shards were asked for.
+      command_line: what the user gave, to see whether shards were asked for.
       config: where the job will run.
       dry_run: try no writing.
 
@@ -317,7 +317,7 @@ def check(
         for folder in filter(None, (output, arguments.wav_output, paths[0])):
             gcs.check_writable(folder, project=config.project)
     job, inputs = make_job(arguments)
-    if not is_given(given, "--num_shards"):
+    if not is_given(command_line, "--num_shards"):
         job = job.with_dataset(num_shards=suggest_shards(len(inputs.clips)))
     return job, inputs
 

@@ -108,12 +108,12 @@ class DataflowConfig:
         return parse_machine(self.machine_type)
 
 
-def make_options(config: DataflowConfig, given: Sequence[str]) -> list[str]:
+def make_options(config: DataflowConfig, beam_flags: Sequence[str]) -> list[str]:
     """All of Beam's options for a submission, the user's last.
 
     Args:
       config: where and how.
-      given: Beam's options from the command line.
+      beam_flags: Beam's options from the command line.
 
     Raises:
       UserError: the workers could not install what they need.
@@ -142,8 +142,8 @@ def make_options(config: DataflowConfig, given: Sequence[str]) -> list[str]:
             f"--sdk_container_image={config.container}",
             "--sdk_location=container",
         ]
-    elif not is_given(given, "--sdk_container_image", "--requirements_file"):
-        if is_given(given, "--no_use_public_ips"):
+    elif not is_given(beam_flags, "--sdk_container_image", "--requirements_file"):
+        if is_given(beam_flags, "--no_use_public_ips"):
             raise UserError(
                 "--no_use_public_ips keeps workers from installing the dependencies; "
                 "give --container an image that has them (docs/cloud.md)."
@@ -158,12 +158,12 @@ def make_options(config: DataflowConfig, given: Sequence[str]) -> list[str]:
             options.append(f"--{flag}={value}")
     if config.service_account:
         options.append(f"--service_account_email={config.service_account}")
-    return [*options, *given]
+    return [*options, *beam_flags]
 
 
-def is_given(given: Sequence[str], *flags: str) -> bool:
+def is_given(command_line: Sequence[str], *flags: str) -> bool:
     """Whether one of the flags is on a command line."""
-    return any(item.partition("=")[0] in flags for item in given)
+    return any(item.partition("=")[0] in flags for item in command_line)
 
 
 def _find_in_checkout(name: str) -> Path:

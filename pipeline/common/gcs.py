@@ -185,9 +185,11 @@ def _connect(project: str | None) -> Any:
     import google.cloud.storage as storage
 
     scopes = ["https://www.googleapis.com/auth/devstorage.read_write"]
-    credentials, found = google.auth.default(scopes=scopes)
+    credentials, default_project = google.auth.default(scopes=scopes)
     # The client wants a project, which only some requests need.
-    return storage.Client(project=project or found or "none", credentials=credentials)
+    return storage.Client(
+        project=project or default_project or "none", credentials=credentials
+    )
 
 
 @contextlib.contextmanager

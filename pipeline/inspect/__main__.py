@@ -80,8 +80,8 @@ def describe(
         lengths = [clip.get("seconds") for clip in clips]
         seconds = sorted(float(s) for s in lengths if isinstance(s, int | float))
         if seconds:
-            found = {"length of the file (s)": _distribute(seconds)}
-            distributions = found | distributions
+            length = {"length of the file (s)": _distribute(seconds)}
+            distributions = length | distributions
     rows = [
         [label, *(f"{numbers[column]:,.1f}" for column in _COLUMNS)]
         for label, numbers in distributions.items()

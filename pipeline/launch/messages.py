@@ -135,10 +135,12 @@ def make_table(report: Mapping[str, Any]) -> str:
         align(["clips", *SPLITS], clips),
         align(["records", *SPLITS, "size"], records),
     ]
-    kept = report.get("shards", {}).get("kept", 0)
-    if kept:
-        made = report["shards"]["made"]
-        parts.insert(0, f"{kept} shards kept from an earlier run, {made} made.")
+    shards = report.get("shards", {})
+    if shards.get("kept"):
+        parts.insert(
+            0,
+            f"{shards['kept']} shards kept from an earlier run, {shards['made']} made.",
+        )
     parts += _describe_labels(report)
     repeated = report.get("repeated", 0)
     if repeated:

@@ -195,14 +195,14 @@ def _train(
     return reports
 
 
-def choose_representations(dataset: Dataset, wanted: Sequence[str] | None) -> list[str]:
+def choose_representations(dataset: Dataset, names: Sequence[str] | None) -> list[str]:
     """The representations to train on.
 
     Raises:
-      UserError: a wanted one is missing or is not normalised, or there is none.
+      UserError: one is missing or is not normalised, or there is none.
     """
     held = dataset.manifest.representations
-    if wanted is None:
+    if names is None:
         chosen = [name for name in DEFAULT_REPRESENTATIONS if name in held]
         if not chosen:
             raise UserError(
@@ -211,14 +211,14 @@ def choose_representations(dataset: Dataset, wanted: Sequence[str] | None) -> li
                 "preprocess it with one of them."
             )
         return chosen
-    for name in wanted:
+    for name in names:
         if dataset.representation(name).name not in dataset.manifest.normalisation:
             suitable = ", ".join(dataset.manifest.normalisation) or "none"
             raise UserError(
                 f"--representation {name} has no training statistics to normalise "
                 f"with; in {dataset.folder} these have: {suitable}."
             )
-    return list(dict.fromkeys(wanted))
+    return list(dict.fromkeys(names))
 
 
 def _counts(splits: Mapping[str, Arrays]) -> str:

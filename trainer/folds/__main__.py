@@ -257,10 +257,10 @@ def fit_baselines(data: str, scratch: str, output: str, fold: int) -> list[str]:
     return names
 
 
-def choose_models(dataset: Dataset, wanted: Sequence[str] | None) -> list[str]:
+def choose_models(dataset: Dataset, names: Sequence[str] | None) -> list[str]:
     """The models to cross-validate: those asked for, or all that the data allow."""
-    if wanted:
-        return list(dict.fromkeys(wanted))
+    if names:
+        return list(dict.fromkeys(names))
     representations: Mapping[str, object] = dataset.manifest.representations
     nets = [model for model in MODELS if model in representations]
     classical = {"features", "statistics"} & set(representations)

@@ -172,8 +172,10 @@ def unfreeze_last_layers(base: keras.Model, layers: int, *, batch_norm: bool) ->
     base.trainable = True
     frozen = len(base.layers) - layers
     for number, layer in enumerate(base.layers):
-        kept = isinstance(layer, keras.layers.BatchNormalization) and not batch_norm
-        layer.trainable = number >= frozen and not kept
+        statistics_stay = (
+            isinstance(layer, keras.layers.BatchNormalization) and not batch_norm
+        )
+        layer.trainable = number >= frozen and not statistics_stay
 
 
 def quicken_statistics(base: keras.Model) -> None:

@@ -100,9 +100,9 @@ def fit_mobilenet(run: Run) -> FittedModel:
             phases = [fit_head(run, model, head, outputs, schedule)]
             if layers:
                 head = None
-                history, kept = fine_tune(run, model, base, layers, tuning, phases[0])
+                history, better = fine_tune(run, model, base, layers, tuning, phases[0])
                 phases.append(history)
-                if not kept:
+                if not better:
                     notes.append(WORSE_NOTE)
             if weights == "none":
                 notes.append(RANDOM_NOTE)
@@ -268,12 +268,12 @@ def fine_tune(
     mobilenet.unfreeze_last_layers(base, layers, batch_norm=False)
     weights = model.get_weights()
     after = fit_images(run, model, "fine-tuning", schedule)
-    kept = improves(before, after)
-    if not kept:
+    better = improves(before, after)
+    if not better:
         model.set_weights(weights)
         if run.devices.chief:
             print(WORSE_NOTE, flush=True)
-    return after, kept
+    return after, better
 
 
 def build_from_scratch(run: Run, base: keras.Model, layers: int) -> keras.Model:

@@ -245,17 +245,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         except UnreachableError as error:
             if not flags.dry_run:
                 raise
-            found = (
+            summary = (
                 f"Not checked: {error}\nNot checked: that {flags.data} is a complete "
                 f"dataset with {flags.model} records, that {config.output} can be "
                 "written to, that Vertex AI takes jobs for --project in --region"
             )
         else:
-            found = (
+            summary = (
                 f"{sum(manifest.clips['training'].values())} training clips of "
                 f"{len(manifest.genres)} genres"
             )
-        print(f"{found}; {config.describe_machines()}", file=stream, flush=True)
+        print(f"{summary}; {config.describe_machines()}", file=stream, flush=True)
         request = make_request(config)
         if flags.dry_run:
             print(json.dumps(to_json(request), indent=1, sort_keys=True))
