@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.common import storage
 from pipeline.common.clip_config import EXCERPTS, MEL_CHANNELS, ClipConfig
-from pipeline.common.plain_text import one_line
+from pipeline.common.plain_text import one_line, print_error
 from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.splits import SPLIT_RULES
 from pipeline.launch import local, messages
@@ -241,7 +241,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(messages.describe_resumption(finished, dataset), flush=True)
         run_job(job, inputs, rest)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 2
     except KeyboardInterrupt:
         print(f"\ninterrupted; {messages.GO_ON}", file=sys.stderr)
@@ -253,12 +253,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             message = runs.describe(output)
         if message is None:
             raise
-        print(f"error: {one_line(message)}", file=sys.stderr)
+        print_error(message)
         return 1
     print(messages.make_table(read_report(output)))
     print(f"\n{messages.describe_integrity(read_manifest(output))}")
     seconds = time.monotonic() - started
-    print(f"\nDataset: {output} ({seconds:.0f} s)")
+    print(f"\nDataset: {one_line(output)} ({seconds:.0f} s)")
     return 0
 
 

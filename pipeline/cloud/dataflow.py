@@ -31,6 +31,7 @@ from pipeline.cloud.submission import (
 )
 from pipeline.common import gcs
 from pipeline.common.credentials import SCHEME, UnreachableError
+from pipeline.common.plain_text import one_line, print_error
 from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.survey import Inputs
 from pipeline.job.config import JobConfig
@@ -266,10 +267,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(messages.describe_resumption(finished, dataset), flush=True)
         job_id, client = submit(job, beam_options)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 2
     except SupersededError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 1
     print(f"Submitted: {job_id}\n{console_link(config, job_id)}", flush=True)
     if not flags.wait:
@@ -335,16 +336,14 @@ def wait(follower: Follower, config: DataflowConfig, job_id: str, output: str) -
         )
         return 130
     if state != "DONE":
-        print(
-            f"error: the job ended as {state.lower()}; see "
-            f"{console_link(config, job_id)}. The same command, sent again, keeps the "
-            "shards that are finished.",
-            file=sys.stderr,
+        print_error(
+            f"the job ended as {state.lower()}; see {console_link(config, job_id)}. "
+            "The same command, sent again, keeps the shards that are finished."
         )
         return 1
     print(messages.make_table(preprocess.read_report(output)))
     print(f"\n{messages.describe_integrity(preprocess.read_manifest(output))}")
-    print(f"\nDataset: {output}")
+    print(f"\nDataset: {one_line(output)}")
     return 0
 
 

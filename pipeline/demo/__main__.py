@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.common.plain_text import one_line, print_error
 from pipeline.demo.corpus import make_corpus
 from pipeline.demo.genres import GENRES
 from pipeline.demo.layout import BROKEN, DemoConfig, plan_layout
@@ -58,17 +59,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = DemoConfig(**vars(arguments))
         created = make_corpus(config, progress=_report)
     except UserError as error:
-        print(error, file=sys.stderr)
+        print_error(error)
         return 2
+    output = one_line(config.output)
     if not created:
-        print(f"demo corpus: {config.output} is complete already; nothing to do")
+        print(f"demo corpus: {output} is complete already; nothing to do")
         return 0
     tracks = plan_layout(config)
     clips = sum(track.is_good for track in tracks)
     broken = sum(track.kind in BROKEN for track in tracks)
     print(
         f"demo corpus: {clips} good clips and {broken} broken ones in "
-        f"{config.output} ({time.monotonic() - started:.0f} s)"
+        f"{output} ({time.monotonic() - started:.0f} s)"
     )
     return 0
 

@@ -16,7 +16,6 @@ from typing import Any
 from pipeline.schema import checks
 from pipeline.schema.basics import SPLITS as SPLITS
 from pipeline.schema.basics import UserError as UserError
-from pipeline.schema.basics import printable as printable
 from pipeline.schema.basics import shard_file as shard_file
 from pipeline.schema.basics import shorten as shorten
 from pipeline.schema.records import CLIP_FIELDS as CLIP_FIELDS

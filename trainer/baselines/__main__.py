@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 import trainer.runtime.quiet  # noqa: F401  (before anything that imports TensorFlow)
 from pipeline.common.credentials import require_credentials
+from pipeline.common.plain_text import print_error
 from pipeline.schema import SPLITS, UserError
 from trainer.baselines import classifiers
 from trainer.baselines.artist_folds import fold_by_artist
@@ -294,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for representation in representations:
             train_baselines(dataset, representation, baselines, args.output)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 2
     return 0
 

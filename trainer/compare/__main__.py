@@ -20,7 +20,7 @@ import trainer.runtime.quiet  # noqa: F401  (before anything that imports Tensor
 from pipeline.common import ownership
 from pipeline.common.credentials import require_credentials
 from pipeline.common.owned_kinds import COMPARISON, HTML, MARKDOWN, PICTURE
-from pipeline.common.plain_text import allow_any_text, one_line
+from pipeline.common.plain_text import allow_any_text, one_line, print_error
 from pipeline.schema import UserError
 from trainer.compare.comparison import (
     Comparison,
@@ -273,7 +273,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ):
             print(f"wrote {one_line(path)}")
     except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        print_error(error)
         return 2
     if dataset is None:
         print("The dataset is not at hand: with --data, the report shows it too.")

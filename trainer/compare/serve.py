@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.common.plain_text import allow_any_text, one_line
+from pipeline.common.plain_text import allow_any_text, print_error
 from pipeline.common.regular_file import open_regular
 from pipeline.schema import UserError
 
@@ -180,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             except KeyboardInterrupt:
                 print()
     except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        print_error(error)
         return 2
     return 0
 

@@ -28,7 +28,7 @@ from pipeline.common import ownership
 from pipeline.common.credentials import require_credentials
 from pipeline.common.files import Files, join, temporary_name
 from pipeline.common.owned_kinds import EXPORT
-from pipeline.common.plain_text import allow_any_text, one_line
+from pipeline.common.plain_text import allow_any_text, one_line, print_error
 from pipeline.schema import Field, UserError
 
 if TYPE_CHECKING:
@@ -302,7 +302,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         started = time.perf_counter()
         facts = export_model(load_predictor(flags.model), output)
     except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        print_error(error)
         return 2
     seconds = time.perf_counter() - started
     print(f"{', '.join(facts['signatures'])} ({seconds:.1f} s)")

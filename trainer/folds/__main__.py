@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 import trainer.runtime.quiet  # noqa: F401  (before anything that imports TensorFlow)
+from pipeline.common.plain_text import one_line, print_error
 from pipeline.schema import UserError, fingerprint
 from trainer.baselines.__main__ import BASELINES as ALL_BASELINES
 from trainer.baselines.__main__ import choose_representations, train_baselines
@@ -334,13 +335,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             trials=trials,
         )
     except PreemptedError as error:
-        print(f"stopped: {error}", file=sys.stderr)
+        print_error(error, label="stopped")
         return EXIT_CODE
     except LostWorkerError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 1
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 2
     print()
     for report in reports:
@@ -349,7 +350,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{report.name}: accuracy {report.test.accuracy:.3f} over all "
             f"{report.test.clips} clips (95 % interval {low:.3f} to {high:.3f})"
         )
-    print(f"compare them: python -m trainer.compare --models {output}")
+    print(f"compare them: python -m trainer.compare --models {one_line(output)}")
     return 0
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.common.credentials import require_credentials
-from pipeline.common.plain_text import allow_any_text, one_line
+from pipeline.common.plain_text import allow_any_text, one_line, print_error
 from pipeline.inputs import globs
 from pipeline.inputs.audio_names import is_audio_name
 from pipeline.inputs.globs import Glob
@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(flags)
     except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        print_error(error)
         return 2
 
 

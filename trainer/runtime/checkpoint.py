@@ -13,7 +13,6 @@ import hashlib
 import io
 import json
 import re
-import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,6 +23,7 @@ import tensorflow as tf
 
 from pipeline.common import ownership
 from pipeline.common.owned_kinds import CHECKPOINTS
+from pipeline.common.plain_text import print_error
 from pipeline.schema import UserError
 from trainer.evaluation.model_files import files_of
 
@@ -144,11 +144,10 @@ class CheckpointFolder:
                 tf.io.gfile.remove(self._file(step))
         except (tf.errors.OpError, UserError) as error:
             reason = getattr(error, "message", None) or error
-            print(
-                f"warning: the checkpoint {path} cannot be written ({reason}); "
-                "training goes on without it.",
-                file=sys.stderr,
-                flush=True,
+            print_error(
+                f"the checkpoint {path} cannot be written ({reason}); training goes on "
+                "without it.",
+                label="warning",
             )
 
     def load(self) -> Checkpoint | None:
@@ -162,11 +161,10 @@ class CheckpointFolder:
                 with tf.io.gfile.GFile(path, "rb") as file:
                     return unpack(file.read())
             except (DamagedCheckpointError, tf.errors.OpError) as error:
-                print(
-                    f"warning: the checkpoint {path} is damaged ({error}); the one "
-                    "before is used.",
-                    file=sys.stderr,
-                    flush=True,
+                print_error(
+                    f"the checkpoint {path} is damaged ({error}); the one before is "
+                    "used.",
+                    label="warning",
                 )
                 if self.chief:
                     tf.io.gfile.remove(path)

@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.common import gcs
 from pipeline.common.credentials import SCHEME, UnreachableError
-from pipeline.common.plain_text import one_line
+from pipeline.common.plain_text import print_error
 from pipeline.schema import (
     COMPLETED_FILE,
     MANIFEST_FILE,
@@ -264,7 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         client = make_client(config)
         name = submit(client, config, request)
     except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        print_error(error)
         return 2
     print(f"Submitted: {name}\n{console_link(config, name)}", flush=True)
     return wait(client, config, name) if flags.wait else 0
@@ -282,10 +282,10 @@ def wait(client: Any, config: VertexConfig, name: str) -> int:
         )
         return 130
     if state != "SUCCEEDED":
-        print(
-            f"error: the job ended as {state.lower()}"
-            f"{f' ({message})' if message else ''}; see {console_link(config, name)}",
-            file=sys.stderr,
+        reason = f" ({message})" if message else ""
+        print_error(
+            f"the job ended as {state.lower()}{reason}; see "
+            f"{console_link(config, name)}"
         )
         return 1
     print(f"\nModel: {config.output}/model")

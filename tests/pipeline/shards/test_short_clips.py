@@ -1,3 +1,5 @@
+import re
+
 """What a job says about clips shorter than FMA's, and about genres without a test."""
 
 import dataclasses
@@ -24,10 +26,23 @@ def test_genres_without_a_test_clip_are_named():
     shard = dataclasses.replace(shard, clips=clips)
     table = make_table(make_report([shard], []))
     assert "No test clip of Folk: with so few clips" in table
-    # A dataset without any test clip is meant to be one.
     clips = {("training", "Folk"): 3, ("training", "Rock"): 3}
     shard = dataclasses.replace(shard, clips=clips)
-    assert "No test clip" not in make_table(make_report([shard], []))
+    table = make_table(make_report([shard], []))
+    assert "No test clip of any genre: with so few clips" in table
+
+
+def test_genres_stay_on_their_line():
+    shard = make_shard_report(0)
+    for clips in (
+        {("training", "a\x1b[2J\nb"): 3},
+        {("test", "a\x1b[2J\nb"): 3, ("training", "Rock"): 3},
+        {("training", "a\x1b[2J\nb"): 3, ("training", "Rock"): 3, ("test", "Rock"): 1},
+    ):
+        report = make_report([dataclasses.replace(shard, clips=clips)], [])
+        table = make_table(report)
+        assert "\x1b" not in table
+        assert len(re.findall(r"a\\x1b\[2J\\nb", table)) == 2
 
 
 def test_the_command_can_be_typed_again():
