@@ -48,13 +48,13 @@ from trainer.evaluation.report import Report
 from trainer.evaluation.report_folder import Result, read_results
 from trainer.evaluation.scores import evaluate
 
-JSON_FILE = "report.json"
+COMPARISON_FILE = "report.json"
 MARKDOWN_FILE = "report.md"
 ACCURACIES_FILE = "comparison.png"
 CONFUSIONS_FILE = "confusions.png"
 FILES = {
     HTML_FILE: HTML,
-    JSON_FILE: COMPARISON,
+    COMPARISON_FILE: COMPARISON,
     MARKDOWN_FILE: MARKDOWN,
     ACCURACIES_FILE: PICTURE,
     CONFUSIONS_FILE: PICTURE,
@@ -190,7 +190,7 @@ def write_comparison(
     )
     contents = {
         HTML_FILE: page.encode(),
-        JSON_FILE: comparison_json(comparison).encode(),
+        COMPARISON_FILE: comparison_json(comparison).encode(),
         MARKDOWN_FILE: format_markdown(comparison).encode(),
         ACCURACIES_FILE: plots.comparison_png(evaluations, labels, title),
         CONFUSIONS_FILE: plots.confusions_png(evaluations, labels),

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from trainer.predict.predictor import Predictor
 
-MODEL_FILE = "saved_model.pb"
+SAVED_MODEL_FILE = "saved_model.pb"
 #: Folder of a SavedModel that TensorFlow leaves to others.
 EXTRA = "assets.extra"
 EXPORT_VERSION = 1
@@ -104,7 +104,7 @@ def _replace_export(files: Files, folder: str, contents: Mapping[str, bytes]) ->
       OSError: it cannot be written to.
     """
     ownership.claim(files, folder, EXPORT)
-    last = join(folder, MODEL_FILE)
+    last = join(folder, SAVED_MODEL_FILE)
     targets = {join(folder, name): content for name, content in contents.items()}
     stage = {temporary_name(path): path for path in targets}
     try:

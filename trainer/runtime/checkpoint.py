@@ -26,6 +26,7 @@ from pipeline.common.owned_kinds import CHECKPOINTS
 from pipeline.common.plain_text import print_error
 from pipeline.schema import UserError
 from trainer.evaluation.model_files import files_of
+from trainer.runtime.whole_file import whole_file
 
 MARK = b"fma checkpoint 1"
 SUFFIX = ".checkpoint"
@@ -137,9 +138,8 @@ class CheckpointFolder:
         try:
             self.claim()
             tf.io.gfile.makedirs(self.path)
-            with tf.io.gfile.GFile(f"{path}.part", "wb") as file:
+            with whole_file(path) as part, tf.io.gfile.GFile(part, "wb") as file:
                 file.write(pack(checkpoint))
-            tf.io.gfile.rename(f"{path}.part", path, overwrite=True)
             for step in self._steps()[:-KEPT]:
                 tf.io.gfile.remove(self._file(step))
         except (tf.errors.OpError, UserError) as error:

@@ -1,8 +1,7 @@
-import re
-
 """What a job says about clips shorter than FMA's, and about genres without a test."""
 
 import dataclasses
+import re
 
 from pipeline.job.report import make_report
 from pipeline.launch.messages import make_table
