@@ -72,12 +72,8 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     cloud = parser.add_argument_group("cloud")
-    cloud.add_argument("--project", required=True, help="id of the project to bill")
-    cloud.add_argument("--region", required=True, help="e.g. europe-west1")
-    cloud.add_argument(
-        "--bucket",
-        required=True,
-        help="for inputs, output and staging; in that region, or reading costs",
+    gcs.add_place_flags(
+        cloud, bucket="for inputs, output and staging; in that region, or reading costs"
     )
     cloud.add_argument(
         "--max_workers",
@@ -95,9 +91,6 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="IMAGE",
         help="worker image with the dependencies (default: workers install them)",
     )
-    cloud.add_argument(
-        "--service_account", default="", metavar="EMAIL", help="that workers act as"
-    )
     cloud.add_argument("--network", default="", help="default: the project's")
     cloud.add_argument(
         "--subnetwork", default="", help="regions/REGION/subnetworks/NAME"
@@ -105,16 +98,7 @@ def make_parser() -> argparse.ArgumentParser:
     cloud.add_argument(
         "--job_name", default="", metavar="NAME", help="default: fma-SUBSET-TIME"
     )
-    cloud.add_argument(
-        "--wait",
-        action="store_true",
-        help="follow the job to its end; interrupting does not cancel it",
-    )
-    cloud.add_argument(
-        "--dry_run",
-        action="store_true",
-        help="check what can be checked from here, print the request, submit nothing",
-    )
+    gcs.add_run_flags(cloud)
     data = parser.add_argument_group("data, all on gs://")
     data.add_argument("--subset", choices=SUBSETS, help="FMA subset (default: small)")
     data.add_argument(

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -36,9 +35,6 @@ from pipeline.schema import UserError
 ROOT = Path(__file__).resolve().parents[2]
 #: GB of each worker's disk: the image and what it installs; no data is kept there.
 DISK_GB = 50
-
-_ZONE = re.compile(r"([a-z]+-[a-z]+\d+)-[a-z]")
-_PROJECT = re.compile(r"(?:[a-z0-9.-]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,18 +68,13 @@ class DataflowConfig:
 
     def __post_init__(self) -> None:
         """Refuses what the service would, minutes later."""
-        if not _PROJECT.fullmatch(self.project):
-            raise UserError(
-                "--project must be a project's id, not its name or number. "
-                f"Received: {self.project!r}"
-            )
-        if zone := _ZONE.fullmatch(self.region):
-            raise UserError(
-                f"--region takes a region, not a zone: {zone[1]}. "
-                f"Received: {self.region!r}"
-            )
-        gcs.check_region(self.region)
-        gcs.check_bucket_name(self.bucket, "--bucket")
+        gcs.check_place(
+            project=self.project,
+            region=self.region,
+            bucket=self.bucket,
+            job_name=self.job_name,
+            service_account=self.service_account,
+        )
         if not 1 <= self.max_workers <= 4000:
             raise UserError(
                 f"--max_workers must be 1 to 4000. Received: {self.max_workers}"
@@ -94,12 +85,6 @@ class DataflowConfig:
                 "europe-west1-docker.pkg.dev/PROJECT/fma/dataflow:1. "
                 f"Received: {self.container!r}"
             )
-        if self.service_account and "@" not in self.service_account:
-            raise UserError(
-                "--service_account must be an e-mail address. "
-                f"Received: {self.service_account!r}"
-            )
-        gcs.check_job_name(self.job_name)
         parse_machine(self.machine_type)
 
     @property

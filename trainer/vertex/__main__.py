@@ -63,11 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--project", required=True, help="id of the project to bill")
-    parser.add_argument("--region", required=True, help="e.g. europe-west1")
-    parser.add_argument(
-        "--bucket", required=True, help="for checkpoints, logs and the model"
-    )
+    gcs.add_place_flags(parser, bucket="for checkpoints, logs and the model")
     parser.add_argument(
         "--data", required=True, metavar="DIR", help="dataset folder on gs:// or /gcs/"
     )
@@ -116,7 +112,6 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="IMAGE",
         help="default: REGION-docker.pkg.dev/PROJECT/fma/trainer:latest",
     )
-    job.add_argument("--service_account", default="", metavar="EMAIL")
     job.add_argument("--network", default="", help="projects/N/global/networks/NAME")
     job.add_argument(
         "--tensorboard",
@@ -124,14 +119,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="RESOURCE",
         help="projects/P/locations/R/tensorboards/ID; needs --service_account",
     )
-    job.add_argument(
-        "--wait",
-        action="store_true",
-        help="follow the job to its end; interrupting does not cancel it",
-    )
-    job.add_argument(
-        "--dry_run", action="store_true", help="check, print the request, send nothing"
-    )
+    gcs.add_run_flags(job)
     job.add_argument(
         "--endpoint",
         default="",
