@@ -18,7 +18,7 @@ from pipeline.launch.environment import Environment, read_pins, select_pins
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What is run of a checkout when it sets itself up.
-PARTS = ("launch.sh", "pipeline/schema.py", "pipeline/common", "pipeline/launch")
+PARTS = ("launch.sh", "pipeline/schema", "pipeline/common", "pipeline/launch")
 #: A command that tells what it sees.
 SHOW = """
 import json, os, sys
