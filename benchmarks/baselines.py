@@ -1,4 +1,6 @@
-"""Time and memory of the baselines at full width: `python -m benchmarks.baselines`.
+"""Time and memory of the baselines at full width.
+
+`./launch.sh run benchmarks.baselines --help`.
 
 Rows are synthetic, of the size that fma_small has: 6,400 training, 800 validation and
 800 test clips of 85,210 values. All is measured as `trainer.baselines` does it, from
@@ -68,7 +70,7 @@ class PeakMemory:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.baselines",
+        prog="./launch.sh run benchmarks.baselines",
         description=__doc__,
         allow_abbrev=False,
     )

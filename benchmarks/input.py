@@ -1,4 +1,4 @@
-"""Measures how fast records reach a model: `python -m benchmarks.input --help`.
+"""Measures how fast records reach a model: `./launch.sh run benchmarks.input --help`.
 
 Three ways, on the local disk and on a store where each read takes 5 ms:
 
@@ -359,13 +359,17 @@ def measure_steps(dataset: Dataset, steps: int) -> dict[str, float]:
 def make_tables(rates: Mapping[str, Any], taken: Mapping[str, float]) -> str:
     """The goals and what was reached, and all rates."""
     rows = []
-    for name, found in rates.items():
-        best = found["ours, shuffled"]
-        slow = found["ours, shuffled, slow store"] / found["serial, slow store"]
+    for name, by_way in rates.items():
+        best = by_way["ours, shuffled"]
+        slow = by_way["ours, shuffled, slow store"] / by_way["serial, slow store"]
         checks: list[tuple[str, float, float | None]] = [
-            ("ours / today", best / found["today"], 300 if name != "windows" else None),
+            (
+                "ours / today",
+                best / by_way["today"],
+                300 if name != "windows" else None,
+            ),
             ("ours / one shard after another, slow store", slow, 10),
-            ("ours in order / limit", found["ours, in order"] / found["limit"], 0.5),
+            ("ours in order / limit", by_way["ours, in order"] / by_way["limit"], 0.5),
         ]
         for text, value, goal in checks:
             reached = "" if goal is None else ("yes" if value >= goal else "NO")
@@ -373,16 +377,16 @@ def make_tables(rates: Mapping[str, Any], taken: Mapping[str, float]) -> str:
             rows.append([f"{name}: {text}", goal_text, f"{value:.2f}", reached])
     ways = list(next(iter(rates.values())))
     speeds = [
-        [way, *(f"{found[way]:,.1f}" for found in rates.values())] for way in ways
+        [way, *(f"{by_way[way]:,.1f}" for by_way in rates.values())] for way in ways
     ]
     waits = [
         [
             name,
-            f"{found['ours, shuffled']:,.0f}",
+            f"{by_way['ours, shuffled']:,.0f}",
             f"{taken[name]:,.0f}",
-            f"{max(0.0, 1 - found['ours, shuffled'] / taken[name]):.0%}",
+            f"{max(0.0, 1 - by_way['ours, shuffled'] / taken[name]):.0%}",
         ]
-        for name, found in rates.items()
+        for name, by_way in rates.items()
     ]
     return "\n\n".join(
         [
@@ -396,7 +400,7 @@ def make_tables(rates: Mapping[str, Any], taken: Mapping[str, float]) -> str:
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.input", description=__doc__, allow_abbrev=False
+        prog="./launch.sh run benchmarks.input", description=__doc__, allow_abbrev=False
     )
     parser.add_argument("--output", metavar="FILE", help="write all numbers as JSON")
     parser.add_argument("--scratch", metavar="DIR", help="for the records (1.2 GB)")

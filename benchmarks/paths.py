@@ -1,4 +1,6 @@
-"""A million paths without audio through the whole job: `python -m benchmarks.paths`.
+"""A million paths without audio through the whole job.
+
+`./launch.sh run benchmarks.paths --help`.
 
 Join, split, reject accounting, sharding, leak check and manifest are the product's,
 with Beam in this process; only listing, reading and decoding are replaced: a file
@@ -208,7 +210,7 @@ def describe_spots(count: int, num_shards: int) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs it; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.paths", description=__doc__
+        prog="./launch.sh run benchmarks.paths", description=__doc__
     )
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--num_shards", type=int, default=2048)

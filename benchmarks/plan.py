@@ -1,4 +1,4 @@
-"""What FMA's subsets take on Dataflow, on paper: `python -m benchmarks.plan`.
+"""What FMA's subsets take on Dataflow, on paper: `./launch.sh run benchmarks.plan`.
 
 From the measured cost of a clip and the constants of `pipeline.launch.estimate`, as
 `./launch.sh dataflow` estimates it, but without a bucket. docs/reference/scaling.md
@@ -64,7 +64,7 @@ class Plan:
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints two tables; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.plan", description=__doc__
+        prog="./launch.sh run benchmarks.plan", description=__doc__
     )
     parser.add_argument("--machine_type", default="n1-standard-4")
     machine = parse_machine(parser.parse_args(argv).machine_type)

@@ -1,4 +1,4 @@
-"""Measures what the pipeline costs: `python -m benchmarks.run --help`.
+"""Measures what the pipeline costs: `./launch.sh run benchmarks.run --help`.
 
 Prints a table of ratios against their goals, and draws where the time goes.
 All that is compared is measured in one run, interleaved.
@@ -198,10 +198,10 @@ def _row(name: str, seen: float, goal: float, least: bool = False) -> list[str]:
     return [name, f"{sign} {goal:g}", f"{seen:.2f}", "yes" if reached else "NO"]
 
 
-def find_sources(scratch: Path, given: Sequence[str]) -> list[Path]:
-    """MP3s to make the load from: those given, or a clip of each demo genre."""
-    if given:
-        return [Path(path) for path in given]
+def find_sources(scratch: Path, paths: Sequence[str]) -> list[Path]:
+    """MP3s to make the load from: those paths, or a clip of each demo genre."""
+    if paths:
+        return [Path(path) for path in paths]
     print("making a demo clip of each genre", flush=True)
     config = DemoConfig(
         output=scratch / "demo",
@@ -216,7 +216,7 @@ def find_sources(scratch: Path, given: Sequence[str]) -> list[Path]:
 def make_parser() -> argparse.ArgumentParser:
     """The benchmark's flags."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.run", description=__doc__
+        prog="./launch.sh run benchmarks.run", description=__doc__
     )
     parser.add_argument("--output", default="benchmark-results", metavar="DIR")
     parser.add_argument("--audio", nargs="*", default=[], metavar="MP3")

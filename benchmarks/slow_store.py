@@ -1,6 +1,6 @@
 """Preprocesses as if the local disk were an object store: opening takes 80 ms.
 
-`python -m benchmarks.slow_store OPTION ...` takes the options of
+`./launch.sh run benchmarks.slow_store OPTION ...` takes the options of
 `pipeline.preprocess`. Importing this module slows Beam's local file system down
 in the process that imports it; Beam's `--beam_plugins` makes workers do so.
 """

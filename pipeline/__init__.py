@@ -3,14 +3,17 @@
 The way of a clip, and the folders it passes, lowest layer first (imports point down):
 
     schema           the contract with every reader: manifest, fields, names of files
-    common           what every part may use: storage, rejects, parameters of a clip
+    common           what every part may use: storage, owned folders, text of others,
+                     rejects, parameters of a clip
     inputs           rows of the metadata and audio files, joined to clips
     decoding         file to waveform, in a helper process; is it what it promises
     representations  waveform to arrays
     shards           clips to TFRecord files, whole or not there; leaks taken out
-    job              the Beam graph: thin steps around the functions above
+    job              the Beam graph: thin steps around the functions above; workers end
+                     with whoever started the job
     inspect          what is in a finished dataset, and is it right
-    launch           around a job: plan, cost, output folder, this machine's runner
+    launch           around a job: plan, cost, output folder, this machine's runner;
+                     the environment of launch.sh and its commands
     preprocess       the command line
     cloud            the same job on Google Cloud Dataflow
 

@@ -1,4 +1,4 @@
-"""Command line of the pipeline: `python -m pipeline.preprocess --help`."""
+"""Command line of the pipeline: `./launch.sh preprocess --help`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.common.clip_config import (
     MEL_CHANNELS,
     ClipConfig,
 )
-from pipeline.common.plain_text import one_line
+from pipeline.common.plain_text import one_line, print_error
 from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.splits import SPLIT_RULES
 from pipeline.launch import local, messages
@@ -43,9 +43,9 @@ Without one, this machine's cores are used where the number of clips is worth
 starting workers.
 
 examples:
-  python -m pipeline.preprocess --audio 'fma_small/**.mp3' \\
+  ./launch.sh preprocess --audio 'fma_small/**.mp3' \\
       --metadata fma_metadata/tracks.csv --subset small --output dataset
-  python -m pipeline.preprocess --audio 'music/**.flac' --metadata genres.csv \\
+  ./launch.sh preprocess --audio 'music/**.flac' --metadata genres.csv \\
       --output dataset
 """
 
@@ -283,7 +283,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(messages.describe_resumption(finished, dataset), flush=True)
         run_job(job, inputs, rest)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 2
     except KeyboardInterrupt:
         print(f"\ninterrupted; {messages.GO_ON}", file=sys.stderr)
@@ -295,12 +295,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             message = runs.describe(output)
         if message is None:
             raise
-        print(f"error: {one_line(message)}", file=sys.stderr)
+        print_error(message)
         return 1
     print(messages.make_table(read_report(output)))
     print(f"\n{messages.describe_integrity(read_manifest(output))}")
     seconds = time.monotonic() - started
-    print(f"\nDataset: {output} ({seconds:.0f} s)")
+    print(f"\nDataset: {one_line(output)} ({seconds:.0f} s)")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Draws what the pipeline makes of one clip: `python -m pipeline.show --help`."""
+"""Draws what the pipeline makes of one clip: `./launch.sh show --help`."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ from pipeline.common.clip_config import (
 )
 from pipeline.common.files import LocalFiles
 from pipeline.common.owned_kinds import PICTURE, PNG_METADATA
+from pipeline.common.plain_text import one_line, print_error
 from pipeline.common.rejects import AudioError
 from pipeline.decoding.waveform import load_waveform
 from pipeline.representations import DEFAULTS, compute_representations
 from pipeline.representations.features import CHROMA, MFCC
 from pipeline.representations.spectrum import Workspace
 from pipeline.representations.windows import window_starts
-from pipeline.schema import UserError, printable
+from pipeline.schema import UserError
 
 SECONDS = CLIP_SAMPLES / SAMPLE_RATE
 
@@ -105,7 +106,7 @@ def draw_clip(
 def make_parser() -> argparse.ArgumentParser:
     """The command's flags."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.show",
+        prog="./launch.sh show",
         description="Draws the three representations of one audio file.",
         allow_abbrev=False,
     )
@@ -141,13 +142,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         data = buffer.getvalue()
         ownership.replace_file(files, output, data, PICTURE, flag="--output")
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 2
     except (OSError, AudioError) as error:
-        message = printable(f"{arguments.file}: {error}")
-        print(f"error: {message}", file=sys.stderr)
+        print_error(f"{arguments.file}: {error}")
         return 2
-    print(arguments.output)
+    print(one_line(arguments.output))
     return 0
 
 

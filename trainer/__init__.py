@@ -9,12 +9,12 @@ The folders, lowest layer first (imports point down):
     runtime     what the machine gives and takes: devices, checkpoints, signals
     training    one training run
     task        its command line
-    baselines   scikit-learn's classifiers: `python -m trainer.baselines`
-    folds       cross-validation: `python -m trainer.folds`
-    compare     all models side by side, in text and HTML: `python -m trainer.compare`
-    predict     genres of audio files: `python -m trainer.predict`
-    export      a model for serving: `python -m trainer.export`
-    vertex      training on Vertex AI: `python -m trainer.vertex`
+    baselines   scikit-learn's classifiers: `./launch.sh baselines`
+    folds       cross-validation: `./launch.sh folds`
+    compare     all models side by side, in text and HTML: `./launch.sh compare`
+    predict     genres of audio files: `./launch.sh predict`
+    export      a model for serving: `./launch.sh export`
+    vertex      training on Vertex AI: `./launch.sh vertex`
 
 A new network goes to `networks`, a new score to `evaluation`, a new classifier of
 scikit-learn to `baselines`.

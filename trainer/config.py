@@ -330,7 +330,7 @@ class TrainConfig:
 
     def command(self) -> str:
         """The command line that trains the same model."""
-        words = ["python", "-m", "trainer.task"]
+        words = ["./launch.sh", "train"]
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name == "check":

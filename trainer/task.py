@@ -1,4 +1,4 @@
-"""Trains one Keras model: `python -m trainer.task --data OUT --model mel`."""
+"""Trains one Keras model: `./launch.sh train --data OUT --model mel`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from pipeline.common.credentials import require_credentials
+from pipeline.common.plain_text import print_error
 from pipeline.schema import UserError
 from trainer.config import PATHS, TrainConfig, add_options
 from trainer.runtime.preemption import EXIT_CODE, PreemptedError
@@ -15,7 +16,7 @@ from trainer.runtime.preemption import EXIT_CODE, PreemptedError
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m trainer.task",
+        prog="./launch.sh train",
         allow_abbrev=False,
         description=(
             "Trains a genre classifier on a preprocessed dataset, evaluates it clip by "
@@ -62,13 +63,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             else:
                 train(config)
         except LostWorkerError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print_error(error)
             return 1
     except PreemptedError as error:
-        print(f"stopped: {error}", file=sys.stderr)
+        print_error(error, label="stopped")
         return EXIT_CODE
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 2
     return 0
 

@@ -1,4 +1,4 @@
-"""Preprocesses on Google Cloud Dataflow: `python -m pipeline.cloud.dataflow --help`.
+"""Preprocesses on Google Cloud Dataflow: `./launch.sh dataflow --help`.
 
 The job, its flags and its dataset are those of `pipeline.preprocess`. This module
 adds what a submission needs: defaults for a bucket's layout, checks that cost
@@ -31,6 +31,7 @@ from pipeline.cloud.submission import (
 )
 from pipeline.common import gcs
 from pipeline.common.credentials import SCHEME, UnreachableError
+from pipeline.common.plain_text import one_line, print_error
 from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.survey import Inputs
 from pipeline.job.config import JobConfig
@@ -55,7 +56,7 @@ takes minutes and needs access to PyPI; docker/dataflow.Dockerfile makes an imag
 has them. docs/cloud.md tells the whole way.
 
 example:
-  python -m pipeline.cloud.dataflow --project my-project --region europe-west1 \\
+  ./launch.sh dataflow --project my-project --region europe-west1 \\
       --bucket my-bucket --subset medium --max_workers 20 --wait
 """
 
@@ -63,7 +64,7 @@ example:
 def make_parser() -> argparse.ArgumentParser:
     """Flags of the submission; `pipeline.preprocess` has the others."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.cloud.dataflow",
+        prog="./launch.sh dataflow",
         description="Turns audio files in a bucket into sharded TFRecords, on "
         "Dataflow.",
         epilog=_EPILOG,
@@ -71,12 +72,8 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     cloud = parser.add_argument_group("cloud")
-    cloud.add_argument("--project", required=True, help="id of the project to bill")
-    cloud.add_argument("--region", required=True, help="e.g. europe-west1")
-    cloud.add_argument(
-        "--bucket",
-        required=True,
-        help="for inputs, output and staging; in that region, or reading costs",
+    gcs.add_place_flags(
+        cloud, bucket="for inputs, output and staging; in that region, or reading costs"
     )
     cloud.add_argument(
         "--max_workers",
@@ -94,9 +91,6 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="IMAGE",
         help="worker image with the dependencies (default: workers install them)",
     )
-    cloud.add_argument(
-        "--service_account", default="", metavar="EMAIL", help="that workers act as"
-    )
     cloud.add_argument("--network", default="", help="default: the project's")
     cloud.add_argument(
         "--subnetwork", default="", help="regions/REGION/subnetworks/NAME"
@@ -104,16 +98,7 @@ def make_parser() -> argparse.ArgumentParser:
     cloud.add_argument(
         "--job_name", default="", metavar="NAME", help="default: fma-SUBSET-TIME"
     )
-    cloud.add_argument(
-        "--wait",
-        action="store_true",
-        help="follow the job to its end; interrupting does not cancel it",
-    )
-    cloud.add_argument(
-        "--dry_run",
-        action="store_true",
-        help="check what can be checked from here, print the request, submit nothing",
-    )
+    gcs.add_run_flags(cloud)
     data = parser.add_argument_group("data, all on gs://")
     data.add_argument("--subset", choices=SUBSETS, help="FMA subset (default: small)")
     data.add_argument(
@@ -266,10 +251,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(messages.describe_resumption(finished, dataset), flush=True)
         job_id, client = submit(job, beam_options)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 2
     except SupersededError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 1
     print(f"Submitted: {job_id}\n{console_link(config, job_id)}", flush=True)
     if not flags.wait:
@@ -286,7 +271,7 @@ def print_request(job: JobConfig, options: PipelineOptions, *, offline: bool) ->
 
 def check(
     arguments: argparse.Namespace,
-    given: Sequence[str],
+    command_line: Sequence[str],
     config: DataflowConfig,
     *,
     dry_run: bool,
@@ -295,7 +280,7 @@ def check(
 
     Args:
       arguments: of `pipeline.preprocess`.
-      given: what the user gave, to see whether shards were asked for.
+      command_line: what the user gave, to see whether shards were asked for.
       config: where the job will run.
       dry_run: try no writing.
 
@@ -317,7 +302,7 @@ def check(
         for folder in filter(None, (output, arguments.wav_output, paths[0])):
             gcs.check_writable(folder, project=config.project)
     job, inputs = make_job(arguments)
-    if not is_given(given, "--num_shards"):
+    if not is_given(command_line, "--num_shards"):
         job = job.with_dataset(num_shards=suggest_shards(len(inputs.clips)))
     return job, inputs
 
@@ -335,16 +320,14 @@ def wait(follower: Follower, config: DataflowConfig, job_id: str, output: str) -
         )
         return 130
     if state != "DONE":
-        print(
-            f"error: the job ended as {state.lower()}; see "
-            f"{console_link(config, job_id)}. The same command, sent again, keeps the "
-            "shards that are finished.",
-            file=sys.stderr,
+        print_error(
+            f"the job ended as {state.lower()}; see {console_link(config, job_id)}. "
+            "The same command, sent again, keeps the shards that are finished."
         )
         return 1
     print(messages.make_table(preprocess.read_report(output)))
     print(f"\n{messages.describe_integrity(preprocess.read_manifest(output))}")
-    print(f"\nDataset: {output}")
+    print(f"\nDataset: {one_line(output)}")
     return 0
 
 

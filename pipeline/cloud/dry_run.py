@@ -49,7 +49,7 @@ def assume_job(arguments: argparse.Namespace) -> JobConfig:
 
 
 def describe_unchecked(
-    arguments: argparse.Namespace, given: Sequence[str], error: UnreachableError
+    arguments: argparse.Namespace, command_line: Sequence[str], error: UnreachableError
 ) -> str:
     """Says which checks a dry run could not make, and what stands for the answers."""
     lines = [
@@ -63,7 +63,7 @@ def describe_unchecked(
             f"The graph has {UNKNOWN_GENRE!r} in place of the genres that --metadata "
             "has; --genres gives them."
         )
-    if not is_given(given, "--num_shards"):
+    if not is_given(command_line, "--num_shards"):
         lines.append(
             f"The graph has {arguments.num_shards} shards in place of a number that "
             "suits the number of clips; --num_shards gives it."

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -36,9 +35,6 @@ from pipeline.schema import UserError
 ROOT = Path(__file__).resolve().parents[2]
 #: GB of each worker's disk: the image and what it installs; no data is kept there.
 DISK_GB = 50
-
-_ZONE = re.compile(r"([a-z]+-[a-z]+\d+)-[a-z]")
-_PROJECT = re.compile(r"(?:[a-z0-9.-]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,18 +68,13 @@ class DataflowConfig:
 
     def __post_init__(self) -> None:
         """Refuses what the service would, minutes later."""
-        if not _PROJECT.fullmatch(self.project):
-            raise UserError(
-                "--project must be a project's id, not its name or number. "
-                f"Received: {self.project!r}"
-            )
-        if zone := _ZONE.fullmatch(self.region):
-            raise UserError(
-                f"--region takes a region, not a zone: {zone[1]}. "
-                f"Received: {self.region!r}"
-            )
-        gcs.check_region(self.region)
-        gcs.check_bucket_name(self.bucket, "--bucket")
+        gcs.check_place(
+            project=self.project,
+            region=self.region,
+            bucket=self.bucket,
+            job_name=self.job_name,
+            service_account=self.service_account,
+        )
         if not 1 <= self.max_workers <= 4000:
             raise UserError(
                 f"--max_workers must be 1 to 4000. Received: {self.max_workers}"
@@ -94,12 +85,6 @@ class DataflowConfig:
                 "europe-west1-docker.pkg.dev/PROJECT/fma/dataflow:1. "
                 f"Received: {self.container!r}"
             )
-        if self.service_account and "@" not in self.service_account:
-            raise UserError(
-                "--service_account must be an e-mail address. "
-                f"Received: {self.service_account!r}"
-            )
-        gcs.check_job_name(self.job_name)
         parse_machine(self.machine_type)
 
     @property
@@ -108,12 +93,12 @@ class DataflowConfig:
         return parse_machine(self.machine_type)
 
 
-def make_options(config: DataflowConfig, given: Sequence[str]) -> list[str]:
+def make_options(config: DataflowConfig, beam_flags: Sequence[str]) -> list[str]:
     """All of Beam's options for a submission, the user's last.
 
     Args:
       config: where and how.
-      given: Beam's options from the command line.
+      beam_flags: Beam's options from the command line.
 
     Raises:
       UserError: the workers could not install what they need.
@@ -142,8 +127,8 @@ def make_options(config: DataflowConfig, given: Sequence[str]) -> list[str]:
             f"--sdk_container_image={config.container}",
             "--sdk_location=container",
         ]
-    elif not is_given(given, "--sdk_container_image", "--requirements_file"):
-        if is_given(given, "--no_use_public_ips"):
+    elif not is_given(beam_flags, "--sdk_container_image", "--requirements_file"):
+        if is_given(beam_flags, "--no_use_public_ips"):
             raise UserError(
                 "--no_use_public_ips keeps workers from installing the dependencies; "
                 "give --container an image that has them (docs/cloud.md)."
@@ -158,12 +143,12 @@ def make_options(config: DataflowConfig, given: Sequence[str]) -> list[str]:
             options.append(f"--{flag}={value}")
     if config.service_account:
         options.append(f"--service_account_email={config.service_account}")
-    return [*options, *given]
+    return [*options, *beam_flags]
 
 
-def is_given(given: Sequence[str], *flags: str) -> bool:
+def is_given(command_line: Sequence[str], *flags: str) -> bool:
     """Whether one of the flags is on a command line."""
-    return any(item.partition("=")[0] in flags for item in given)
+    return any(item.partition("=")[0] in flags for item in command_line)
 
 
 def _find_in_checkout(name: str) -> Path:

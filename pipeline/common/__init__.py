@@ -1,1 +1,1 @@
-"""What every part of the pipeline may use: storage, rejects, a clip's parameters."""
+"""What every part may use: storage, owned folders, text of others, rejects."""

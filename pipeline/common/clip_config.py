@@ -112,20 +112,20 @@ class ClipConfig:
         Raises:
           UserError: the dataset was made with constants of another version.
         """
-        given = {
+        values = {
             field.name: settings[field.name]
             for field in dataclasses.fields(cls)
             if field.name in settings
         }
-        for name, value in given.items():
-            wanted = type(getattr(cls, name))
-            if type(value) is not wanted and (type(value), wanted) != (int, float):
+        for name, value in values.items():
+            kind = type(getattr(cls, name))
+            if type(value) is not kind and (type(value), kind) != (int, float):
                 raise UserError(
                     f"The dataset's settings are damaged: {name} must be of type "
-                    f"{wanted.__name__}; preprocess the dataset again. Received: "
+                    f"{kind.__name__}; preprocess the dataset again. Received: "
                     f"{shorten(value)}"
                 )
-        config = cls(**given)
+        config = cls(**values)
         if config.to_dict() != dict(settings):
             raise UserError(
                 "The dataset was made by another version of the pipeline "

@@ -59,8 +59,8 @@ class LocalFiles:
 
     def _walk(self, folder: str, prefix: str) -> Iterator[tuple[str, bool]]:
         try:
-            with os.scandir(folder) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
+            with os.scandir(folder) as iterator:
+                entries = sorted(iterator, key=lambda entry: entry.name)
         except FileNotFoundError:
             return
         folders = []
@@ -129,9 +129,9 @@ class GFiles:
         with self._as_os_error():
             if not self._gfile.isdir(folder):
                 return
-            for found, _, names in self._gfile.walk(folder.rstrip("/")):
+            for parent, _, names in self._gfile.walk(folder.rstrip("/")):
                 for name in sorted(names):
-                    yield join(found, name)[start:], True
+                    yield join(parent, name)[start:], True
 
     def is_file(self, path: str) -> bool:
         """A store may have a file and a folder of one name."""

@@ -6,6 +6,7 @@ a failing request for minutes; here each is made once.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import datetime
@@ -20,7 +21,9 @@ from pipeline.schema import UserError
 #: Seconds that one request may take.
 TIMEOUT = 15.0
 
+_PROJECT = re.compile(r"(?:[a-z0-9.-]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]")
 _REGION = re.compile(r"[a-z]+-[a-z]+\d+")
+_ZONE = re.compile(r"([a-z]+-[a-z]+\d+)-[a-z]")
 _JOB = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _BUCKET = re.compile(r"[a-z0-9][-_.a-z0-9]{1,220}[a-z0-9]")
 
@@ -47,12 +50,70 @@ def check_bucket_name(bucket: str, flag: str) -> None:
         )
 
 
-def check_region(region: str) -> None:
-    """Refuses what no region is called.
+def add_place_flags(group: argparse._ActionsContainer, *, bucket: str) -> None:
+    """Adds the flags that say where a job of Google Cloud runs.
+
+    Args:
+      group: of a command line.
+      bucket: what the bucket is for.
+    """
+    group.add_argument("--project", required=True, help="id of the project to bill")
+    group.add_argument("--region", required=True, help="e.g. europe-west1")
+    group.add_argument("--bucket", required=True, help=bucket)
+
+
+def add_run_flags(group: argparse._ActionsContainer) -> None:
+    """Adds the flags that say as whom a job runs, and what the command does with it."""
+    group.add_argument(
+        "--service_account", default="", metavar="EMAIL", help="that the job acts as"
+    )
+    group.add_argument(
+        "--wait",
+        action="store_true",
+        help="follow the job to its end; interrupting does not cancel it",
+    )
+    group.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="check what can be checked from here, print the request, submit nothing",
+    )
+
+
+def check_place(
+    *, project: str, region: str, bucket: str, job_name: str, service_account: str
+) -> None:
+    """Refuses what Google Cloud would, minutes later.
+
+    Args:
+      project: id of the project that is billed.
+      region: Compute Engine's name.
+      bucket: without `gs://`.
+      job_name: of Dataflow or Vertex AI.
+      service_account: e-mail address, or empty.
 
     Raises:
-      UserError: it is none.
+      UserError: names the flag whose value cannot be right.
     """
+    if not _PROJECT.fullmatch(project):
+        raise UserError(
+            "--project must be a project's id, not its name or number. "
+            f"Received: {project!r}"
+        )
+    _check_region(region)
+    check_bucket_name(bucket, "--bucket")
+    check_job_name(job_name)
+    if service_account and "@" not in service_account:
+        raise UserError(
+            "--service_account must be an e-mail address. "
+            f"Received: {service_account!r}"
+        )
+
+
+def _check_region(region: str) -> None:
+    if zone := _ZONE.fullmatch(region):
+        raise UserError(
+            f"--region takes a region, not a zone: {zone[1]}. Received: {region!r}"
+        )
     if not _REGION.fullmatch(region):
         raise UserError(
             f"--region must be a region such as europe-west1. Received: {region!r}"
@@ -185,9 +246,11 @@ def _connect(project: str | None) -> Any:
     import google.cloud.storage as storage
 
     scopes = ["https://www.googleapis.com/auth/devstorage.read_write"]
-    credentials, found = google.auth.default(scopes=scopes)
+    credentials, default_project = google.auth.default(scopes=scopes)
     # The client wants a project, which only some requests need.
-    return storage.Client(project=project or found or "none", credentials=credentials)
+    return storage.Client(
+        project=project or default_project or "none", credentials=credentials
+    )
 
 
 @contextlib.contextmanager

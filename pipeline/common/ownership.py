@@ -99,19 +99,19 @@ def check_folder(
                 f"{flag} is a file; give a folder that is new, empty, or holds a "
                 f"{kind.name} to replace. Received: {folder}"
             )
-        found = inspect_folder(files, folder, kind)
+        holding = inspect_folder(files, folder, kind)
     except OSError as error:
         raise UserError(
             f"{flag} cannot be looked into: {error.strerror or error}. Received: "
             f"{folder}"
         ) from error
-    if found.strange is not None:
+    if holding.strange is not None:
         raise UserError(
-            f"{flag} holds {found.strange}, which is no part of a {kind.name} that "
+            f"{flag} holds {holding.strange}, which is no part of a {kind.name} that "
             "this program made; nothing was changed. Give a folder that is new or "
             f"empty, or move that file away. Received: {folder}"
         )
-    return found
+    return holding
 
 
 def claim(
@@ -136,12 +136,12 @@ def claim(
       UserError: it is not ours, cannot be written to, or one of `names` is there
         and was not listed before.
     """
-    found = check_folder(files, folder, kind, flag=flag)
-    listed = sorted(found.listed.union(names))
+    holding = check_folder(files, folder, kind, flag=flag)
+    listed = sorted(holding.listed.union(names))
     if kind.listed:
-        wanted = set(names)
-        for path, _ in files.walk(folder) if wanted else ():
-            if path in wanted and not _is_listed(files, folder, path, kind, found):
+        targets = set(names)
+        for path, _ in files.walk(folder) if targets else ():
+            if path in targets and not _is_listed(files, folder, path, kind, holding):
                 raise UserError(
                     f"{flag} holds {path}, which this program did not write and would "
                     "replace; nothing was changed. Give another folder, or move that "
@@ -163,10 +163,10 @@ def claim(
 
 
 def _is_listed(
-    files: Files, folder: str, path: str, kind: Kind, found: Holding
+    files: Files, folder: str, path: str, kind: Kind, holding: Holding
 ) -> bool:
     """Whether a file is one that the mark lists, and still looks like it."""
-    if path not in found.listed:
+    if path not in holding.listed:
         return False
     # A store would take a request for each.
     return "://" in folder or kind.sign in files.read(join(folder, path), 256)
@@ -190,17 +190,17 @@ def remove(
       UserError: the folder is not marked.
       OSError: a file cannot be deleted.
     """
-    found = inspect_folder(files, folder, kind)
-    if not found.marked and not found.empty:
+    holding = inspect_folder(files, folder, kind)
+    if not holding.marked and not holding.empty:
         raise UserError(
-            f"{folder} holds {found.strange}, which is no part of a {kind.name} that "
+            f"{folder} holds {holding.strange}, which is no part of a {kind.name} that "
             "this program made; nothing was deleted. Move it away."
         )
-    kept = frozenset(keep)
+    keepers = frozenset(keep)
     stays: list[str] = []
     for path, regular in list(files.walk(folder)):
-        ours = path in found.listed if kind.listed else kind.knows(path)
-        if path in kept or not (ours and regular):
+        ours = path in holding.listed if kind.listed else kind.knows(path)
+        if path in keepers or not (ours and regular):
             stays.append(path)
         elif path != MARK_FILE:
             files.delete(join(folder, path))
@@ -260,12 +260,12 @@ def check_apart(
     """
     roots = {f"{_fold(resolve(folder)).rstrip('/')}/"}
     known: dict[str, bool] = {}
-    for given, path, spellings in _spellings(inputs):
+    for input_flag, path, spellings in _spellings(inputs):
         inside = any(f"{s}/".startswith(root) for s in spellings for root in roots)
         if inside or _is_below(path, folder, known):
             raise UserError(
-                f"{flag} holds {path}, which {given} reads; nothing was changed. Give "
-                f"a folder that holds no input. Received: {folder}"
+                f"{flag} holds {path}, which {input_flag} reads; nothing was changed. "
+                f"Give a folder that holds no input. Received: {folder}"
             )
 
 
@@ -304,11 +304,11 @@ def check_files_apart(
       UserError: names the first that is both.
     """
     targets = [(flag, join(folder, name)) for name in names]
-    written = {s for _, _, spellings in _spellings(targets) for s in spellings}
-    for given, path, spellings in _spellings(inputs):
-        if written & spellings:
+    outputs = {s for _, _, spellings in _spellings(targets) for s in spellings}
+    for input_flag, path, spellings in _spellings(inputs):
+        if outputs & spellings:
             raise UserError(
-                f"{flag} would replace {path}, which {given} reads; nothing was "
+                f"{flag} would replace {path}, which {input_flag} reads; nothing was "
                 f"changed. Give another folder. Received: {folder}"
             )
 

@@ -10,7 +10,7 @@ Whatever prints or writes one passes it through the function of its format:
     csv_cell    CSV: no formula for a spreadsheet
     html        HTML: content and attributes
 
-`align` makes a table for the terminal.
+`align` makes a table for the terminal, `print_error` the line in which a command ends.
 """
 
 from __future__ import annotations
@@ -41,6 +41,16 @@ def one_line(text: object) -> str:
         character if character.isprintable() or character == " " else _spell(character)
         for character in str(text)
     )
+
+
+def print_error(error: object, *, label: str = "error") -> None:
+    """Prints why a command ends, or cannot do all, as one line on standard error.
+
+    Args:
+      error: an exception or a sentence.
+      label: stands before it.
+    """
+    print(f"{label}: {one_line(error)}", file=sys.stderr, flush=True)
 
 
 def _spell(character: str) -> str:

@@ -28,13 +28,13 @@ def keep_back_stderr() -> Iterator[None]:
     """
     sys.stderr.flush()
     original = os.dup(2)
-    with tempfile.TemporaryFile() as kept:
-        os.dup2(kept.fileno(), 2)
+    with tempfile.TemporaryFile() as buffer:
+        os.dup2(buffer.fileno(), 2)
         try:
             yield
         except BaseException:
-            kept.seek(0)
-            os.write(original, kept.read())
+            buffer.seek(0)
+            os.write(original, buffer.read())
             raise
         finally:
             sys.stderr.flush()

@@ -250,9 +250,7 @@ def match(pattern: str) -> list[FileMetadata]:
 def list_sizes(folder: str) -> dict[str, int]:
     """Sizes of all files under a folder, by path relative to it."""
     start = len(join(folder, "x")) - 1
-    return {
-        found.path[start:]: found.size_in_bytes for found in match(join(folder, "**"))
-    }
+    return {file.path[start:]: file.size_in_bytes for file in match(join(folder, "**"))}
 
 
 # Writing

@@ -1,1 +1,1 @@
-"""A synthetic corpus in FMA's layout: `python -m pipeline.demo`."""
+"""A synthetic corpus in FMA's layout: `./launch.sh demo`."""

@@ -1,4 +1,4 @@
-"""``python -m pipeline.demo``: makes the demo corpus."""
+"""``./launch.sh demo``: makes the demo corpus."""
 
 import argparse
 import os
@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.common.plain_text import one_line, print_error
 from pipeline.demo.corpus import make_corpus
 from pipeline.demo.genres import GENRES
 from pipeline.demo.layout import BROKEN, DemoConfig, plan_layout
@@ -20,7 +21,7 @@ def _report(done: int, total: int) -> None:
 
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.demo",
+        prog="./launch.sh demo",
         description="Makes a small, synthetic corpus in the layout of FMA: the eight "
         "genres of fma_small as thirty-second MP3s, tracks.csv with FMA's three header "
         "rows, and some files that are broken on purpose (listed in planted.json).",
@@ -58,17 +59,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = DemoConfig(**vars(arguments))
         created = make_corpus(config, progress=_report)
     except UserError as error:
-        print(error, file=sys.stderr)
+        print_error(error)
         return 2
+    output = one_line(config.output)
     if not created:
-        print(f"demo corpus: {config.output} is complete already; nothing to do")
+        print(f"demo corpus: {output} is complete already; nothing to do")
         return 0
     tracks = plan_layout(config)
     clips = sum(track.is_good for track in tracks)
     broken = sum(track.kind in BROKEN for track in tracks)
     print(
         f"demo corpus: {clips} good clips and {broken} broken ones in "
-        f"{config.output} ({time.monotonic() - started:.0f} s)"
+        f"{output} ({time.monotonic() - started:.0f} s)"
     )
     return 0
 

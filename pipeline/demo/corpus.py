@@ -30,7 +30,7 @@ PLANTED_FILE = "planted.json"
 STATE_FILE = "demo_corpus.json"
 
 _README = """\
-Synthetic music in the layout of fma_small, made by `python -m pipeline.demo`.
+Synthetic music in the layout of fma_small, made by `./launch.sh demo`.
 Every sound was computed; the artists do not exist. Public domain (CC0 1.0).
 Some files are broken on purpose: see ../planted.json.
 """

@@ -1,1 +1,1 @@
-"""What is in a finished dataset, and is it right: `python -m pipeline.inspect`."""
+"""What is in a finished dataset, and is it right: `./launch.sh inspect`."""

@@ -1,4 +1,4 @@
-"""Says what is in a dataset: `python -m pipeline.inspect --help`."""
+"""Says what is in a dataset: `./launch.sh inspect --help`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.common.credentials import require_credentials
 from pipeline.common.files import beam_files
 from pipeline.common.owned_kinds import PICTURE
 from pipeline.common.ownership import check_file
-from pipeline.common.plain_text import align, one_line
+from pipeline.common.plain_text import align, one_line, print_error
 from pipeline.inspect import reading
 from pipeline.schema import SPLITS, Manifest, UserError
 
@@ -80,8 +80,8 @@ def describe(
         lengths = [clip.get("seconds") for clip in clips]
         seconds = sorted(float(s) for s in lengths if isinstance(s, int | float))
         if seconds:
-            found = {"length of the file (s)": _distribute(seconds)}
-            distributions = found | distributions
+            length = {"length of the file (s)": _distribute(seconds)}
+            distributions = length | distributions
     rows = [
         [label, *(f"{numbers[column]:,.1f}" for column in _COLUMNS)]
         for label, numbers in distributions.items()
@@ -158,7 +158,7 @@ def make_progress() -> Callable[[str], None]:
 def make_parser() -> argparse.ArgumentParser:
     """The command's flags."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.inspect",
+        prog="./launch.sh inspect",
         description="Says what is in a dataset that pipeline.preprocess has made.",
         allow_abbrev=False,
     )
@@ -216,9 +216,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             figure = draw_dataset(folder, manifest, arguments.clips)
             write_picture(figure, arguments.picture, flag="--picture")
-            print(f"\nPicture: {arguments.picture}")
+            print(f"\nPicture: {one_line(arguments.picture)}")
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 2
     return _verify(folder, manifest) if arguments.verify else 0
 
@@ -234,7 +234,9 @@ def _verify(folder: str, manifest: Manifest) -> int:
             "their split."
         )
     for tracks in result.contradictions[:MOST_NAMED]:
-        repeated += f"\nThe same recording is there under several genres: {tracks}."
+        repeated += (
+            f"\nThe same recording is there under several genres: {one_line(tracks)}."
+        )
     unchecked = ""
     if manifest.split is None:
         unchecked = (

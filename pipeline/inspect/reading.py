@@ -137,13 +137,13 @@ def _read_lines(pattern: str) -> Iterator[Mapping[str, Any]]:
     for path in list_files(pattern):
         with open_file(path) as file:
             for line in file:
-                found = parse(line, path)
-                if not isinstance(found, dict):
+                row = parse(line, path)
+                if not isinstance(row, dict):
                     raise UserError(
-                        f"{path} is damaged: {shorten(found)} is no object; copy the "
+                        f"{path} is damaged: {shorten(row)} is no object; copy the "
                         "dataset again."
                     )
-                yield found
+                yield row
 
 
 def read_examples(

@@ -243,9 +243,9 @@ def _find_contradictions(manifest: Manifest, content: _Content) -> list[str]:
         groups[content.audio[track_id]].setdefault(clip.label, track_id)
     genres = dict(enumerate(manifest.genres))
     return sorted(
-        ", ".join(f"{track_id} ({genres.get(label)})" for label, track_id in found)
-        for found in (sorted(group.items()) for group in groups.values())
-        if len(found) > 1
+        ", ".join(f"{track_id} ({genres.get(label)})" for label, track_id in clips)
+        for clips in (sorted(group.items()) for group in groups.values())
+        if len(clips) > 1
     )
 
 

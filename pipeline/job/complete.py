@@ -52,16 +52,17 @@ INTEGRITY = (
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class CompleteDataset(beam.PTransform):
-    """Ends the job: (reports, rejects, audit, normalisation, written) to None.
+    """Ends the job.
 
-    The inputs are PCollections; `written` only has to be done.
+    From the PCollections (reports, rejects, audit, normalisation, transform function),
+    of which the last only has to be done, to None.
     """
 
     config: JobConfig
 
     def expand(self, inputs: tuple[Any, Any, Any, Any, Any]) -> Any:
         """Collects everything in one place; all of it is small."""
-        reports, rejects, audit, normalisation, written = inputs
+        reports, rejects, audit, normalisation, transform_function = inputs
         return (
             reports.pipeline
             | "Once" >> beam.Create([self.config])
@@ -72,7 +73,7 @@ class CompleteDataset(beam.PTransform):
                 beam.pvalue.AsList(rejects),
                 beam.pvalue.AsList(audit),
                 beam.pvalue.AsList(normalisation),
-                beam.pvalue.AsList(written),
+                beam.pvalue.AsList(transform_function),
             )
         )
 
@@ -83,7 +84,7 @@ def complete(
     rejects: Sequence[Reject],
     audits: Sequence[AuditResult],
     normalisation: Sequence[Mapping[str, Normalisation]],
-    written: Sequence[Any],
+    transform_function: Sequence[Any],
 ) -> None:
     """Checks a dataset and writes its last files, the marker after all others.
 
@@ -93,7 +94,7 @@ def complete(
       rejects: of every stage.
       audits: one.
       normalisation: one mapping, or none where nothing is normalised.
-      written: ignored; makes Beam wait for the transform function.
+      transform_function: ignored; makes Beam wait for the transform function.
 
     Raises:
       IncompleteDatasetError: too many rejects, nothing to train on, or something
@@ -101,7 +102,7 @@ def complete(
       SupersededError: a later run has taken over the folder.
       WriteError: the store does not take the files.
     """
-    del written
+    del transform_function
     dataset = config.dataset
     output = dataset.output
     [audit] = audits

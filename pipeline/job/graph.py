@@ -53,19 +53,23 @@ def build(pipeline: beam.Pipeline, config: JobConfig, *, temporary: str = "") ->
         # Imports TensorFlow; a job without normalised arrays does without.
         from pipeline.job.normalise import AnalyzeTraining
 
-        normalisation, written = shards.moments | "AnalyzeTraining" >> AnalyzeTraining(
-            schemas=normalised,
-            output=storage.join(dataset.output, *TRANSFORM_FOLDER.split("/")),
-            temporary=temporary
-            or storage.join(dataset.output, storage.TEMPORARY_FOLDER, "tft"),
+        normalisation, transform_function = (
+            shards.moments
+            | "AnalyzeTraining"
+            >> AnalyzeTraining(
+                schemas=normalised,
+                output=storage.join(dataset.output, *TRANSFORM_FOLDER.split("/")),
+                temporary=temporary
+                or storage.join(dataset.output, storage.TEMPORARY_FOLDER, "tft"),
+            )
         )
     else:
         normalisation = pipeline | "NotNormalised" >> beam.Create([{}])
-        written = pipeline | "NothingToWait" >> beam.Create([None])
+        transform_function = pipeline | "NothingToWait" >> beam.Create([None])
     _ = (
         shards.reports,
         rejects,
         audit,
         normalisation,
-        written,
+        transform_function,
     ) | "CompleteDataset" >> CompleteDataset(config=config)

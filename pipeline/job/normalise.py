@@ -49,7 +49,7 @@ class Analysis(NamedTuple):
     """Output of `AnalyzeTraining`."""
 
     normalisation: Any  # PCollection with one Mapping[str, Normalisation]
-    written: Any  # PCollection that is done when the function is written
+    transform_function: Any  # PCollection that is done when it is written
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -86,7 +86,7 @@ class AnalyzeTraining(beam.PTransform):
             function = (batches, config) | "Analyze" >> tft_beam.AnalyzeDataset(
                 make_preprocessing_fn(schemas)
             )
-            written = (
+            transform_function = (
                 function
                 | "Write" >> tft_beam.WriteTransformFn(self.output)
                 | "MakeReproducible"
@@ -110,7 +110,7 @@ class AnalyzeTraining(beam.PTransform):
         normalisation = transformed | "Read" >> beam.Map(
             _read_constants, sorted(schemas)
         )
-        return Analysis(normalisation, written)
+        return Analysis(normalisation, transform_function)
 
 
 def make_preprocessing_fn(

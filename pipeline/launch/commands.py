@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.common.child_process import current_folder_kept_out
+from pipeline.common.plain_text import print_error
 
 #: The module of each command, and the extra of the package that it needs.
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         name, *arguments = arguments or [""]
     if name not in COMMANDS:
         names = ", ".join(COMMANDS)
-        print(f"error: choose one of {names}. Received: {name!r}", file=sys.stderr)
+        print_error(f"choose one of {names}. Received: {name!r}")
         return 2
     module, extra = COMMANDS[name]
     sys.argv = [f"fma-{name}", *arguments]
@@ -72,10 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         extra = EXTRAS.get(missing, extra)
         advice = f"'fma-genre-classifiers[{extra}]'" if extra else missing
-        print(
-            f"error: fma-{name} needs {error.name}, which is not installed; "
-            f"pip install {advice}",
-            file=sys.stderr,
+        print_error(
+            f"fma-{name} needs {error.name}, which is not installed; "
+            f"pip install {advice}"
         )
         return 2
 

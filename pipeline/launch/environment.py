@@ -128,10 +128,10 @@ class Environment:
     def _find_wrong_link(self) -> str:
         for name, target in self._links():
             try:
-                found = os.readlink(self.packages / name)
+                destination = os.readlink(self.packages / name)
             except OSError:
-                found = ""
-            if found != str(target):
+                destination = ""
+            if destination != str(target):
                 return f"its link to {target} is missing"
         return ""
 
@@ -165,9 +165,9 @@ class Environment:
         for folder in sorted(self.site.glob("*.dist-info")):
             name, _, version = folder.name.removesuffix(".dist-info").partition("-")
             name = normalise(name)
-            wanted = missing.pop(name, version)
-            if wanted != version:
-                return f"{name} is {version}, locked is {wanted}"
+            pin = missing.pop(name, version)
+            if pin != version:
+                return f"{name} is {version}, locked is {pin}"
             try:
                 with open(folder / "RECORD", newline="", encoding="utf-8") as file:
                     rows = list(csv.reader(file))
@@ -175,13 +175,13 @@ class Environment:
                 return f"{folder.name}/RECORD is missing"
             for path, _, size in rows:
                 try:
-                    found = os.stat(self.site / path).st_size
+                    length = os.stat(self.site / path).st_size
                 except OSError:
                     if path.endswith(".pyc"):
                         continue
                     return f"{path} of {name} is missing"
-                if size and found != int(size):
-                    return f"{path} of {name} has {found} bytes in place of {size}"
+                if size and length != int(size):
+                    return f"{path} of {name} has {length} bytes in place of {size}"
         return f"{next(iter(missing))} is missing" if missing else ""
 
     def write_stamp(self, lock: Path) -> None:

@@ -133,14 +133,14 @@ def measure(files: Sequence[AudioFile], config: DatasetConfig) -> Sample:
             try:
                 with reading.result() as file:
                     started = time.thread_time()
-                    made = make_records(
+                    clip_records = make_records(
                         clip, file, config.representations, config.clip, workspace
                     )
             except AudioError:
                 continue
             cpu += time.thread_time() - started
             usable += 1
-            for name, records in made.records.items():
+            for name, records in clip_records.records.items():
                 sizes[name] += sum(map(len, records))
     return Sample(
         clips=usable,

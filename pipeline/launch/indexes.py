@@ -83,9 +83,9 @@ def pip_variables(variables: Mapping[str, str]) -> dict[str, str]:
         for option, name in _SAME.items()
         if settings.get(name)
     } | _read_pip(variables)
-    found = {f"PIP_{o.upper().replace('-', '_')}": v for o, v in options.items()}
+    pip_options = {f"PIP_{o.upper().replace('-', '_')}": v for o, v in options.items()}
     # This file name is the one with which pip reads no other file either.
-    return clean_variables(variables) | found | {"PIP_CONFIG_FILE": os.devnull}
+    return clean_variables(variables) | pip_options | {"PIP_CONFIG_FILE": os.devnull}
 
 
 def uv_settings(variables: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -95,24 +95,26 @@ def uv_settings(variables: Mapping[str, str]) -> tuple[dict[str, str], list[str]
       variables: of this process.
     """
     pip = _read_pip(variables)
-    found = {name: pip[option] for option, name in _SAME.items() if pip.get(option)}
+    uv_variables = {
+        name: pip[option] for option, name in _SAME.items() if pip.get(option)
+    }
     if timeout := pip.get("timeout") or pip.get("default-timeout"):
-        found["UV_HTTP_TIMEOUT"] = timeout.partition(".")[0]
+        uv_variables["UV_HTTP_TIMEOUT"] = timeout.partition(".")[0]
     for option, name in (("cert", "SSL_CERT_FILE"), ("client-cert", "SSL_CLIENT_CERT")):
         if path := pip.get(option):
-            found[name] = os.path.expanduser(path)
+            uv_variables[name] = os.path.expanduser(path)
     if proxy := pip.get("proxy"):
         url = proxy if "://" in proxy else f"http://{proxy}"
-        found |= {"HTTP_PROXY": url, "HTTPS_PROXY": url}
-    found |= _read_uv(variables)
-    links = found.pop("UV_FIND_LINKS", "").replace(",", " ").split()
+        uv_variables |= {"HTTP_PROXY": url, "HTTPS_PROXY": url}
+    uv_variables |= _read_uv(variables)
+    links = uv_variables.pop("UV_FIND_LINKS", "").replace(",", " ").split()
     # pip passes over folders that do not exist, uv fails.
     if links := [
         x for x in links if "://" in x or os.path.isdir(os.path.expanduser(x))
     ]:
-        found["UV_FIND_LINKS"] = ",".join(os.path.expanduser(x) for x in links)
+        uv_variables["UV_FIND_LINKS"] = ",".join(os.path.expanduser(x) for x in links)
     no_index = pip.get("no-index", "").lower() in ("1", "true", "yes", "on")
-    return clean_variables(variables) | found, ["--no-index"] * no_index
+    return clean_variables(variables) | uv_variables, ["--no-index"] * no_index
 
 
 def _url(index: str) -> str:
@@ -123,7 +125,7 @@ def _url(index: str) -> str:
 
 def _read_pip(variables: Mapping[str, str]) -> dict[str, str]:
     """Settings of pip by option, from its files and variables."""
-    found: dict[str, str] = {}
+    options: dict[str, str] = {}
     for path in _pip_files(variables):
         parser = configparser.RawConfigParser()
         try:
@@ -132,11 +134,11 @@ def _read_pip(variables: Mapping[str, str]) -> dict[str, str]:
             continue  # pip itself would fail; whoever has it broken gets no mirror.
         for section in ("global", "install"):
             if parser.has_section(section):
-                found |= {k.replace("_", "-"): v for k, v in parser.items(section)}
+                options |= {k.replace("_", "-"): v for k, v in parser.items(section)}
     for name, value in variables.items():
         if name.startswith("PIP_"):
-            found[name.removeprefix("PIP_").lower().replace("_", "-")] = value
-    return {o: " ".join(found[o].split()) for o in PIP_OPTIONS if found.get(o)}
+            options[name.removeprefix("PIP_").lower().replace("_", "-")] = value
+    return {o: " ".join(options[o].split()) for o in PIP_OPTIONS if options.get(o)}
 
 
 def _pip_files(variables: Mapping[str, str]) -> Iterator[Path]:
@@ -159,27 +161,27 @@ def _pip_files(variables: Mapping[str, str]) -> Iterator[Path]:
 
 def _read_uv(variables: Mapping[str, str]) -> dict[str, str]:
     """Settings of uv by variable, from its files and variables."""
-    found: dict[str, str] = {}
+    settings: dict[str, str] = {}
     for path in _uv_files(variables):
         try:
             content = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
         for table in (content.get("pip", {}), content):
-            found |= _read_uv_table(table)
+            settings |= _read_uv_table(table)
     for old, new in (
         ("UV_INDEX_URL", "UV_DEFAULT_INDEX"),
         ("UV_EXTRA_INDEX_URL", "UV_INDEX"),
     ):
         if variables.get(old):
-            found[new] = variables[old]
+            settings[new] = variables[old]
     for name, value in variables.items():
         secret = name.startswith("UV_INDEX_") and name.endswith(
             ("_USERNAME", "_PASSWORD")
         )
         if value and (secret or name in UV_VARIABLES):
-            found[name] = value
-    return found
+            settings[name] = value
+    return settings
 
 
 def _uv_files(variables: Mapping[str, str]) -> Iterator[Path]:
@@ -194,20 +196,20 @@ def _uv_files(variables: Mapping[str, str]) -> Iterator[Path]:
 
 
 def _read_uv_table(table: Mapping[str, Any]) -> dict[str, str]:
-    found = {}
+    settings = {}
     for key, name in _UV_FILE_KEYS.items():
         value = table.get(key)
         if isinstance(value, list):
             separator = "," if name == "UV_FIND_LINKS" else " "
-            found[name] = separator.join(map(str, value))
+            settings[name] = separator.join(map(str, value))
         elif isinstance(value, bool):
-            found |= {name: "1"} if value else {}
+            settings |= {name: "1"} if value else {}
         elif isinstance(value, str):
-            found[name] = value
+            settings[name] = value
     extra = []
     for index in table.get("index", []):
         if index.get("default"):
-            found["UV_DEFAULT_INDEX"] = index["url"]
+            settings["UV_DEFAULT_INDEX"] = index["url"]
         elif not index.get("explicit"):
             extra.append(index["url"])
-    return found | ({"UV_INDEX": " ".join(extra)} if extra else {})
+    return settings | ({"UV_INDEX": " ".join(extra)} if extra else {})

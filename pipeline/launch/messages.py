@@ -107,7 +107,9 @@ def describe_integrity(manifest: Manifest) -> str:
         if not any(counts.get(genre) for counts in manifest.clips.values())
     ]
     if unused:
-        lines.append(f"No clip of {', '.join(unused)} could be used: see the rejects.")
+        lines.append(
+            f"No clip of {one_line(', '.join(unused))} could be used: see the rejects."
+        )
     if integrity["audio_with_several_ids"]:
         lines.append(
             f"{integrity['audio_with_several_ids']} recordings are there under several "
@@ -137,10 +139,12 @@ def make_table(report: Mapping[str, Any]) -> str:
         align(["clips", *SPLITS], clips),
         align(["records", *SPLITS, "size"], records),
     ]
-    kept = report.get("shards", {}).get("kept", 0)
-    if kept:
-        made = report["shards"]["made"]
-        parts.insert(0, f"{kept} shards kept from an earlier run, {made} made.")
+    shards = report.get("shards", {})
+    if shards.get("kept"):
+        parts.insert(
+            0,
+            f"{shards['kept']} shards kept from an earlier run, {shards['made']} made.",
+        )
     parts += _describe_labels(report)
     repeated = report.get("repeated", 0)
     if repeated:
@@ -170,24 +174,23 @@ def _describe_labels(report: Mapping[str, Any]) -> Iterator[str]:
     )
     if len(genres) == 1:
         yield (
-            f"All clips are of one genre, {genres[0]}: there is nothing to tell apart, "
-            "and training refuses it."
+            f"All clips are of one genre, {one_line(genres[0])}: there is nothing to "
+            "tell apart, and training refuses it."
         )
     untrained = [genre for genre in genres if not by_genre["training"].get(genre)]
     if untrained:
-        yield (
-            f"No training clip of {', '.join(untrained)}: a model cannot learn what it "
-            "never hears."
-        )
+        names = one_line(", ".join(untrained))
+        yield f"No training clip of {names}: a model cannot learn what it never hears."
     untested = [genre for genre in genres if not by_genre["test"].get(genre)]
     if untested:
-        which = ", ".join(untested) if len(untested) < len(genres) else "any genre"
+        names = one_line(", ".join(untested))
+        which = names if len(untested) < len(genres) else "any genre"
         yield (
             f"No test clip of {which}: with so few clips, let cross-validation test "
-            "all of them (python -m trainer.folds)."
+            "all of them (./launch.sh folds)."
         )
     for tracks in report.get("audio_with_several_genres", ()):
-        yield f"The same recording is there under several genres: {tracks}."
+        yield f"The same recording is there under several genres: {one_line(tracks)}."
 
 
 def explain_failure(error: BaseException) -> str | None:

@@ -224,5 +224,5 @@ def estimate_job(job: JobConfig, inputs: Inputs) -> str:
 
 def note_command(job: JobConfig, argv: Sequence[str]) -> JobConfig:
     """Lets the dataset's report say what makes the same again."""
-    command = shlex.join(["python", "-m", "pipeline.preprocess", *argv])
+    command = shlex.join(["./launch.sh", "preprocess", *argv])
     return dataclasses.replace(job, command=command)

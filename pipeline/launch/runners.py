@@ -24,6 +24,7 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 from apache_beam.runners.runner import create_runner
 
+from pipeline.common.child_process import python_command
 from pipeline.schema import UserError
 
 #: Seconds for a server to answer, and for a runner to run a pipeline of one element.
@@ -44,7 +45,7 @@ def _check_trial(options: PipelineOptions, flags: Sequence[str]) -> None:
     """
     name = options.view_as(StandardOptions).runner
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.launch.runners", *flags],
+        python_command("pipeline.launch.runners", *flags),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -116,8 +117,8 @@ def _check_dataflow(options: PipelineOptions, flags: Sequence[str]) -> None:
     problems = PipelineOptionsValidator(options, create_runner(name)).validate()
     if problems:
         raise UserError(
-            f"--runner {name}: {' '.join(problems)} Or use python -m "
-            "pipeline.cloud.dataflow, which asks for less."
+            f"--runner {name}: {' '.join(problems)} Or use "
+            "./launch.sh dataflow, which asks for less."
         )
 
 

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
 
+from pipeline.common.plain_text import print_error
 from pipeline.launch import indexes
 from pipeline.launch.environment import (
     MARK,
@@ -385,10 +386,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         set_up(environment, locks, thorough=flags.thorough)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 2
     except OSError as error:
-        print(f"error: {environment.folder} cannot be set up: {error}", file=sys.stderr)
+        print_error(f"{environment.folder} cannot be set up: {error}")
         return 2
     return 0
 

@@ -72,8 +72,8 @@ def octave_kernel(tuning: float) -> Float32:
     frequencies = lowest * 2.0 ** (np.arange(SEMITONES) / SEMITONES)
     wavelets, lengths = wavelet(freqs=frequencies, sr=SAMPLE_RATE / 2)
     spectra = scipy.fft.fft(wavelets, axis=1)[:, : KERNEL_LENGTH // 2 + 1]
-    kept = librosa.util.sparsify_rows(spectra, quantile=SPARSITY).toarray()
-    kernel = scipy.fft.fft(kept, n=KERNEL_LENGTH, axis=1).T
+    sparse_spectra = librosa.util.sparsify_rows(spectra, quantile=SPARSITY).toarray()
+    kernel = scipy.fft.fft(sparse_spectra, n=KERNEL_LENGTH, axis=1).T
     kernel *= np.sqrt(lengths) / KERNEL_LENGTH
     return np.concatenate([kernel.real, kernel.imag], axis=1, dtype=np.float32)
 

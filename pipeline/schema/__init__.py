@@ -1,8 +1,11 @@
 """The contract between pipeline and trainer. Standard library only.
 
 The pipeline writes a `Manifest` as `manifest.json` beside its TFRecords; the
-trainer builds its parse spec from that file and from nothing else. This is the
-only module of the pipeline that the trainer may import at start-up.
+trainer builds its parse spec from that file and from nothing else.
+
+    basics   errors, and how values are told
+    records  the fields of a record, and of a representation's
+    checks   is what was read a manifest, and a whole one
 """
 
 from __future__ import annotations
@@ -16,7 +19,6 @@ from typing import Any
 from pipeline.schema import checks
 from pipeline.schema.basics import SPLITS as SPLITS
 from pipeline.schema.basics import UserError as UserError
-from pipeline.schema.basics import printable as printable
 from pipeline.schema.basics import shard_file as shard_file
 from pipeline.schema.basics import shorten as shorten
 from pipeline.schema.records import CLIP_FIELDS as CLIP_FIELDS

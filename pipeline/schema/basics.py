@@ -6,7 +6,7 @@ from __future__ import annotations
 SPLITS = ("training", "validation", "test")
 
 
-def printable(text: str) -> str:
+def _escape(text: str) -> str:
     """A text on one line, with escapes for what a terminal might obey."""
     if text.isprintable():
         return text
@@ -23,7 +23,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
+        super().__init__(_escape(message))
 
 
 def shorten(value: object, most: int = 60) -> str:

@@ -130,9 +130,9 @@ def _read_values(raw: Mapping[str, Any]) -> dict[str, Any]:
 # Values: each takes what was parsed and where it stood.
 
 
-def _require(condition: bool, where: str, wanted: str, value: object) -> None:
+def _require(condition: bool, where: str, expectation: str, value: object) -> None:
     if not condition:
-        raise _WrongError(f"{where} must be {wanted}, not {shorten(value)}")
+        raise _WrongError(f"{where} must be {expectation}, not {shorten(value)}")
 
 
 def _text(value: Any, where: str) -> str:
@@ -186,8 +186,8 @@ def _object(value: Any, where: str, keys: tuple[str, ...] = ()) -> dict[str, Any
 def _mapping(
     raw: Mapping[str, Any], key: str, check: Callable[[Any, str], T]
 ) -> dict[str, T]:
-    found = _object(raw[key], key)
-    return {_text(n, key): check(v, f"{key}.{shorten(n)}") for n, v in found.items()}
+    entries = _object(raw[key], key)
+    return {_text(n, key): check(v, f"{key}.{shorten(n)}") for n, v in entries.items()}
 
 
 def _list(
@@ -196,10 +196,10 @@ def _list(
     check: Callable[[Any, str], T],
     most: int = _MOST_VALUES,
 ) -> tuple[T, ...]:
-    found = raw[key]
-    fits = isinstance(found, list) and len(found) <= most
-    _require(fits, key, f"a list of at most {most}", found)
-    return tuple(check(value, f"{key}[{i}]") for i, value in enumerate(found))
+    values = raw[key]
+    fits = isinstance(values, list) and len(values) <= most
+    _require(fits, key, f"a list of at most {most}", values)
+    return tuple(check(value, f"{key}[{i}]") for i, value in enumerate(values))
 
 
 def _counts(value: Any, where: str) -> dict[str, int]:
@@ -207,19 +207,19 @@ def _counts(value: Any, where: str) -> dict[str, int]:
 
 
 def _normalisation(value: Any, where: str) -> Normalisation:
-    found = _object(value, where, ("mean", "variance"))
-    variance = _list(found, "variance", _number)
+    content = _object(value, where, ("mean", "variance"))
+    variance = _list(content, "variance", _number)
     _require(min(variance, default=0) >= 0, where, "of variances from 0 on", variance)
-    return Normalisation(mean=_list(found, "mean", _number), variance=variance)
+    return Normalisation(mean=_list(content, "mean", _number), variance=variance)
 
 
 def _file(value: Any, where: str) -> ShardFile:
-    found = _object(value, where, ("records", "size", "crc32c"))
-    crc = _text(found["crc32c"], where)
+    content = _object(value, where, ("records", "size", "crc32c"))
+    crc = _text(content["crc32c"], where)
     _require(bool(re.fullmatch("[0-9a-f]{8}", crc)), where, "of a CRC32C", crc)
     return ShardFile(
-        records=_count(found["records"], where),
-        size=_count(found["size"], where),
+        records=_count(content["records"], where),
+        size=_count(content["size"], where),
         crc32c=crc,
     )
 
@@ -227,8 +227,11 @@ def _file(value: Any, where: str) -> ShardFile:
 def _split(value: Any, where: str) -> Split | None:
     if value is None:
         return None
-    found = _object(value, where, ("rule", "percent"))
-    rule, percent = found["rule"], _list(found, "percent", _number, most=len(SPLITS))
+    content = _object(value, where, ("rule", "percent"))
+    rule, percent = (
+        content["rule"],
+        _list(content, "percent", _number, most=len(SPLITS)),
+    )
     fits = rule in ("fma", "hash") and len(percent) == (rule == "hash") * len(SPLITS)
     fits = fits and min(percent, default=0) >= 0
     _require(fits, where, "a rule and its shares", value)
@@ -241,10 +244,10 @@ def _truth(value: Any, where: str) -> bool:
 
 
 def _representation(value: Any, where: str) -> RepresentationSchema:
-    found = _object(value, where, ("name", "value", "records_per_clip", "segments"))
-    name = _text(found["name"], where)
+    content = _object(value, where, ("name", "value", "records_per_clip", "segments"))
+    name = _text(content["name"], where)
     _require(bool(_NAME.fullmatch(name)), where, "named as a folder may be", name)
-    field = _object(found["value"], where, ("name", "dtype", "shape", "encoding"))
+    field = _object(content["value"], where, ("name", "dtype", "shape", "encoding"))
     shape = tuple(
         _count(size, where, 1, _MOST_VALUES)
         for size in _list(field, "shape", _count, most=8)
@@ -260,23 +263,23 @@ def _representation(value: Any, where: str) -> RepresentationSchema:
         "of a value with a name of its own",
         field_name,
     )
-    segments = _list(found, "segments", _segment)
+    segments = _list(content, "segments", _segment)
     lengths = sum(segment.length for segment in segments)
     fits = not segments or lengths == math.prod(shape)
     _require(fits, where, f"of segments of {math.prod(shape)} values", lengths)
     return RepresentationSchema(
         name=name,
         value=Field(name=field_name, dtype=dtype, shape=shape, encoding=encoding),
-        records_per_clip=_count(found["records_per_clip"], where, 1, _MOST_VALUES),
+        records_per_clip=_count(content["records_per_clip"], where, 1, _MOST_VALUES),
         segments=segments,
     )
 
 
 def _segment(value: Any, where: str) -> Segment:
-    found = _object(value, where, ("name", "length"))
+    content = _object(value, where, ("name", "length"))
     return Segment(
-        name=_text(found["name"], where),
-        length=_count(found["length"], where, 1, _MOST_VALUES),
+        name=_text(content["name"], where),
+        length=_count(content["length"], where, 1, _MOST_VALUES),
     )
 
 
@@ -301,18 +304,20 @@ def _check_sums(values: Mapping[str, Any]) -> None:
         total = sum(clips.values())
         fits = inputs["clips"] == total == inputs["total"] - inputs["rejects"]
         _require(fits, "inputs", f"{total} clips, rejects, and their sum", inputs)
-        found = sum(values["rejects"].values())
-        _require(found == inputs["rejects"], "rejects", "as many as inputs say", found)
+        rejects = sum(values["rejects"].values())
+        _require(
+            rejects == inputs["rejects"], "rejects", "as many as inputs say", rejects
+        )
     for key in ("records", "record_bytes", "normalisation"):
         names = values[key].keys()
         _require(names <= schemas.keys(), key, "by representation", sorted(names))
     for name, counts in values["records"].items():
         _require(counts.keys() <= clips.keys(), f"records.{name}", "by split", counts)
-    for name, found in values["normalisation"].items():
-        lengths = (len(found.mean), len(found.variance))
-        wanted = len(schemas[name].segments)
-        fits = lengths == (wanted, wanted)
-        _require(fits, f"normalisation.{name}", f"of {wanted} segments", lengths)
+    for name, constants in values["normalisation"].items():
+        lengths = (len(constants.mean), len(constants.variance))
+        segments = len(schemas[name].segments)
+        fits = lengths == (segments, segments)
+        _require(fits, f"normalisation.{name}", f"of {segments} segments", lengths)
     if values["files"]:
         _check_files(values)
 
@@ -320,8 +325,8 @@ def _check_sums(values: Mapping[str, Any]) -> None:
 def _check_files(values: Mapping[str, Any]) -> None:
     """All shards are listed, nothing else, with the records that there are."""
     files, number = values["files"], values["num_shards"]
-    wanted = len(values["representations"]) * len(SPLITS) * number
-    _require(len(files) == wanted, "files", f"{wanted}", len(files))
+    count = len(values["representations"]) * len(SPLITS) * number
+    _require(len(files) == count, "files", f"{count}", len(files))
     for name in values["representations"]:
         size = 0
         for split in SPLITS:

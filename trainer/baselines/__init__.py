@@ -1,1 +1,1 @@
-"""scikit-learn's classifiers on vectors: `python -m trainer.baselines`."""
+"""scikit-learn's classifiers on vectors: `./launch.sh baselines`."""

@@ -1,6 +1,6 @@
 """Trains the classical baselines on a preprocessed dataset and reports on them.
 
-    python -m trainer.baselines --data OUT --output MODELS
+    ./launch.sh baselines --data OUT --output MODELS
 
 Every model gets values normalised with the training statistics of the manifest,
 as the neural networks do. All of them are deterministic, so there is no seed.
@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 import trainer.runtime.quiet  # noqa: F401  (before anything that imports TensorFlow)
 from pipeline.common.credentials import require_credentials
+from pipeline.common.plain_text import print_error
 from pipeline.schema import SPLITS, UserError
 from trainer.baselines import classifiers
 from trainer.baselines.artist_folds import fold_by_artist
@@ -180,7 +181,7 @@ def _train(
             parameters=classifier.parameters,
             train_seconds=seconds,
             data=dataset.folder,
-            command=f"python -m trainer.baselines --data {dataset.folder} --output "
+            command=f"./launch.sh baselines --data {dataset.folder} --output "
             f"{output} --representation {representation} --models {baseline.name}",
             notes=notes,
         )
@@ -195,14 +196,14 @@ def _train(
     return reports
 
 
-def choose_representations(dataset: Dataset, wanted: Sequence[str] | None) -> list[str]:
+def choose_representations(dataset: Dataset, names: Sequence[str] | None) -> list[str]:
     """The representations to train on.
 
     Raises:
-      UserError: a wanted one is missing or is not normalised, or there is none.
+      UserError: one is missing or is not normalised, or there is none.
     """
     held = dataset.manifest.representations
-    if wanted is None:
+    if names is None:
         chosen = [name for name in DEFAULT_REPRESENTATIONS if name in held]
         if not chosen:
             raise UserError(
@@ -211,14 +212,14 @@ def choose_representations(dataset: Dataset, wanted: Sequence[str] | None) -> li
                 "preprocess it with one of them."
             )
         return chosen
-    for name in wanted:
+    for name in names:
         if dataset.representation(name).name not in dataset.manifest.normalisation:
             suitable = ", ".join(dataset.manifest.normalisation) or "none"
             raise UserError(
                 f"--representation {name} has no training statistics to normalise "
                 f"with; in {dataset.folder} these have: {suitable}."
             )
-    return list(dict.fromkeys(wanted))
+    return list(dict.fromkeys(names))
 
 
 def _counts(splits: Mapping[str, Arrays]) -> str:
@@ -245,7 +246,7 @@ def _print(line: str) -> None:
 def make_parser() -> argparse.ArgumentParser:
     """The command's flags."""
     parser = argparse.ArgumentParser(
-        prog="python -m trainer.baselines",
+        prog="./launch.sh baselines",
         description="Train the classical baselines on a preprocessed dataset and write "
         "a report folder for each.",
         allow_abbrev=False,
@@ -294,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for representation in representations:
             train_baselines(dataset, representation, baselines, args.output)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 2
     return 0
 

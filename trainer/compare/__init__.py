@@ -1,1 +1,1 @@
-"""Models side by side, in text and HTML: `python -m trainer.compare`."""
+"""Models side by side, in text and HTML: `./launch.sh compare`."""

@@ -1,6 +1,6 @@
 """Compares the trained models of one dataset in a report.
 
-    python -m trainer.compare --models MODELS --output REPORT_DIR
+    ./launch.sh compare --models MODELS --output REPORT_DIR
 
 Writes report.html (one file that needs nothing else), report.json (all numbers),
 report.md, comparison.png (accuracies) and confusions.png (confusion matrices).
@@ -20,7 +20,7 @@ import trainer.runtime.quiet  # noqa: F401  (before anything that imports Tensor
 from pipeline.common import ownership
 from pipeline.common.credentials import require_credentials
 from pipeline.common.owned_kinds import COMPARISON, HTML, MARKDOWN, PICTURE
-from pipeline.common.plain_text import allow_any_text, one_line
+from pipeline.common.plain_text import allow_any_text, one_line, print_error
 from pipeline.schema import UserError
 from trainer.compare.comparison import (
     Comparison,
@@ -48,13 +48,13 @@ from trainer.evaluation.report import Report
 from trainer.evaluation.report_folder import Result, read_results
 from trainer.evaluation.scores import evaluate
 
-JSON_FILE = "report.json"
+COMPARISON_FILE = "report.json"
 MARKDOWN_FILE = "report.md"
 ACCURACIES_FILE = "comparison.png"
 CONFUSIONS_FILE = "confusions.png"
 FILES = {
     HTML_FILE: HTML,
-    JSON_FILE: COMPARISON,
+    COMPARISON_FILE: COMPARISON,
     MARKDOWN_FILE: MARKDOWN,
     ACCURACIES_FILE: PICTURE,
     CONFUSIONS_FILE: PICTURE,
@@ -190,7 +190,7 @@ def write_comparison(
     )
     contents = {
         HTML_FILE: page.encode(),
-        JSON_FILE: comparison_json(comparison).encode(),
+        COMPARISON_FILE: comparison_json(comparison).encode(),
         MARKDOWN_FILE: format_markdown(comparison).encode(),
         ACCURACIES_FILE: plots.comparison_png(evaluations, labels, title),
         CONFUSIONS_FILE: plots.confusions_png(evaluations, labels),
@@ -217,7 +217,7 @@ def check_output(folder: str) -> None:
 def make_parser() -> argparse.ArgumentParser:
     """The command's flags."""
     parser = argparse.ArgumentParser(
-        prog="python -m trainer.compare",
+        prog="./launch.sh compare",
         description="Compare the models trained on one dataset: a table, and a report "
         "in one HTML file.",
         allow_abbrev=False,
@@ -273,7 +273,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ):
             print(f"wrote {one_line(path)}")
     except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        print_error(error)
         return 2
     if dataset is None:
         print("The dataset is not at hand: with --data, the report shows it too.")
@@ -287,7 +287,7 @@ def command_line(args: argparse.Namespace) -> str:
         for name, value in vars(args).items()
         if value is not None
     ]
-    return " ".join(["python -m trainer.compare", *flags])
+    return " ".join(["./launch.sh compare", *flags])
 
 
 if __name__ == "__main__":

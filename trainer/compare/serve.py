@@ -1,4 +1,4 @@
-"""Shows a report in the browser: `python -m trainer.compare.serve REPORT_DIR`.
+"""Shows a report in the browser: `./launch.sh report REPORT_DIR`.
 
 Where there is no browser to open it in, it is served, to this machine alone.
 """
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.common.plain_text import allow_any_text, one_line
+from pipeline.common.plain_text import allow_any_text, print_error
 from pipeline.common.regular_file import open_regular
 from pipeline.schema import UserError
 
@@ -37,8 +37,8 @@ def find_report(path: str) -> str:
     page = os.path.join(path, HTML_FILE) if os.path.isdir(path) else path
     if not os.path.isfile(page):
         raise UserError(
-            f"There is no {HTML_FILE} in {path}; make one with python -m "
-            "trainer.compare --models MODELS."
+            f"There is no {HTML_FILE} in {path}; make one with "
+            "./launch.sh compare --models MODELS."
         )
     return page
 
@@ -144,7 +144,7 @@ def make_server(page: str, port: int) -> PageServer:
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m trainer.compare.serve",
+        prog="./launch.sh report",
         allow_abbrev=False,
         description="Opens a report in the browser, and serves it where there is none.",
     )
@@ -180,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             except KeyboardInterrupt:
                 print()
     except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        print_error(error)
         return 2
     return 0
 

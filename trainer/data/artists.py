@@ -28,7 +28,7 @@ def read_artists(
         column: tf.io.FixedLenFeature((), tf.string)
         for column in ("track_id", "artist_id")
     }
-    found: dict[str, dict[str, str]] = {}
+    artists: dict[str, dict[str, str]] = {}
     for split in splits:
         files = dataset.files(name, split)
         batches = (
@@ -36,9 +36,9 @@ def read_artists(
             .batch(_BATCH)
             .map(lambda records: tf.io.parse_example(records, spec))
         )
-        found[split] = {
+        artists[split] = {
             track.decode(): artist.decode()
             for batch in batches.as_numpy_iterator()
             for track, artist in zip(batch["track_id"], batch["artist_id"], strict=True)
         }
-    return found
+    return artists

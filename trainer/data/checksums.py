@@ -67,24 +67,24 @@ def _check_file(dataset: Dataset, path: str) -> int:
     try:
         if "://" not in path:
             check_regular(path)
-        found = _describe_file(path, expected.size + 1)
+        actual = _describe_file(path, expected.size + 1)
     except NotAFileError as error:
         raise UserError(f"{path} {error.strerror}; {ADVICE}") from error
     except OSError as error:
         raise UserError(f"Cannot read {path} ({error.strerror}); {ADVICE}") from error
     except tf.errors.OpError as error:
         raise UserError(f"Cannot read {path} ({error.message}); {ADVICE}") from error
-    if found.size != expected.size:
+    if actual.size != expected.size:
         raise UserError(
-            f"{path} has {found.size} bytes, the manifest says {expected.size}: it was "
-            f"cut off, or comes from another run; {ADVICE}"
+            f"{path} has {actual.size} bytes, the manifest says {expected.size}: it "
+            f"was cut off, or comes from another run; {ADVICE}"
         )
-    if found.crc32c != expected.crc32c:
+    if actual.crc32c != expected.crc32c:
         raise UserError(
-            f"{path} has the checksum {found.crc32c}, the manifest says "
+            f"{path} has the checksum {actual.crc32c}, the manifest says "
             f"{expected.crc32c}: it is damaged, or comes from another run; {ADVICE}"
         )
-    return found.size
+    return actual.size
 
 
 def _describe_file(path: str, limit: int) -> ShardFile:

@@ -54,8 +54,8 @@ def parse_batch(
     columns: Sequence[str],
 ) -> Mapping[str, tf.Tensor]:
     """Parses serialized Examples `(n,)` into arrays `(n, *shape)`, by column."""
-    fields = {field.name: field for field in layout.fields}
-    wanted = [fields[column] for column in columns]
+    by_name = {field.name: field for field in layout.fields}
+    fields = [by_name[column] for column in columns]
     parsed = tf.io.parse_example(
         serialized,
         {
@@ -63,10 +63,10 @@ def parse_batch(
                 () if field.encoding == "raw_bytes" else field.shape,
                 _TYPES[field.encoding],
             )
-            for field in wanted
+            for field in fields
         },
     )
-    for field in wanted:
+    for field in fields:
         if field.encoding == "raw_bytes":
             flat = tf.io.decode_raw(parsed[field.name], tf.as_dtype(field.dtype))
             value = tf.reshape(flat, (-1, *field.shape))
@@ -74,7 +74,7 @@ def parse_batch(
             parsed[field.name] = tf.ensure_shape(
                 value, (serialized.shape[0], *field.shape)
             )
-    return {field.name: parsed[field.name] for field in wanted}
+    return {field.name: parsed[field.name] for field in fields}
 
 
 def with_cardinality(dataset: tf.data.Dataset, cardinality: int) -> tf.data.Dataset:

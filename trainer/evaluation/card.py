@@ -33,8 +33,8 @@ def format_card(report: Report) -> str:
         f"It reads the representation {code_span(report.representation)} of 30 s of "
         "audio. "
         + (
-            "`python -m trainer.predict` makes it from an audio file; so does the "
-            "SavedModel of `python -m trainer.export` for `mel` and `windows`."
+            "`./launch.sh predict` makes it from an audio file; so does the "
+            "SavedModel of `./launch.sh export` for `mel` and `windows`."
             if "trainable_weights" in report.parameters
             else "This baseline is measured only: it cannot be loaded again."
         ),

@@ -1,1 +1,1 @@
-"""A model for serving, its front end inside: `python -m trainer.export`."""
+"""A model for serving, its front end inside: `./launch.sh export`."""

@@ -1,4 +1,4 @@
-"""Exports a trained model: `python -m trainer.export --model MODELS/mel`.
+"""Exports a trained model: `./launch.sh export --model MODELS/mel`.
 
 Writes a SavedModel that needs neither this project nor Keras. Its signatures:
 
@@ -28,7 +28,7 @@ from pipeline.common import ownership
 from pipeline.common.credentials import require_credentials
 from pipeline.common.files import Files, join, temporary_name
 from pipeline.common.owned_kinds import EXPORT
-from pipeline.common.plain_text import allow_any_text, one_line
+from pipeline.common.plain_text import allow_any_text, one_line, print_error
 from pipeline.schema import Field, UserError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from trainer.predict.predictor import Predictor
 
-MODEL_FILE = "saved_model.pb"
+SAVED_MODEL_FILE = "saved_model.pb"
 #: Folder of a SavedModel that TensorFlow leaves to others.
 EXTRA = "assets.extra"
 EXPORT_VERSION = 1
@@ -104,7 +104,7 @@ def _replace_export(files: Files, folder: str, contents: Mapping[str, bytes]) ->
       OSError: it cannot be written to.
     """
     ownership.claim(files, folder, EXPORT)
-    last = join(folder, MODEL_FILE)
+    last = join(folder, SAVED_MODEL_FILE)
     targets = {join(folder, name): content for name, content in contents.items()}
     stage = {temporary_name(path): path for path in targets}
     try:
@@ -271,7 +271,7 @@ def find_graph(
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m trainer.export",
+        prog="./launch.sh export",
         allow_abbrev=False,
         description=(
             "Exports a trained model as a SavedModel, which takes WAV files and "
@@ -302,7 +302,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         started = time.perf_counter()
         facts = export_model(load_predictor(flags.model), output)
     except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        print_error(error)
         return 2
     seconds = time.perf_counter() - started
     print(f"{', '.join(facts['signatures'])} ({seconds:.1f} s)")

@@ -62,8 +62,8 @@ def decode_wav(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     width, align = tf.where(w64, _long(24), _long(8)), tf.where(w64, _long(8), _long(2))
     missing = _long(-1)
 
-    def unfinished(position: tf.Tensor, *found: tf.Tensor) -> tf.Tensor:
-        return tf.logical_and(position + width <= total, found[1] < 0)
+    def unfinished(position: tf.Tensor, *chunks: tf.Tensor) -> tf.Tensor:
+        return tf.logical_and(position + width <= total, chunks[1] < 0)
 
     def next_chunk(
         position: tf.Tensor, fmt: tf.Tensor, samples: tf.Tensor, sizes: tf.Tensor

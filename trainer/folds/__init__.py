@@ -1,1 +1,1 @@
-"""Cross-validation of a small dataset: `python -m trainer.folds`."""
+"""Cross-validation of a small dataset: `./launch.sh folds`."""

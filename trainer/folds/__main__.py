@@ -1,6 +1,6 @@
 """Cross-validation for corpora too small for one test set.
 
-    python -m trainer.folds --data OUT --output MODELS --folds 5
+    ./launch.sh folds --data OUT --output MODELS --folds 5
 
 Every clip is tested once, by a model that heard neither it nor its artist. What is
 written is read by `trainer.compare`, like models trained in the ordinary way.
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 import trainer.runtime.quiet  # noqa: F401  (before anything that imports TensorFlow)
+from pipeline.common.plain_text import one_line, print_error
 from pipeline.schema import UserError, fingerprint
 from trainer.baselines.__main__ import BASELINES as ALL_BASELINES
 from trainer.baselines.__main__ import (
@@ -193,7 +194,7 @@ def join_folds(
         synthetic=dataset.manifest.synthetic,
         fingerprint=folds_fingerprint(dataset, folds, seed),
         split_rule=clips.rule,
-        command=f"python -m trainer.folds --data {dataset.folder} --folds {folds} "
+        command=f"./launch.sh folds --data {dataset.folder} --folds {folds} "
         f"--seed {seed}",
         versions=find_versions(),
         notes=(
@@ -261,10 +262,10 @@ def fit_baselines(data: str, scratch: str, output: str, fold: int) -> list[str]:
     return names
 
 
-def choose_models(dataset: Dataset, wanted: Sequence[str] | None) -> list[str]:
+def choose_models(dataset: Dataset, names: Sequence[str] | None) -> list[str]:
     """The models to cross-validate: those asked for, or all that the data allow."""
-    if wanted:
-        return list(dict.fromkeys(wanted))
+    if names:
+        return list(dict.fromkeys(names))
     representations: Mapping[str, object] = dataset.manifest.representations
     nets = [model for model in MODELS if model in representations]
     classical = set(DEFAULT_REPRESENTATIONS) & set(representations)
@@ -274,13 +275,13 @@ def choose_models(dataset: Dataset, wanted: Sequence[str] | None) -> list[str]:
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m trainer.folds",
+        prog="./launch.sh folds",
         allow_abbrev=False,
         description=(
             "Cross-validates models on a dataset too small for one test set. Clips of "
             "an artist stay together where artists are known, and genres are spread "
             "evenly. Compare the outcome with "
-            "python -m trainer.compare --models OUTPUT."
+            "./launch.sh compare --models OUTPUT."
         ),
     )
     parser.add_argument("--data", required=True, help="dataset folder")
@@ -338,13 +339,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             trials=trials,
         )
     except PreemptedError as error:
-        print(f"stopped: {error}", file=sys.stderr)
+        print_error(error, label="stopped")
         return EXIT_CODE
     except LostWorkerError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 1
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 2
     print()
     for report in reports:
@@ -353,7 +354,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{report.name}: accuracy {report.test.accuracy:.3f} over all "
             f"{report.test.clips} clips (95 % interval {low:.3f} to {high:.3f})"
         )
-    print(f"compare them: python -m trainer.compare --models {output}")
+    print(f"compare them: ./launch.sh compare --models {one_line(output)}")
     return 0
 
 

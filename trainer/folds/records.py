@@ -200,7 +200,7 @@ def link_fold(
     files: dict[str, schema.ShardFile] = {}
     for name in manifest.representations:
         os.makedirs(f"{folder}/{name}")
-        written = collections.Counter[str]()
+        counts = collections.Counter[str]()
         for number, role in enumerate(role_of):
             for split in schema.SPLITS:
                 shard = schema.shard_file(name, split, number, count)
@@ -208,11 +208,11 @@ def link_fold(
                     source = os.path.abspath(f"{records}/{name}/{number}.tfrecord")
                     os.symlink(source, f"{folder}/{shard}")
                     files[shard] = fold_files[name][number].file
-                    written[split] += files[shard].records
+                    counts[split] += files[shard].records
                 else:
                     with open(f"{folder}/{shard}", "wb"):
                         files[shard] = EMPTY_FILE
-        by_role[name] = {split: written[split] for split in schema.SPLITS}
+        by_role[name] = {split: counts[split] for split in schema.SPLITS}
     training = [n for n, role in enumerate(role_of) if role == "training"]
     roles_of_clips = np.array(role_of)[clips.folds]
     changed = dataclasses.replace(

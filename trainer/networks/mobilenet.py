@@ -59,7 +59,7 @@ def build_base(shape: Sequence[int], weights: str) -> keras.Model:
 
 
 def build_bottleneck(layout: RepresentationSchema, base: keras.Model) -> keras.Model:
-    """From images `(n, rows, columns, 3)` uint8 to the base's features `(n, 1280)`."""
+    """From images `(n, rows, columns, 3)` uint8 to the base's outputs `(n, 1280)`."""
     inputs = keras.Input(layout.value.shape, dtype="uint8", name=layout.value.name)
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(inputs)
     x = keras.layers.GlobalAveragePooling2D()(base(x))
@@ -67,23 +67,23 @@ def build_bottleneck(layout: RepresentationSchema, base: keras.Model) -> keras.M
 
 
 def build_head(
-    features: int,
+    width: int,
     genres: int,
     *,
     standardise: keras.Layer | None = None,
     dropout: float = 0.2,
     units: int = 0,
 ) -> keras.Model:
-    """From features `(n, features)` to probabilities `(n, genres)`.
+    """From outputs of the base `(n, width)` to probabilities `(n, genres)`.
 
     Args:
-      features: of the base.
+      width: number of outputs of the base.
       genres: to tell apart.
       standardise: layer that comes first, if any.
       dropout: before each dense layer.
       units: of a hidden layer; 0 for none.
     """
-    inputs = keras.Input((features,), name="features")
+    inputs = keras.Input((width,), name="features")
     x = inputs if standardise is None else standardise(inputs)
     x = keras.layers.Dropout(dropout)(x)
     if units:
@@ -95,13 +95,13 @@ def build_head(
 def build_standardiser(
     mean: npt.NDArray[np.float64], deviation: npt.NDArray[np.float64]
 ) -> keras.Layer:
-    """Layer that brings features `(n, d)` to mean 0 and variance 1.
+    """Layer that brings outputs of the base `(n, d)` to mean 0 and variance 1.
 
     A random base hands on signals of about 1e-12, which no optimizer moves and
     which Keras' own Normalization takes for constants.
 
     Args:
-      mean: of each feature, `(d,)`.
+      mean: of each output, `(d,)`.
       deviation: standard deviation of each, `(d,)`; one that is 0 gives 0.
     """
     scale = np.divide(1.0, deviation, out=np.zeros_like(mean), where=deviation > 0)
@@ -172,8 +172,10 @@ def unfreeze_last_layers(base: keras.Model, layers: int, *, batch_norm: bool) ->
     base.trainable = True
     frozen = len(base.layers) - layers
     for number, layer in enumerate(base.layers):
-        kept = isinstance(layer, keras.layers.BatchNormalization) and not batch_norm
-        layer.trainable = number >= frozen and not kept
+        statistics_stay = (
+            isinstance(layer, keras.layers.BatchNormalization) and not batch_norm
+        )
+        layer.trainable = number >= frozen and not statistics_stay
 
 
 def quicken_statistics(base: keras.Model) -> None:

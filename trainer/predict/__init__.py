@@ -1,1 +1,1 @@
-"""Genres of audio files by trained models: `python -m trainer.predict`."""
+"""Genres of audio files by trained models: `./launch.sh predict`."""

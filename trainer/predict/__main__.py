@@ -1,4 +1,4 @@
-"""Names the genres of audio files: `python -m trainer.predict --model DIR a.mp3`."""
+"""Names the genres of audio files: `./launch.sh predict --model DIR a.mp3`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.common.credentials import require_credentials
-from pipeline.common.plain_text import allow_any_text, one_line
+from pipeline.common.plain_text import allow_any_text, one_line, print_error
 from pipeline.inputs import globs
 from pipeline.inputs.audio_names import is_audio_name
 from pipeline.inputs.globs import Glob
@@ -83,7 +83,7 @@ def predict_files(
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m trainer.predict",
+        prog="./launch.sh predict",
         allow_abbrev=False,
         description=(
             "Prints the most probable genres of audio files, with their probabilities. "
@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(flags)
     except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        print_error(error)
         return 2
 
 

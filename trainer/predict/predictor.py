@@ -279,10 +279,10 @@ def _check_shapes(model: keras.Model, name: str, manifest: Manifest) -> None:
       ValueError: they differ.
     """
     value = manifest.representations[name].value
-    wanted = [((None, *value.shape), value.dtype)]
+    signature = [((None, *value.shape), value.dtype)]
     inputs = [(tensor.shape, tensor.dtype) for tensor in model.inputs]
-    if inputs != wanted:
-        raise ValueError(f"it reads {inputs}, {MANIFEST_FILE} describes {wanted}")
+    if inputs != signature:
+        raise ValueError(f"it reads {inputs}, {MANIFEST_FILE} describes {signature}")
     outputs = [tensor.shape for tensor in model.outputs]
     if outputs != [(None, len(manifest.genres))]:
         raise ValueError(

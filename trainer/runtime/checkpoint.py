@@ -13,7 +13,6 @@ import hashlib
 import io
 import json
 import re
-import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,8 +23,10 @@ import tensorflow as tf
 
 from pipeline.common import ownership
 from pipeline.common.owned_kinds import CHECKPOINTS
+from pipeline.common.plain_text import print_error
 from pipeline.schema import UserError
 from trainer.evaluation.model_files import files_of
+from trainer.runtime.whole_file import whole_file
 
 MARK = b"fma checkpoint 1"
 SUFFIX = ".checkpoint"
@@ -137,18 +138,16 @@ class CheckpointFolder:
         try:
             self.claim()
             tf.io.gfile.makedirs(self.path)
-            with tf.io.gfile.GFile(f"{path}.part", "wb") as file:
+            with whole_file(path) as part, tf.io.gfile.GFile(part, "wb") as file:
                 file.write(pack(checkpoint))
-            tf.io.gfile.rename(f"{path}.part", path, overwrite=True)
             for step in self._steps()[:-KEPT]:
                 tf.io.gfile.remove(self._file(step))
         except (tf.errors.OpError, UserError) as error:
             reason = getattr(error, "message", None) or error
-            print(
-                f"warning: the checkpoint {path} cannot be written ({reason}); "
-                "training goes on without it.",
-                file=sys.stderr,
-                flush=True,
+            print_error(
+                f"the checkpoint {path} cannot be written ({reason}); training goes on "
+                "without it.",
+                label="warning",
             )
 
     def load(self) -> Checkpoint | None:
@@ -162,11 +161,10 @@ class CheckpointFolder:
                 with tf.io.gfile.GFile(path, "rb") as file:
                     return unpack(file.read())
             except (DamagedCheckpointError, tf.errors.OpError) as error:
-                print(
-                    f"warning: the checkpoint {path} is damaged ({error}); the one "
-                    "before is used.",
-                    file=sys.stderr,
-                    flush=True,
+                print_error(
+                    f"the checkpoint {path} is damaged ({error}); the one before is "
+                    "used.",
+                    label="warning",
                 )
                 if self.chief:
                     tf.io.gfile.remove(path)

@@ -82,7 +82,7 @@ def read_cluster(environment: Mapping[str, str]) -> Cluster | None:
     )
 
 
-def _addresses(given: Any) -> list[str]:
-    if not isinstance(given, list):
-        raise TypeError(f"expected a list of addresses, received {given!r}")
-    return given
+def _addresses(value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise TypeError(f"expected a list of addresses, received {value!r}")
+    return value

@@ -23,6 +23,7 @@ from trainer.data.dataset import Dataset
 from trainer.data.index import INDEX_COLUMNS
 from trainer.data.streams import READS, parse_batch
 from trainer.runtime.devices import Devices
+from trainer.runtime.whole_file import whole_file
 from trainer.training.step import Forward
 
 #: Name of the representation, and of its value.
@@ -115,8 +116,8 @@ def write_outputs(
     position = 0
     with contextlib.ExitStack() as stack:
         writers = [
-            stack.enter_context(tf.io.TFRecordWriter(f"{goal}.part"))
-            for goal in sources.values()
+            stack.enter_context(tf.io.TFRecordWriter(part))
+            for part in [stack.enter_context(whole_file(g)) for g in sources.values()]
         ]
         for numbers, batch in _read(list(sources), layout, share):
             outputs = forward([batch[layout.value.name]], share)
@@ -126,13 +127,11 @@ def write_outputs(
             if time.perf_counter() - last_line > TELL_SECONDS:
                 last_line = time.perf_counter()
                 print(
-                    f"features of the frozen base: {position} of {count} records "
+                    f"outputs of the frozen base: {position} of {count} records "
                     f"({last_line - start:.0f} s)",
                     file=sys.stderr,
                     flush=True,
                 )
-    for goal in sources.values():
-        tf.io.gfile.rename(f"{goal}.part", goal, overwrite=True)
 
 
 def _read(

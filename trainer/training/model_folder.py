@@ -169,9 +169,9 @@ class ModelFolder:
                     tf.io.gfile.rename(
                         self._unpublished(name), join(self.path, name), overwrite=True
                     )
-            kept = {*names, MARK_FILE}
+            model_files = {*names, MARK_FILE}
             # Of an older model, or of one whose writing was cut off.
-            self._remove(lambda name: "/" not in name and name not in kept)
+            self._remove(lambda name: "/" not in name and name not in model_files)
             remove_checkpoints(run)
             self._remove(lambda name: name.startswith(f"{CHECKPOINTS}/"))
             self._remove(lambda name: name == f"{UNPUBLISHED}/{PUBLISH_FILE}")

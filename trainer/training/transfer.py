@@ -34,7 +34,7 @@ IMAGENET_RATE = 1e-5
 RANDOM_RATE = 1e-3
 
 RANDOM_NOTE = (
-    "No pretrained weights: the head reads the features of a random MobileNetV2."
+    "No pretrained weights: the head reads the outputs of a random MobileNetV2."
 )
 SCRATCH_NOTE = "No pretrained weights: trained from random ones."
 WORSE_NOTE = (
@@ -49,7 +49,7 @@ def fit_mobilenet(run: Run) -> FittedModel:
     asked, the base's last layers with it; BatchNorm stays in inference mode.
 
     With random weights, the base stays a fixed random projection of the image, and
-    a head on its standardised features is all that is trained: quick, and enough
+    a head on its standardised outputs is all that is trained: quick, and enough
     to rise far above chance on a few clips. If layers of the base are to be trained,
     that happens at once, as an ordinary training from scratch, which needs
     thousands of clips.
@@ -100,9 +100,9 @@ def fit_mobilenet(run: Run) -> FittedModel:
             phases = [fit_head(run, model, head, outputs, schedule)]
             if layers:
                 head = None
-                history, kept = fine_tune(run, model, base, layers, tuning, phases[0])
+                history, better = fine_tune(run, model, base, layers, tuning, phases[0])
                 phases.append(history)
-                if not kept:
+                if not better:
                     notes.append(WORSE_NOTE)
             if weights == "none":
                 notes.append(RANDOM_NOTE)
@@ -183,7 +183,7 @@ def cache_outputs(
     )
     if run.devices.chief:
         seconds = time.perf_counter() - start
-        print(f"features of the frozen base computed ({seconds:.1f} s)", flush=True)
+        print(f"outputs of the frozen base computed ({seconds:.1f} s)", flush=True)
     return outputs
 
 
@@ -268,12 +268,12 @@ def fine_tune(
     mobilenet.unfreeze_last_layers(base, layers, batch_norm=False)
     weights = model.get_weights()
     after = fit_images(run, model, "fine-tuning", schedule)
-    kept = improves(before, after)
-    if not kept:
+    better = improves(before, after)
+    if not better:
         model.set_weights(weights)
         if run.devices.chief:
             print(WORSE_NOTE, flush=True)
-    return after, kept
+    return after, better
 
 
 def build_from_scratch(run: Run, base: keras.Model, layers: int) -> keras.Model:

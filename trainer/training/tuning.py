@@ -1,4 +1,4 @@
-"""Searches for better parameters: `python -m trainer.task --tune N`.
+"""Searches for better parameters: `./launch.sh train --tune N`.
 
 Optuna proposes, the training run disposes: each trial trains with the proposed
 parameters and is judged by its lowest validation loss. The test split is not looked
@@ -72,8 +72,8 @@ def search_space(config: TrainConfig) -> dict[str, Any]:
         "units": whole([0, 32, 64, 128, 256]),
     }
     if config.model == "mel":
-        # Of masked images the features cannot be computed once, which makes a trial
-        # a hundred times slower.
+        # Of masked images the base's outputs cannot be computed once, which makes a
+        # trial a hundred times slower.
         del space["augmentation"]
     return {
         name: distribution

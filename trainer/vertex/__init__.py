@@ -1,1 +1,1 @@
-"""Training as a custom job of Vertex AI: `python -m trainer.vertex`."""
+"""Training as a custom job of Vertex AI: `./launch.sh vertex`."""

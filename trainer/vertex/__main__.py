@@ -1,4 +1,4 @@
-"""Trains on Vertex AI: `python -m trainer.vertex --help`.
+"""Trains on Vertex AI: `./launch.sh vertex --help`.
 
 Sends a custom job that runs `trainer.task` in the trainer's container. The trainer
 itself does not import this module.
@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.common import gcs
 from pipeline.common.credentials import SCHEME, UnreachableError
-from pipeline.common.plain_text import one_line
+from pipeline.common.plain_text import print_error
 from pipeline.schema import (
     COMPLETED_FILE,
     MANIFEST_FILE,
@@ -48,7 +48,7 @@ A job that is cut off, or sent again with the same --job_name and options, goes 
 from its last checkpoint.
 
 example:
-  python -m trainer.vertex --project my-project --region europe-west1 \\
+  ./launch.sh vertex --project my-project --region europe-west1 \\
       --bucket my-bucket --data gs://my-bucket/dataset_small --model mel \\
       --accelerator NVIDIA_L4 --spot --wait
 """
@@ -57,17 +57,13 @@ example:
 def make_parser() -> argparse.ArgumentParser:
     """Flags of the submission; `trainer.task` has the others."""
     parser = argparse.ArgumentParser(
-        prog="python -m trainer.vertex",
+        prog="./launch.sh vertex",
         description="Trains a genre classifier on Vertex AI.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--project", required=True, help="id of the project to bill")
-    parser.add_argument("--region", required=True, help="e.g. europe-west1")
-    parser.add_argument(
-        "--bucket", required=True, help="for checkpoints, logs and the model"
-    )
+    gcs.add_place_flags(parser, bucket="for checkpoints, logs and the model")
     parser.add_argument(
         "--data", required=True, metavar="DIR", help="dataset folder on gs:// or /gcs/"
     )
@@ -116,7 +112,6 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="IMAGE",
         help="default: REGION-docker.pkg.dev/PROJECT/fma/trainer:latest",
     )
-    job.add_argument("--service_account", default="", metavar="EMAIL")
     job.add_argument("--network", default="", help="projects/N/global/networks/NAME")
     job.add_argument(
         "--tensorboard",
@@ -124,14 +119,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="RESOURCE",
         help="projects/P/locations/R/tensorboards/ID; needs --service_account",
     )
-    job.add_argument(
-        "--wait",
-        action="store_true",
-        help="follow the job to its end; interrupting does not cancel it",
-    )
-    job.add_argument(
-        "--dry_run", action="store_true", help="check, print the request, send nothing"
-    )
+    gcs.add_run_flags(job)
     job.add_argument(
         "--endpoint",
         default="",
@@ -245,17 +233,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         except UnreachableError as error:
             if not flags.dry_run:
                 raise
-            found = (
+            summary = (
                 f"Not checked: {error}\nNot checked: that {flags.data} is a complete "
                 f"dataset with {flags.model} records, that {config.output} can be "
                 "written to, that Vertex AI takes jobs for --project in --region"
             )
         else:
-            found = (
+            summary = (
                 f"{sum(manifest.clips['training'].values())} training clips of "
                 f"{len(manifest.genres)} genres"
             )
-        print(f"{found}; {config.describe_machines()}", file=stream, flush=True)
+        print(f"{summary}; {config.describe_machines()}", file=stream, flush=True)
         request = make_request(config)
         if flags.dry_run:
             print(json.dumps(to_json(request), indent=1, sort_keys=True))
@@ -264,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         client = make_client(config)
         name = submit(client, config, request)
     except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        print_error(error)
         return 2
     print(f"Submitted: {name}\n{console_link(config, name)}", flush=True)
     return wait(client, config, name) if flags.wait else 0
@@ -282,10 +270,10 @@ def wait(client: Any, config: VertexConfig, name: str) -> int:
         )
         return 130
     if state != "SUCCEEDED":
-        print(
-            f"error: the job ended as {state.lower()}"
-            f"{f' ({message})' if message else ''}; see {console_link(config, name)}",
-            file=sys.stderr,
+        reason = f" ({message})" if message else ""
+        print_error(
+            f"the job ended as {state.lower()}{reason}; see "
+            f"{console_link(config, name)}"
         )
         return 1
     print(f"\nModel: {config.output}/model")

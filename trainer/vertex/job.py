@@ -96,9 +96,13 @@ class VertexConfig:
 
     def __post_init__(self) -> None:
         """Refuses what the service would, minutes later."""
-        gcs.check_region(self.region)
-        gcs.check_bucket_name(self.bucket, "--bucket")
-        gcs.check_job_name(self.job_name)
+        gcs.check_place(
+            project=self.project,
+            region=self.region,
+            bucket=self.bucket,
+            job_name=self.job_name,
+            service_account=self.service_account,
+        )
         if self.replicas < 1:
             raise UserError(f"--replicas must be 1 or more. Received: {self.replicas}")
         if not 0 < self.timeout_hours <= 24 * 28:

@@ -17,6 +17,7 @@ from pipeline.common.plain_text import (
     html,
     markdown,
     one_line,
+    print_error,
 )
 
 anything = strategies.text(strategies.characters(exclude_categories=()))
@@ -37,6 +38,14 @@ anything = strategies.text(strategies.characters(exclude_categories=()))
 )
 def test_control_characters_are_spelt_out(text, expected):
     assert one_line(text) == expected
+
+
+def test_an_error_is_a_line_on_standard_error(capsys):
+    print_error(OSError("a\nb\x1b[2J"))
+    print_error("by SIGTERM", label="stopped")
+    out, err = capsys.readouterr()
+    assert not out
+    assert err == "error: a\\nb\\x1b[2J\nstopped: by SIGTERM\n"
 
 
 @hypothesis.given(anything)

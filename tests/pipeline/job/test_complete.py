@@ -112,7 +112,7 @@ def finish(output: Path, reports, rejects=(), config=None, **changes) -> None:
         config or make_config(output),
         reports=reports,
         rejects=list(rejects),
-        written=[],
+        transform_function=[],
         **(values | changes),
     )
 

@@ -1,6 +1,7 @@
 """What a job says about clips shorter than FMA's, and about genres without a test."""
 
 import dataclasses
+import re
 
 from pipeline.job.report import make_report
 from pipeline.launch.messages import make_table
@@ -26,11 +27,25 @@ def test_genres_without_a_test_clip_are_named():
     assert "No test clip of Folk: with so few clips" in table
     clips = {("training", "Folk"): 3, ("training", "Rock"): 3}
     shard = dataclasses.replace(shard, clips=clips)
-    assert "No test clip of any genre" in make_table(make_report([shard], []))
+    table = make_table(make_report([shard], []))
+    assert "No test clip of any genre: with so few clips" in table
+
+
+def test_genres_stay_on_their_line():
+    shard = make_shard_report(0)
+    for clips in (
+        {("training", "a\x1b[2J\nb"): 3},
+        {("test", "a\x1b[2J\nb"): 3, ("training", "Rock"): 3},
+        {("training", "a\x1b[2J\nb"): 3, ("training", "Rock"): 3, ("test", "Rock"): 1},
+    ):
+        report = make_report([dataclasses.replace(shard, clips=clips)], [])
+        table = make_table(report)
+        assert "\x1b" not in table
+        assert len(re.findall(r"a\\x1b\[2J\\nb", table)) == 2
 
 
 def test_the_command_can_be_typed_again():
     noted = note_command(make_config("out"), ["--audio", "my music/**", "--output=out"])
     assert noted.command == (
-        "python -m pipeline.preprocess --audio 'my music/**' --output=out"
+        "./launch.sh preprocess --audio 'my music/**' --output=out"
     )

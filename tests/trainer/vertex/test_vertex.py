@@ -233,6 +233,9 @@ def test_a_mounted_bucket_is_checked_as_itself(cloud, capsys):
     ("extra", "message"),
     [
         (["--region=here"], "--region must be a region"),
+        (["--region=europe-west1-b"], "not a zone: europe-west1"),
+        (["--project=My project"], "must be a project's id"),
+        (["--service_account=me"], "--service_account must be an e-mail address"),
         (["--bucket=b"], "--bucket must name a bucket"),
         (["--job_name=My job"], "--job_name must have at most 63"),
         (["--replicas=0"], "--replicas must be 1 or more. Received: 0"),

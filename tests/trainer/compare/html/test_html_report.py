@@ -72,7 +72,7 @@ def folder(tmp_path_factory) -> Path:
             train_seconds=10.0 * (number + 1),
             weights=1000 * number or None,
             data=str(root / "data"),
-            command=f"python -m trainer.task --model {name}",
+            command=f"./launch.sh train --model {name}",
             notes=("A <b>note</b>.",),
         )
         target = root / "models" / report.name
