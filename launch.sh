@@ -25,6 +25,7 @@ usage: ./launch.sh COMMAND [OPTION ...]
   export OPTION ...      a model as a SavedModel for serving   (export --help)
   show FILE              draw the representations of an audio file
   demo OPTION ...        make the demo corpus                  (demo --help)
+  weights                fetch the music models' weights for embeddings
 
   dataflow OPTION ...    preprocess on Google Cloud Dataflow   (dataflow --help)
   vertex OPTION ...      train on Vertex AI                    (vertex --help)
@@ -172,7 +173,7 @@ main() {
   local command=${1:-}
   (($#)) && shift
   case $command in
-    local | setup | test | preprocess | inspect | show | demo | dataflow | train) ;;
+    local | setup | test | preprocess | inspect | show | demo | weights | dataflow | train) ;;
     baselines | folds | compare | report | predict | export | vertex) ;;
     run) (($#)) || fail "run needs a module, such as benchmarks.run" ;;
     '' | help | -h | --help) usage && return ;;

@@ -10,7 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.common import storage
-from pipeline.common.clip_config import EXCERPTS, MEL_CHANNELS, ClipConfig
+from pipeline.common.clip_config import (
+    EMBEDDING_RECORDS,
+    EXCERPTS,
+    MEL_CHANNELS,
+    ClipConfig,
+)
 from pipeline.common.plain_text import one_line, print_error
 from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.splits import SPLIT_RULES
@@ -25,6 +30,7 @@ from pipeline.launch.plan import (
 )
 from pipeline.launch.runners import try_runner
 from pipeline.representations import DEFAULTS, NAMES
+from pipeline.representations.music_model import DEFAULT_MODEL, MODELS
 from pipeline.schema import JOB_REPORT_FILE, MANIFEST_FILE, Manifest, UserError
 from pipeline.shards import runs
 from pipeline.shards.leaks import POLICIES
@@ -47,7 +53,7 @@ examples:
 def make_parser() -> argparse.ArgumentParser:
     """The pipeline's own flags."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.preprocess",
+        prog="./launch.sh preprocess",
         description="Turns audio files and their genres into sharded TFRecords.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -117,10 +123,10 @@ def make_parser() -> argparse.ArgumentParser:
     output.add_argument(
         "--representations",
         nargs="+",
-        default=list(DEFAULTS),
         choices=NAMES,
         metavar="NAME",
-        help=f"which of {', '.join(NAMES)} (default: {' '.join(DEFAULTS)})",
+        help=f"which of {', '.join(NAMES)} (default: {' '.join(DEFAULTS)}, and "
+        "embeddings where the music model's weights are there)",
     )
     output.add_argument(
         "--num_shards",
@@ -180,6 +186,36 @@ def make_parser() -> argparse.ArgumentParser:
         "repeated (default: %(default)s)",
     )
     clips.add_argument(
+        "--mel_images_per_clip",
+        type=int,
+        default=clip.mel_images_per_clip,
+        metavar="N",
+        help="mel images a clip, of 3 s each and evenly spaced; 1: the whole clip in "
+        "one image, as in the 2020 article (default: %(default)s)",
+    )
+    clips.add_argument(
+        "--music_model",
+        default="",
+        metavar="NAME|FILE",
+        help=f"network that makes the embeddings: {', '.join(MODELS)}, or a file of "
+        f"weights, also on gs:// (default: {DEFAULT_MODEL} where ./launch.sh weights "
+        "has fetched it)",
+    )
+    clips.add_argument(
+        "--embedding_patches",
+        type=int,
+        default=clip.embedding_patches,
+        metavar="N",
+        help="patches of 3 s of a clip that the network hears (default: %(default)s)",
+    )
+    clips.add_argument(
+        "--embedding_records",
+        choices=EMBEDDING_RECORDS,
+        default=clip.embedding_records,
+        help="one embedding a clip, the mean over its patches, or one a patch "
+        "(default: %(default)s)",
+    )
+    clips.add_argument(
         "--min_duration",
         type=float,
         default=clip.min_duration,
@@ -231,6 +267,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         job, inputs = make_job(arguments)
         job = note_command(job, sys.argv[1:] if argv is None else argv)
         print(messages.describe_inputs(inputs, job), flush=True)
+        if arguments.representations is None and not job.dataset.music_weights:
+            print(
+                "Without embeddings: the music model's weights are not there; "
+                "./launch.sh weights fetches them.",
+                flush=True,
+            )
         if arguments.estimate:
             print(f"\n{estimate_job(job, inputs)}")
             return 0

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.schema import UserError
 
-MODELS = ("windows", "mel", "features", "statistics")
+MODELS = ("windows", "mel", "features", "statistics", "embeddings")
 STRATEGIES = ("auto", "single", "mirrored", "multiworker", "tpu")
 DECAYS = ("none", "cosine")
 #: Excerpts of a long file to name its genre by: five minutes.
@@ -53,11 +53,18 @@ SCHEDULES = {
     "mel": Schedule(epochs=100, batch_size=32, learning_rate=1e-3, patience=10),
     "features": Schedule(epochs=60, batch_size=32, learning_rate=3e-4, patience=10),
     "statistics": Schedule(epochs=100, batch_size=32, learning_rate=1e-3, patience=10),
+    "embeddings": Schedule(epochs=100, batch_size=32, learning_rate=1e-3, patience=10),
 }
 
 #: Dropout, and units of hidden layers, of each model; 0 units is no hidden layer.
-DROPOUT = {"windows": 0.3, "mel": 0.2, "features": 0.5, "statistics": 0.5}
-UNITS = {"windows": 64, "mel": 0, "features": 64, "statistics": 64}
+DROPOUT = {
+    "windows": 0.3,
+    "mel": 0.2,
+    "features": 0.5,
+    "statistics": 0.5,
+    "embeddings": 0.5,
+}
+UNITS = {"windows": 64, "mel": 0, "features": 64, "statistics": 64, "embeddings": 64}
 
 
 @dataclasses.dataclass(frozen=True)

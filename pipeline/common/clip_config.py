@@ -23,6 +23,10 @@ WINDOW_SAMPLES = 10_000
 MAX_CLIP_SECONDS = 31.0
 EXCERPT_SECONDS = 30.0
 
+#: Mel images, or patches for the music model, of a clip at most.
+MAX_PER_CLIP = 100
+#: How many records `embeddings` makes of a clip: their mean, or one a patch.
+EMBEDDING_RECORDS = ("mean", "patches")
 EXCERPTS = ("middle", "start")
 MEL_CHANNELS = ("statistics", "repeat")
 
@@ -35,6 +39,10 @@ class ClipConfig:
       windows_per_clip: raw windows of 10,000 samples, evenly spaced.
       mel_channels: `statistics` (mean, maximum and minimum power of each
         pixel's frames) or `repeat` (the mean, three times).
+      mel_images_per_clip: images of 3 s each, evenly spaced; 1: the whole clip in one.
+      music_model: name of the network that makes `embeddings`; empty for none.
+      embedding_patches: patches of 3 s that the network hears, evenly spaced.
+      embedding_records: `mean` of the patches, or `patches`: a record each.
       min_duration: shortest usable file in seconds.
       excerpt: which 30 s of a file over 31 s: `middle` (FMA's rule) or `start`.
       ignore_checksums: take MP3 and FLAC files whose audio is not what their own
@@ -43,6 +51,10 @@ class ClipConfig:
 
     windows_per_clip: int = 8
     mel_channels: str = "statistics"
+    mel_images_per_clip: int = 1
+    music_model: str = ""
+    embedding_patches: int = 5
+    embedding_records: str = "mean"
     min_duration: float = 5.0
     excerpt: str = "middle"
     ignore_checksums: bool = False
@@ -58,6 +70,19 @@ class ClipConfig:
             raise UserError(
                 f"--mel_channels must be one of {', '.join(MEL_CHANNELS)}. "
                 f"Received: {self.mel_channels!r}"
+            )
+        for flag, count in (
+            ("--mel_images_per_clip", self.mel_images_per_clip),
+            ("--embedding_patches", self.embedding_patches),
+        ):
+            if not 1 <= count <= MAX_PER_CLIP:
+                raise UserError(
+                    f"{flag} must lie between 1 and {MAX_PER_CLIP}. Received: {count}"
+                )
+        if self.embedding_records not in EMBEDDING_RECORDS:
+            raise UserError(
+                f"--embedding_records must be one of {', '.join(EMBEDDING_RECORDS)}. "
+                f"Received: {self.embedding_records!r}"
             )
         if not 0 < self.min_duration <= MAX_CLIP_SECONDS:
             raise UserError(

@@ -68,7 +68,7 @@ _SAVED_MODEL = (
 )
 _MANIFEST = frozenset({"schema_version", "fingerprint", "genres", "representations"})
 _DATASET_FILES = (
-    rf"(?:windows|mel|features|statistics)/{_SPLITS}-{_SHARD}\.tfrecord",
+    rf"(?:windows|mel|features|statistics|embeddings)/{_SPLITS}-{_SHARD}\.tfrecord",
     rf"clips/{_SHARD}\.jsonl",
     rf"rejects-{_SHARD}\.jsonl",
     r"(?:_unfinished-)?(?:manifest\.json|COMPLETED)",

@@ -16,10 +16,9 @@ from pipeline.inputs.join import Clip
 from pipeline.inputs.splits import stable_hash
 from pipeline.job import lifeline
 from pipeline.job.counters import count_reject, count_shard
-from pipeline.representations.spectrum import Workspace
 from pipeline.shards import finish, leaks
 from pipeline.shards.moments import PooledMoments, pool_clips
-from pipeline.shards.records import warm_up
+from pipeline.shards.records import make_workspace, warm_up
 from pipeline.shards.result import DatasetConfig, ShardResult, report_shard
 from pipeline.shards.shard import keep_or_make_shard
 
@@ -107,7 +106,7 @@ class _MakeShardFn(beam.DoFn):
             setattr(sdk_worker, "print", _print_nothing)  # noqa: B010
         # Beam runs one bundle a core; BLAS threads would compete with them.
         self._limits = threadpoolctl.threadpool_limits(1)
-        self._workspace = Workspace()
+        self._workspace = make_workspace(self._config)
         # Starts while this process warms up.
         self._decoder = IsolatedDecoder()
         warm_up(self._config.representations, self._config.clip, self._workspace)

@@ -17,6 +17,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "inspect": ("pipeline.inspect", "beam"),
     "show": ("pipeline.show", ""),
     "demo": ("pipeline.demo", ""),
+    "weights": ("pipeline.representations.weights", "beam"),
     "dataflow": ("pipeline.cloud.dataflow", "cloud"),
     "train": ("trainer.task", ""),
     "baselines": ("trainer.baselines", ""),

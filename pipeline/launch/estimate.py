@@ -12,8 +12,7 @@ from pipeline.common.plain_text import align
 from pipeline.common.rejects import AudioError
 from pipeline.common.storage import read_ahead
 from pipeline.inputs.join import AudioFile, Clip
-from pipeline.representations.spectrum import Workspace
-from pipeline.shards.records import make_records, warm_up
+from pipeline.shards.records import make_records, make_workspace, warm_up
 from pipeline.shards.shard import READ_AHEAD, DatasetConfig, fetch_audio
 
 #: Clips measured, evenly spread over the matched ones.
@@ -109,7 +108,7 @@ def spread(files: Sequence[AudioFile], count: int = SAMPLE) -> list[AudioFile]:
 
 def measure(files: Sequence[AudioFile], config: DatasetConfig) -> Sample:
     """Makes the records of some files in memory, and writes nothing."""
-    workspace = Workspace()
+    workspace = make_workspace(config)
     warm_up(config.representations, config.clip, workspace)
     sizes = dict.fromkeys(config.representations, 0)
     usable = 0

@@ -15,6 +15,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 
 from pipeline.common import gcs
 from pipeline.common.clip_config import ClipConfig
+from pipeline.common.credentials import SCHEME
 from pipeline.inputs.audio_files import glob_base
 from pipeline.inputs.metadata import MetadataConfig
 from pipeline.inputs.names import name_aliases
@@ -25,7 +26,9 @@ from pipeline.job.graph import build
 from pipeline.launch import estimate, local, output
 from pipeline.launch.runners import check_flags
 from pipeline.launch.versions import find_versions, fingerprint_tools
-from pipeline.representations import NAMES
+from pipeline.representations import DEFAULTS, NAMES, embeddings
+from pipeline.representations.music_model import prepare_one_thread
+from pipeline.representations.weights import find_weights
 from pipeline.schema import UserError
 from pipeline.shards.result import DatasetConfig
 
@@ -80,8 +83,13 @@ def make_job(
             "--max_reject_ratio must lie between 0 and 1. Received: "
             f"{arguments.max_reject_ratio:g}"
         )
+    names, music_weights, music_model = _choose_representations(arguments)
     clip = ClipConfig(
         windows_per_clip=arguments.windows_per_clip,
+        mel_images_per_clip=arguments.mel_images_per_clip,
+        music_model=music_model,
+        embedding_patches=arguments.embedding_patches,
+        embedding_records=arguments.embedding_records,
         mel_channels=arguments.mel_channels,
         min_duration=arguments.min_duration,
         excerpt=arguments.excerpt,
@@ -108,12 +116,12 @@ def make_job(
     versions = find_versions()
     dataset = DatasetConfig(
         output=arguments.output or "",
-        # In their own order, each once, however they were given.
-        representations=tuple(n for n in NAMES if n in arguments.representations),
+        representations=names,
         clip=clip,
         genres=inputs.genres,
         num_shards=arguments.num_shards,
         wav_output=arguments.wav_output,
+        music_weights=music_weights,
         audio_base=metadata.audio_base,
         tools=fingerprint_tools(versions),
         run=uuid.uuid4().hex,
@@ -134,6 +142,40 @@ def make_job(
     if not arguments.estimate:
         output.check_apart(job, inputs)
     return job, inputs
+
+
+def _choose_representations(
+    arguments: argparse.Namespace,
+) -> tuple[tuple[str, ...], str, str]:
+    """Names in their own order, the music model's weights, and its name."""
+    names = arguments.representations
+    if names is not None and embeddings.NAME not in names:
+        return tuple(name for name in NAMES if name in names), "", ""
+    weights = find_weights(arguments.music_model)
+    if (
+        weights
+        and (arguments.output or "").startswith(SCHEME)
+        and not weights[1].startswith(SCHEME)
+    ):
+        # Workers of a cloud do not see this machine's cache.
+        if names is not None or arguments.music_model:
+            raise UserError(
+                "--music_model must be a file of weights on gs://, which workers can "
+                f"read; copy it there. Received: {weights[1]}"
+            )
+        weights = None
+    if weights is None and names is not None:
+        raise UserError(
+            f"--representations {embeddings.NAME} needs the music model's weights; "
+            "./launch.sh weights fetches them, or --music_model names a file."
+        )
+    if weights is None:
+        return DEFAULTS, "", ""
+    model, path = weights
+    # Before anything starts TensorFlow in this process; workers inherit it.
+    prepare_one_thread()
+    chosen = names or (*DEFAULTS, embeddings.NAME)
+    return tuple(name for name in NAMES if name in chosen), path, model.name
 
 
 def _make_split(arguments: argparse.Namespace) -> SplitConfig | None:

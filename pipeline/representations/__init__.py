@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.common.clip_config import ClipConfig
-from pipeline.representations import features, mel, statistics, windows
+from pipeline.representations import embeddings, features, mel, statistics, windows
 from pipeline.representations.spectrum import Float32, Spectrum, Workspace
 from pipeline.schema import RepresentationSchema
 
 _MODULES: dict[str, ModuleType] = {
-    module.NAME: module for module in (windows, mel, features, statistics)
+    module.NAME: module for module in (windows, mel, features, statistics, embeddings)
 }
 
 #: Every representation, and those that are made unless told otherwise.
@@ -39,6 +39,8 @@ def compute_representations(
     names: Sequence[str],
     config: ClipConfig,
     workspace: Workspace,
+    *,
+    length: int | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Computes representations from one waveform and one shared spectrum.
 
@@ -47,6 +49,7 @@ def compute_representations(
       names: which ones.
       config: their parameters.
       workspace: the thread's buffers; results do not refer to them.
+      length: samples before the waveform begins again from its start, where it does.
 
     Returns:
       Arrays of shape (records_per_clip, *value.shape), by name.
@@ -54,5 +57,5 @@ def compute_representations(
     # One FFT pass serves all: the finest that any of them needs.
     double = statistics.NAME in names
     samples = np.ascontiguousarray(samples, np.float32)
-    spectrum = Spectrum(samples, workspace, double=double)
+    spectrum = Spectrum(samples, workspace, double=double, length=length)
     return {name: _MODULES[name].compute(spectrum, config) for name in names}

@@ -1,7 +1,8 @@
-"""Mel image: the clip as a 224 x 224 x 3 picture for image networks."""
+"""Mel images: a clip as 224 x 224 x 3 pictures for image networks."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,37 +18,65 @@ SIZE = 224
 DEPTH_DB = 80.0
 
 
+#: Frames of one of several images: 3 s.
+IMAGE_FRAMES = 258
+
+
 def make_schema(config: ClipConfig) -> RepresentationSchema:
-    """One uint8 image a clip; not normalised, networks rescale it."""
-    del config  # Its parameters change the content, not the shape.
+    """One uint8 image a record; not normalised, networks rescale it."""
     return RepresentationSchema(
         name=NAME,
         value=Field(
             name="image", dtype="uint8", shape=(SIZE, SIZE, 3), encoding="raw_bytes"
         ),
-        records_per_clip=1,
+        records_per_clip=config.mel_images_per_clip,
         segments=(),
     )
 
 
 def compute(spectrum: Spectrum, config: ClipConfig) -> NDArray[np.uint8]:
-    """Draws the image: shape (1, 224, 224, 3), uint8.
+    """Draws the images: shape (mel_images_per_clip, 224, 224, 3), uint8.
 
-    Axes are mel band (row 0 the lowest), time, channel. The frames under a
-    pixel, 11 or 12 of them, are reduced in power: by mean, maximum and minimum
-    for the three channels, or by mean alone, repeated. Then dB relative to the
-    clip's loudest mel cell, -80..0 mapped to 0..255.
+    A single image shows the whole clip; several show 3 s each, evenly spaced over
+    what was heard before the clip was repeated.
+
+    Axes are mel band (row 0 the lowest), time, channel. The frames under a pixel,
+    11 or 12 of them in the image of a whole clip, one or two in one of 3 s, are
+    reduced in power: by mean, maximum and minimum for the three channels, or by mean
+    alone, repeated. Then dB relative to the clip's loudest mel cell, -80..0 mapped to
+    0..255.
     """
     mel = spectrum.mel(SIZE)
+    loudest = mel.max()
+    spans = image_spans(config.mel_images_per_clip, len(mel), spectrum.heard_frames)
+    return np.stack([_draw(mel[span], loudest, config.mel_channels) for span in spans])
+
+
+def image_spans(count: int, frames: int, heard_frames: int) -> Sequence[slice]:
+    """Frames of each image, ascending.
+
+    Args:
+      count: number of images.
+      frames: of the whole spectrogram, at least 258.
+      heard_frames: those before the waveform begins again.
+    """
+    if count == 1:
+        return [slice(0, frames)]
+    last = max(0, heard_frames - IMAGE_FRAMES)
+    starts = np.linspace(0, last, count).astype(np.int64)
+    return [slice(int(start), int(start) + IMAGE_FRAMES) for start in starts]
+
+
+def _draw(mel: NDArray[Any], loudest: np.float32, channels: str) -> NDArray[np.uint8]:
+    """Mel power (frames, 224) to an image (224, 224, 3)."""
     edges = pixel_edges(len(mel))
     widths = np.diff(edges)[:, None].astype(np.float32)
     mean = np.add.reduceat(mel, edges[:-1], axis=0) / widths
-    loudest = mel.max()
-    if config.mel_channels == "repeat":
-        return np.repeat(_to_levels(mean, loudest)[None, :, :, None], 3, axis=3)
+    if channels == "repeat":
+        return np.repeat(_to_levels(mean, loudest)[:, :, None], 3, axis=2)
     maximum, minimum = _find_extremes(mel, edges)
-    channels = [_to_levels(power, loudest) for power in (mean, maximum, minimum)]
-    return np.stack(channels, axis=2)[None]
+    levels = [_to_levels(power, loudest) for power in (mean, maximum, minimum)]
+    return np.stack(levels, axis=2)
 
 
 def _find_extremes(

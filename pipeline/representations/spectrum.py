@@ -44,9 +44,14 @@ class Workspace:
 
     Page-faulting 20 MB a clip costs as much as the FFT. Not thread-safe: give
     each thread its own.
+
+    Args:
+      network: the music model, where `embeddings` are computed: patches to
+        embeddings (see `music_model.make_network`).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, network: Callable[[Float32], Float32] | None = None) -> None:
+        self.network = network
         self._arrays: dict[str, Float32] = {}
 
     def array(self, name: str, frames: int, columns: int) -> Float32:
@@ -70,12 +75,20 @@ class Spectrum:
       samples: mono waveform at 44,100 Hz, shape (n,), float32.
       workspace: the thread's buffers.
       double: whether the power is that of a float64 FFT; see `compute_power`.
+      length: samples before the waveform begins again from its start; all of them
+        where none is given.
     """
 
     def __init__(
-        self, samples: Float32, workspace: Workspace, *, double: bool = False
+        self,
+        samples: Float32,
+        workspace: Workspace,
+        *,
+        double: bool = False,
+        length: int | None = None,
     ) -> None:
         self.samples = samples
+        self.length = len(samples) if length is None else length
         self.workspace = workspace
         self.double = double
         self._results: dict[Callable[[Spectrum], Any], Any] = {}
@@ -94,6 +107,11 @@ class Spectrum:
     def frames(self) -> int:
         """Number of frames, 1 + n // 512."""
         return 1 + len(self.samples) // HOP_LENGTH
+
+    @property
+    def heard_frames(self) -> int:
+        """Number of frames before the waveform begins again, 1 + length // 512."""
+        return 1 + self.length // HOP_LENGTH
 
     @functools.cached_property
     def power(self) -> Float32:

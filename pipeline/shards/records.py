@@ -11,13 +11,20 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.common import storage
 from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
 from pipeline.decoding.waveform import Loader, load_waveform
 from pipeline.inputs.join import Clip
-from pipeline.representations import compute_representations, make_schemas
+from pipeline.representations import (
+    compute_representations,
+    embeddings,
+    make_schemas,
+)
+from pipeline.representations.music_model import load_network
 from pipeline.representations.spectrum import Float32, Workspace
 from pipeline.schema import RepresentationSchema
 from pipeline.shards.moments import Moments, compute_moments
+from pipeline.shards.result import DatasetConfig
 from pipeline.shards.tfrecord import Value, encode_example
 
 
@@ -92,6 +99,19 @@ def make_records(
         decode_ms=(decoded - started) * 1000,
         compute_ms=(finished - decoded) * 1000,
     )
+
+
+def make_workspace(config: DatasetConfig) -> Workspace:
+    """A thread's buffers, with the music model where it is needed.
+
+    Raises:
+      UserError: its weights are not what they should be.
+      OSError: or another of `storage.STORE_ERRORS`; they cannot be read.
+    """
+    if embeddings.NAME not in config.representations:
+        return Workspace()
+    weights = storage.read_bytes(config.music_weights)
+    return Workspace(load_network(weights, config.music_weights))
 
 
 def warm_up(names: Sequence[str], config: ClipConfig, workspace: Workspace) -> None:

@@ -83,6 +83,7 @@ class DatasetConfig:
       genres: ordered; labels are indices into it.
       num_shards: files of each split of each representation.
       wav_output: folder for decoded clips; empty for none.
+      music_weights: file of the music model's weights, where `embeddings` are made.
       audio_base: folder that the audio's relative paths start from.
       progress_file: local file that grows by a byte a clip; empty for none.
       tools: fingerprint of library versions and of this package's code.
@@ -97,6 +98,7 @@ class DatasetConfig:
     genres: tuple[str, ...]
     num_shards: int = 16
     wav_output: str = ""
+    music_weights: str = ""
     audio_base: str = ""
     progress_file: str = ""
     tools: str = ""

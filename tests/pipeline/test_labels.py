@@ -123,7 +123,7 @@ def test_kept_wavs_of_one_stem_do_not_meet(corpus, tmp_path, capsys):
     wavs = tmp_path / "wavs"
     audio = "--audio", tmp_path / "music"
     assert run(*audio, "--output", tmp_path / "1", "--wav_output", wavs, *flags) == 0
-    names = sorted(path.name for path in wavs.iterdir() if path.is_file())
+    names = sorted(path.name for path in wavs.glob("*.wav"))
     assert names == ["a.flac.wav", "a.wav.wav", "b.wav"]
     assert run("--audio", wavs, "--output", tmp_path / "2", *flags) == 0
     first, second = (

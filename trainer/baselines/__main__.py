@@ -32,7 +32,7 @@ from trainer.evaluation.predictions import mean_by_clip, with_artists
 from trainer.evaluation.report import Report, make_report
 from trainer.training.model_folder import try_folders, write_report_folder
 
-DEFAULT_REPRESENTATIONS = ("features", "statistics")
+DEFAULT_REPRESENTATIONS = ("features", "statistics", "embeddings")
 
 #: Below this size of the training split one thread computes: on a busy machine
 #: several wait for each other, after each of very many short steps, for longer

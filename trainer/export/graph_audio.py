@@ -37,7 +37,7 @@ from pipeline.decoding.waveform import (
     MIN_DOWNMIX,
     MIN_PEAK,
 )
-from pipeline.representations.mel import DEPTH_DB, SIZE, pixel_edges
+from pipeline.representations.mel import DEPTH_DB, SIZE, image_spans, pixel_edges
 from pipeline.representations.spectrum import hann_window
 from pipeline.representations.windows import window_starts
 from trainer.export.graph_wav import check
@@ -205,24 +205,31 @@ def resampling_filter(rate: int) -> ResamplingFilter:
     return ResamplingFilter(up, down, reach, taps, first.astype(np.float32))
 
 
-def make_mel_image(samples: tf.Tensor, config: ClipConfig) -> tf.Tensor:
-    """`pipeline.representations.mel.compute`: uint8 `(1, 224, 224, 3)`."""
+def make_mel_images(samples: tf.Tensor, config: ClipConfig) -> tf.Tensor:
+    """`pipeline.representations.mel.compute`: uint8 `(images, 224, 224, 3)`."""
     padded = tf.pad(samples, [[N_FFT // 2, N_FFT // 2]])
     framed = tf.signal.frame(padded, N_FFT, HOP_LENGTH)
     spectrum = tf.signal.rfft(framed * hann_window())
     power = tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum))
     filters = mel_filterbank(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=SIZE)
     mel = power @ np.ascontiguousarray(filters.T, np.float32)
-    pixels = np.repeat(np.arange(SIZE), np.diff(pixel_edges(CLIP_FRAMES)))
     loudest = tf.reduce_max(mel)
-    mean = tf.math.segment_mean(mel, pixels)
-    if config.mel_channels == "repeat":
-        channels = [_to_levels(mean, loudest)] * 3
+    spans = image_spans(config.mel_images_per_clip, CLIP_FRAMES, CLIP_FRAMES)
+    return tf.stack([_draw(mel, span, loudest, config.mel_channels) for span in spans])
+
+
+def _draw(mel: tf.Tensor, span: slice, loudest: tf.Tensor, channels: str) -> tf.Tensor:
+    """An image `(224, 224, 3)` of some of the mel power's frames `(frames, 224)`."""
+    frames = mel[span]
+    pixels = np.repeat(np.arange(SIZE), np.diff(pixel_edges(span.stop - span.start)))
+    mean = tf.math.segment_mean(frames, pixels)
+    if channels == "repeat":
+        levels = [_to_levels(mean, loudest)] * 3
     else:
-        maximum = tf.math.segment_max(mel, pixels)
-        minimum = tf.math.segment_min(mel, pixels)
-        channels = [_to_levels(part, loudest) for part in (mean, maximum, minimum)]
-    return tf.ensure_shape(tf.stack(channels, axis=2)[tf.newaxis], (1, SIZE, SIZE, 3))
+        maximum = tf.math.segment_max(frames, pixels)
+        minimum = tf.math.segment_min(frames, pixels)
+        levels = [_to_levels(part, loudest) for part in (mean, maximum, minimum)]
+    return tf.ensure_shape(tf.stack(levels, axis=2), (SIZE, SIZE, 3))
 
 
 def _to_levels(power: tf.Tensor, loudest: tf.Tensor) -> tf.Tensor:
@@ -240,4 +247,4 @@ def cut_windows(samples: tf.Tensor, config: ClipConfig) -> tf.Tensor:
 
 
 #: What makes the records of a representation `(records, ...)` from a clip.
-COMPUTE = {"mel": make_mel_image, "windows": cut_windows}
+COMPUTE = {"mel": make_mel_images, "windows": cut_windows}

@@ -21,7 +21,11 @@ import trainer.runtime.quiet  # noqa: F401  (before anything that imports Tensor
 from pipeline.common.plain_text import one_line, print_error
 from pipeline.schema import UserError, fingerprint
 from trainer.baselines.__main__ import BASELINES as ALL_BASELINES
-from trainer.baselines.__main__ import choose_representations, train_baselines
+from trainer.baselines.__main__ import (
+    DEFAULT_REPRESENTATIONS,
+    choose_representations,
+    train_baselines,
+)
 from trainer.config import MODELS, TrainConfig, add_options
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.evaluation.calibration import (
@@ -264,7 +268,7 @@ def choose_models(dataset: Dataset, names: Sequence[str] | None) -> list[str]:
         return list(dict.fromkeys(names))
     representations: Mapping[str, object] = dataset.manifest.representations
     nets = [model for model in MODELS if model in representations]
-    classical = {"features", "statistics"} & set(representations)
+    classical = set(DEFAULT_REPRESENTATIONS) & set(representations)
     return nets + ([BASELINES] if classical else [])
 
 

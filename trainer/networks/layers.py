@@ -19,6 +19,7 @@ ARCHITECTURES = {
     "mel": "MobileNetV2",
     "features": "Dense net",
     "statistics": "Dense net",
+    "embeddings": "Dense net",
 }
 
 

@@ -93,9 +93,21 @@ class Predictor:
 
     @functools.cached_property
     def _workspace(self) -> Any:
+        from pipeline.representations import embeddings
         from pipeline.representations.spectrum import Workspace
+        from pipeline.representations.weights import open_network
 
-        return Workspace()
+        if self.representation != embeddings.NAME:
+            return Workspace()
+        return Workspace(open_network(self.config.music_model))
+
+    def prepare(self) -> None:
+        """Loads what audio needs to become records, before the first file.
+
+        Raises:
+          UserError: the music model's weights are not there.
+        """
+        _ = self._workspace
 
     @functools.cached_property
     def _compiled(self) -> Callable[[Any], Any]:
@@ -309,4 +321,5 @@ def load_ensemble(
                 f"({', '.join(predictor.manifest.genres)}); give --model folders that "
                 "were trained on the same genres."
             )
+        predictor.prepare()
     return Ensemble(predictors, excerpts=excerpts, load=load)

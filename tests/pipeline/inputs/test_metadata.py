@@ -135,8 +135,14 @@ def test_fma_splits_can_be_replaced_by_hash():
 @pytest.mark.parametrize(
     ("row", "found"),
     [
-        ("x7,1,n,test,small,Rock", "track_id must be a number. Received: 'x7'"),
-        (",1,n,test,small,Rock", "track_id must be a number. Received: ''"),
+        (
+            "x7,1,n,test,small,Rock",
+            "track_id must be a number of at most 18 digits. Received: 'x7'",
+        ),
+        (
+            ",1,n,test,small,Rock",
+            "track_id must be a number of at most 18 digits. Received: ''",
+        ),
         ("7,1,n,test,tiny,Rock", "unknown subset. Received: 'tiny'; it must be one of"),
         ("7,1,n,test,,Rock", "unknown subset. Received: ''"),
         ("7,1,n,train,small,Rock", "unknown split. Received: 'train'"),

@@ -17,6 +17,7 @@ from tests.support.audio_files import SIGNALS, make_sine
 
 DEFAULT = ClipConfig()
 REPEAT = ClipConfig(mel_channels="repeat")
+FIVE = ClipConfig(mel_images_per_clip=5)
 
 
 def draw(samples: np.ndarray, config: ClipConfig = DEFAULT) -> np.ndarray:
@@ -116,3 +117,40 @@ def test_schema(config):
     assert (schema.value.dtype, schema.value.encoding) == ("uint8", "raw_bytes")
     assert schema.segments == ()
     assert schema.records_per_clip == 1
+
+
+def test_several_images_show_three_seconds_each(signal):
+    samples = signal(SIGNALS[0])
+    images = mel.compute(Spectrum(samples, Workspace()), FIVE)
+    assert images.shape == (5, 224, 224, 3)
+    assert mel.make_schema(FIVE).records_per_clip == 5
+    power = librosa.feature.melspectrogram(y=samples, sr=SAMPLE_RATE, n_mels=224)
+    starts = np.linspace(0, CLIP_FRAMES - mel.IMAGE_FRAMES, 5).astype(int)
+    for image, start in zip(images, starts, strict=True):
+        part = power[:, start : start + mel.IMAGE_FRAMES]
+        edges = mel.pixel_edges(mel.IMAGE_FRAMES)
+        groups = [part[:, a:b] for a, b in itertools.pairwise(edges)]
+        pixels = np.stack([group.mean(axis=1) for group in groups], axis=1)
+        decibels = 10 * np.log10(np.maximum(pixels, 1e-10) / power.max())
+        expected = np.clip((decibels + 80) / 80 * 255, 0, 255).round()
+        assert np.abs(image[..., 0] - expected).max() <= 1
+
+
+def test_what_was_repeated_is_drawn_once():
+    heard = make_sine(440, 8.0)[:, 0]
+    samples = np.resize(heard, CLIP_SAMPLES)
+    images = mel.compute(Spectrum(samples, Workspace(), length=len(heard)), FIVE)
+    frames = 1 + len(heard) // HOP_LENGTH
+    spans = mel.image_spans(5, CLIP_FRAMES, frames)
+    assert (spans[0].start, spans[-1].stop) == (0, frames)
+    whole = mel.compute(Spectrum(samples, Workspace()), FIVE)
+    assert not np.array_equal(images[1], whole[1])
+
+
+@pytest.mark.parametrize("frames", [10, 257, 258, 259, CLIP_FRAMES])
+@pytest.mark.parametrize("count", [2, 5, 100])
+def test_images_lie_within_what_was_heard(frames, count):
+    spans = mel.image_spans(count, CLIP_FRAMES, frames)
+    assert len(spans) == count
+    assert all(span.stop - span.start == mel.IMAGE_FRAMES for span in spans)
+    assert spans[-1].stop == max(frames, mel.IMAGE_FRAMES)

@@ -381,6 +381,11 @@ def rewrite(folder, split: str, change) -> None:
         "size": described.size,
         "crc32c": described.crc32c,
     }
+    content["record_bytes"]["statistics"] = sum(
+        file["size"]
+        for name, file in content["files"].items()
+        if name.startswith("statistics/")
+    )
     manifest.write_text(json.dumps(content))
 
 

@@ -36,7 +36,7 @@ def represent():
         clip = graph_audio.make_clip(*graph_wav.decode_wav(data), CONFIG)
         return (
             clip,
-            graph_audio.make_mel_image(clip, CONFIG),
+            graph_audio.make_mel_images(clip, CONFIG),
             graph_audio.cut_windows(clip, CONFIG),
         )
 
@@ -226,12 +226,13 @@ def test_the_graph_makes_the_pipelines_records(represent, files, name):
     assert arrays["mel"].std() > 20
 
 
+@pytest.mark.parametrize("images", [1, 3])
 @pytest.mark.parametrize("channels", ["statistics", "repeat"])
-def test_both_kinds_of_channels_are_the_pipelines(music_mp3, channels):
-    config = ClipConfig(mel_channels=channels)
+def test_both_kinds_of_channels_are_the_pipelines(music_mp3, channels, images):
+    config = ClipConfig(mel_channels=channels, mel_images_per_clip=images)
     samples = load_waveform(io.BytesIO(music_mp3), config).samples
     expected = compute_representations(samples, ["mel"], config, Workspace())["mel"]
-    found = tf.function(graph_audio.make_mel_image)(samples, config).numpy()
+    found = tf.function(graph_audio.make_mel_images)(samples, config).numpy()
     assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1
     if channels == "repeat":
         np.testing.assert_array_equal(found[..., 0], found[..., 2])

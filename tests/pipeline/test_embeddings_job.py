@@ -1,0 +1,101 @@
+"""Embeddings from the command line to the dataset, with a network of chance weights."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from pipeline import preprocess
+from pipeline.common.clip_config import SAMPLE_RATE, ClipConfig
+from pipeline.decoding.waveform import load_waveform
+from pipeline.inspect import reading
+from pipeline.representations import music_model, weights
+from pipeline.representations.log_mel import log_mel_patches
+from tests.support.corpora import write_tone
+
+ONE_PROCESS = ("--direct_running_mode=in_memory", "--direct_num_workers=1")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    rows = ["path,genre,split"]
+    for number, split in enumerate(("training", "training", "test", "validation")):
+        write_tone(folder / "music" / f"{number}.wav", 300 + 100 * number)
+        rows.append(f"{number}.wav,{'AB'[number % 2]},{split}")
+    (folder / "t.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A user's cache; nothing is in it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return weights.cache_folder()
+
+
+@pytest.fixture
+def network(cache, monkeypatch):
+    """MSD_vgg with other weights, in the cache."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for layer in range(6):
+        width = 128 if layer else 1
+        suffix = f"_{layer}" if layer else ""
+        for part in ("gamma", "beta", "moving_mean", "moving_variance"):
+            values = rng.uniform(0.5, 1, width).astype(np.float32)
+            arrays[f"batch_normalization{suffix}/{part}"] = values
+        if layer:
+            shape = (3, 3, 128 if layer > 1 else 1, 128)
+            kernel = rng.normal(0, 0.03, shape).astype(np.float32)
+            arrays[f"{layer}CNN/kernel"] = kernel
+            arrays[f"{layer}CNN/bias"] = np.zeros(128, np.float32)
+    model = dataclasses.replace(
+        music_model.MODELS["MSD_vgg"], sha256=music_model.digest_weights(arrays)
+    )
+    monkeypatch.setitem(music_model.MODELS, "MSD_vgg", model)
+    weights.keep(music_model.write_weights(arrays), weights.weights_file("MSD_vgg"))
+    return music_model.make_network(model, arrays)
+
+
+def run(corpus, output, *options: str) -> int:
+    files = ["--audio", str(corpus / "music"), "--metadata", str(corpus / "t.csv")]
+    shards = ["--output", str(output), "--num_shards=1"]
+    return preprocess.main([*files, *shards, *options, *ONE_PROCESS])
+
+
+def test_without_weights_embeddings_are_left_out_and_said(
+    corpus, cache, tmp_path, capsys
+):
+    assert run(corpus, tmp_path / "out", "--estimate") == 0
+    assert "Without embeddings" in capsys.readouterr().out
+
+
+def test_asked_for_without_weights_they_are_refused(corpus, cache, tmp_path, capsys):
+    options = ("--representations", "mel", "embeddings")
+    assert run(corpus, tmp_path / "out", *options) == 2
+    error = capsys.readouterr().err
+    assert "./launch.sh weights fetches them" in error
+    assert not (tmp_path / "out").exists()
+    assert run(corpus, tmp_path / "out", *options, "--music_model=MTT_vgg") == 2
+    assert "MTT_vgg are not in" in capsys.readouterr().err
+    assert run(corpus, tmp_path / "out", *options, "--music_model=no.npz") == 2
+    assert "Received: no.npz" in capsys.readouterr().err
+
+
+def test_a_dataset_holds_what_the_network_hears(corpus, network, tmp_path, capsys):
+    output = tmp_path / "out"
+    options = ("--representations", "mel", "embeddings", "--mel_images_per_clip=2")
+    assert run(corpus, output, *options) == 0
+    manifest = reading.read_manifest(str(output))
+    assert manifest.settings["music_model"] == "MSD_vgg"
+    schema = manifest.representations["embeddings"]
+    assert len(manifest.normalisation["embeddings"].mean) == 256
+    assert manifest.records["mel"]["training"] == 4
+    [record] = reading.read_examples(
+        str(output / "embeddings" / "test-00000-of-00001.tfrecord"), schema
+    )
+    with open(corpus / "music" / "2.wav", "rb") as file:
+        samples = load_waveform(file, ClipConfig()).samples
+    expected = network(log_mel_patches(samples, SAMPLE_RATE, 5)).mean(axis=0)
+    np.testing.assert_allclose(record["embedding"], expected, rtol=1e-4, atol=1e-5)
