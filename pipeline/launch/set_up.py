@@ -31,7 +31,6 @@ from pipeline.launch.environment import (
     read_pins,
     select_pins,
 )
-from pipeline.schema import UserError
 
 #: Pins uv, which installs everything else.
 BOOTSTRAP = "requirements-bootstrap.lock"
@@ -101,6 +100,10 @@ class Progress:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
+class SetUpError(Exception):
+    """The environment cannot be made; the message may quote lines of a program."""
+
+
 class StepError(Exception):
     """A program ended badly; the message is the end of what it said."""
 
@@ -127,7 +130,7 @@ class Maker:
         """Installs, compares, imports, stamps.
 
         Raises:
-          UserError: it is not possible here.
+          SetUpError: it is not possible here.
         """
         environment = self.environment
         with contextlib.suppress(FileNotFoundError):
@@ -146,7 +149,9 @@ class Maker:
                 f"What was installed is not whole ({difference}); again, without cache."
             )
         else:
-            raise UserError(f"{environment.folder} cannot be made whole: {difference}.")
+            raise SetUpError(
+                f"{environment.folder} cannot be made whole: {difference}."
+            )
         environment.link_packages()
         self._probe()
         environment.write_stamp(self.lock)
@@ -174,7 +179,7 @@ class Maker:
                 if "ensurepip" in str(error)
                 else ""
             )
-            raise UserError(
+            raise SetUpError(
                 f"{sys.executable} cannot create a virtual environment in "
                 f"{self.environment.folder}:\n{error}{advice}"
             ) from error
@@ -196,7 +201,7 @@ class Maker:
             install(self.lock, "installing", "--no-build-isolation", cached=cached)
         except StepError as error:
             free = shutil.disk_usage(self.environment.folder).free / 1e9
-            raise UserError(
+            raise SetUpError(
                 f"the installation of {self.lock.name} failed; the whole log is "
                 f"{self._log} ({free:.1f} GB are free there; 4 are needed):\n{error}"
             ) from error
@@ -282,7 +287,7 @@ class Maker:
         with futures.ThreadPoolExecutor(len(PROBES)) as threads:
             faults = [*filter(None, threads.map(probe, filter(None, groups)))]
         if faults:
-            raise UserError("\n".join([*faults, f"The whole log is {self._log}."]))
+            raise SetUpError("\n".join([*faults, f"The whole log is {self._log}."]))
 
 
 @contextlib.contextmanager
@@ -317,12 +322,12 @@ def claim(environment: Environment, *, ours: bool) -> None:
         made by other means it is set aside there, and refused elsewhere.
 
     Raises:
-      UserError: the folder is somebody else's.
+      SetUpError: the folder is somebody else's.
     """
     folder, mark = environment.folder, environment.mark
     if folder.is_dir() and not mark.is_dir() and os.listdir(folder):
         if not ours:
-            raise UserError(
+            raise SetUpError(
                 f"{folder} is not empty and was not made by launch.sh; set FMA_ENV to "
                 "a folder that does not exist."
             )
@@ -346,7 +351,7 @@ def set_up(environment: Environment, locks: Sequence[Path], *, thorough: bool) -
       thorough: look into every file.
 
     Raises:
-      UserError: it cannot be made.
+      SetUpError: it cannot be made.
     """
     claim(environment, ours=environment.folder == environment.root / ".venv")
     with hold(environment) as held:
@@ -385,7 +390,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     locks = [flags.root / name for name in flags.lock]
     try:
         set_up(environment, locks, thorough=flags.thorough)
-    except UserError as error:
+    except SetUpError as error:
         print_error(error)
         return 2
     except OSError as error:

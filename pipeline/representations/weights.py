@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.common import storage
-from pipeline.common.plain_text import one_line
+from pipeline.common.plain_text import print_error
 from pipeline.representations.music_model import (
     DEFAULT_MODEL,
     MODELS,
@@ -210,10 +210,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             for model in missing:
                 keep(convert(wheel, model), weights_file(model.name))
     except UserError as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        print_error(error)
         return 2
     except OSError as error:
-        print(f"error: {cache_folder()}: {error.strerror}", file=sys.stderr)
+        print_error(f"{cache_folder()}: {error.strerror}")
         return 2
     print(f"Weights of {', '.join(MODELS)}: {cache_folder()}")
     return 0
