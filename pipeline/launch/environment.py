@@ -45,6 +45,10 @@ def select_pins(text: str, names: Collection[str]) -> str:
     return "".join(f"{b}\n" for b, pin in pins if pin and normalise(pin[1]) in names)
 
 
+class SetUpError(Exception):
+    """The environment cannot be made; the message may quote lines of a program."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Environment:
     """A virtual environment of one checkout.

@@ -27,6 +27,7 @@ from pipeline.launch import indexes
 from pipeline.launch.environment import (
     MARK,
     Environment,
+    SetUpError,
     normalise,
     read_pins,
     select_pins,
@@ -98,10 +99,6 @@ class Progress:
         """Takes the line away."""
         if self._terminal:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-
-class SetUpError(Exception):
-    """The environment cannot be made; the message may quote lines of a program."""
 
 
 class StepError(Exception):
@@ -391,7 +388,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         set_up(environment, locks, thorough=flags.thorough)
     except SetUpError as error:
-        print_error(error)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         print_error(f"{environment.folder} cannot be set up: {error}")
