@@ -11,7 +11,7 @@ from pipeline import preprocess
 from pipeline.common import gcs
 from pipeline.common.clip_config import ClipConfig
 from pipeline.decoding.waveform import load_waveform
-from pipeline.schema import Manifest, UserError
+from pipeline.schema import Manifest, UserError, completion_marker
 from pipeline.shards import shard
 from tests.support.audio_files import encode_with_ffmpeg
 from tests.support.cloud.environment import BUCKET, loopback_cloud
@@ -76,7 +76,8 @@ def test_manifests_differ_in_nothing(cloud, local, remote):
         return Manifest.from_json(content.decode(), source="test")
 
     mine = read((local / "manifest.json").read_bytes())
-    theirs = read(cloud.get("dataset/manifest.json"))
+    content = cloud.get("dataset/manifest.json")
+    theirs = read(content)
     assert theirs == mine
     marker = completion_marker(theirs, content.decode())
     assert cloud.get("dataset/COMPLETED").decode() == marker
