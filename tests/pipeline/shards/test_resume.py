@@ -120,6 +120,8 @@ def test_every_property_of_a_clip_is_in_the_fingerprint(changes):
 
 #: Options that do not shape a shard: where it lies, and who makes it.
 NOT_SHAPING = {
+    # The model that they are of is among the settings.
+    "music_weights": "other.npz",
     "output": "b",
     "progress_file": "p",
     "run": "r",

@@ -171,7 +171,7 @@ def test_missing_dataset_marker_and_representation(data, tmp_path, capsys):
     unfinished = tmp_path / "unfinished"
     trainer_fixtures.write_dataset(unfinished, representations=("mel",))
     message = error_of(capsys, "--data", str(unfinished), *output)
-    assert "neither features nor statistics, only mel" in message
+    assert "neither features nor statistics nor embeddings, only mel" in message
     (unfinished / schema.COMPLETED_FILE).unlink()
     message = error_of(capsys, "--data", str(unfinished), *output)
     assert schema.COMPLETED_FILE in message

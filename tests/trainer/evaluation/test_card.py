@@ -76,6 +76,6 @@ def test_limits_that_do_not_hold_are_not_named():
 
 
 def test_how_to_use_a_model_depends_on_its_kind():
-    assert "trainer.predict" in make_card(parameters=KERAS)
+    assert "launch.sh predict" in make_card(parameters=KERAS)
     assert "cannot be loaded again" in make_card()
     assert "too few validation clips" in make_card(calibration=None)
