@@ -13,7 +13,7 @@ import posixpath
 import re
 import time
 import uuid
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, ParamSpec, TypeVar, cast
 
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata
@@ -317,23 +317,6 @@ def delete_tree(folder: str) -> None:
         retry(FileSystems.delete, [item.path for item in matched])
     if exists(folder):
         delete(folder)
-
-
-def delete_others(root: str, folder: str, kept: Container[str]) -> None:
-    """Deletes the files of a folder, apart from some.
-
-    Args:
-      root: a folder above it.
-      folder: relative to `root`.
-      kept: files to keep, relative to `root`.
-    """
-    names = [f"{folder}/{name}" for name in list_sizes(join(root, folder))]
-    if not any(name in kept for name in names):
-        delete_tree(join(root, folder))
-        return
-    unwanted = [join(root, *name.split("/")) for name in names if name not in kept]
-    if unwanted:
-        retry(FileSystems.delete, unwanted)
 
 
 def write_atomically(path: str, data: bytes, *, scratch: str) -> None:

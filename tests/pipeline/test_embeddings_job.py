@@ -7,6 +7,7 @@ import pytest
 
 from pipeline import preprocess
 from pipeline.common.clip_config import SAMPLE_RATE, ClipConfig
+from pipeline.common.files import LocalFiles
 from pipeline.decoding.waveform import load_waveform
 from pipeline.inspect import reading
 from pipeline.representations import music_model, weights
@@ -54,7 +55,8 @@ def network(cache, monkeypatch):
         music_model.MODELS["MSD_vgg"], sha256=music_model.digest_weights(arrays)
     )
     monkeypatch.setitem(music_model.MODELS, "MSD_vgg", model)
-    weights.keep(music_model.write_weights(arrays), weights.weights_file("MSD_vgg"))
+    content = music_model.write_weights(arrays)
+    LocalFiles().write(str(weights.weights_file("MSD_vgg")), content)
     return music_model.make_network(model, arrays)
 
 

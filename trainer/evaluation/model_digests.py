@@ -15,7 +15,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 from pipeline.schema import UserError
 
@@ -143,16 +143,6 @@ class ModelDigests:
 def digest_bytes(content: bytes) -> FileDigest:
     """Digest of bytes in memory."""
     return FileDigest(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
-
-
-def digest_file(file: BinaryIO) -> FileDigest:
-    """Digest of an open file, read piece by piece from where it stands."""
-    digest = hashlib.sha256()
-    size = 0
-    while piece := file.read(_PIECE):
-        digest.update(piece)
-        size += len(piece)
-    return FileDigest(sha256=digest.hexdigest(), size=size)
 
 
 def _check_count(name: str, value: Any) -> None:

@@ -243,17 +243,6 @@ def test_list_sizes(tmp_path):
     assert storage.list_sizes(str(tmp_path / "none")) == {}
 
 
-def test_delete_others(tmp_path):
-    for name in ("a/1", "a/b/2", "c/3"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("x")
-    storage.delete_others(str(tmp_path), "a", {"a/1", "c/3"})
-    assert files_under(tmp_path) == ["a/1", "c/3"]
-    storage.delete_others(str(tmp_path), "c", {"a/1"})
-    assert not (tmp_path / "c").exists()
-    storage.delete_others(str(tmp_path), "none", set())
-
-
 def test_files_are_read_as_they_are_stored(tmp_path):
     # Beam would unpack them by their extension.
     content = b"no gzip at all"
