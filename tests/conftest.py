@@ -1,5 +1,6 @@
 """Sounds and files that several test modules share, made once."""
 
+import importlib
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,17 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("project")
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fills numba's cache in one process, before the workers start.
+
+    Two that fill it at once can leave halves that do not fit, and every call of
+    such a function ends in a segmentation fault (numba issue 10128).
+    """
+    if not hasattr(config, "workerinput"):
+        importlib.import_module("librosa.beat")
+        importlib.import_module("librosa.core.pitch")
 
 
 def find_data(path: str) -> Path:
