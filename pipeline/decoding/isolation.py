@@ -98,12 +98,18 @@ class IsolatedDecoder:
           OSError: it cannot be read.
           RuntimeError: the helper ended by a programming error, which it printed.
         """
-        request = {"config": dataclasses.asdict(config), "limit": limit}
         try:
             with open_regular(path) as file:
-                excerpts, _ = self._decode(file, b"E", request)
+                return self.load_excerpts_of(file, config, limit)
         except NotAFileError as error:
             raise AudioError(Reason.NOT_A_FILE, str(error.strerror)) from error
+
+    def load_excerpts_of(
+        self, file: BinaryIO, config: ClipConfig, limit: int
+    ) -> tuple[Float32, ...]:
+        """As `load_excerpts`, of a file that is open, and seekable."""
+        request = {"config": dataclasses.asdict(config), "limit": limit}
+        excerpts, _ = self._decode(file, b"E", request)
         return tuple(excerpts)
 
     def _decode(self, file: BinaryIO, kind: bytes, request: dict[str, Any]) -> _Result:
