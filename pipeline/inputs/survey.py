@@ -13,8 +13,9 @@ from pipeline.common import storage
 from pipeline.common.rejects import AudioError, Reason
 from pipeline.inputs.archives import reading
 from pipeline.inputs.assign import name_some
-from pipeline.inputs.audio_files import make_audio_check, match_audio
+from pipeline.inputs.audio_files import make_audio_check
 from pipeline.inputs.audio_names import is_audio_name
+from pipeline.inputs.checksums import list_audio
 from pipeline.inputs.join import AudioFile, Join, Pairing
 from pipeline.inputs.metadata import (
     Layout,
@@ -77,7 +78,7 @@ def inspect_inputs(audio: str, metadata: MetadataConfig) -> Inputs:
     Raises:
       UserError: there is nothing to do, or the metadata cannot be used.
     """
-    files = match_audio(audio)
+    files = list_audio(audio)
     with _open_metadata(metadata) as text:
         layout = read_layout(csv.reader(text), metadata)
     by_key = collections.defaultdict(list)
@@ -106,7 +107,7 @@ def inspect_inputs(audio: str, metadata: MetadataConfig) -> Inputs:
             continue
         pairing = join.pair(group, found)
         clips += [
-            AudioFile(clip.path, clip.size, clip.modified, crc=clip.crc)
+            AudioFile(clip.path, clip.size, clip.modified, "", clip.crc, clip.sha1)
             for clip in pairing.clips
         ]
         whole_names += [clip.path for clip in pairing.clips if clip.whole_name]

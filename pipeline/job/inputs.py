@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 
 from pipeline.inputs.archives import reading
-from pipeline.inputs.audio_files import make_audio_check, match_audio
+from pipeline.inputs.audio_files import make_audio_check
+from pipeline.inputs.checksums import list_audio
 from pipeline.inputs.join import Join
 from pipeline.inputs.metadata import MetadataConfig, Track, read_tracks
 from pipeline.inputs.names import audio_key, make_folder
@@ -60,7 +61,7 @@ class MatchAudio(beam.PTransform):
         return (
             begin
             | "Pattern" >> beam.Create([self.pattern])
-            | "Match" >> beam.FlatMap(match_audio)
+            | "Match" >> beam.FlatMap(list_audio)
         )
 
 
