@@ -24,6 +24,7 @@ from pipeline.schema import (
     COMPLETED_FILE,
     JOB_REPORT_FILE,
     MANIFEST_FILE,
+    MUSIC_MODEL_FILE,
     REJECTS_FILE,
     SPLITS,
     Manifest,
@@ -126,6 +127,10 @@ def complete(
         for mapping in normalisation:
             merged |= mapping
         manifest = make_manifest(config, reports, report, audit, merged)
+        if dataset.music_weights:
+            # So that what is trained on the dataset needs nothing else.
+            weights = storage.read_bytes(dataset.music_weights)
+            _write_bytes(output, MUSIC_MODEL_FILE, weights)
         publish(output, manifest)
         if dataset.replaces:
             replace.replace_dataset(dataset.replaces)
@@ -226,4 +231,8 @@ def make_manifest(
 
 
 def _write(folder: str, name: str, text: str) -> None:
-    storage.write_atomically(storage.join(folder, name), text.encode(), scratch=folder)
+    _write_bytes(folder, name, text.encode())
+
+
+def _write_bytes(folder: str, name: str, content: bytes) -> None:
+    storage.write_atomically(storage.join(folder, name), content, scratch=folder)

@@ -16,8 +16,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from pipeline.schema import MANIFEST_FILE, Manifest, UserError
+from pipeline.schema import MANIFEST_FILE, MUSIC_MODEL_FILE, Manifest, UserError
 from trainer.config import EXCERPTS
+from trainer.data.music_model import EMBEDDINGS
 from trainer.evaluation.calibration import apply_temperature
 from trainer.evaluation.report import MODEL_FILE
 from trainer.predict.model_folder import ModelContent, read_model_folder
@@ -48,6 +49,8 @@ class Predictor:
       representation: name of that representation.
       manifest: the dataset's: genres, and how audio becomes records.
       temperature: calibrates the probabilities (see `trainer.evaluation.calibration`).
+      music_model: weights of the music model that makes `embeddings`; where there are
+        none, the user's cache is asked.
     """
 
     def __init__(
@@ -57,11 +60,13 @@ class Predictor:
         representation: str,
         manifest: Manifest,
         temperature: float = 1.0,
+        music_model: bytes | None = None,
     ) -> None:
         self.model = model
         self.representation = representation
         self.manifest = manifest
         self.temperature = temperature
+        self.music_model = music_model
 
     @functools.cached_property
     def config(self) -> Any:
@@ -93,13 +98,35 @@ class Predictor:
 
     @functools.cached_property
     def _workspace(self) -> Any:
-        from pipeline.representations import embeddings
+        from pipeline.representations.music_model import load_network
         from pipeline.representations.spectrum import Workspace
-        from pipeline.representations.weights import open_network
 
-        if self.representation != embeddings.NAME:
+        if self.representation != EMBEDDINGS:
             return Workspace()
-        return Workspace(open_network(self.config.music_model))
+        return Workspace(load_network(*self.open_music_model()))
+
+    def open_music_model(self) -> tuple[bytes, str]:
+        """The music model's file of weights, and where it comes from.
+
+        Raises:
+          UserError: it is not there, or another one than the dataset's.
+        """
+        from pipeline.representations.music_model import identify, read_weights
+
+        wanted = self.config.music_model
+        if self.music_model is None:
+            from pipeline.representations.weights import read_cached
+
+            return read_cached(wanted)
+        found = identify(
+            read_weights(self.music_model, MUSIC_MODEL_FILE), MUSIC_MODEL_FILE
+        )
+        if found.name != wanted:
+            raise UserError(
+                f"{MUSIC_MODEL_FILE} holds {found.name}, the model beside it was trained "
+                f"on {wanted}; copy the model folder again, or train the model again."
+            )
+        return self.music_model, MUSIC_MODEL_FILE
 
     def prepare(self) -> None:
         """Loads what audio needs to become records, before the first file.
@@ -228,6 +255,7 @@ def load_predictor(folder: str) -> Predictor:
         representation=content.archive.name,
         manifest=content.manifest,
         temperature=content.temperature,
+        music_model=content.music_model,
     )
 
 
