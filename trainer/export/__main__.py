@@ -247,10 +247,14 @@ def find_graph(
     """
     import tensorflow as tf
 
-    from trainer.export import graph_audio
+    from trainer.data.music_model import EMBEDDINGS
+    from trainer.export import graph_audio, graph_embeddings
 
-    compute = graph_audio.COMPUTE.get(predictor.representation)
-    if compute is None:
+    if predictor.representation == EMBEDDINGS:
+        compute = graph_embeddings.find_embeddings(*predictor.open_music_model())
+    elif predictor.representation in graph_audio.COMPUTE:
+        compute = graph_audio.COMPUTE[predictor.representation]
+    else:
         return None
     config = predictor.config
 

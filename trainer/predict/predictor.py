@@ -123,8 +123,9 @@ class Predictor:
         )
         if found.name != wanted:
             raise UserError(
-                f"{MUSIC_MODEL_FILE} holds {found.name}, the model beside it was trained "
-                f"on {wanted}; copy the model folder again, or train the model again."
+                f"{MUSIC_MODEL_FILE} holds {found.name}, the model beside it was "
+                f"trained on {wanted}; copy the model folder again, or train the model "
+                "again."
             )
         return self.music_model, MUSIC_MODEL_FILE
 
