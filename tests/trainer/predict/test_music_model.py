@@ -16,7 +16,9 @@ from trainer import task
 from trainer.data.dataset import open_dataset
 from trainer.evaluation.model_digests import DIGESTS_FILE, ModelDigests
 from trainer.folds.records import assign_folds, link_fold, split_records
-from trainer.predict.predictor import load_ensemble, load_predictor
+from trainer.predict.audio import AudioPredictor
+from trainer.predict.loading import load_audio_predictor, load_predictor
+from trainer.predict.network import load_network
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,7 @@ def root(tmp_path_factory, patch) -> Path:
 def test_a_model_predicts_where_no_cache_is(root, tmp_path):
     shutil.copytree(root / "model", tmp_path / "model")
     shutil.copy(root / "music" / "4.wav", tmp_path / "song.wav")
-    ensemble = load_ensemble([str(tmp_path / "model")])
+    ensemble = load_audio_predictor([str(tmp_path / "model")])
     found = ensemble.predict(str(tmp_path / "song.wav")).genres
     assert set(found) == {"A", "B"}
     assert sum(found.values()) == pytest.approx(1)
@@ -75,12 +77,12 @@ def test_a_changed_file_is_noticed(root, tmp_path):
 
 
 def test_another_music_models_weights_are_refused(root, patch):
-    predictor = load_predictor(str(root / "model"))
+    predictor = load_network(str(root / "model"))
     arrays = music_model.read_weights(predictor.music_model, "")
     arrays["5CNN/bias"] = arrays["5CNN/bias"] + np.float32(1)
     predictor.music_model = music_model.write_weights(arrays)
     with pytest.raises(UserError, match="must hold the weights of one of"):
-        predictor.prepare()
+        AudioPredictor(predictor)
     other = music_model.MODELS["MTT_vgg"].__class__(
         name="MTT_vgg",
         sha256=music_model.digest_weights(arrays),
@@ -90,7 +92,7 @@ def test_another_music_models_weights_are_refused(root, patch):
     with pytest.MonkeyPatch.context() as other_patch:
         other_patch.setitem(music_model.MODELS, "MTT_vgg", other)
         with pytest.raises(UserError, match="holds MTT_vgg, the model beside it"):
-            predictor.prepare()
+            AudioPredictor(predictor)
 
 
 def test_without_weights_one_sentence_says_where_they_come_from(root, tmp_path):
@@ -98,7 +100,7 @@ def test_without_weights_one_sentence_says_where_they_come_from(root, tmp_path):
     (folder / "music_model.npz").unlink()
     (folder / DIGESTS_FILE).unlink()
     with pytest.raises(UserError, match=r"\./launch\.sh weights fetches them"):
-        load_ensemble([str(folder)])
+        load_audio_predictor([str(folder)])
 
 
 def test_folds_take_the_weights_along(root, tmp_path):
