@@ -18,7 +18,7 @@ from pipeline.schema import UserError
 from trainer.config import EXCERPTS
 
 if TYPE_CHECKING:
-    from trainer.predict.predictor import Ensemble, Prediction
+    from trainer.predict.audio import AudioPredictor, Prediction
 
 
 def find_files(paths: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -57,12 +57,12 @@ def find_files(paths: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def predict_files(
-    ensemble: Ensemble, paths: Sequence[str], problems: Mapping[str, str]
+    predictor: AudioPredictor, paths: Sequence[str], problems: Mapping[str, str]
 ) -> Iterator[tuple[str, Prediction | str]]:
     """Yields each path with its prediction, or with what is wrong with the file.
 
     Args:
-      ensemble: the models.
+      predictor: the models.
       paths: files, and the folders of `problems`.
       problems: what is known to be wrong, by path.
     """
@@ -73,7 +73,7 @@ def predict_files(
             yield path, problems[path]
             continue
         try:
-            yield path, ensemble.predict(path)
+            yield path, predictor.predict(path)
         except AudioError as error:
             yield path, str(error)
         except OSError as error:
@@ -153,17 +153,17 @@ def run(flags: argparse.Namespace) -> int:
     require_credentials(flags.model)
     paths, problems = find_files(flags.files)
     from pipeline.decoding.isolation import IsolatedDecoder
-    from trainer.predict.predictor import load_ensemble  # Imports TensorFlow.
+    from trainer.predict.loading import load_audio_predictor  # Imports TensorFlow.
 
     failed = False
     with IsolatedDecoder() as decoder:
-        ensemble = load_ensemble(
+        predictor = load_audio_predictor(
             flags.model, excerpts=flags.excerpts, load=decoder.load_excerpts
         )
-        table = Table(paths, ensemble.genres, min(flags.top, len(ensemble.genres)))
+        table = Table(paths, predictor.genres, min(flags.top, len(predictor.genres)))
         if not flags.json:
             print(table.header(), flush=True)
-        for path, result in predict_files(ensemble, paths, problems):
+        for path, result in predict_files(predictor, paths, problems):
             failed = failed or isinstance(result, str)
             if flags.json:
                 print(format_json(path, result, flags.top), flush=True)

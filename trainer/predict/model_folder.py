@@ -11,9 +11,9 @@ import re
 
 import tensorflow as tf
 
-from pipeline.schema import MANIFEST_FILE, Manifest, UserError
+from pipeline.schema import MANIFEST_FILE, Manifest, UserError, fingerprint
 from trainer.evaluation.calibration import check_temperature
-from trainer.evaluation.model_digests import DIGESTS_FILE
+from trainer.evaluation.model_digests import DIGESTS_FILE, digest_bytes
 from trainer.evaluation.model_files import ModelFolder
 from trainer.evaluation.report import MODEL_FILE, REPORT_FILE
 from trainer.evaluation.typed_json import parse_json
@@ -46,6 +46,19 @@ class ModelContent:
     def source(self) -> str:
         """Path of the model's file, for errors."""
         return f"{self.path}/{MODEL_FILE}"
+
+    @property
+    def fingerprint(self) -> str:
+        """See `trainer.predict.protocol.Predictor`."""
+        manifest = self.manifest
+        return fingerprint(
+            [
+                digest_bytes(self.content).sha256,
+                list(manifest.genres),
+                dict(manifest.settings),
+                self.temperature,
+            ]
+        )
 
 
 def read_model_folder(path: str) -> ModelContent:
