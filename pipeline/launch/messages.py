@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.common.error_texts import DISK_FULL, find_message, is_disk_full
-from pipeline.common.plain_text import align, one_line
+from pipeline.common.plain_text import (
+    DISK_FULL,
+    align,
+    find_message,
+    is_disk_full,
+    one_line,
+)
 from pipeline.common.storage import WriteError
 from pipeline.inputs.assign import name_some
 from pipeline.inputs.survey import Inputs, find_similar
