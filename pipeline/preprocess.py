@@ -17,6 +17,7 @@ from pipeline.common.clip_config import (
     ClipConfig,
 )
 from pipeline.common.plain_text import one_line, print_error
+from pipeline.inputs.archives.paths import drop_scheme
 from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.splits import SPLIT_RULES
 from pipeline.launch import local, messages
@@ -64,8 +65,10 @@ def make_parser() -> argparse.ArgumentParser:
     inputs.add_argument(
         "--audio",
         required=True,
+        type=drop_scheme,
         metavar="GLOB",
-        help="a folder with all that it holds, or a quoted glob, here or on any Beam "
+        help="a folder with all that it holds, a ZIP (also in part: "
+        "'fma_small.zip!/fma_small/00*/**'), or a quoted glob, here or on any Beam "
         "file system, e.g. 'gs://bucket/fma_small/**.mp3': * and ? within a name, ** "
         "across folders, **/ any folders or none, [ab], {a,b}, [[] for a bracket; "
         "case does not matter in extensions, linked folders are followed once",
@@ -73,10 +76,12 @@ def make_parser() -> argparse.ArgumentParser:
     inputs.add_argument(
         "--metadata",
         required=True,
+        type=drop_scheme,
         metavar="FILE",
-        help="FMA's tracks.csv, or a CSV path,genre[,track_id,artist_id,split] with "
-        "paths relative to the glob's folder; a path without audio extension, or with "
-        "another one, takes the file that fits where there is one alone",
+        help="FMA's tracks.csv, or the ZIP that holds it, or a CSV "
+        "path,genre[,track_id,artist_id,split] with paths relative to the glob's "
+        "folder; a path without audio extension, or with another one, takes the file "
+        "that fits where there is one alone",
     )
     inputs.add_argument(
         "--subset",

@@ -29,6 +29,7 @@ class Clip:
       modified: when the file was, in seconds since 1970; 0 where not known.
       whole_name: keep the extension in the name of its WAV, which would be another
         clip's without.
+      crc: CRC-32 of a file in a ZIP, in hexadecimal; else empty.
     """
 
     track_id: str
@@ -40,6 +41,7 @@ class Clip:
     size: int
     modified: float = 0.0
     whole_name: bool = False
+    crc: str = ""
 
 
 class AudioFile(NamedTuple):
@@ -50,12 +52,14 @@ class AudioFile(NamedTuple):
       size: in bytes.
       modified: seconds since 1970; 0 where the file system does not tell.
       problem: why it cannot be opened; empty where that is not known.
+      crc: CRC-32 of a file in a ZIP, in hexadecimal; else empty.
     """
 
     path: str
     size: int
     modified: float = 0.0
     problem: str = ""
+    crc: str = ""
 
 
 class Pairing(NamedTuple):
@@ -249,6 +253,7 @@ class Join:
             path=file.path,
             size=file.size,
             modified=file.modified,
+            crc=file.crc,
         )
 
     def _name_wavs(self, clips: list[Clip]) -> list[Clip]:

@@ -6,12 +6,12 @@ import collections
 import contextlib
 import csv
 import dataclasses
-import io
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TextIO
 
 from pipeline.common import storage
-from pipeline.common.rejects import Reason
+from pipeline.common.rejects import AudioError, Reason
+from pipeline.inputs.archives import reading
 from pipeline.inputs.assign import name_some
 from pipeline.inputs.audio_files import make_audio_check, match_audio
 from pipeline.inputs.audio_names import is_audio_name
@@ -106,7 +106,8 @@ def inspect_inputs(audio: str, metadata: MetadataConfig) -> Inputs:
             continue
         pairing = join.pair(group, found)
         clips += [
-            AudioFile(clip.path, clip.size, clip.modified) for clip in pairing.clips
+            AudioFile(clip.path, clip.size, clip.modified, crc=clip.crc)
+            for clip in pairing.clips
         ]
         whole_names += [clip.path for clip in pairing.clips if clip.whole_name]
         missing += _list_missing(pairing)
@@ -133,12 +134,9 @@ def inspect_inputs(audio: str, metadata: MetadataConfig) -> Inputs:
 @contextlib.contextmanager
 def _open_metadata(metadata: MetadataConfig) -> Iterator[TextIO]:
     try:
-        with (
-            storage.open_patiently(metadata.path) as file,
-            io.TextIOWrapper(file, encoding="utf-8", newline="") as text,
-        ):
+        with reading.read_text(metadata.path) as text:
             yield text
-    except storage.STORE_ERRORS as error:
+    except (*storage.STORE_ERRORS, AudioError) as error:
         raise UserError(
             f"--metadata cannot be read: {error}. Received: {metadata.path}"
         ) from error

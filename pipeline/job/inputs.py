@@ -6,13 +6,12 @@ Each public transform is a named composite; its DoFns are private and thin.
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 
-from pipeline.common import storage
+from pipeline.inputs.archives import reading
 from pipeline.inputs.audio_files import make_audio_check, match_audio
 from pipeline.inputs.join import Join
 from pipeline.inputs.metadata import MetadataConfig, Track, read_tracks
@@ -41,10 +40,7 @@ class ReadTracks(beam.PTransform):
 
 
 def _read_metadata(_: object, config: MetadataConfig) -> Iterator[Track]:
-    with (
-        storage.open_patiently(config.path) as file,
-        io.TextIOWrapper(file, encoding="utf-8", newline="") as text,
-    ):
+    with reading.read_text(config.path) as text:
         yield from read_tracks(text, config)
 
 

@@ -16,6 +16,8 @@ from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 from pipeline.common import gcs
 from pipeline.common.clip_config import ClipConfig
 from pipeline.common.credentials import SCHEME
+from pipeline.inputs import globs
+from pipeline.inputs.archives.reading import find_csv
 from pipeline.inputs.audio_files import glob_base
 from pipeline.inputs.metadata import MetadataConfig
 from pipeline.inputs.names import name_aliases
@@ -98,9 +100,12 @@ def make_job(
     if assume_inputs is None:
         paths = [arguments.audio, arguments.metadata]
         gcs.check_readable([*paths, arguments.output, arguments.wav_output])
-    audio_base = glob_base(arguments.audio)
+        audio_base = glob_base(arguments.audio)
+        table = find_csv(arguments.metadata, "tracks.csv", "--metadata")
+    else:
+        audio_base, table = globs.parse(arguments.audio).folder, arguments.metadata
     metadata = MetadataConfig(
-        path=arguments.metadata,
+        path=table,
         subset=arguments.subset,
         genres=tuple(g.strip() for g in arguments.genres.split(",") if g.strip()),
         split=_make_split(arguments),
