@@ -60,6 +60,8 @@ def check_apart(job: JobConfig, inputs: Inputs) -> None:
     """
     dataset = job.dataset
     read = [("--metadata", job.metadata.path)]
+    if inputs.genres_file:
+        read.append(("--genres_file", inputs.genres_file))
     read += [("--audio", path) for path in inputs.paths]
     ownership.check_apart(dataset.output, read, flag="--output")
     names = [MANIFEST_FILE, COMPLETED_FILE, MARK_FILE, JOB_REPORT_FILE]
