@@ -64,7 +64,7 @@ class AuditInputs(NamedTuple):
     files: Any  # paths
     not_wanted: Any  # paths
     not_audio: Any  # paths
-    labels: Any  # audio, genre and track id of each clip that was decoded
+    labels: Any  # audio, genres in words and track id of each clip that was decoded
     clips: Any  # WrittenClip
     rejects: Any  # Reject
 

@@ -28,6 +28,7 @@ from pipeline.schema import (
     MANIFEST_FILE,
     MUSIC_MODEL_FILE,
     REJECTS_FILE,
+    SINGLE_LABEL,
     SPLITS,
     Manifest,
     Normalisation,
@@ -202,6 +203,7 @@ def make_manifest(
     shaping = {
         "settings": dataset.clip.to_dict(),
         "genres": list(dataset.genres),
+        **({"task": dataset.task} if dataset.task != SINGLE_LABEL else {}),
         "representations": list(dataset.representations),
         "num_shards": dataset.num_shards,
         "split_rule": config.split.describe(),
@@ -216,6 +218,9 @@ def make_manifest(
             split: {genre: counts.get(genre, 0) for genre in dataset.genres}
             for split, counts in report["clips_by_split_and_genre"].items()
         },
+        clip_totals=report["clips_by_split"],
+        task=dataset.task,
+        genre_paths=_find_paths(config),
         records={
             name: {split: report["records"][name].get(split, 0) for split in SPLITS}
             for name in dataset.representations
@@ -251,6 +256,13 @@ def make_manifest(
         },
         integrity={name: audit.counts.get(name, 0) for name in INTEGRITY},
     )
+
+
+def _find_paths(config: JobConfig) -> dict[str, tuple[str, ...]]:
+    """Paths of the genres that are kinds of others."""
+    tree = config.metadata.labels.tree
+    paths = {genre: tree.find_path(genre) for genre in config.dataset.genres}
+    return {genre: path for genre, path in paths.items() if len(path) > 1}
 
 
 def _write(folder: str, name: str, text: str) -> None:

@@ -30,7 +30,7 @@ class Shards(NamedTuple):
     rejects: Any  # PCollection[Reject]
     clips: Any  # PCollection[WrittenClip]
     moments: Any  # PCollection[tuple[int, Mapping[str, PooledMoments]]], by shard
-    labels: Any  # PCollection[tuple[str, str, str]]: audio, genre, track id
+    labels: Any  # PCollection[tuple[str, str, str]]: audio, genres, track id
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -131,7 +131,7 @@ class _MakeShardFn(beam.DoFn):
             yield beam.pvalue.TaggedOutput("shared", member)
         # Also of what will be taken out: its label may contradict another.
         for clip in result.clips:
-            label = clip.audio, clip.genre, clip.track_id
+            label = clip.audio, ", ".join(clip.genres), clip.track_id
             yield beam.pvalue.TaggedOutput("labels", label)
 
 

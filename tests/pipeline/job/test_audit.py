@@ -29,7 +29,7 @@ def make_track(track_id: str, **changes) -> Track:
         "key": track_id,
         "track_id": track_id,
         "artist_id": "a",
-        "genre": "Low",
+        "genres": ("Low",),
         "split": "training",
         "path": f"{track_id}.mp3",
         "wanted": True,
@@ -41,7 +41,7 @@ def make_written(track_id: str, **changes) -> WrittenClip:
     values = {
         "track_id": track_id,
         "artist_id": f"artist of {track_id}",
-        "genre": "Low",
+        "genres": ("Low",),
         "split": "training",
         "path": f"m/{track_id}.mp3",
         "size": 1,

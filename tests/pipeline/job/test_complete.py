@@ -64,6 +64,7 @@ def make_shard_report(shard: int, split: str = "training", digest="d") -> ShardR
         shard=shard,
         kept=shard == 1,
         clips={(split, "Low"): 2, ("test", "High"): 1},
+        clip_totals={split: 2, "test": 3 if split == "test" else 1},
         records=records,
         files={
             shard_file(name, split, shard, 2): ShardFile(

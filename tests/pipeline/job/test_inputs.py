@@ -31,7 +31,7 @@ def make_track(key: str = "k", **changes) -> Track:
         "key": key,
         "track_id": f"t-{key}",
         "artist_id": "a",
-        "genre": "Low",
+        "genres": ("Low",),
         "split": "training",
         "path": f"{key}.mp3",
         "wanted": True,
@@ -95,7 +95,7 @@ def test_join_puts_every_input_in_one_place():
     tracks = [
         make_track("good"),
         make_track("missing"),
-        make_track("no-genre", genre=""),
+        make_track("no-genre", genres=()),
         make_track("unwanted", wanted=False),
         make_track("twice", track_id="t-1"),
         make_track("twice", track_id="t-2"),
@@ -120,7 +120,7 @@ def test_join_puts_every_input_in_one_place():
             pipeline | "F" >> beam.Create([AudioFile(f"m/{n}", 9) for n in names]),
         ) | JoinTracks(genres=list(LABELS), kind="plain", audio_base="m")
         assert_that(
-            joined.clips | "C" >> beam.Map(lambda c: (c.track_id, c.path, c.label)),
+            joined.clips | "C" >> beam.Map(lambda c: (c.track_id, c.path, *c.labels)),
             equal_to(
                 [
                     ("t-good", "m/good.mp3", 1),
