@@ -18,6 +18,7 @@ from pipeline.common.clip_config import (
 )
 from pipeline.common.plain_text import one_line, print_error
 from pipeline.inputs.archives.paths import drop_scheme
+from pipeline.inputs.genres import LABELS, SEPARATOR
 from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.splits import SPLIT_RULES
 from pipeline.launch import local, messages
@@ -94,6 +95,37 @@ def make_parser() -> argparse.ArgumentParser:
         default="",
         metavar="A,B,...",
         help="use only these genres, with labels in this order (default: all)",
+    )
+    inputs.add_argument(
+        "--labels",
+        choices=LABELS,
+        default=LABELS[0],
+        help="top: one genre a track (FMA: genre_top); all: every genre that it has, "
+        "with its ancestors (FMA: genres_all); leaf: those that are no ancestor of "
+        "another one (default: %(default)s)",
+    )
+    inputs.add_argument(
+        "--genres_file",
+        type=drop_scheme,
+        default="",
+        metavar="FILE",
+        help="the tree of genres, a CSV with genre_id,parent,title, for --labels all "
+        "and leaf (default: genres.csv beside FMA's tracks.csv; a plain CSV's genres "
+        "are in no tree)",
+    )
+    inputs.add_argument(
+        "--genre_separator",
+        metavar="TEXT",
+        help="between the genres of a plain CSV with --labels all or leaf (default: "
+        f"{SEPARATOR})",
+    )
+    inputs.add_argument(
+        "--min_tracks",
+        type=int,
+        default=0,
+        metavar="N",
+        help="leave out genres with fewer tracks that have a file, as if --genres did "
+        "not name them (default: %(default)s)",
     )
     inputs.add_argument(
         "--split",

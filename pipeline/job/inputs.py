@@ -31,37 +31,30 @@ class JoinedTracks(NamedTuple):
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class ReadTracks(beam.PTransform):
-    """Reads the metadata file: PBegin to PCollection[Track]."""
+    """Reads the metadata file: PCollection with one element to PCollection[Track]."""
 
     config: MetadataConfig
 
-    def expand(self, begin: Any) -> Any:
+    def expand(self, start: Any) -> Any:
         """Streams the file in one worker."""
-        return (
-            begin
-            | "Metadata" >> beam.Create([self.config])
-            | "Parse" >> beam.ParDo(_ReadTracksFn())
-        )
+        return start | "Parse" >> beam.FlatMap(_read_metadata, config=self.config)
 
 
-class _ReadTracksFn(beam.DoFn):
-    def process(self, config: MetadataConfig) -> Iterator[Track]:
-        with reading.read_text(config.path) as text:
-            yield from read_tracks(text, config)
+def _read_metadata(_: object, config: MetadataConfig) -> Iterator[Track]:
+    with reading.read_text(config.path) as text:
+        yield from read_tracks(text, config)
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class MatchAudio(beam.PTransform):
-    """Lists audio files: PBegin to PCollection[AudioFile]."""
+    """Lists audio files: PCollection with one element to PCollection[AudioFile]."""
 
     pattern: str
 
-    def expand(self, begin: Any) -> Any:
+    def expand(self, start: Any) -> Any:
         """Matches the glob; directories are not files."""
-        return (
-            begin
-            | "Pattern" >> beam.Create([self.pattern])
-            | "Match" >> beam.FlatMap(list_audio)
+        return start | "Match" >> beam.FlatMap(
+            lambda _, pattern: list_audio(pattern), self.pattern
         )
 
 

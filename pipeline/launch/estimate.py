@@ -117,8 +117,7 @@ def measure(files: Sequence[AudioFile], config: DatasetConfig) -> Sample:
         Clip(
             track_id=str(number),
             artist_id="",
-            genre="",
-            label=0,
+            labels=(0,),
             split="training",
             path=file.path,
             size=file.size,
@@ -140,7 +139,12 @@ def measure(files: Sequence[AudioFile], config: DatasetConfig) -> Sample:
                 with file:
                     started = time.thread_time()
                     clip_records = make_records(
-                        clip, file, config.representations, config.clip, workspace
+                        clip,
+                        file,
+                        config.representations,
+                        config.clip,
+                        workspace,
+                        label=config.label,
                     )
             except AudioError:
                 continue

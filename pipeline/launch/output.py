@@ -61,6 +61,8 @@ def check_apart(job: JobConfig, inputs: Inputs) -> None:
     """
     dataset = job.dataset
     files = {"--metadata": [job.metadata.path], "--audio": inputs.paths}
+    if inputs.genres_file:
+        files["--genres_file"] = [inputs.genres_file]
     read = [
         (flag, path)
         for flag, names in files.items()

@@ -138,7 +138,13 @@ def make_shard(
             try:
                 with reading.result() as file:
                     content = make_records(
-                        clip, file, config.representations, config.clip, workspace, load
+                        clip,
+                        file,
+                        config.representations,
+                        config.clip,
+                        workspace,
+                        load,
+                        config.label,
                     )
             except AudioError as error:
                 rejects.append(_make_reject(clip, "decode", error.reason, str(error)))
@@ -155,7 +161,7 @@ def make_shard(
                     WrittenClip(
                         track_id=clip.track_id,
                         artist_id=clip.artist_id,
-                        genre=clip.genre,
+                        genres=tuple(config.genres[label] for label in clip.labels),
                         split=clip.split,
                         path=clip.path,
                         size=clip.size,

@@ -22,7 +22,7 @@ from trainer.config import EXCERPTS
 if TYPE_CHECKING:
     from pipeline.common.clip_config import ClipConfig
     from pipeline.representations.spectrum import Float32
-    from trainer.predict.predictor import Ensemble, Prediction
+    from trainer.predict.audio import AudioPredictor, Prediction
 
 
 def find_members(text: str) -> list[str]:
@@ -97,12 +97,12 @@ def find_files(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def predict_files(
-    ensemble: Ensemble, files: Sequence[str], problems: Mapping[str, str]
+    predictor: AudioPredictor, files: Sequence[str], problems: Mapping[str, str]
 ) -> Iterator[tuple[str, Prediction | str]]:
     """Yields each path with its prediction, or with what is wrong with the file.
 
     Args:
-      ensemble: the models.
+      predictor: the models.
       files: paths of files, and the folders of `problems`.
       problems: what is known to be wrong, by path.
     """
@@ -113,7 +113,7 @@ def predict_files(
             yield path, problems[path]
             continue
         try:
-            yield path, ensemble.predict(path)
+            yield path, predictor.predict(path)
         except AudioError as error:
             yield path, str(error)
         except OSError as error:
@@ -194,23 +194,26 @@ def run(flags: argparse.Namespace) -> int:
     require_credentials(flags.model)
     files, problems = find_files(flags.files)
     from pipeline.decoding.isolation import IsolatedDecoder
-    from trainer.predict.predictor import load_ensemble  # Imports TensorFlow.
+    from trainer.predict.loading import load_audio_predictor  # Imports TensorFlow.
 
     failed = False
     with IsolatedDecoder() as decoder:
 
         def load(path: str, config: ClipConfig, limit: int) -> tuple[Float32, ...]:
-            found = paths.split(path)
-            if found is None:
+            member = paths.split(path)
+            if member is None:
                 return decoder.load_excerpts(path, config, limit)
-            with open_member(*found) as file:
-                return decoder.load_excerpts_of(file, config, limit)
+            with open_member(*member) as file:
+                parts = decoder.load_parts(file, config, limit)
+                return tuple(part.samples for part in parts)
 
-        ensemble = load_ensemble(flags.model, excerpts=flags.excerpts, load=load)
-        table = Table(files, ensemble.genres, min(flags.top, len(ensemble.genres)))
+        predictor = load_audio_predictor(
+            flags.model, excerpts=flags.excerpts, load=load
+        )
+        table = Table(files, predictor.genres, min(flags.top, len(predictor.genres)))
         if not flags.json:
             print(table.header(), flush=True)
-        for path, result in predict_files(ensemble, files, problems):
+        for path, result in predict_files(predictor, files, problems):
             failed = failed or isinstance(result, str)
             if flags.json:
                 print(format_json(path, result, flags.top), flush=True)
