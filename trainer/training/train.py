@@ -188,7 +188,7 @@ def _train(run: Run, folder: ModelFolder, notes: Sequence[str]) -> report.Report
         else:
             print("the test split is empty: no report is written", flush=True)
         folder.write(
-            lambda: make_contents(fitted, manifest, result, predictions.get("test")),
+            lambda: make_contents(fitted, manifest, result),
             representation=config.model,
             genres=len(manifest.genres),
             run=run.key,
