@@ -73,6 +73,7 @@ _DATASET_FILES = (
     rf"rejects-{_SHARD}\.jsonl",
     r"(?:_unfinished-)?(?:manifest\.json|COMPLETED)",
     r"report\.json",
+    r"music_model\.npz",
     *_below("transform_fn", _SAVED_MODEL),
     r"transform_fn/asset_map",
     r"transformed_metadata/(?:schema\.pbtxt|asset_map|v\d+-json/schema\.json)",
@@ -119,7 +120,7 @@ EXPORT = Kind(
 )
 _MODEL_FILE = (
     r"(?:model\.keras|(?:model|manifest|history|report|baseline|ensemble)\.json"
-    r"|baseline\.npz|(?:history|confusion)\.png|(?:predictions|validation)\.csv"
+    r"|(?:baseline|music_model)\.npz|(?:history|confusion)\.png|(?:predictions|validation)\.csv"
     r"|model_card\.md)"
 )
 _MODEL_FILES = (

@@ -28,6 +28,7 @@ from trainer.baselines.artist_folds import fold_by_artist
 from trainer.baselines.choice import Classifier, Examples, Floats
 from trainer.baselines.vectors import check_clips, check_memory, load_normalised
 from trainer.data.dataset import Arrays, Dataset, open_dataset
+from trainer.data.music_model import read_music_model
 from trainer.evaluation.predictions import (
     ClipPredictions,
     mean_by_clip,
@@ -179,6 +180,7 @@ def _train(
         files: dict[str, bytes] = {}
         if kept is not None:
             files = make_files(kept, classifier.classes, representation)
+            files |= read_music_model(dataset.folder, representation)
             files[MANIFEST_FILE] = dataset.manifest.to_json().encode()
         name = f"{baseline.name}-{representation}"
         report = make_report(

@@ -45,6 +45,7 @@ class Baseline:
       manifest: the dataset's: genres, normalisation, and how audio becomes records.
       temperature: calibrates the probabilities.
       fingerprint: see `Predictor`.
+      music_model: likewise.
     """
 
     classifier: Classifier
@@ -53,6 +54,7 @@ class Baseline:
     manifest: Manifest
     temperature: float = 1.0
     fingerprint: str = ""
+    music_model: bytes | None = None
 
     def __post_init__(self) -> None:
         """Refuses what does not belong together."""
@@ -155,6 +157,7 @@ def load_baseline(path: str) -> Baseline:
             representation=representation,
             manifest=manifest,
             temperature=temperature,
+            music_model=folder.music_model(),
             fingerprint=fingerprint(
                 [
                     digest_bytes(content).sha256,
