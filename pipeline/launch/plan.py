@@ -193,17 +193,38 @@ def _make_split(arguments: argparse.Namespace) -> SplitConfig | None:
 
 def run_job(job: JobConfig, inputs: Inputs, flags: Sequence[str]) -> None:
     """Runs a job on whatever runner Beam's flags name, and waits for its end."""
+
+    def add_steps(pipeline: beam.Pipeline, progress_file: str, launcher: int) -> None:
+        changed = job.with_dataset(progress_file=progress_file, launcher=launcher)
+        build(pipeline, changed)
+
+    run_steps(add_steps, len(inputs.clips), flags)
+
+
+def run_steps(
+    add_steps: Callable[[beam.Pipeline, str, int], None],
+    total: int,
+    flags: Sequence[str],
+) -> None:
+    """Runs a graph on whatever runner Beam's flags name, and waits for its end.
+
+    Args:
+      add_steps: adds them to a pipeline; takes a local file that grows by a byte for
+        each of what there is to do, and a process that workers on this machine end
+        with, as `DatasetConfig` has both.
+      total: how much there is to do.
+      flags: of Beam.
+    """
     options = parse_beam_options(flags)
     if not local.is_local(options):
         with beam.Pipeline(options=options) as pipeline:
-            build(pipeline, job)
+            add_steps(pipeline, "", 0)
         return
-    local.choose_mode(options, flags, len(inputs.clips), os.cpu_count() or 1)
+    local.choose_mode(options, flags, total, os.cpu_count() or 1)
     print(f"Running {local.describe_mode(options)}.", flush=True)
-    with local.show_progress(len(inputs.clips)) as progress_file:
-        job = job.with_dataset(progress_file=progress_file, launcher=os.getpid())
+    with local.show_progress(total) as progress_file:
         pipeline = beam.Pipeline(runner=local.make_runner(options), options=options)
-        build(pipeline, job)
+        add_steps(pipeline, progress_file, os.getpid())
         local.run(pipeline)
 
 
