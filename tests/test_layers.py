@@ -21,7 +21,7 @@ LAYERS = (
     {"pipeline.preprocess"},
     {"pipeline.cloud"},
     {"trainer.config", "trainer.data", "trainer.evaluation"},
-    {"trainer.networks", "trainer.runtime"},
+    {"trainer.runtime"},
     {"trainer.training", "trainer.predict"},
     {"trainer.task", "trainer.baselines", "trainer.compare", "trainer.export"},
     {"trainer.folds", "trainer.vertex"},

@@ -11,7 +11,7 @@ import soundfile
 from pipeline import schema
 from pipeline.common.clip_config import ClipConfig
 from pipeline.representations import make_schemas
-from trainer.networks.windows import build_windows_model
+from trainer.training.networks.windows import build_windows_model
 
 GENRES = ("Folk", "Jazz", "Pop", "Rock")
 CONFIG = ClipConfig(windows_per_clip=2)
