@@ -275,7 +275,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _steps(job: JobConfig) -> AddSteps:
-    return lambda pipeline, temporary: build(pipeline, job, temporary=temporary)
+    return lambda pipeline: build(pipeline, job)
 
 
 def print_request(job: JobConfig, options: PipelineOptions, *, offline: bool) -> None:

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,9 +30,8 @@ from pipeline.schema import UserError
 
 #: Where `setup.py` and the lock file are: the checkout.
 ROOT = Path(__file__).resolve().parents[2]
-#: Adds a graph's steps to a pipeline; takes a folder for what is made at once, empty
-#: for one in the output.
-AddSteps = Callable[[beam.Pipeline, str], None]
+#: Adds a graph's steps to a pipeline.
+AddSteps = Callable[[beam.Pipeline], None]
 #: GB of each worker's disk: the image and what it installs; no data is kept there.
 DISK_GB = 50
 
@@ -203,10 +201,9 @@ def make_request(
     """
     options.view_as(GoogleCloudOptions).no_auth = offline
     pipeline = beam.Pipeline(options=options)
-    with tempfile.TemporaryDirectory() as folder, _package_for_images():
-        add_steps(pipeline, folder if offline else "")
-        with keep_back_stderr():
-            described = pipeline.run().job
+    add_steps(pipeline)
+    with _package_for_images(), keep_back_stderr():
+        described = pipeline.run().job
     cloud = described.google_cloud_options
     packages = [
         beam_runner_api_pb2.ArtifactStagingToRolePayload.FromString(
@@ -247,7 +244,7 @@ def submit(add_steps: AddSteps, options: PipelineOptions) -> tuple[str, Any]:
       UserError: Dataflow refuses it.
     """
     pipeline = beam.Pipeline(options=options)
-    add_steps(pipeline, "")
+    add_steps(pipeline)
     try:
         # Packing prints what concerns nobody, unless it fails.
         with keep_back_stderr(), _package_for_images():

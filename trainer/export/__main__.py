@@ -247,12 +247,18 @@ def find_graph(
     """
     import tensorflow as tf
 
-    from trainer.export import graph_audio
+    from trainer.data.music_model import EMBEDDINGS
+    from trainer.export import graph_audio, graph_embeddings
+    from trainer.predict.music_model import open_music_model
 
-    compute = graph_audio.COMPUTE.get(predictor.representation)
-    if compute is None:
+    if predictor.representation not in (EMBEDDINGS, *graph_audio.COMPUTE):
         return None
     config = predictor.config
+    if predictor.representation == EMBEDDINGS:
+        weights = open_music_model(predictor.music_model, config.music_model)
+        compute = graph_embeddings.find_embeddings(*weights)
+    else:
+        compute = graph_audio.COMPUTE[predictor.representation]
 
     def make(frames: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
         return compute(graph_audio.make_clip(frames, rate, config), config)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.schema import MANIFEST_FILE, Manifest, UserError
 from trainer.config import EXCERPTS
+from trainer.predict.music_model import open_music_model
 from trainer.predict.protocol import Predictor
 
 #: What `pipeline.decoding.excerpts.load_excerpts` does.
@@ -73,7 +74,10 @@ class AudioPredictor:
                     break
             else:
                 self._groups.append((config, [name]))
-        self._workspaces = [_make_workspace(*group) for group in self._groups]
+        self._workspaces = [
+            _make_workspace(config, names, predictor.music_model)
+            for config, names in self._groups
+        ]
         # A damaged frame is a click in a file that somebody wants to know about.
         self.config = dataclasses.replace(self._groups[0][0], ignore_checksums=True)
 
@@ -168,11 +172,13 @@ def read_config(name: str, manifest: Manifest) -> Any:
     return config
 
 
-def _make_workspace(config: Any, names: Sequence[str]) -> Any:
+def _make_workspace(
+    config: Any, names: Sequence[str], music_model: bytes | None
+) -> Any:
     from pipeline.representations import embeddings
+    from pipeline.representations.music_model import load_network
     from pipeline.representations.spectrum import Workspace
-    from pipeline.representations.weights import open_network
 
     if embeddings.NAME not in names:
         return Workspace()
-    return Workspace(open_network(config.music_model))
+    return Workspace(load_network(*open_music_model(music_model, config.music_model)))

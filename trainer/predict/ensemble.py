@@ -71,6 +71,12 @@ class Ensemble:
         return self.members[0].genres
 
     @property
+    def music_model(self) -> bytes | None:
+        """See `Predictor`; all that read embeddings read those of one music model."""
+        found = (member.music_model for member in self.members)
+        return next((content for content in found if content is not None), None)
+
+    @property
     def fingerprint(self) -> str:
         """See `Predictor`."""
         members = [member.fingerprint for member in self.members]

@@ -11,7 +11,14 @@ import re
 
 import tensorflow as tf
 
-from pipeline.schema import MANIFEST_FILE, Manifest, UserError, fingerprint
+from pipeline.schema import (
+    MANIFEST_FILE,
+    MUSIC_MODEL_FILE,
+    Manifest,
+    UserError,
+    fingerprint,
+)
+from trainer.data.music_model import MAX_BYTES as MAX_MUSIC_MODEL_BYTES
 from trainer.evaluation.calibration import check_temperature
 from trainer.evaluation.model_digests import DIGESTS_FILE, digest_bytes
 from trainer.evaluation.model_files import ModelFolder
@@ -34,6 +41,7 @@ class ModelContent:
       archive: what was found in it.
       manifest: the dataset's: genres, and how audio becomes records.
       temperature: calibrates the probabilities.
+      music_model: weights of the music model, where the folder holds them.
     """
 
     path: str
@@ -41,6 +49,7 @@ class ModelContent:
     archive: ModelArchive
     manifest: Manifest
     temperature: float
+    music_model: bytes | None = None
 
     @property
     def source(self) -> str:
@@ -105,6 +114,7 @@ def read_model_folder(path: str) -> ModelContent:
         archive=archive,
         manifest=manifest,
         temperature=_read_temperature(folder),
+        music_model=folder.read(MUSIC_MODEL_FILE, limit=MAX_MUSIC_MODEL_BYTES),
     )
 
 

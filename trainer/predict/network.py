@@ -46,6 +46,7 @@ class Network:
       manifest: the dataset's: genres, and how audio becomes records.
       temperature: calibrates the probabilities (see `trainer.evaluation.calibration`).
       fingerprint: see `Predictor`.
+      music_model: likewise.
     """
 
     def __init__(
@@ -56,12 +57,14 @@ class Network:
         manifest: Manifest,
         temperature: float = 1.0,
         fingerprint: str = "",
+        music_model: bytes | None = None,
     ) -> None:
         self.model = model
         self.representation = representation
         self.manifest = manifest
         self.temperature = temperature
         self.fingerprint = fingerprint
+        self.music_model = music_model
 
     @property
     def sources(self) -> Mapping[str, Manifest]:
@@ -118,6 +121,7 @@ def load_network(folder: str) -> Network:
         manifest=content.manifest,
         temperature=content.temperature,
         fingerprint=content.fingerprint,
+        music_model=content.music_model,
     )
 
 

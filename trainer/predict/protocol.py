@@ -34,6 +34,13 @@ class Predictor(Protocol):
         """What `predict` has calibrated its probabilities with; 1 for nothing."""
 
     @property
+    def music_model(self) -> bytes | None:
+        """Weights of the music model that makes `embeddings`, where it has them.
+
+        Without them, the user's cache is asked (`trainer.predict.music_model`).
+        """
+
+    @property
     def fingerprint(self) -> str:
         """Hexadecimal SHA-256 of all that decides what `predict` returns."""
 

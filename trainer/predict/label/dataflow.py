@@ -74,8 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from trainer.predict.label.graph import build
         from trainer.predict.label.launch import describe_result
 
-        def add_steps(pipeline: beam.Pipeline, temporary: str) -> None:
-            del temporary
+        def add_steps(pipeline: beam.Pipeline) -> None:
             build(pipeline, config)
 
         if flags.dry_run:

@@ -28,12 +28,13 @@ def build(pipeline: beam.Pipeline, config: LabelConfig) -> None:
       pipeline: gets the steps.
       config: of the job.
     """
-    files = pipeline | "MatchAudio" >> MatchAudio(pattern=config.audio)
+    start = pipeline | "Start" >> beam.Impulse()
+    files = start | "MatchAudio" >> MatchAudio(pattern=config.audio)
     shards = files | "LabelFiles" >> LabelFiles(config=config)
     problems = (files, shards) | "Account" >> Account()
     _ = (
-        pipeline
-        | "Once" >> beam.Create([config])
+        start
+        | "Once" >> beam.Map(lambda _: config)
         | "Complete"
         >> beam.Map(complete, beam.pvalue.AsList(shards), beam.pvalue.AsList(problems))
     )

@@ -13,7 +13,7 @@ from pipeline.common.owned_kinds import LABELS, MARK_FILE
 from pipeline.common.plain_text import align, one_line
 from pipeline.inputs.audio_files import match_audio
 from pipeline.inputs.join import AudioFile
-from pipeline.launch.output import check_name, check_not_matched
+from pipeline.launch.output import check_name, check_not_matched, name_stored
 from pipeline.schema import COMPLETED_FILE, JOB_REPORT_FILE, REJECTS_FILE, UserError
 from pipeline.shards import resume, runs
 from trainer.predict.label.config import (
@@ -69,7 +69,8 @@ def make_config(
             "--output already holds the labels of a completed job; give another "
             f"folder, or --overwrite to replace them. Received: {flags.output}"
         )
-    read = [("--audio", file.path) for file in files]
+    stored = dict.fromkeys(name_stored(file.path) for file in files)
+    read = [("--audio", path) for path in stored]
     read += [("--model", folder) for folder in flags.model]
     ownership.check_apart(flags.output, read)
     names = [LABELS_FILE, COMPLETED_FILE, MARK_FILE, JOB_REPORT_FILE, REJECTS_FILE]
