@@ -131,14 +131,15 @@ EXPORT = Kind(
         "assets.extra/description.json": frozenset({"export_version", "signatures"})
     },
 )
+_MODEL_FILE = (
+    r"(?:model\.keras|(?:model|manifest|history|report|baseline|ensemble)\.json"
+    r"|(?:baseline|music_model)\.npz|(?:history|confusion)\.png|(?:predictions|validation)\.csv"
+    r"|model_card\.md)"
+)
 _MODEL_FILES = (
-    r"\.?(?:model\.keras|music_model\.npz|model\.json|manifest\.json|history\.json"
-    r"|history\.png|report\.json|predictions\.csv|confusion\.png|model_card\.md)"
-    r"(?:\.part)?",
+    rf"\.?{_MODEL_FILE}(?:\.part)?",
     # A finished model until it is in its place, and the room that it will need.
-    r"_unpublished/(?:model\.keras|(?:model|manifest|history|report|publish)\.json"
-    r"|music_model\.npz"
-    r"|(?:history|confusion)\.png|predictions\.csv|model_card\.md|reserve)",
+    rf"_unpublished/(?:{_MODEL_FILE}|publish\.json|reserve)",
     *_below("checkpoints", CHECKPOINTS.files),
     *_below("trials", (*TRIALS.files, *_below("features", CACHE.files))),
     *_below("export", EXPORT.files),

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pipeline.schema import UserError
 from trainer.config import EXCERPTS
 from trainer.predict.audio import AudioPredictor, LoadExcerpts
+from trainer.predict.baseline import DESCRIPTION_FILE, load_baseline
 from trainer.predict.ensemble import Ensemble
+from trainer.predict.model_folder import open_model_folder
 from trainer.predict.network import load_network
 from trainer.predict.protocol import Predictor
 
@@ -18,6 +20,9 @@ def load_predictor(folder: str) -> Predictor:
     Raises:
       UserError: there is no such folder, or what is in it is no whole model of ours.
     """
+    contents = open_model_folder(folder)
+    if contents.holds(DESCRIPTION_FILE):
+        return load_baseline(folder)
     return load_network(folder)
 
 

@@ -197,9 +197,7 @@ def _train(
         else:
             print("the test split is empty: no report is written", flush=True)
         folder.write(
-            lambda: make_contents(
-                fitted, manifest, result, predictions.get("test"), music_model
-            ),
+            lambda: make_contents(fitted, manifest, result, music_model),
             representation=config.model,
             genres=len(manifest.genres),
             run=run.key,

@@ -34,6 +34,7 @@ FILES = {
     "manifest.json",
     "model.keras",
     "predictions.csv",
+    "validation.csv",
     "report.json",
 }
 
