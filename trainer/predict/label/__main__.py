@@ -147,9 +147,9 @@ def check(flags: argparse.Namespace) -> tuple[LabelConfig, int]:
     require_credentials([*flags.model, flags.output])
     import trainer.runtime.quiet  # noqa: F401  (before what imports TensorFlow)
     from trainer.predict.audio import AudioPredictor
-    from trainer.predict.embedding import Embedder
     from trainer.predict.label.launch import make_config
     from trainer.predict.loading import load_predictors
+    from trainer.predict.network import Embedder
 
     predictor = load_predictors(flags.model)
     # What is wrong with them is noticed here and not by every worker.

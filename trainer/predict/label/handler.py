@@ -29,8 +29,8 @@ class LoadedModels:
     """The models of one process, and what each of its threads decodes with."""
 
     def __init__(self, config: LabelConfig) -> None:
-        from trainer.predict.embedding import Embedder
         from trainer.predict.loading import load_predictors  # Imports TensorFlow.
+        from trainer.predict.network import Embedder
 
         self.config = config
         self._predictor = load_predictors(config.models)

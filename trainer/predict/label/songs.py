@@ -19,7 +19,7 @@ from pipeline.decoding.isolation import IsolatedDecoder
 from pipeline.inputs.join import AudioFile
 from pipeline.shards.shard import READ_AHEAD, WHOLE_FILE_BYTES
 from trainer.predict.audio import AudioPredictor
-from trainer.predict.embedding import Embedder
+from trainer.predict.network import Embedder
 from trainer.predict.protocol import Predictor
 
 #: Clips that a model gets at once.
