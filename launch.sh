@@ -28,6 +28,7 @@ usage: ./launch.sh COMMAND [OPTION ...]
   demo OPTION ...        make the demo corpus                  (demo --help)
   weights                fetch the music models' weights for embeddings
 
+  flink OPTION ...       preprocess on a Flink cluster         (flink --help)
   dataflow OPTION ...    preprocess on Google Cloud Dataflow   (dataflow --help)
   dataflow --label ...   genres of a catalogue on Dataflow     (dataflow --label --help)
   vertex OPTION ...      train on Vertex AI                    (vertex --help)
@@ -177,8 +178,9 @@ main() {
   local command=${1:-}
   (($#)) && shift
   case $command in
-    local | setup | test | preprocess | inspect | show | demo | weights | dataflow | train) ;;
-    baselines | folds | compare | report | predict | label | export | vertex) ;;
+    local | setup | test | preprocess | inspect | show | demo | weights | dataflow) ;;
+    flink | train | baselines | folds | compare | report | predict | label) ;;
+    export | vertex) ;;
     run) (($#)) || fail "run needs a module, such as benchmarks.run" ;;
     '' | help | -h | --help) usage && return ;;
     *) usage >&2 && fail "unknown command. Received: $command" ;;

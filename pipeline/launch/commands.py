@@ -19,6 +19,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "demo": ("pipeline.demo", ""),
     "weights": ("pipeline.representations.weights", "beam"),
     "dataflow": ("pipeline.cloud.dataflow", "cloud"),
+    "flink": ("pipeline.cloud.flink", "beam"),
     "train": ("trainer.task", ""),
     "baselines": ("trainer.baselines", ""),
     "folds": ("trainer.folds", ""),
