@@ -106,6 +106,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     inputs.add_argument(
         "--genres_file",
+        type=drop_scheme,
         default="",
         metavar="FILE",
         help="the tree of genres, a CSV with genre_id,parent,title, for --labels all "

@@ -124,7 +124,7 @@ def make_job(
         inputs = inspect_inputs(
             arguments.audio,
             metadata,
-            genres_file=arguments.genres_file,
+            genres_file=find_csv(arguments.genres_file, "genres.csv", "--genres_file"),
             min_tracks=arguments.min_tracks,
         )
     else:

@@ -26,6 +26,7 @@ from pipeline.common.rejects import AudioError, Reason, Reject
 from pipeline.decoding import mp3
 from pipeline.decoding.waveform import Loader, load_waveform
 from pipeline.inputs.archives import paths, reading
+from pipeline.inputs.checksums import check_sha1
 from pipeline.inputs.join import Clip
 from pipeline.inputs.names import relative_path, wav_name
 from pipeline.representations.spectrum import Float32, Workspace
@@ -232,11 +233,15 @@ def fetch_audio(clip: Clip, excerpt: str) -> BinaryIO:
         if clip.size <= WHOLE_FILE_BYTES and not paths.split(clip.path):
             data = storage.read_bytes(clip.path, WHOLE_FILE_BYTES + 1)
             if len(data) <= WHOLE_FILE_BYTES:
-                return io.BytesIO(data)
+                whole = io.BytesIO(data)
+                check_sha1(whole, clip.sha1)
+                return whole
             # It has grown since it was listed.
-        file = reading.open_input(clip.path, sparsely=True)
+        file: BinaryIO = reading.open_input(clip.path, sparsely=True)
+        if paths.split(clip.path):  # Unpacked whole.
+            check_sha1(file, clip.sha1)
         if isinstance(file, io.BytesIO):
-            return file  # Unpacked.
+            return file
         source = mp3.prepare(file, excerpt)
     except NotAFileError as error:
         raise AudioError(Reason.NOT_A_FILE, str(error.strerror)) from error

@@ -72,6 +72,8 @@ def convert(samples: tf.Tensor, rate: int, target: int) -> tf.Tensor:
     """`soxr.resample(samples, rate, target, quality="HQ")` of float32 `(n,)`."""
     if rate == target:
         return samples
+    if samples.shape[0] is not None:
+        return _convert_static(samples, rate, target)
     up, down, reach, taps, first = resampling_filter(rate, target)
     # Blocks of `up` outputs depend on `down` new inputs: a matrix product.
     repeats = max(1, _BLOCK // down)
@@ -97,6 +99,31 @@ def convert(samples: tf.Tensor, rate: int, target: int) -> tf.Tensor:
     head = tf.pad(samples[:inputs], [[0, tf.maximum(inputs - count, 0)]])
     beginning = tf.linalg.matvec(first, tf.ensure_shape(head, (inputs,)))
     return tf.concat([beginning, regular[FIRST_OUTPUTS:]], axis=0)[:length]
+
+
+def _convert_static(samples: tf.Tensor, rate: int, target: int) -> tf.Tensor:
+    """`convert` where the length is known, of what every format of a model has.
+
+    One convolution, whose kernel is a constant of the graph.
+    """
+    up, down, reach, taps, first = resampling_filter(rate, target)
+    count = samples.shape[0]
+    length = (2 * count * up + down) // (2 * down)
+    repeats = max(1, _BLOCK // down)
+    rows, columns = repeats * down + 2 * reach + 1, repeats * up
+    offsets = np.arange(columns) * down - (np.arange(rows)[:, None] - 2 * reach) * up
+    inside = (offsets >= 0) & (offsets < len(taps))
+    weights = np.where(inside, taps[offsets.clip(0, len(taps) - 1)], np.float32(0))
+    blocks = -(-length // columns)
+    after = (blocks - 1) * repeats * down + rows - reach - count
+    padded = tf.pad(samples, [[reach, max(after, 0)]])
+    regular = tf.nn.conv1d(
+        padded[tf.newaxis, :, tf.newaxis], weights[:, None], repeats * down, "VALID"
+    )[0, :blocks]
+    inputs = min(first.shape[1], count)
+    beginning = samples[tf.newaxis, :inputs] @ first.T[:inputs]
+    rest = tf.reshape(regular, [-1])[FIRST_OUTPUTS:]
+    return tf.concat([beginning[0], rest], axis=0)[:length]
 
 
 @functools.cache
