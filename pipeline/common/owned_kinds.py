@@ -160,6 +160,8 @@ DEMO = Kind(
     ),
     proof={"demo_corpus.json": frozenset({"corpus", "complete", "files"})},
 )
+#: FMA's archives, as they come, and what is known of them.
+DOWNLOADS = Kind(name="download", listed=True)
 #: For matplotlib's `savefig(metadata=...)`, and what it makes of it.
 PNG_METADATA = {"Software": OWNER}
 PICTURE = FileKind(
