@@ -88,6 +88,19 @@ DATASET = Kind(
     files=(*_DATASET_FILES, *_below("_next", (*_DATASET_FILES, r"_files\.json"))),
     proof={"manifest.json": _MANIFEST},
 )
+#: Genres of audio files, by `trainer.predict.label`.
+LABELS = Kind(
+    name="folder of labels",
+    files=(
+        rf"labels/{_SHARD}\.(?:jsonl|parquet)",
+        rf"rejects-{_SHARD}\.jsonl",
+        r"(?:labels|report)\.json",
+        r"(?:_unfinished-)?COMPLETED",
+        rf"_progress/(?:RUN|shard-{_SHARD}\.json)",
+        r"_temporary/.+",
+    ),
+    proof={"labels.json": frozenset({"labels_version", "models", "genres"})},
+)
 #: With libsndfile's PEAK chunk of one channel and, as `write_wav` has it, no time.
 WAVS = Kind(
     name="decoded clips",
