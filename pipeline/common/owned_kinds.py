@@ -88,6 +88,19 @@ DATASET = Kind(
     files=(*_DATASET_FILES, *_below("_next", (*_DATASET_FILES, r"_files\.json"))),
     proof={"manifest.json": _MANIFEST},
 )
+#: Genres of audio files, by `trainer.predict.label`.
+LABELS = Kind(
+    name="folder of labels",
+    files=(
+        rf"labels/{_SHARD}\.(?:jsonl|parquet)",
+        rf"rejects-{_SHARD}\.jsonl",
+        r"(?:labels|report)\.json",
+        r"(?:_unfinished-)?COMPLETED",
+        rf"_progress/(?:RUN|shard-{_SHARD}\.json)",
+        r"_temporary/.+",
+    ),
+    proof={"labels.json": frozenset({"labels_version", "models", "genres"})},
+)
 #: With libsndfile's PEAK chunk of one channel and, as `write_wav` has it, no time.
 WAVS = Kind(
     name="decoded clips",
@@ -147,6 +160,8 @@ DEMO = Kind(
     ),
     proof={"demo_corpus.json": frozenset({"corpus", "complete", "files"})},
 )
+#: FMA's archives, as they come, and what is known of them.
+DOWNLOADS = Kind(name="download", listed=True)
 #: For matplotlib's `savefig(metadata=...)`, and what it makes of it.
 PNG_METADATA = {"Software": OWNER}
 PICTURE = FileKind(

@@ -39,6 +39,7 @@ from pipeline.shards.writer import open_writer
 __all__ = [
     "READ_AHEAD",
     "DatasetConfig",
+    "count_progress",
     "fetch_audio",
     "keep_or_make_shard",
     "make_shard",
@@ -82,7 +83,7 @@ def keep_or_make_shard(
     earlier = resume.find_finished(shard, fingerprint, config)
     if earlier is not None:
         for _ in clips:
-            _count_progress(config.progress_file)
+            count_progress(config.progress_file)
         return earlier, True
     with runs.writing(config):
         resume.forget_result(shard, config)
@@ -178,7 +179,7 @@ def make_shard(
                     wavs.append(executor.submit(write_wav, clip, samples, config))
                     if len(wavs) > READ_AHEAD:  # Each holds 5 MB of samples.
                         wavs.popleft().result()
-            _count_progress(config.progress_file)
+            count_progress(config.progress_file)
         for wav in wavs:
             wav.result()
         writer.commit(runs.writing(config))
@@ -274,7 +275,7 @@ def _make_reject(clip: Clip, stage: str, reason: Reason, message: str) -> Reject
     )
 
 
-def _count_progress(path: str) -> None:
+def count_progress(path: str) -> None:
     """Appends a byte: the file's size is the number of clips done, by anyone."""
     if path:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)

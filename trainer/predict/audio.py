@@ -37,6 +37,7 @@ class AudioPredictor:
     Attributes:
       predictor: what names the genres of their records.
       excerpts: take no more than this many of a long file.
+      config: how files are decoded (`pipeline.common.clip_config.ClipConfig`).
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class AudioPredictor:
             for config, names in self._groups
         ]
         # A damaged frame is a click in a file that somebody wants to know about.
-        self._config = dataclasses.replace(self._groups[0][0], ignore_checksums=True)
+        self.config = dataclasses.replace(self._groups[0][0], ignore_checksums=True)
 
     @property
     def genres(self) -> tuple[str, ...]:
@@ -133,7 +134,7 @@ class AudioPredictor:
           OSError: it cannot be read.
           UserError: the model gives no numbers.
         """
-        clips = self._load(path, self._config, self.excerpts)
+        clips = self._load(path, self.config, self.excerpts)
         pairs = zip(self.genres, self.predict_clips(clips).tolist(), strict=True)
         return Prediction(
             genres=dict(sorted(pairs, key=lambda pair: -pair[1])), excerpts=len(clips)

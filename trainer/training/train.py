@@ -19,14 +19,14 @@ from trainer.data.music_model import read_music_model
 from trainer.evaluation import report
 from trainer.evaluation.report import REPORT_FILE
 from trainer.evaluation.report_folder import read_report
-from trainer.networks import layers, mobilenet
-from trainer.networks.vectors import build_vector_model
-from trainer.networks.windows import build_windows_model
 from trainer.runtime import hypertune
 from trainer.runtime.devices import gather_floats, wait_for_all
 from trainer.runtime.preemption import Preemption, watch_for_preemption
 from trainer.training.fit import fit
 from trainer.training.model_folder import ModelFolder, make_contents, needed_bytes
+from trainer.training.networks import layers, mobilenet
+from trainer.training.networks.vectors import build_vector_model
+from trainer.training.networks.windows import build_windows_model
 from trainer.training.run import FittedModel, Run
 from trainer.training.transfer import fit_mobilenet
 

@@ -18,9 +18,9 @@ from tests.support.audio_files import encode, make_music, represent_file
 from tests.support.trainer_fixtures import write_dataset
 from tests.trainer.predict.test_predict import CONFIG, GENRES, make_manifest, make_model
 from trainer.export import __main__ as export
-from trainer.networks.vectors import build_vector_model
 from trainer.predict.loading import load_audio_predictor
 from trainer.predict.network import load_network
+from trainer.training.networks.vectors import build_vector_model
 
 TEMPERATURE = 1.7
 
