@@ -138,9 +138,9 @@ def _match_remote(glob: Glob) -> list[AudioFile]:
 def _explain(glob: Glob) -> str:
     """Why a glob matches nothing, and the next thing to try."""
     quote = "give a folder, or a quoted glob such as 'fma_small/**.mp3'."
-    found = paths.split(glob.folder)
-    if found is not None:
-        return f"nothing in {glob.folder} is named {glob.rest}; give {found[0]} alone."
+    member = paths.split(glob.folder)
+    if member is not None:
+        return f"nothing in {glob.folder} is named {glob.rest}; give {member[0]} alone."
     if is_remote(glob.folder):
         return f"nothing below {glob.folder} is named {glob.rest}; {quote}"
     folder = glob.folder or "the current folder"

@@ -30,6 +30,7 @@ class Clip:
       whole_name: keep the extension in the name of its WAV, which would be another
         clip's without.
       crc: CRC-32 of a file in a ZIP, in hexadecimal; else empty.
+      sha1: of the file, in hexadecimal; empty where it is not known.
     """
 
     track_id: str
@@ -41,6 +42,7 @@ class Clip:
     modified: float = 0.0
     whole_name: bool = False
     crc: str = ""
+    sha1: str = ""
 
 
 class AudioFile(NamedTuple):
@@ -52,6 +54,7 @@ class AudioFile(NamedTuple):
       modified: seconds since 1970; 0 where the file system does not tell.
       problem: why it cannot be opened; empty where that is not known.
       crc: CRC-32 of a file in a ZIP, in hexadecimal; else empty.
+      sha1: of the file, in hexadecimal; empty where it is not known.
     """
 
     path: str
@@ -59,6 +62,7 @@ class AudioFile(NamedTuple):
     modified: float = 0.0
     problem: str = ""
     crc: str = ""
+    sha1: str = ""
 
 
 class Pairing(NamedTuple):
@@ -257,6 +261,7 @@ class Join:
             size=file.size,
             modified=file.modified,
             crc=file.crc,
+            sha1=file.sha1,
         )
 
     def _name_wavs(self, clips: list[Clip]) -> list[Clip]:

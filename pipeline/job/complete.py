@@ -85,7 +85,8 @@ def _complete_parts(
     parts: tuple[list[Any], ...] = ([], [], [], [])
     for part, element in group[1]:
         parts[part].append(element)
-    complete(config, *parts)
+    reports, rejects, audits, moments = parts
+    complete(config, reports, rejects, audits, moments)
 
 
 def analyse_training(

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 
 from pipeline.inputs.archives import reading
-from pipeline.inputs.audio_files import make_audio_check, match_audio
+from pipeline.inputs.audio_files import make_audio_check
+from pipeline.inputs.checksums import list_audio
 from pipeline.inputs.join import Join
 from pipeline.inputs.metadata import MetadataConfig, Track, read_tracks
 from pipeline.inputs.names import audio_key, make_folder
@@ -53,7 +54,7 @@ class MatchAudio(beam.PTransform):
     def expand(self, start: Any) -> Any:
         """Matches the glob; directories are not files."""
         return start | "Match" >> beam.FlatMap(
-            lambda _, pattern: match_audio(pattern), self.pattern
+            lambda _, pattern: list_audio(pattern), self.pattern
         )
 
 

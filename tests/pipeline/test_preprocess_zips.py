@@ -191,3 +191,22 @@ def test_an_estimate_counts_unpacking(tmp_path):
         for name in (plain, f"{path}!/a.wav")
     ]
     assert times[1] > times[0] + 0.04  # bzip2 takes 0.1 s and more.
+
+
+def test_the_tree_of_genres_is_found_in_the_zip(tmp_path, genuine_tracks, capsys):
+    """As beside tracks.csv in a folder, or in a ZIP of its own."""
+    tables = {
+        f"fma_metadata/{name}": (genuine_tracks.parent / name).read_bytes()
+        for name in ("tracks.csv", "genres.csv")
+    }
+    metadata = write_zip(tmp_path / "fma_metadata.zip", tables)
+    audio = tmp_path / "fma_small" / "000" / "000002.wav"
+    write_tone(audio, 300)
+    clips = zip_folder(tmp_path / "fma_small.zip", tmp_path / "fma_small")
+    for more in ([], ["--genres_file", metadata]):
+        code = run(
+            "--audio", clips, "--metadata", metadata, "--labels", "all",
+            "--estimate", "--representations", "statistics", *more,
+        )  # fmt: skip
+        assert code == 0
+        assert "Labels: every genre that a track has" in capsys.readouterr().out

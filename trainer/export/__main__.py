@@ -56,7 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
         ),
     )
     parser.add_argument(
-        "--model", required=True, help="model folder that trainer.task has written"
+        "--model", required=True, help="model folder: a network's or a baseline's"
     )
     parser.add_argument("--output", help="folder to write to (default: MODEL/export)")
     parser.add_argument(
@@ -110,12 +110,12 @@ def run(flags: argparse.Namespace, output: str) -> int:
     from trainer.evaluation.model_files import files_of
     from trainer.export import files, saved_model
     from trainer.export.serving import make_model
-    from trainer.predict.network import load_network
+    from trainer.predict.loading import load_predictor
 
     ownership.check_folder(files_of(output), output, EXPORT)
     started = time.perf_counter()
-    network = load_network(flags.model)
-    model = make_model(network)
+    predictor = load_predictor(flags.model)
+    model = make_model(predictor)
     if flags.format == "savedmodel":
         facts = saved_model.export_model(model, output)
         path, told = output, ", ".join(facts["signatures"])
@@ -124,9 +124,9 @@ def run(flags: argparse.Namespace, output: str) -> int:
             form=flags.format,
             quantize=flags.quantize,
             folder=output,
-            dataset=find_dataset(flags.data, flags.model, network.manifest.fingerprint),
+            dataset=find_dataset(flags.data, flags.model, model.manifest.fingerprint),
         )
-        facts = files.export_file(model, network, flags.model, request)
+        facts = files.export_file(model, predictor, flags.model, request)
         path, told = f"{output}/{request.file_name}", files.summarise(facts)
     print(f"{told} ({time.perf_counter() - started:.1f} s)")
     print(one_line(path))

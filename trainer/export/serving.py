@@ -11,14 +11,16 @@ from typing import Any
 import tensorflow as tf
 
 from pipeline.common.clip_config import CLIP_SAMPLES
-from pipeline.schema import Field, Manifest
+from pipeline.schema import Field, Manifest, UserError
 from trainer.data.music_model import EMBEDDINGS
 from trainer.evaluation.calibration import FLOOR
 from trainer.export import graph_audio, graph_embeddings
+from trainer.export.graph_classifiers import make_score
 from trainer.export.graph_wav import decode_wav
-from trainer.predict.audio import read_config
-from trainer.predict.music_model import open_music_model
+from trainer.predict.audio import open_music_model, read_config
+from trainer.predict.baseline import Baseline
 from trainer.predict.network import Network
+from trainer.predict.protocol import Predictor
 
 EXPORT_VERSION = 1
 
@@ -101,16 +103,34 @@ class Model:
         return records[:, tf.newaxis] if self.records == 1 else records
 
 
-def make_model(network: Network) -> Model:
-    """A predictor as a graph can hold it."""
+def make_model(predictor: Predictor) -> Model:
+    """A predictor as a graph can hold it.
+
+    Raises:
+      UserError: it is an ensemble, or too large.
+    """
+    variables = None
+    if isinstance(predictor, Network):
+        variables = network = predictor.model
+
+        def score(records: tf.Tensor) -> tf.Tensor:
+            return network(records, training=False)
+
+    elif isinstance(predictor, Baseline):
+        score = make_score(predictor)
+    else:
+        raise UserError(
+            "--model is an ensemble, which predict and label use; export one of its "
+            "members, which ensemble.json beside it names."
+        )
     return Model(
-        representation=network.representation,
-        manifest=network.manifest,
-        temperature=network.temperature,
-        fingerprint=network.fingerprint,
-        music_model=network.music_model,
-        score=lambda records: network.model(records, training=False),
-        variables=network.model,
+        representation=predictor.representation,
+        manifest=predictor.manifest,
+        temperature=predictor.temperature,
+        fingerprint=predictor.fingerprint,
+        music_model=predictor.music_model,
+        score=score,
+        variables=variables,
     )
 
 

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.schema import MANIFEST_FILE, Manifest, UserError
+from pipeline.schema import MANIFEST_FILE, MUSIC_MODEL_FILE, Manifest, UserError
 from trainer.config import EXCERPTS
-from trainer.predict.music_model import open_music_model
 from trainer.predict.protocol import Predictor
 
 #: What `pipeline.decoding.excerpts.load_excerpts` does.
@@ -37,6 +36,7 @@ class AudioPredictor:
     Attributes:
       predictor: what names the genres of their records.
       excerpts: take no more than this many of a long file.
+      config: how files are decoded (`pipeline.common.clip_config.ClipConfig`).
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class AudioPredictor:
             for config, names in self._groups
         ]
         # A damaged frame is a click in a file that somebody wants to know about.
-        self._config = dataclasses.replace(self._groups[0][0], ignore_checksums=True)
+        self.config = dataclasses.replace(self._groups[0][0], ignore_checksums=True)
 
     @property
     def genres(self) -> tuple[str, ...]:
@@ -133,7 +133,7 @@ class AudioPredictor:
           OSError: it cannot be read.
           UserError: the model gives no numbers.
         """
-        clips = self._load(path, self._config, self.excerpts)
+        clips = self._load(path, self.config, self.excerpts)
         pairs = zip(self.genres, self.predict_clips(clips).tolist(), strict=True)
         return Prediction(
             genres=dict(sorted(pairs, key=lambda pair: -pair[1])), excerpts=len(clips)
@@ -181,3 +181,31 @@ def _make_workspace(
     if embeddings.NAME not in names:
         return Workspace()
     return Workspace(load_network(*open_music_model(music_model, config.music_model)))
+
+
+def open_music_model(content: bytes | None, wanted: str) -> tuple[bytes, str]:
+    """The file of weights that a predictor carries, or else the user's cache has.
+
+    Args:
+      content: what the predictor carries.
+      wanted: name of the music model that made the training set.
+
+    Returns:
+      The file, and where it comes from.
+
+    Raises:
+      UserError: it is not there, or another one than is wanted.
+    """
+    from pipeline.representations.music_model import identify, read_weights
+
+    if content is None:
+        from pipeline.representations.weights import read_cached
+
+        return read_cached(wanted)
+    found = identify(read_weights(content, MUSIC_MODEL_FILE), MUSIC_MODEL_FILE)
+    if found.name != wanted:
+        raise UserError(
+            f"{MUSIC_MODEL_FILE} holds {found.name}, the model beside it was trained "
+            f"on {wanted}; copy the model folder again, or train the model again."
+        )
+    return content, MUSIC_MODEL_FILE

@@ -18,14 +18,14 @@ from trainer.data.music_model import read_music_model
 from trainer.evaluation import report
 from trainer.evaluation.report import REPORT_FILE
 from trainer.evaluation.report_folder import read_report
-from trainer.networks import layers, mobilenet
-from trainer.networks.vectors import build_vector_model
-from trainer.networks.windows import build_windows_model
 from trainer.runtime import hypertune
 from trainer.runtime.devices import gather_floats, wait_for_all
 from trainer.runtime.preemption import Preemption, watch_for_preemption
 from trainer.training.fit import fit
 from trainer.training.model_folder import ModelFolder, make_contents, needed_bytes
+from trainer.training.networks import layers, mobilenet
+from trainer.training.networks.vectors import build_vector_model
+from trainer.training.networks.windows import build_windows_model
 from trainer.training.run import FittedModel, Run
 from trainer.training.transfer import fit_mobilenet
 
@@ -197,9 +197,7 @@ def _train(
         else:
             print("the test split is empty: no report is written", flush=True)
         folder.write(
-            lambda: make_contents(
-                fitted, manifest, result, predictions.get("test"), music_model
-            ),
+            lambda: make_contents(fitted, manifest, result, music_model),
             representation=config.model,
             genres=len(manifest.genres),
             run=run.key,

@@ -250,7 +250,7 @@ def stream_member(path: str, name: str, opener: Opener = open_regular) -> Binary
     file = opener(path)
     try:
         stream = _MemberStream(_enter(file, member, name), member, file)
-        return io.BufferedReader(stream, 1 << 16)  # type: ignore[return-value]
+        return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, stream), 1 << 16))
     except BaseException:
         file.close()
         raise

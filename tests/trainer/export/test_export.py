@@ -21,9 +21,9 @@ from tests.trainer.predict.test_predict import make_model as make_keras
 from trainer.export import __main__ as export
 from trainer.export import saved_model
 from trainer.export.serving import Serving, make_model
-from trainer.networks.vectors import build_vector_model
 from trainer.predict.loading import load_audio_predictor
 from trainer.predict.network import load_network
+from trainer.training.networks.vectors import build_vector_model
 
 TEMPERATURE = 1.7
 

@@ -23,9 +23,9 @@ from trainer.data.dataset import open_dataset
 from trainer.export import __main__ as export
 from trainer.export import files, litert, onnx_file
 from trainer.export.serving import make_model
-from trainer.networks.vectors import build_vector_model
-from trainer.networks.windows import build_windows_model
 from trainer.predict.network import load_network
+from trainer.training.networks.vectors import build_vector_model
+from trainer.training.networks.windows import build_windows_model
 
 FORMATS = ("litert", "onnx")
 NAMES = ("windows", "mel", "statistics")

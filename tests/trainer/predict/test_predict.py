@@ -17,11 +17,11 @@ from pipeline.decoding import isolation
 from pipeline.decoding.waveform import downmix, fit_length, resample
 from pipeline.representations import make_schemas
 from tests.support.audio_files import encode, make_music, make_sine, represent_file
-from trainer.networks import mobilenet
-from trainer.networks.windows import build_windows_model
 from trainer.predict import __main__ as predict
 from trainer.predict.loading import load_audio_predictor
 from trainer.predict.network import load_network
+from trainer.training.networks import mobilenet
+from trainer.training.networks.windows import build_windows_model
 
 GENRES = ("Folk", "Jazz", "Pop", "Rock")
 CONFIG = ClipConfig(windows_per_clip=2)

@@ -16,11 +16,11 @@ from trainer.data.dataset import open_dataset
 from trainer.data.split import open_splits
 from trainer.evaluation.history import METRICS, PhaseHistory
 from trainer.evaluation.report_folder import read_report
-from trainer.networks import mobilenet
-from trainer.networks.vectors import build_vector_model
 from trainer.runtime.devices import find_devices
 from trainer.training import step, transfer
 from trainer.training.fit import Phase, fit
+from trainer.training.networks import mobilenet
+from trainer.training.networks.vectors import build_vector_model
 from trainer.training.run import Run
 
 CLIPS = {"training": 8, "validation": 4, "test": 4}
@@ -34,6 +34,7 @@ FILES = {
     "manifest.json",
     "model.keras",
     "predictions.csv",
+    "validation.csv",
     "report.json",
 }
 
