@@ -1,8 +1,9 @@
 """Makes TensorFlow write the same bytes for the same SavedModel.
 
 Names of functions end in a number that counts what the process has traced before, and
-so are the names of what they capture; functions come in no order, and `fingerprint.pb` holds a random number. Functions
-are numbered anew here and sorted; that file, which nothing needs, is deleted.
+so do those of what they capture; functions come in no order, and `fingerprint.pb` holds
+a random number. Functions are numbered anew here and sorted; that file, which nothing
+needs, is deleted.
 
 Imports TensorFlow.
 """
