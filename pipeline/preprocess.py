@@ -22,15 +22,18 @@ from pipeline.inputs.genres import LABELS, SEPARATOR
 from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.splits import SPLIT_RULES
 from pipeline.launch import local, messages
+from pipeline.launch.flink.run import ClusterJobError, DetachedError
 from pipeline.launch.output import prepare_job
 from pipeline.launch.plan import (
+    checked_runner,
     estimate_job,
+    find_cluster,
     make_job,
+    make_paths_absolute,
     note_command,
     parse_beam_options,
-    run_job,
+    suggest_shards,
 )
-from pipeline.launch.runners import try_runner
 from pipeline.representations import DEFAULTS, NAMES
 from pipeline.representations.music_model import DEFAULT_MODEL, MODELS
 from pipeline.schema import JOB_REPORT_FILE, MANIFEST_FILE, Manifest, UserError
@@ -296,13 +299,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, rest = parser.parse_known_args(argv)
     if not arguments.output and not arguments.estimate:
         parser.error("the following arguments are required: --output")
+    command = sys.argv[1:] if argv is None else argv
+    return preprocess(arguments, rest, command)
+
+
+def preprocess(
+    arguments: argparse.Namespace,
+    rest: Sequence[str],
+    command: Sequence[str],
+    *,
+    name: str = "preprocess",
+    choose_shards: bool = False,
+    detach: bool = False,
+) -> int:
+    """Does what a command line asks for; returns the exit code.
+
+    Args:
+      arguments: of `make_parser`.
+      rest: Beam's options.
+      command: as it was given, for the dataset's report.
+      name: of the command.
+      choose_shards: by the number of clips.
+      detach: leave a job alone once it runs on a cluster.
+    """
     started = time.monotonic()
     output = arguments.output
     dataset = None
     try:
-        parse_beam_options(rest)  # Refuses unknown ones before any work.
+        # Refuses unknown ones, and a cluster that is not there, before any work.
+        cluster = find_cluster(parse_beam_options(rest))
+        if cluster is not None:
+            make_paths_absolute(arguments)
+            output = arguments.output
         job, inputs = make_job(arguments)
-        job = note_command(job, sys.argv[1:] if argv is None else argv)
+        if choose_shards:
+            job = job.with_dataset(num_shards=suggest_shards(len(inputs.clips)))
+        job = note_command(job, command, name)
         print(messages.describe_inputs(inputs, job), flush=True)
         if arguments.representations is None and not job.dataset.music_weights:
             print(
@@ -313,15 +345,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.estimate:
             print(f"\n{estimate_job(job, inputs)}")
             return 0
-        try_runner(parse_beam_options(rest), rest)
-        job, finished = prepare_job(job, inputs, overwrite=arguments.overwrite)
-        dataset = job.dataset
-        if finished:
-            print(messages.describe_resumption(finished, dataset), flush=True)
-        run_job(job, inputs, rest)
+        with checked_runner(job, inputs, rest, cluster, detach=detach) as run:
+            job, finished = prepare_job(job, inputs, overwrite=arguments.overwrite)
+            dataset = job.dataset
+            if finished:
+                print(messages.describe_resumption(finished, dataset), flush=True)
+            run(job)
     except UserError as error:
         print_error(error)
         return 2
+    except DetachedError as detached:
+        print(detached)
+        return 0
+    except ClusterJobError as error:
+        print_error(error)
+        return 1
     except KeyboardInterrupt:
         print(f"\ninterrupted; {messages.GO_ON}", file=sys.stderr)
         return 130

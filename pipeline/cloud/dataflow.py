@@ -25,7 +25,6 @@ from pipeline.cloud.submission import (
     DataflowConfig,
     check_service,
     console_link,
-    is_given,
     make_options,
     make_request,
     submit,
@@ -39,13 +38,15 @@ from pipeline.job.config import JobConfig
 from pipeline.job.graph import build
 from pipeline.launch import estimate, local, messages
 from pipeline.launch.output import check_output, prepare_job
-from pipeline.launch.plan import make_job, parse_beam_options
+from pipeline.launch.plan import (
+    is_given,
+    make_job,
+    parse_beam_options,
+    suggest_shards,
+)
 from pipeline.schema import UserError
 from pipeline.shards.runs import SupersededError
 
-#: A shard is the unit of work; this many clips take a vCPU some seconds.
-CLIPS_A_SHARD = 64
-SHARDS = (16, 4096)
 #: Clips decoded here for the estimate.
 ESTIMATE_CLIPS = 6
 
@@ -176,15 +177,6 @@ def make_data_flags(flags: argparse.Namespace, bucket: str) -> list[str]:
     if flags.subset or not flags.metadata:
         paths["--subset"] = subset
     return [f"{flag}={value}" for flag, value in paths.items()]
-
-
-def suggest_shards(clips: int) -> int:
-    """Number of shards for a number of clips, whatever the number of workers."""
-    low, high = SHARDS
-    shards = low
-    while shards < high and shards * CLIPS_A_SHARD < clips:
-        shards *= 2
-    return shards
 
 
 def describe_estimate(job: JobConfig, inputs: Inputs, config: DataflowConfig) -> str:

@@ -26,6 +26,7 @@ from pipeline.cloud.machines import Machine, parse_machine
 from pipeline.common import gcs, storage
 from pipeline.common.credentials import SCHEME
 from pipeline.common.quiet import keep_back_stderr
+from pipeline.launch.plan import is_given
 from pipeline.schema import UserError
 
 #: Where `setup.py` and the lock file are: the checkout.
@@ -143,11 +144,6 @@ def make_options(config: DataflowConfig, beam_flags: Sequence[str]) -> list[str]
     if config.service_account:
         options.append(f"--service_account_email={config.service_account}")
     return [*options, *beam_flags]
-
-
-def is_given(command_line: Sequence[str], *flags: str) -> bool:
-    """Whether one of the flags is on a command line."""
-    return any(item.partition("=")[0] in flags for item in command_line)
 
 
 def _find_in_checkout(name: str) -> Path:

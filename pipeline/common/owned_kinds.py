@@ -69,6 +69,9 @@ _SAVED_MODEL = (
 _MANIFEST = frozenset({"schema_version", "fingerprint", "genres", "representations"})
 _DATASET_FILES = (
     rf"(?:windows|mel|features|statistics|embeddings)/{_SPLITS}-{_SHARD}\.tfrecord",
+    # By which other libraries read the shards.
+    r"(?:windows|mel|features|statistics|embeddings)/(?:(?:features|dataset_info)\.json"
+    r"|label\.labels\.txt|schema\.pbtxt)",
     rf"clips/{_SHARD}\.jsonl",
     rf"rejects-{_SHARD}\.jsonl",
     r"(?:_unfinished-)?(?:manifest\.json|COMPLETED)",
@@ -160,6 +163,8 @@ DEMO = Kind(
     ),
     proof={"demo_corpus.json": frozenset({"corpus", "complete", "files"})},
 )
+#: FMA's archives, as they come, and what is known of them.
+DOWNLOADS = Kind(name="download", listed=True)
 #: For matplotlib's `savefig(metadata=...)`, and what it makes of it.
 PNG_METADATA = {"Software": OWNER}
 PICTURE = FileKind(

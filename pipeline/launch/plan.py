@@ -8,10 +8,15 @@ import dataclasses
 import os
 import shlex
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
+from apache_beam.options.pipeline_options import (
+    FlinkRunnerOptions,
+    PipelineOptions,
+    SetupOptions,
+    StandardOptions,
+)
 
 from pipeline.common import gcs
 from pipeline.common.clip_config import ClipConfig
@@ -27,13 +32,19 @@ from pipeline.inputs.survey import Inputs, inspect_inputs
 from pipeline.job.config import JobConfig
 from pipeline.job.graph import build
 from pipeline.launch import estimate, local, output
-from pipeline.launch.runners import check_flags
+from pipeline.launch.flink import rest
+from pipeline.launch.flink.run import open_run
+from pipeline.launch.runners import check_flags, try_runner
 from pipeline.launch.versions import find_versions, fingerprint_tools
 from pipeline.representations import DEFAULTS, NAMES, embeddings
 from pipeline.representations.music_model import prepare_one_thread
 from pipeline.representations.weights import find_weights
 from pipeline.schema import UserError
 from pipeline.shards.result import DatasetConfig
+
+#: A shard is the unit of work; this many clips take a vCPU some seconds.
+CLIPS_A_SHARD = 64
+SHARDS = (16, 4096)
 
 
 def parse_beam_options(arguments: Sequence[str]) -> PipelineOptions:
@@ -219,6 +230,63 @@ def _make_split(arguments: argparse.Namespace) -> SplitConfig | None:
     return SplitConfig(rule=arguments.split, percent=(training, validation, test))
 
 
+def find_cluster(options: PipelineOptions) -> rest.Cluster | None:
+    """The Flink cluster that the options name; None for other runners.
+
+    Raises:
+      UserError: it is not there, or Beam does not support it.
+    """
+    name = (options.view_as(StandardOptions).runner or "").rpartition(".")[2]
+    master = options.view_as(FlinkRunnerOptions).flink_master
+    if name != "FlinkRunner" or master in ("[auto]", "[local]"):
+        return None
+    return rest.find_cluster(options)
+
+
+def make_paths_absolute(arguments: argparse.Namespace) -> None:
+    """Workers elsewhere have other current folders; changed in place."""
+    for name in ("audio", "metadata", "output", "wav_output"):
+        path = getattr(arguments, name)
+        if path and "://" not in path:
+            setattr(arguments, name, os.path.abspath(path))
+
+
+@contextlib.contextmanager
+def checked_runner(
+    job: JobConfig,
+    inputs: Inputs,
+    flags: Sequence[str],
+    cluster: rest.Cluster | None = None,
+    *,
+    detach: bool = False,
+) -> Iterator[Callable[[JobConfig], None]]:
+    """Makes sure that the runner can run something; yields what runs a job there.
+
+    Raises:
+      UserError: it cannot; says why.
+    """
+    if cluster is not None:
+        with open_run(flags, cluster, job, inputs, detach=detach) as run:
+            yield run
+        return
+    try_runner(parse_beam_options(flags), flags)
+    yield lambda prepared: run_job(prepared, inputs, flags)
+
+
+def suggest_shards(clips: int) -> int:
+    """Number of shards for a number of clips, whatever the number of workers."""
+    low, high = SHARDS
+    shards = low
+    while shards < high and shards * CLIPS_A_SHARD < clips:
+        shards *= 2
+    return shards
+
+
+def is_given(command_line: Sequence[str], *flags: str) -> bool:
+    """Whether one of the flags is on a command line."""
+    return any(item.partition("=")[0] in flags for item in command_line)
+
+
 def run_job(job: JobConfig, inputs: Inputs, flags: Sequence[str]) -> None:
     """Runs a job on whatever runner Beam's flags name, and waits for its end."""
 
@@ -271,7 +339,9 @@ def estimate_job(job: JobConfig, inputs: Inputs) -> str:
     )
 
 
-def note_command(job: JobConfig, argv: Sequence[str]) -> JobConfig:
+def note_command(
+    job: JobConfig, argv: Sequence[str], name: str = "preprocess"
+) -> JobConfig:
     """Lets the dataset's report say what makes the same again."""
-    command = shlex.join(["./launch.sh", "preprocess", *argv])
+    command = shlex.join(["./launch.sh", name, *argv])
     return dataclasses.replace(job, command=command)

@@ -29,6 +29,13 @@ from trainer.compare.comparison import (
     comparison_json,
     make_comparison,
 )
+from trainer.compare.ensemble import (
+    MEMBERS,
+    TITLE,
+    check_folder,
+    score_ensemble,
+    write_ensemble,
+)
 from trainer.compare.html.clip_media import (
     find_audio,
     find_values,
@@ -222,6 +229,29 @@ def check_output(folder: str) -> None:
         ownership.check_file(files, path, kind, flag="--output")
 
 
+def add_ensemble(
+    results: Sequence[Result], folder: str, most: int
+) -> tuple[list[Result], str]:
+    """Scores the mean of the best few models and keeps it, where that can be.
+
+    Args:
+      results: of the models in `folder`.
+      folder: of the models; gets `ensemble/`.
+      most: members at most.
+
+    Returns:
+      `results` and the ensemble's; and what is to be said about it.
+    """
+    scored = score_ensemble(results, folder, most)
+    if isinstance(scored, str):
+        return list(results), scored
+    try:
+        write_ensemble(scored, folder)
+    except UserError as error:
+        return [*results, scored.result], f"The ensemble is not kept: {error}"
+    return [*results, scored.result], ""
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The command's flags."""
     parser = argparse.ArgumentParser(
@@ -252,6 +282,15 @@ def make_parser() -> argparse.ArgumentParser:
         help="folder or ZIP of the audio files: the report plays parts of the clips "
         "that models get most wrong",
     )
+    parser.add_argument(
+        "--ensemble",
+        type=int,
+        default=MEMBERS,
+        metavar="N",
+        help="score the mean of the best models, N at most, which are chosen on the "
+        "validation split or within the folds, and keep it in MODELS/ensemble; 0 for "
+        "none (default: %(default)s)",
+    )
     return parser
 
 
@@ -262,15 +301,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = args.models.rstrip("/") or "/"
     output = args.output or os.path.dirname(folder) or "."
     try:
+        if args.ensemble < 0 or args.ensemble == 1:
+            raise UserError(
+                "--ensemble must be 2 or more, or 0 for none. Received: "
+                f"{args.ensemble}"
+            )
         require_credentials([folder, output, args.data])
-        results = read_results(folder)
+        results = [
+            result for result in read_results(folder) if result.report.model != TITLE
+        ]
         check_comparable([result.report for result in results], folder)
         check_output(output)
+        if args.ensemble:
+            check_folder(folder)
         dataset = find_dataset([result.report for result in results], args.data)
         if dataset is not None:
             results = add_artists(results, dataset)
+        remark = ""
+        if args.ensemble:
+            results, remark = add_ensemble(results, folder, args.ensemble)
         comparison = make_comparison(results, folder)
         print(format_text(comparison))
+        if remark:
+            print(one_line(remark))
         for path in write_comparison(
             output,
             comparison,
@@ -291,9 +344,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def command_line(args: argparse.Namespace) -> str:
     """The command that these flags came from."""
     flags = [
-        f"--{name} {shlex.quote(value)}"
+        f"--{name} {shlex.quote(str(value))}"
         for name, value in vars(args).items()
-        if value is not None
+        if value is not None and (name, value) != ("ensemble", MEMBERS)
     ]
     return " ".join(["./launch.sh compare", *flags])
 

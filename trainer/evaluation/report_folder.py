@@ -41,12 +41,14 @@ class Result:
       validation: of the validation clips, likewise.
       phases: history of each phase of training (see `PhaseHistory`); none
         for models without epochs.
+      folder: path that it was read from.
     """
 
     report: Report
     predictions: ClipPredictions | None = None
     validation: ClipPredictions | None = None
     phases: Sequence[Mapping[str, Any]] = ()
+    folder: str = ""
 
 
 def read_results(folder: str) -> list[Result]:
@@ -105,7 +107,11 @@ def read_result(path: str) -> Result:
     if content is not None:
         phases = _parse_history(content, folder.join(HISTORY_FILE))
     return Result(
-        report=report, predictions=predictions, validation=validation, phases=phases
+        report=report,
+        predictions=predictions,
+        validation=validation,
+        phases=phases,
+        folder=folder.path,
     )
 
 

@@ -249,7 +249,7 @@ def find_graph(
 
     from trainer.data.music_model import EMBEDDINGS
     from trainer.export import graph_audio, graph_embeddings
-    from trainer.predict.music_model import open_music_model
+    from trainer.predict.audio import open_music_model
 
     if predictor.representation not in (EMBEDDINGS, *graph_audio.COMPUTE):
         return None

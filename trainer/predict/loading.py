@@ -2,28 +2,82 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+
+import tensorflow as tf
 
 from pipeline.schema import UserError
 from trainer.config import EXCERPTS
+from trainer.evaluation.report import MODEL_FILE
 from trainer.predict.audio import AudioPredictor, LoadExcerpts
 from trainer.predict.baseline import DESCRIPTION_FILE, load_baseline
 from trainer.predict.ensemble import Ensemble
+from trainer.predict.ensemble_folder import (
+    ENSEMBLE,
+    ENSEMBLE_FILE,
+    read_ensemble,
+)
 from trainer.predict.model_folder import open_model_folder
 from trainer.predict.network import load_network
 from trainer.predict.protocol import Predictor
 
 
 def load_predictor(folder: str) -> Predictor:
-    """Loads a model folder of any kind.
+    """Loads a model folder of any kind, or the ensemble of a folder of models.
 
     Raises:
       UserError: there is no such folder, or what is in it is no whole model of ours.
     """
     contents = open_model_folder(folder)
-    if contents.holds(DESCRIPTION_FILE):
+    if contents.holds(ENSEMBLE_FILE):
+        return _load_ensemble(folder)
+    if contents.holds(DESCRIPTION_FILE) or contents.holds(MODEL_FILE):
+        return _load_single(folder)
+    inside = contents.join(ENSEMBLE)
+    if tf.io.gfile.exists(f"{inside}/{ENSEMBLE_FILE}"):
+        return _load_ensemble(inside)
+    _check_is_no_folder_of_models(contents.path)
+    return _load_single(folder)
+
+
+def _load_single(folder: str) -> Predictor:
+    if open_model_folder(folder).holds(DESCRIPTION_FILE):
         return load_baseline(folder)
     return load_network(folder)
+
+
+def _load_ensemble(folder: str) -> Ensemble:
+    content = read_ensemble(folder)
+    return Ensemble(
+        [_load_single(path) for path, _ in content.members],
+        weights=[weight for _, weight in content.members],
+        temperature=content.temperature,
+    )
+
+
+def _check_is_no_folder_of_models(path: str) -> None:
+    """Refuses a folder that holds several models and no ensemble.
+
+    Raises:
+      UserError: names them.
+    """
+    names = sorted(name.rstrip("/") for name in tf.io.gfile.listdir(path))
+    models = [
+        name
+        for name in names
+        if not name.startswith("fold-")
+        and any(
+            tf.io.gfile.exists(os.path.join(path, name, file))
+            for file in (MODEL_FILE, DESCRIPTION_FILE)
+        )
+    ]
+    if models:
+        raise UserError(
+            f"{path} is a folder of models without an ensemble; give --model one of "
+            f"them ({', '.join(models)}), or make their ensemble: ./launch.sh compare "
+            f"--models {path}"
+        )
 
 
 def load_predictors(folders: Sequence[str]) -> Predictor:
