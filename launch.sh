@@ -29,6 +29,7 @@ usage: ./launch.sh COMMAND [OPTION ...]
   report DIR             open or serve a report
   predict OPTION FILE    genres of audio files                 (predict --help)
   label OPTION ...       genres of a whole catalogue           (label --help)
+  app OPTION ...         a page for dropped songs              (app --help)
   export OPTION ...      a model as a SavedModel for serving   (export --help)
   show FILE              draw the representations of an audio file
   demo OPTION ...        make the demo corpus                  (demo --help)
@@ -269,7 +270,7 @@ main() {
   case $command in
     local | fma | setup | test | preprocess | inspect | show | demo | weights) ;;
     dataflow | flink | train | baselines | folds | compare | report | predict) ;;
-    label | export | vertex) ;;
+    label | app | export | vertex) ;;
     run) (($#)) || fail "run needs a module, such as benchmarks.run" ;;
     '' | help | -h | --help) usage && return ;;
     *) usage >&2 && fail "unknown command. Received: $command" ;;

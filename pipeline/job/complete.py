@@ -164,6 +164,8 @@ def complete(
             # So that what is trained on the dataset needs nothing else.
             weights = storage.read_bytes(dataset.music_weights)
             _write_bytes(output, MUSIC_MODEL_FILE, weights)
+        for name, text in manifest.reader_files().items():
+            _write(output, name, text)
         publish(output, manifest)
         if dataset.replaces:
             replace.replace_dataset(dataset.replaces)

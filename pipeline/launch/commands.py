@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "report": ("trainer.compare.serve", ""),
     "predict": ("trainer.predict", ""),
     "label": ("trainer.predict.label", "beam"),
+    "app": ("trainer.app", ""),
     "export": ("trainer.export", ""),
     "vertex": ("trainer.vertex", "cloud"),
 }

@@ -5,6 +5,7 @@ trainer builds its parse spec from that file and from nothing else.
 
     basics   errors, and how values are told
     records  the fields of a record, and of a representation's
+    readers  files by which other libraries read the shards
     checks   is what was read a manifest, and a whole one
 """
 
@@ -16,7 +17,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.schema import checks
+from pipeline.schema import checks, readers
 from pipeline.schema.basics import SPLITS as SPLITS
 from pipeline.schema.basics import UserError as UserError
 from pipeline.schema.basics import shard_file as shard_file
@@ -138,6 +139,27 @@ class Manifest:
             shard_file(representation, split, shard, self.num_shards)
             for shard in range(self.num_shards)
         ]
+
+    def reader_files(self) -> dict[str, str]:
+        """Files by which other libraries read the shards: texts by path.
+
+        Empty for a manifest without `files`.
+        """
+        if not self.files:
+            return {}
+        shards = {
+            name: {
+                split: [self.files[path] for path in self.shard_files(name, split)]
+                for split in SPLITS
+            }
+            for name in self.representations
+        }
+        return readers.make_reader_files(
+            genres=self.genres,
+            representations=self.representations,
+            shard_files=shards,
+            description=self.description,
+        )
 
     def to_json(self) -> str:
         """Serialises with stable key order, one item a line."""

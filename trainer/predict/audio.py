@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.schema import MANIFEST_FILE, Manifest, UserError
+from pipeline.schema import MANIFEST_FILE, MUSIC_MODEL_FILE, Manifest, UserError
 from trainer.config import EXCERPTS
-from trainer.predict.music_model import open_music_model
 from trainer.predict.protocol import Predictor
 
 #: What `pipeline.decoding.excerpts.load_excerpts` does.
@@ -182,3 +181,31 @@ def _make_workspace(
     if embeddings.NAME not in names:
         return Workspace()
     return Workspace(load_network(*open_music_model(music_model, config.music_model)))
+
+
+def open_music_model(content: bytes | None, wanted: str) -> tuple[bytes, str]:
+    """The file of weights that a predictor carries, or else the user's cache has.
+
+    Args:
+      content: what the predictor carries.
+      wanted: name of the music model that made the training set.
+
+    Returns:
+      The file, and where it comes from.
+
+    Raises:
+      UserError: it is not there, or another one than is wanted.
+    """
+    from pipeline.representations.music_model import identify, read_weights
+
+    if content is None:
+        from pipeline.representations.weights import read_cached
+
+        return read_cached(wanted)
+    found = identify(read_weights(content, MUSIC_MODEL_FILE), MUSIC_MODEL_FILE)
+    if found.name != wanted:
+        raise UserError(
+            f"{MUSIC_MODEL_FILE} holds {found.name}, the model beside it was trained "
+            f"on {wanted}; copy the model folder again, or train the model again."
+        )
+    return content, MUSIC_MODEL_FILE
