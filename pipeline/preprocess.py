@@ -16,7 +16,12 @@ from pipeline.common.clip_config import (
     MEL_CHANNELS,
     ClipConfig,
 )
-from pipeline.common.plain_text import one_line, print_error
+from pipeline.common.plain_text import print_error
+from pipeline.common.progress import (
+    add_progress_flags,
+    format_seconds,
+    take_reporter,
+)
 from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.splits import SPLIT_RULES
 from pipeline.launch import local, messages
@@ -235,6 +240,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="take MP3 and FLAC files whose audio is not what their own checksum says: "
         "damaged ones, and those that were edited without decoding (as by mp3gain)",
     )
+    add_progress_flags(parser)
     return parser
 
 
@@ -257,6 +263,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     local.quiet()
     parser = make_parser()
     arguments, rest = parser.parse_known_args(argv)
+    reporter = take_reporter(arguments)
     if not arguments.output and not arguments.estimate:
         parser.error("the following arguments are required: --output")
     started = time.monotonic()
@@ -266,27 +273,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         parse_beam_options(rest)  # Refuses unknown ones before any work.
         job, inputs = make_job(arguments)
         job = note_command(job, sys.argv[1:] if argv is None else argv)
-        print(messages.describe_inputs(inputs, job), flush=True)
+        reporter.note(messages.describe_inputs(inputs, job))
         if arguments.representations is None and not job.dataset.music_weights:
-            print(
+            reporter.note(
                 "Without embeddings: the music model's weights are not there; "
-                "./launch.sh weights fetches them.",
-                flush=True,
+                "./launch.sh weights fetches them."
             )
         if arguments.estimate:
-            print(f"\n{estimate_job(job, inputs)}")
+            reporter.result(f"\n{estimate_job(job, inputs)}")
             return 0
         try_runner(parse_beam_options(rest), rest)
         job, finished = prepare_job(job, inputs, overwrite=arguments.overwrite)
         dataset = job.dataset
         if finished:
-            print(messages.describe_resumption(finished, dataset), flush=True)
-        run_job(job, inputs, rest)
+            reporter.note(messages.describe_resumption(finished, dataset))
+        run_job(job, inputs, rest, reporter)
     except UserError as error:
         print_error(error)
         return 2
     except KeyboardInterrupt:
-        print(f"\ninterrupted; {messages.GO_ON}", file=sys.stderr)
+        reporter.warn(f"\ninterrupted; {messages.GO_ON}")
         return 130
     except Exception as error:
         # Beam wraps or, from a worker process, quotes what was raised.
@@ -297,10 +303,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print_error(message)
         return 1
-    print(messages.make_table(read_report(output)))
-    print(f"\n{messages.describe_integrity(read_manifest(output))}")
-    seconds = time.monotonic() - started
-    print(f"\nDataset: {one_line(output)} ({seconds:.0f} s)")
+    report = read_report(output)
+    reporter.detail(messages.make_table(report) + "\n")
+    if not reporter.verbose:
+        reporter.note(messages.summarise(report))
+    reporter.note(messages.describe_integrity(read_manifest(output)))
+    seconds = format_seconds(time.monotonic() - started)
+    reporter.finish(
+        f"Dataset: {output} ({seconds})",
+        ["train", "--data", output],
+        ["inspect", output],
+    )
     return 0
 
 

@@ -23,8 +23,10 @@ LAYERS = (
     {"trainer.config", "trainer.data", "trainer.evaluation"},
     {"trainer.networks", "trainer.runtime"},
     {"trainer.training", "trainer.predict"},
-    {"trainer.task", "trainer.baselines", "trainer.compare", "trainer.export"},
-    {"trainer.folds", "trainer.vertex"},
+    {"trainer.baselines", "trainer.compare", "trainer.export"},
+    {"trainer.folds"},
+    {"trainer.task"},
+    {"trainer.vertex"},
 )
 FLOORS = {name: floor for floor, names in enumerate(LAYERS) for name in names}
 

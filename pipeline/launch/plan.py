@@ -16,6 +16,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 from pipeline.common import gcs
 from pipeline.common.clip_config import ClipConfig
 from pipeline.common.credentials import SCHEME
+from pipeline.common.progress import SILENT, Reporter
 from pipeline.inputs.audio_files import glob_base
 from pipeline.inputs.metadata import MetadataConfig
 from pipeline.inputs.names import name_aliases
@@ -191,7 +192,9 @@ def _make_split(arguments: argparse.Namespace) -> SplitConfig | None:
     return SplitConfig(rule=arguments.split, percent=(training, validation, test))
 
 
-def run_job(job: JobConfig, inputs: Inputs, flags: Sequence[str]) -> None:
+def run_job(
+    job: JobConfig, inputs: Inputs, flags: Sequence[str], reporter: Reporter = SILENT
+) -> None:
     """Runs a job on whatever runner Beam's flags name, and waits for its end."""
     options = parse_beam_options(flags)
     if not local.is_local(options):
@@ -199,8 +202,8 @@ def run_job(job: JobConfig, inputs: Inputs, flags: Sequence[str]) -> None:
             build(pipeline, job)
         return
     local.choose_mode(options, flags, len(inputs.clips), os.cpu_count() or 1)
-    print(f"Running {local.describe_mode(options)}.", flush=True)
-    with local.show_progress(len(inputs.clips)) as progress_file:
+    reporter.detail(f"Running {local.describe_mode(options)}.")
+    with local.show_progress(len(inputs.clips), reporter) as progress_file:
         job = job.with_dataset(progress_file=progress_file, launcher=os.getpid())
         pipeline = beam.Pipeline(runner=local.make_runner(options), options=options)
         build(pipeline, job)

@@ -21,6 +21,12 @@ from threadpoolctl import threadpool_limits
 import trainer.runtime.quiet  # noqa: F401  (before anything that imports TensorFlow)
 from pipeline.common.credentials import require_credentials
 from pipeline.common.plain_text import print_error
+from pipeline.common.progress import (
+    SILENT,
+    Reporter,
+    add_progress_flags,
+    take_reporter,
+)
 from pipeline.schema import SPLITS, UserError
 from trainer.baselines import classifiers
 from trainer.baselines.artist_folds import fold_by_artist
@@ -91,7 +97,11 @@ BASELINES = (
 
 
 def train_baselines(
-    dataset: Dataset, representation: str, baselines: Sequence[Baseline], output: str
+    dataset: Dataset,
+    representation: str,
+    baselines: Sequence[Baseline],
+    output: str,
+    reporter: Reporter = SILENT,
 ) -> list[Report]:
     """Trains baselines on one representation and writes their report folders.
 
@@ -100,6 +110,7 @@ def train_baselines(
       representation: one that the manifest has training statistics for.
       baselines: which to train, in this order.
       output: folder of the report folders `<baseline>-<representation>`.
+      reporter: is told about each model.
 
     Raises:
       UserError: the representation does not suit, or needs more memory than is
@@ -109,7 +120,7 @@ def train_baselines(
     check_memory(dataset, representation)
     started = time.monotonic()
     splits = load_normalised(dataset, representation)
-    _print(
+    reporter.detail(
         f"{representation}: {_counts(splits)} of "
         f"{splits['training'].values.shape[1]:,} values, "
         f"loaded in {time.monotonic() - started:.1f} s"
@@ -117,7 +128,7 @@ def train_baselines(
 
     threads = 1 if splits["training"].values.nbytes < ONE_THREAD_BYTES else None
     with threadpool_limits(threads, "blas"):
-        return _train(dataset, representation, baselines, output, splits)
+        return _train(dataset, representation, baselines, output, splits, reporter)
 
 
 def _train(
@@ -126,6 +137,7 @@ def _train(
     baselines: Sequence[Baseline],
     output: str,
     splits: Mapping[str, Arrays],
+    reporter: Reporter,
 ) -> list[Report]:
     rows = {split: arrays.values for split, arrays in splits.items()}
     distances: Mapping[str, NDArray[np.float64]] = {}
@@ -135,7 +147,9 @@ def _train(
         training = rows["training"]
         distances = {split: squared_distances(rows[split], training) for split in rows}
         distance_seconds = time.monotonic() - started
-        _print(f"{representation}: distances between clips, {distance_seconds:.1f} s")
+        reporter.detail(
+            f"{representation}: distances between clips, {distance_seconds:.1f} s"
+        )
 
     validation = splits["validation"]
     folds = fold_by_artist(
@@ -144,7 +158,8 @@ def _train(
         known=set(splits["training"].artist_ids) - {""},
     )
     reports = []
-    for baseline in baselines:
+    name = f"Baselines on {representation}"
+    for baseline in reporter.track(baselines, name, "model", len(baselines)):
         inputs = distances if baseline.on_distances else rows
         started = time.monotonic()
         classifier = baseline.fit(
@@ -191,7 +206,7 @@ def _train(
             predictions["test"],
             dataset.manifest.genres,
         )
-        _print(f"{report.name}: {_summary(report)}")
+        reporter.result(f"{report.name}: {_summary(report)}")
         reports.append(report)
     return reports
 
@@ -239,10 +254,6 @@ def _summary(report: Report) -> str:
     )
 
 
-def _print(line: str) -> None:
-    print(line, flush=True)
-
-
 def make_parser() -> argparse.ArgumentParser:
     """The command's flags."""
     parser = argparse.ArgumentParser(
@@ -276,12 +287,14 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help=f"which to train: {', '.join(names)} (default: all)",
     )
+    add_progress_flags(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
     args = make_parser().parse_args(argv)
+    reporter = take_reporter(args)
     baselines = [baseline for baseline in BASELINES if baseline.name in args.models]
     try:
         require_credentials([args.data, args.output])
@@ -293,7 +306,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for representation in representations
         )
         for representation in representations:
-            train_baselines(dataset, representation, baselines, args.output)
+            train_baselines(dataset, representation, baselines, args.output, reporter)
     except UserError as error:
         print_error(error)
         return 2

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,12 @@ import numpy as np
 
 import trainer.runtime.quiet  # noqa: F401  (before anything that imports TensorFlow)
 from pipeline.common.plain_text import one_line, print_error
+from pipeline.common.progress import (
+    SILENT,
+    Reporter,
+    add_progress_flags,
+    take_reporter,
+)
 from pipeline.schema import UserError, fingerprint
 from trainer.baselines.__main__ import BASELINES as ALL_BASELINES
 from trainer.baselines.__main__ import (
@@ -56,6 +63,7 @@ def cross_validate(
     seed: int = 0,
     flags: Mapping[str, Any] | None = None,
     trials: int = 0,
+    reporter: Reporter = SILENT,
 ) -> list[Report]:
     """Trains and tests each model as many times as there are folds.
 
@@ -68,6 +76,7 @@ def cross_validate(
       flags: more of `trainer.config.TrainConfig`, for the networks.
       trials: of a search for better parameters, in each fold; see
         `trainer.training.tuning`.
+      reporter: is told how far it is.
 
     Raises:
       UserError: there are too few artists or clips, or a training fails.
@@ -77,13 +86,13 @@ def cross_validate(
     try_folders(folders)
     for folder in folders:
         ModelFolder.at(folder).claim()
-    print(clips.describe(), flush=True)
+    reporter.note(clips.describe())
     names: dict[str, None] = {}
     os.makedirs(output, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output, prefix=".folds-") as scratch:
         fold_files = split_records(dataset, clips, f"{scratch}/records")
-        for fold in range(folds):
-            print(f"\n== Fold {fold + 1} of {folds}", flush=True)
+        for fold in reporter.track(range(folds), "Folds", "fold", folds):
+            reporter.detail(f"\n== Fold {fold + 1} of {folds}")
             data = f"{scratch}/fold-{fold}"
             link_fold(dataset, clips, fold_files, f"{scratch}/records", data, fold)
             for model in models:
@@ -91,7 +100,7 @@ def cross_validate(
                     if model == BASELINES:
                         source = f"{scratch}/baselines-{fold}"
                         names |= dict.fromkeys(
-                            fit_baselines(data, source, output, fold)
+                            fit_baselines(data, source, output, fold, reporter)
                         )
                     else:
                         config = TrainConfig.from_flags(
@@ -104,9 +113,9 @@ def cross_validate(
                             }
                         )
                         if trials:
-                            tune_and_train(config, trials)
+                            tune_and_train(config, trials, reporter)
                         else:
-                            train(config)
+                            train(config, reporter=reporter)
                         names[model] = None
                 except UserError as error:
                     raise UserError(
@@ -238,7 +247,9 @@ def folder_names(dataset: Dataset, models: Sequence[str]) -> list[str]:
     return names
 
 
-def fit_baselines(data: str, scratch: str, output: str, fold: int) -> list[str]:
+def fit_baselines(
+    data: str, scratch: str, output: str, fold: int, reporter: Reporter = SILENT
+) -> list[str]:
     """Trains all baselines that a dataset allows.
 
     Args:
@@ -246,6 +257,7 @@ def fit_baselines(data: str, scratch: str, output: str, fold: int) -> list[str]:
       scratch: folder to write to first.
       output: folder of the models.
       fold: number of the fold.
+      reporter: is told about each model.
 
     Returns:
       Their names, in order.
@@ -255,7 +267,7 @@ def fit_baselines(data: str, scratch: str, output: str, fold: int) -> list[str]:
     """
     dataset = open_dataset(data)
     for representation in choose_representations(dataset, None):
-        train_baselines(dataset, representation, ALL_BASELINES, scratch)
+        train_baselines(dataset, representation, ALL_BASELINES, scratch, reporter)
     names = sorted(os.listdir(scratch))
     for name in names:
         _replace(f"{scratch}/{name}", f"{output}/{name}/fold-{fold}")
@@ -312,12 +324,15 @@ def make_parser() -> argparse.ArgumentParser:
         help="search in each fold, see trainer.task",
     )
     add_options(parser, without=("data", "model", "output", "seed"))
+    add_progress_flags(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    flags = vars(make_parser().parse_args(argv))
+    arguments = make_parser().parse_args(argv)
+    reporter = take_reporter(arguments)
+    flags = vars(arguments)
     data, output, folds = (flags.pop(name) for name in ("data", "output", "folds"))
     models, seed, trials = (flags.pop(name) for name in ("models", "seed", "tune"))
     try:
@@ -337,6 +352,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             seed=seed,
             flags=flags,
             trials=trials,
+            reporter=reporter,
         )
     except PreemptedError as error:
         print_error(error, label="stopped")
@@ -347,14 +363,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print_error(error)
         return 2
-    print()
+    reporter.note("")
     for report in reports:
         low, high = report.test.accuracy_interval
-        print(
+        reporter.result(
             f"{report.name}: accuracy {report.test.accuracy:.3f} over all "
             f"{report.test.clips} clips (95 % interval {low:.3f} to {high:.3f})"
         )
-    print(f"compare them: ./launch.sh compare --models {one_line(output)}")
+    command = shlex.join(["./launch.sh", "compare", "--models", output])
+    reporter.note(f"\nNext: {one_line(command)}")
     return 0
 
 
