@@ -22,18 +22,23 @@ from pipeline.common.progress import (
     format_seconds,
     take_reporter,
 )
+from pipeline.inputs.archives.paths import drop_scheme
+from pipeline.inputs.genres import LABELS, SEPARATOR
 from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.splits import SPLIT_RULES
 from pipeline.launch import local, messages
+from pipeline.launch.flink.run import ClusterJobError, DetachedError
 from pipeline.launch.output import prepare_job
 from pipeline.launch.plan import (
+    checked_runner,
     estimate_job,
+    find_cluster,
     make_job,
+    make_paths_absolute,
     note_command,
     parse_beam_options,
-    run_job,
+    suggest_shards,
 )
-from pipeline.launch.runners import try_runner
 from pipeline.representations import DEFAULTS, NAMES
 from pipeline.representations.music_model import DEFAULT_MODEL, MODELS
 from pipeline.schema import JOB_REPORT_FILE, MANIFEST_FILE, Manifest, UserError
@@ -69,8 +74,10 @@ def make_parser() -> argparse.ArgumentParser:
     inputs.add_argument(
         "--audio",
         required=True,
+        type=drop_scheme,
         metavar="GLOB",
-        help="a folder with all that it holds, or a quoted glob, here or on any Beam "
+        help="a folder with all that it holds, a ZIP (also in part: "
+        "'fma_small.zip!/fma_small/00*/**'), or a quoted glob, here or on any Beam "
         "file system, e.g. 'gs://bucket/fma_small/**.mp3': * and ? within a name, ** "
         "across folders, **/ any folders or none, [ab], {a,b}, [[] for a bracket; "
         "case does not matter in extensions, linked folders are followed once",
@@ -78,10 +85,12 @@ def make_parser() -> argparse.ArgumentParser:
     inputs.add_argument(
         "--metadata",
         required=True,
+        type=drop_scheme,
         metavar="FILE",
-        help="FMA's tracks.csv, or a CSV path,genre[,track_id,artist_id,split] with "
-        "paths relative to the glob's folder; a path without audio extension, or with "
-        "another one, takes the file that fits where there is one alone",
+        help="FMA's tracks.csv, or the ZIP that holds it, or a CSV "
+        "path,genre[,track_id,artist_id,split] with paths relative to the glob's "
+        "folder; a path without audio extension, or with another one, takes the file "
+        "that fits where there is one alone",
     )
     inputs.add_argument(
         "--subset",
@@ -94,6 +103,37 @@ def make_parser() -> argparse.ArgumentParser:
         default="",
         metavar="A,B,...",
         help="use only these genres, with labels in this order (default: all)",
+    )
+    inputs.add_argument(
+        "--labels",
+        choices=LABELS,
+        default=LABELS[0],
+        help="top: one genre a track (FMA: genre_top); all: every genre that it has, "
+        "with its ancestors (FMA: genres_all); leaf: those that are no ancestor of "
+        "another one (default: %(default)s)",
+    )
+    inputs.add_argument(
+        "--genres_file",
+        type=drop_scheme,
+        default="",
+        metavar="FILE",
+        help="the tree of genres, a CSV with genre_id,parent,title, for --labels all "
+        "and leaf (default: genres.csv beside FMA's tracks.csv; a plain CSV's genres "
+        "are in no tree)",
+    )
+    inputs.add_argument(
+        "--genre_separator",
+        metavar="TEXT",
+        help="between the genres of a plain CSV with --labels all or leaf (default: "
+        f"{SEPARATOR})",
+    )
+    inputs.add_argument(
+        "--min_tracks",
+        type=int,
+        default=0,
+        metavar="N",
+        help="leave out genres with fewer tracks that have a file, as if --genres did "
+        "not name them (default: %(default)s)",
     )
     inputs.add_argument(
         "--split",
@@ -263,16 +303,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     local.quiet()
     parser = make_parser()
     arguments, rest = parser.parse_known_args(argv)
-    reporter = take_reporter(arguments)
     if not arguments.output and not arguments.estimate:
         parser.error("the following arguments are required: --output")
+    command = sys.argv[1:] if argv is None else argv
+    return preprocess(arguments, rest, command)
+
+
+def preprocess(
+    arguments: argparse.Namespace,
+    rest: Sequence[str],
+    command: Sequence[str],
+    *,
+    name: str = "preprocess",
+    choose_shards: bool = False,
+    detach: bool = False,
+) -> int:
+    """Does what a command line asks for; returns the exit code.
+
+    Args:
+      arguments: of `make_parser`.
+      rest: Beam's options.
+      command: as it was given, for the dataset's report.
+      name: of the command.
+      choose_shards: by the number of clips.
+      detach: leave a job alone once it runs on a cluster.
+    """
+    reporter = take_reporter(arguments)
     started = time.monotonic()
     output = arguments.output
     dataset = None
     try:
-        parse_beam_options(rest)  # Refuses unknown ones before any work.
+        # Refuses unknown ones, and a cluster that is not there, before any work.
+        cluster = find_cluster(parse_beam_options(rest))
+        if cluster is not None:
+            make_paths_absolute(arguments)
+            output = arguments.output
         job, inputs = make_job(arguments)
-        job = note_command(job, sys.argv[1:] if argv is None else argv)
+        if choose_shards:
+            job = job.with_dataset(num_shards=suggest_shards(len(inputs.clips)))
+        job = note_command(job, command, name)
         reporter.note(messages.describe_inputs(inputs, job))
         if arguments.representations is None and not job.dataset.music_weights:
             reporter.note(
@@ -282,15 +351,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.estimate:
             reporter.result(f"\n{estimate_job(job, inputs)}")
             return 0
-        try_runner(parse_beam_options(rest), rest)
-        job, finished = prepare_job(job, inputs, overwrite=arguments.overwrite)
-        dataset = job.dataset
-        if finished:
-            reporter.note(messages.describe_resumption(finished, dataset))
-        run_job(job, inputs, rest, reporter)
+        with checked_runner(
+            job, inputs, rest, cluster, detach=detach, reporter=reporter
+        ) as run:
+            job, finished = prepare_job(job, inputs, overwrite=arguments.overwrite)
+            dataset = job.dataset
+            if finished:
+                reporter.note(messages.describe_resumption(finished, dataset))
+            run(job)
     except UserError as error:
         print_error(error)
         return 2
+    except DetachedError as detached:
+        reporter.result(str(detached))
+        return 0
+    except ClusterJobError as error:
+        print_error(error)
+        return 1
     except KeyboardInterrupt:
         reporter.warn(f"\ninterrupted; {messages.GO_ON}")
         return 130

@@ -124,14 +124,16 @@ def _read_clips(
         path = reading.join(folder, shard_file(name, split, shard, manifest.num_shards))
         try:
             for example in reading.read_examples(path, schema):
-                track_id, label = str(example["track_id"]), example["label"]
+                track_id = str(example["track_id"])
                 value = example[schema.value.name]
-                if not isinstance(label, int) or not isinstance(value, np.ndarray):
-                    raise TypeError(f"Expected a label and an array in {path}.")
-                if name == names[0] and label not in labels:
-                    labels.add(label)
-                    title = f"{manifest.genres[label]}, clip {track_id}, {split}"
-                    titles[track_id] = label, title
+                if not isinstance(value, np.ndarray):
+                    raise TypeError(f"Expected an array in {path}.")
+                own = reading.read_labels(example, manifest)
+                fresh = [label for label in own if label not in labels]
+                if name == names[0] and fresh:
+                    labels.add(fresh[0])
+                    genres = ", ".join(manifest.genres[label] for label in own)
+                    titles[track_id] = fresh[0], f"{genres}, clip {track_id}, {split}"
                 if track_id in titles:
                     of_clip = values.setdefault(track_id, {})
                     of_clip.setdefault(name, []).append(value)

@@ -32,7 +32,7 @@ class Identity(NamedTuple):
     """What all records of a clip say alike."""
 
     split: str
-    label: int
+    labels: tuple[int, ...]
     artist_id: str
     decoder: str
 
@@ -155,16 +155,15 @@ class ShardReader:
             yield track_id, group
 
     def _identify(self, example: Mapping[str, Value]) -> Identity:
-        label = example["label"]
-        if not isinstance(label, int) or label >= len(self._manifest.genres):
+        try:
+            labels = reading.read_labels(example, self._manifest)
+        except ValueError as error:
             self._problems.add(
-                "label",
-                f"{self._name}: clip {example['track_id']} has label {label}, but "
-                f"there are {len(self._manifest.genres)} genres",
+                "label", f"{self._name}: clip {example['track_id']} has {error}"
             )
-            label = -1
+            labels = ()
         return Identity(
-            self._split, label, str(example["artist_id"]), str(example["decoder"])
+            self._split, labels, str(example["artist_id"]), str(example["decoder"])
         )
 
     def _check_file(self, file: _CountingFile) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import functools
 import time
 from collections.abc import Mapping, Sequence
+from typing import BinaryIO
 
 from pipeline.common.plain_text import align
 from pipeline.common.rejects import AudioError
@@ -117,28 +117,38 @@ def measure(files: Sequence[AudioFile], config: DatasetConfig) -> Sample:
         Clip(
             track_id=str(number),
             artist_id="",
-            genre="",
-            label=0,
+            labels=(0,),
             split="training",
             path=file.path,
             size=file.size,
         )
         for number, file in enumerate(files)
     ]
-    fetch = functools.partial(fetch_audio, excerpt=config.clip.excerpt)
+
+    def fetch(clip: Clip) -> tuple[BinaryIO, float]:
+        started = time.thread_time()
+        file = fetch_audio(clip, config.clip.excerpt)
+        return file, time.thread_time() - started
+
     with concurrent.futures.ThreadPoolExecutor(READ_AHEAD) as executor:
         for clip, reading in read_ahead(
             clips, fetch, executor=executor, depth=READ_AHEAD
         ):
             try:
-                with reading.result() as file:
+                file, reading_seconds = reading.result()
+                with file:
                     started = time.thread_time()
                     clip_records = make_records(
-                        clip, file, config.representations, config.clip, workspace
+                        clip,
+                        file,
+                        config.representations,
+                        config.clip,
+                        workspace,
+                        label=config.label,
                     )
             except AudioError:
                 continue
-            cpu += time.thread_time() - started
+            cpu += time.thread_time() - started + reading_seconds
             usable += 1
             for name, records in clip_records.records.items():
                 sizes[name] += sum(map(len, records))

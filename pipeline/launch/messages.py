@@ -17,7 +17,7 @@ from pipeline.inputs.assign import name_some
 from pipeline.inputs.survey import Inputs, find_similar
 from pipeline.job.checks import IncompleteDatasetError
 from pipeline.job.config import JobConfig
-from pipeline.schema import SPLITS, Manifest
+from pipeline.schema import MULTI_LABEL, SPLITS, Manifest
 from pipeline.shards.result import DatasetConfig
 from pipeline.shards.runs import SupersededError
 
@@ -47,9 +47,47 @@ def describe_inputs(inputs: Inputs, job: JobConfig) -> str:
         f"wanted tracks; {len(inputs.clips)} clips to process ({size:,.0f} MB), "
         f"{len(inputs.genres)} genres.",
         f"Split: {job.split.describe()}.{leaking}",
+        *_describe_checksums(inputs),
+        *_describe_labels_of(inputs),
         *_describe_metadata(inputs),
     ]
     return "\n".join(lines)
+
+
+def _describe_checksums(inputs: Inputs) -> Iterator[str]:
+    known = sum(bool(file.sha1) for file in inputs.clips)
+    if known:
+        yield (
+            f"The SHA-1 of {known} files is known from the checksums beside them, and "
+            "is checked where a file is read whole."
+        )
+
+
+def _describe_labels_of(inputs: Inputs) -> Iterator[str]:
+    """Which genres the tracks have, and which are left out."""
+    rule = inputs.metadata.labels
+    if rule.several:
+        which = {
+            "all": "every genre that a track has, with its ancestors",
+            "leaf": "every genre that a track has, without those above them",
+        }
+        yield f"Labels: {which[rule.kind]}."
+    if inputs.below_top:
+        yield (
+            f"{inputs.below_top:,} of {inputs.tracks:,} tracks carry no top genre; "
+            "--labels all keeps them."
+        )
+    if inputs.several:
+        yield (
+            f"A genre names several ({one_line(inputs.several)}); it counts as one: "
+            "--labels all takes them apart."
+        )
+    if inputs.rare:
+        named = [f"{genre} ({count})" for genre, count in inputs.rare.items()]
+        yield (
+            f"Left out by --min_tracks, with the number of their tracks: "
+            f"{one_line(', '.join(named))}."
+        )
 
 
 def _describe_metadata(inputs: Inputs) -> Iterator[str]:
@@ -106,6 +144,10 @@ def describe_integrity(manifest: Manifest) -> str:
             f"No artist (of {integrity['artists']}) and no recording (of "
             f"{integrity['audio']}) is in two splits."
         )
+    if manifest.task == MULTI_LABEL:
+        clips = sum(manifest.clip_totals.values())
+        labels = sum(sum(counts.values()) for counts in manifest.clips.values())
+        lines.append(f"A clip has {labels / max(clips, 1):.1f} genres on average.")
     unused = [
         genre
         for genre in manifest.genres
@@ -164,7 +206,7 @@ def make_table(report: Mapping[str, Any]) -> str:
         [genre, *(str(by_genre[split].get(genre, 0)) for split in SPLITS)]
         for genre in genres
     ]
-    clips.append(["all", *(str(sum(by_genre[split].values())) for split in SPLITS)])
+    clips.append(["all", *(str(report["clips_by_split"][s]) for s in SPLITS)])
     records = [
         [
             name,

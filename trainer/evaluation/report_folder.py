@@ -25,6 +25,7 @@ from trainer.evaluation.report import (
     HISTORY_FILE,
     PREDICTIONS_FILE,
     REPORT_FILE,
+    VALIDATION_FILE,
     Report,
 )
 from trainer.evaluation.typed_json import parse_json, to_dataclass
@@ -37,13 +38,17 @@ class Result:
     Attributes:
       report: how it was trained and how well it does.
       predictions: of the test clips, where they were kept.
+      validation: of the validation clips, likewise.
       phases: history of each phase of training (see `PhaseHistory`); none
         for models without epochs.
+      folder: path that it was read from.
     """
 
     report: Report
     predictions: ClipPredictions | None = None
+    validation: ClipPredictions | None = None
     phases: Sequence[Mapping[str, Any]] = ()
+    folder: str = ""
 
 
 def read_results(folder: str) -> list[Result]:
@@ -92,11 +97,22 @@ def read_result(path: str) -> Result:
                 f"it tells of {report.test.clips}; train the model again or remove "
                 "this file."
             )
+    content = folder.read(VALIDATION_FILE)
+    validation = None
+    if content is not None:
+        text = content.decode(errors="replace")
+        validation = parse_predictions(text, genres, folder.join(VALIDATION_FILE))
     content = folder.read(HISTORY_FILE)
     phases: Sequence[Mapping[str, Any]] = ()
     if content is not None:
         phases = _parse_history(content, folder.join(HISTORY_FILE))
-    return Result(report=report, predictions=predictions, phases=phases)
+    return Result(
+        report=report,
+        predictions=predictions,
+        validation=validation,
+        phases=phases,
+        folder=folder.path,
+    )
 
 
 def read_report(path: str) -> Report:
@@ -177,6 +193,7 @@ def write_report(
     report: Report,
     test_predictions: ClipPredictions,
     genres: Sequence[str],
+    validation: ClipPredictions | None = None,
 ) -> None:
     """Writes the files of a report; `report.json` last.
 
@@ -185,10 +202,16 @@ def write_report(
       report: what to write.
       test_predictions: what `report.test` was computed from.
       genres: names of the probabilities' columns.
+      validation: the predictions that ensembles are chosen with.
     """
     title = f"{report.model} on {report.representation}"
     contents = {
         PREDICTIONS_FILE: predictions_csv(test_predictions, genres).encode(),
+        **(
+            {VALIDATION_FILE: predictions_csv(validation, genres).encode()}
+            if validation is not None and validation.track_ids
+            else {}
+        ),
         CONFUSION_FILE: plots.confusion_png(report.test, title),
         CARD_FILE: format_card(report).encode(),
         REPORT_FILE: report.to_json().encode(),

@@ -91,8 +91,7 @@ def test_wavs_hold_their_own_clip(decoder, music_files, short, tmp_path):
             Clip(
                 track_id=name,
                 artist_id="",
-                genre="g",
-                label=0,
+                labels=(0,),
                 split="test",
                 path=str(path),
                 size=len(content),

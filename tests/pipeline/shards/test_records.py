@@ -24,8 +24,7 @@ CONFIG = ClipConfig(windows_per_clip=3)
 CLIP = Clip(
     track_id="fma/2",
     artist_id="Ólafur",
-    genre="Jazz",
-    label=4,
+    labels=(4,),
     split="training",
     path="a.mp3",
     size=1,
@@ -159,7 +158,7 @@ def test_errors_pass(tmp_path):
 
 def test_clips_are_sorted_by_track():
     clips = [
-        dataclasses.replace(CLIP, track_id=name, label=5 - i)
+        dataclasses.replace(CLIP, track_id=name, labels=(5 - i,))
         for i, name in enumerate(("10", "9", "1"))
     ]
     assert [clip.track_id for clip in sorted(clips)] == ["1", "10", "9"]

@@ -53,9 +53,10 @@ def test_without_names_all_that_the_dataset_allows_is_trained_and_compared(
     output = tmp_path / "models"
     assert run(data, output) == 0
     names = {"windows", "statistics", *(f"{b.name}-statistics" for b in BASELINES)}
-    assert {path.name for path in output.iterdir()} == names
+    everything = {*names, "ensemble"}
+    assert {path.name for path in output.iterdir()} == everything
     report = json.loads((tmp_path / "report.json").read_text())
-    assert {model["name"] for model in report["models"]} == names
+    assert {model["name"] for model in report["models"]} == everything
     printed = capsys.readouterr()
     assert "error" not in printed.err
     lines = printed.out.splitlines()
@@ -74,7 +75,8 @@ def test_several_names_are_folders_each(data, tmp_path, capsys):
     flags = ["--model", "statistics", "windows", "--report", str(report)]
     # What is for mel alone keeps nobody else from being trained.
     assert run(data, output, *flags, "--fine_tune_layers=1") == 0
-    assert {path.name for path in output.iterdir()} == {"windows", "statistics"}
+    made = {path.name for path in output.iterdir()}
+    assert made == {"windows", "statistics", "ensemble"}
     assert (report / "report.html").exists()
     capsys.readouterr()
 
@@ -100,7 +102,7 @@ def test_a_model_that_fails_does_not_lose_the_others(
     ]
     assert "Report: " in printed.out
     report = json.loads((tmp_path / "report.json").read_text())
-    assert len(report["models"]) == 1 + len(BASELINES)
+    assert len(report["models"]) == 1 + len(BASELINES) + 1  # The ensemble.
 
 
 def test_nothing_is_compared_where_nothing_could_be_trained(

@@ -5,7 +5,11 @@ from __future__ import annotations
 import keras
 
 from pipeline.schema import Normalisation, RepresentationSchema
-from trainer.networks.layers import build_normalisation, build_output, has_replicas
+from trainer.training.networks.layers import (
+    build_normalisation,
+    build_output,
+    has_replicas,
+)
 
 
 def build_windows_model(

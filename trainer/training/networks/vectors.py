@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 
 from pipeline.schema import Normalisation, RepresentationSchema
-from trainer.networks.layers import build_normalisation, build_output
+from trainer.training.networks.layers import build_normalisation, build_output
 
 
 def build_vector_model(

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from pipeline.common.plain_text import is_failed_download
 from pipeline.schema import RepresentationSchema, UserError
-from trainer.networks.layers import build_output, has_replicas
+from trainer.training.networks.layers import build_output, has_replicas
 
 #: Name under which Keras keeps the ImageNet weights it has downloaded.
 IMAGENET_FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
