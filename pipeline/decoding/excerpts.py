@@ -15,21 +15,23 @@ from pipeline.common.regular_file import open_regular
 from pipeline.common.rejects import AudioError
 from pipeline.decoding import damage, ffmpeg, libsndfile, mp3, ogg, tags
 from pipeline.decoding.waveform import (
+    FFMPEG,
+    LIBSNDFILE,
     MAX_PEAK,
     MIN_DECODED,
     MIN_PEAK,
     Loader,
+    Waveform,
     decode_links,
-    fit_length,
     load_waveform,
+    make_waveform,
     mix,
-    resample,
 )
 
 Float32 = NDArray[np.float32]
 
 
-def load_excerpts(path: str, config: ClipConfig, limit: int) -> list[Float32]:
+def load_excerpts(path: str, config: ClipConfig, limit: int) -> list[Waveform]:
     """Decodes one or more clips of a local audio file, in this process.
 
     Args:
@@ -38,7 +40,7 @@ def load_excerpts(path: str, config: ClipConfig, limit: int) -> list[Float32]:
       limit: take no more than this many.
 
     Returns:
-      Waveforms `(1321967,)`, at least one.
+      At least one.
 
     Raises:
       AudioError: the file cannot be used.
@@ -50,7 +52,7 @@ def load_excerpts(path: str, config: ClipConfig, limit: int) -> list[Float32]:
 
 def decode_excerpts(
     file: BinaryIO, config: ClipConfig, limit: int, load: Loader = load_waveform
-) -> Iterator[Float32]:
+) -> Iterator[Waveform]:
     """Decodes one or more clips of an audio file, one after the other.
 
     Of a file that is no longer than a clip, the one that training would have made.
@@ -64,20 +66,20 @@ def decode_excerpts(
       load: decodes the clip of a short file.
 
     Yields:
-      Waveforms `(1321967,)`, at least one.
+      At least one.
 
     Raises:
       AudioError: the file cannot be used.
     """
     found = False
     if limit > 1:
-        for samples in _decode_parts(file, config, limit):
+        for waveform in _decode_parts(file, config, limit):
             found = True
-            yield samples
+            yield waveform
     if not found:
         file.seek(0)
         # A short file, or one of which nothing could be used: it says why.
-        yield load(file, config).samples
+        yield load(file, config)
 
 
 def excerpt_starts(
@@ -95,7 +97,7 @@ def excerpt_starts(
     return np.asarray(centres - length / 2, np.int64).clip(0, frames - length), length
 
 
-def _decode_parts(file: BinaryIO, config: ClipConfig, limit: int) -> Iterator[Float32]:
+def _decode_parts(file: BinaryIO, config: ClipConfig, limit: int) -> Iterator[Waveform]:
     """Clips of a file longer than one; none of another file."""
 
     def place(frames: int, sample_rate: int) -> list[tuple[int, int]]:
@@ -111,13 +113,15 @@ def _decode_parts(file: BinaryIO, config: ClipConfig, limit: int) -> Iterator[Fl
         for start, _ in place(round(found.seconds * rate), rate):
             with contextlib.suppress(AudioError):
                 excerpt = mp3.Excerpt(mp3.cut(file, found, start / rate), found.seconds)
-                yield load_waveform(excerpt, config).samples
+                yield load_waveform(excerpt, config)
         return
     source = damage.check_length(tags.strip_to(file, begin, end))
     if ogg.is_ogg(source) and len(links := ogg.find_links(source)) > 1:
         for part in decode_links(source, links, place):
             if MIN_PEAK <= part.peak <= MAX_PEAK:
-                yield fit_length(resample(part.samples, part.sample_rate))
+                yield make_waveform(
+                    part.samples, part.sample_rate, part.decoder, part.seconds
+                )
         return
     try:
         yield from _read_parts(source, place)
@@ -125,17 +129,18 @@ def _decode_parts(file: BinaryIO, config: ClipConfig, limit: int) -> Iterator[Fl
         yield from _decode_with_ffmpeg(source, place)
 
 
-def _read_parts(source: BinaryIO, place: ffmpeg.Place) -> Iterator[Float32]:
+def _read_parts(source: BinaryIO, place: ffmpeg.Place) -> Iterator[Waveform]:
     """By seeking, so that an hour of music is not decoded for five minutes of it."""
     is_ogg = ogg.is_ogg(source)
     with libsndfile.open_sound(source) as file:
         damage.check_format(file.samplerate, file.channels)
         if libsndfile.has_length(file):
-            for start, length in place(file.frames, file.samplerate):
+            rate, seconds = file.samplerate, file.frames / file.samplerate
+            for start, length in place(file.frames, rate):
                 file.seek(start)
                 frames = file.read(length, dtype="float32", always_2d=True)
                 if not is_ogg or _is_whole(source, start, length, file.frames):
-                    yield from _make_clip(frames, length, file.samplerate)
+                    yield from _make_clip(frames, length, rate, LIBSNDFILE, seconds)
             return
     yield from _decode_with_ffmpeg(source, place)
 
@@ -149,17 +154,20 @@ def _is_whole(source: BinaryIO, start: int, length: int, total: int) -> bool:
     return True
 
 
-def _decode_with_ffmpeg(source: BinaryIO, place: ffmpeg.Place) -> Iterator[Float32]:
+def _decode_with_ffmpeg(source: BinaryIO, place: ffmpeg.Place) -> Iterator[Waveform]:
     with contextlib.suppress(ffmpeg.FfmpegError):
         for part in ffmpeg.decode_parts(source, place):
             damage.check_format(part.sample_rate, part.frames.shape[1])
             if not part.errors:
                 length = round(EXCERPT_SECONDS * part.sample_rate)
                 frames = ffmpeg.scale(part.frames)
-                yield from _make_clip(frames, length, part.sample_rate)
+                seconds = part.total / part.sample_rate
+                yield from _make_clip(frames, length, part.sample_rate, FFMPEG, seconds)
 
 
-def _make_clip(frames: Float32, length: int, sample_rate: int) -> list[Float32]:
+def _make_clip(
+    frames: Float32, length: int, sample_rate: int, decoder: str, seconds: float
+) -> list[Waveform]:
     """A clip, unless it is silent or damaged."""
     if len(frames) < MIN_DECODED * length:
         return []
@@ -167,4 +175,6 @@ def _make_clip(frames: Float32, length: int, sample_rate: int) -> list[Float32]:
         samples, peak = mix(frames)
     except AudioError:
         return []
-    return [fit_length(resample(samples, sample_rate))] if peak >= MIN_PEAK else []
+    if peak < MIN_PEAK:
+        return []
+    return [make_waveform(samples, sample_rate, decoder, seconds)]

@@ -30,7 +30,7 @@ from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
 from pipeline.common.regular_file import NotAFileError, open_regular
 from pipeline.common.rejects import AudioError, Reason
 from pipeline.decoding.mp3 import Excerpt
-from pipeline.decoding.waveform import Float32, Waveform
+from pipeline.decoding.waveform import Waveform
 
 #: A clip takes some 0.05 s; ten minutes of AAC take two.
 TIME_LIMIT = 20.0
@@ -43,7 +43,7 @@ ATTEMPTS = 2
 HELPER = "pipeline.decoding.isolation_helper"
 
 #: Excerpts that were handed over, and the answer at the end.
-_Result = tuple[list[Float32], dict[str, Any]]
+_Result = tuple[list[Waveform], dict[str, Any]]
 
 _WAVEFORM_BYTES = CLIP_SAMPLES * 4
 #: A clip's file goes through in one piece.
@@ -89,7 +89,7 @@ class IsolatedDecoder:
 
     def load_excerpts(
         self, path: str, config: ClipConfig, limit: int
-    ) -> tuple[Float32, ...]:
+    ) -> tuple[Waveform, ...]:
         """As `excerpts.load_excerpts`; the caller may keep what it gets.
 
         Raises:
@@ -170,7 +170,7 @@ class IsolatedDecoder:
             raise TypeError("The helper has no pipes.")
         size = file.seek(0, os.SEEK_END)
         send(requests, kind, json.dumps(request | {"size": size}).encode())
-        excerpts: list[Float32] = []
+        excerpts: list[Waveform] = []
         while True:
             kind, payload = receive(answers)
             if kind == b"R":
@@ -179,7 +179,8 @@ class IsolatedDecoder:
                 send(requests, b"B", file.read(count))
                 continue
             if kind == b"C":
-                excerpts.append(self._samples.copy())
+                samples = self._samples.copy()
+                excerpts.append(Waveform(samples=samples, **json.loads(payload)))
                 send(requests, b"N", b"")
                 continue
             answer = json.loads(payload)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import mmap
@@ -10,7 +11,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
@@ -20,7 +21,7 @@ from pipeline.common.rejects import AudioError, Reason
 from pipeline.decoding.excerpts import decode_excerpts
 from pipeline.decoding.isolation import receive, request_range, send
 from pipeline.decoding.mp3 import Excerpt
-from pipeline.decoding.waveform import Loader, load_waveform
+from pipeline.decoding.waveform import Loader, Waveform, load_waveform
 
 #: Of a larger file, only what the decoder asks for is read.
 WHOLE_FILE_BYTES = 4 << 20
@@ -126,12 +127,12 @@ def serve(load: Loader, arguments: Sequence[str]) -> int:
         kind, answer = b"W", {}
         try:
             if demand == b"E":
-                for samples in decode_excerpts(file, config, request["limit"], load):
-                    shared[:] = samples
-                    _hand_over(requests, answers)
+                for waveform in decode_excerpts(file, config, request["limit"], load):
+                    shared[:] = waveform.samples
+                    _hand_over(requests, answers, _describe(waveform))
             else:
                 waveform = load(file, config)
-                answer = {"decoder": waveform.decoder, "seconds": waveform.seconds}
+                answer = _describe(waveform)
                 shared[:] = waveform.samples
         except AudioError as error:
             kind, answer = b"X", {"reason": error.reason, "message": str(error)}
@@ -145,10 +146,18 @@ def serve(load: Loader, arguments: Sequence[str]) -> int:
             send(answers, kind, json.dumps(answer).encode())
 
 
-def _hand_over(requests: IO[bytes], answers: IO[bytes]) -> None:
+def _describe(waveform: Waveform) -> dict[str, Any]:
+    """What goes with the samples."""
+    fields = dataclasses.fields(Waveform)
+    return {f.name: getattr(waveform, f.name) for f in fields if f.name != "samples"}
+
+
+def _hand_over(
+    requests: IO[bytes], answers: IO[bytes], answer: Mapping[str, Any]
+) -> None:
     """Shows an excerpt, and waits until the other process has it."""
     with _waiting(), _end_with_the_other():
-        send(answers, b"C", b"{}")
+        send(answers, b"C", json.dumps(answer).encode())
         receive(requests)
 
 

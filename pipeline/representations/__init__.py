@@ -49,7 +49,8 @@ def compute_representations(
       names: which ones.
       config: their parameters.
       workspace: the thread's buffers; results do not refer to them.
-      length: samples before the waveform begins again from its start, where it does.
+      length: samples that are the audio's own, where others follow (see
+        `pipeline.decoding.waveform.Waveform`).
 
     Returns:
       Arrays of shape (records_per_clip, *value.shape), by name.

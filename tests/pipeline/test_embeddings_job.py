@@ -98,6 +98,8 @@ def test_a_dataset_holds_what_the_network_hears(corpus, network, tmp_path, capsy
         str(output / "embeddings" / "test-00000-of-00001.tfrecord"), schema
     )
     with open(corpus / "music" / "2.wav", "rb") as file:
-        samples = load_waveform(file, ClipConfig()).samples
-    expected = network(log_mel_patches(samples, SAMPLE_RATE, 5)).mean(axis=0)
+        waveform = load_waveform(file, ClipConfig())
+    assert waveform.length < len(waveform.samples) / 2  # It is repeated elsewhere.
+    heard = waveform.samples[: waveform.length]
+    expected = network(log_mel_patches(heard, SAMPLE_RATE, 5)).mean(axis=0)
     np.testing.assert_allclose(record["embedding"], expected, rtol=1e-4, atol=1e-5)

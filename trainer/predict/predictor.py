@@ -23,7 +23,7 @@ from trainer.evaluation.report import MODEL_FILE
 from trainer.predict.model_folder import ModelContent, read_model_folder
 
 #: What `pipeline.decoding.excerpts.load_excerpts` does.
-LoadExcerpts = Callable[[str, Any, int], Sequence[NDArray[np.float32]]]
+LoadExcerpts = Callable[[str, Any, int], Sequence[Any]]
 #: What Keras raises where a description or weights do not fit together.
 _KERAS_ERRORS = (
     ArithmeticError,
@@ -118,16 +118,14 @@ class Predictor:
         )
         return compiled
 
-    def predict_clips(
-        self, clips: Sequence[NDArray[np.float32]]
-    ) -> NDArray[np.float64]:
+    def predict_clips(self, clips: Sequence[Any]) -> NDArray[np.float64]:
         """Calibrated probabilities `(genres,)`: the mean over clips.
 
         Each becomes records exactly as the training clips did, whose probabilities
         are averaged.
 
         Args:
-          clips: waveforms `(1321967,)`, at least one.
+          clips: `pipeline.decoding.waveform.Waveform`s, at least one.
 
         Raises:
           UserError: the model gives no numbers.
@@ -137,9 +135,13 @@ class Predictor:
         name = self.representation
         records = np.concatenate(
             [
-                compute_representations(clip, [name], self.config, self._workspace)[
-                    name
-                ]
+                compute_representations(
+                    clip.samples,
+                    [name],
+                    self.config,
+                    self._workspace,
+                    length=clip.length,
+                )[name]
                 for clip in clips
             ]
         )

@@ -14,7 +14,7 @@ from pipeline.common.clip_config import ClipConfig
 from pipeline.common.plain_text import one_line
 from pipeline.common.rejects import AudioError
 from pipeline.decoding import isolation
-from pipeline.decoding.waveform import downmix, fit_length, resample
+from pipeline.decoding.waveform import downmix, make_waveform
 from pipeline.representations import make_schemas
 from tests.support.audio_files import encode, make_music, make_sine, represent_file
 from trainer.networks import mobilenet
@@ -177,7 +177,7 @@ def test_a_long_file_is_the_mean_of_its_excerpts(models, tmp_path):
     ensemble = load_ensemble([str(models / "mel")])
     (predictor,) = ensemble.predictors
     each = [
-        predictor.predict_clips([fit_length(resample(downmix(part), 22_050))])
+        predictor.predict_clips([make_waveform(downmix(part), 22_050, "", 90.0)])
         for part in np.float32(parts)
     ]
     found = ensemble.predict(str(path))
