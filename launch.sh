@@ -131,17 +131,18 @@ run_local() {
     esac
   done
   local corpus=$output/corpus dataset=$output/dataset models=$output/models
+  fma weights --optional
   step "1/4 Demo corpus"
   fma demo --output "$corpus"
   step "2/4 Preprocessing"
   fma preprocess --audio "$corpus/fma_demo/**.mp3" \
     --metadata "$corpus/fma_metadata/tracks.csv" --subset small \
-    --representations windows mel features statistics \
     --description "Synthetic demo corpus, made by pipeline.demo" --synthetic \
     --output "$dataset" --overwrite
   step "3/4 Training"
   local model
-  for model in windows mel features statistics; do
+  for model in windows mel features statistics embeddings; do
+    [[ -d $dataset/$model ]] || continue
     fma train --data "$dataset" --model "$model" --output "$models/$model"
   done
   fma baselines --data "$dataset" --output "$models"

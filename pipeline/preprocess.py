@@ -17,6 +17,8 @@ from pipeline.common.clip_config import (
     ClipConfig,
 )
 from pipeline.common.plain_text import one_line, print_error
+from pipeline.inputs.archives.paths import drop_scheme
+from pipeline.inputs.genres import LABELS, SEPARATOR
 from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.splits import SPLIT_RULES
 from pipeline.launch import local, messages
@@ -64,8 +66,10 @@ def make_parser() -> argparse.ArgumentParser:
     inputs.add_argument(
         "--audio",
         required=True,
+        type=drop_scheme,
         metavar="GLOB",
-        help="a folder with all that it holds, or a quoted glob, here or on any Beam "
+        help="a folder with all that it holds, a ZIP (also in part: "
+        "'fma_small.zip!/fma_small/00*/**'), or a quoted glob, here or on any Beam "
         "file system, e.g. 'gs://bucket/fma_small/**.mp3': * and ? within a name, ** "
         "across folders, **/ any folders or none, [ab], {a,b}, [[] for a bracket; "
         "case does not matter in extensions, linked folders are followed once",
@@ -73,10 +77,12 @@ def make_parser() -> argparse.ArgumentParser:
     inputs.add_argument(
         "--metadata",
         required=True,
+        type=drop_scheme,
         metavar="FILE",
-        help="FMA's tracks.csv, or a CSV path,genre[,track_id,artist_id,split] with "
-        "paths relative to the glob's folder; a path without audio extension, or with "
-        "another one, takes the file that fits where there is one alone",
+        help="FMA's tracks.csv, or the ZIP that holds it, or a CSV "
+        "path,genre[,track_id,artist_id,split] with paths relative to the glob's "
+        "folder; a path without audio extension, or with another one, takes the file "
+        "that fits where there is one alone",
     )
     inputs.add_argument(
         "--subset",
@@ -89,6 +95,36 @@ def make_parser() -> argparse.ArgumentParser:
         default="",
         metavar="A,B,...",
         help="use only these genres, with labels in this order (default: all)",
+    )
+    inputs.add_argument(
+        "--labels",
+        choices=LABELS,
+        default=LABELS[0],
+        help="top: one genre a track (FMA: genre_top); all: every genre that it has, "
+        "with its ancestors (FMA: genres_all); leaf: those that are no ancestor of "
+        "another one (default: %(default)s)",
+    )
+    inputs.add_argument(
+        "--genres_file",
+        default="",
+        metavar="FILE",
+        help="the tree of genres, a CSV with genre_id,parent,title, for --labels all "
+        "and leaf (default: genres.csv beside FMA's tracks.csv; a plain CSV's genres "
+        "are in no tree)",
+    )
+    inputs.add_argument(
+        "--genre_separator",
+        metavar="TEXT",
+        help="between the genres of a plain CSV with --labels all or leaf (default: "
+        f"{SEPARATOR})",
+    )
+    inputs.add_argument(
+        "--min_tracks",
+        type=int,
+        default=0,
+        metavar="N",
+        help="leave out genres with fewer tracks that have a file, as if --genres did "
+        "not name them (default: %(default)s)",
     )
     inputs.add_argument(
         "--split",
@@ -267,12 +303,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         job, inputs = make_job(arguments)
         job = note_command(job, sys.argv[1:] if argv is None else argv)
         print(messages.describe_inputs(inputs, job), flush=True)
-        if arguments.representations is None and not job.dataset.music_weights:
-            print(
-                "Without embeddings: the music model's weights are not there; "
-                "./launch.sh weights fetches them.",
-                flush=True,
-            )
+        for line in messages.describe_music_model(job, arguments.representations):
+            print(line, flush=True)
         if arguments.estimate:
             print(f"\n{estimate_job(job, inputs)}")
             return 0

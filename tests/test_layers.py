@@ -34,11 +34,11 @@ LIGHT = {
     "pipeline.schema.checks",
     "pipeline.common",
     "pipeline.common.credentials",
-    "pipeline.common.error_texts",
     "pipeline.common.files",
     "pipeline.common.owned_kinds",
     "pipeline.common.ownership",
     "pipeline.common.plain_text",
+    "pipeline.common.progress",
     "pipeline.common.quiet",
     "pipeline.common.regular_file",
 }

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -202,10 +201,9 @@ def make_request(
     """
     options.view_as(GoogleCloudOptions).no_auth = offline
     pipeline = beam.Pipeline(options=options)
-    with tempfile.TemporaryDirectory() as folder, _package_for_images():
-        build(pipeline, job, temporary=folder if offline else "")
-        with keep_back_stderr():
-            described = pipeline.run().job
+    build(pipeline, job)
+    with _package_for_images(), keep_back_stderr():
+        described = pipeline.run().job
     cloud = described.google_cloud_options
     packages = [
         beam_runner_api_pb2.ArtifactStagingToRolePayload.FromString(

@@ -73,6 +73,7 @@ _DATASET_FILES = (
     rf"rejects-{_SHARD}\.jsonl",
     r"(?:_unfinished-)?(?:manifest\.json|COMPLETED)",
     r"report\.json",
+    r"music_model\.npz",
     *_below("transform_fn", _SAVED_MODEL),
     r"transform_fn/asset_map",
     r"transformed_metadata/(?:schema\.pbtxt|asset_map|v\d+-json/schema\.json)",
@@ -118,10 +119,12 @@ EXPORT = Kind(
     },
 )
 _MODEL_FILES = (
-    r"\.?(?:model\.keras|model\.json|manifest\.json|history\.json|history\.png"
-    r"|report\.json|predictions\.csv|confusion\.png|model_card\.md)(?:\.part)?",
+    r"\.?(?:model\.keras|music_model\.npz|model\.json|manifest\.json|history\.json"
+    r"|history\.png|report\.json|predictions\.csv|confusion\.png|model_card\.md)"
+    r"(?:\.part)?",
     # A finished model until it is in its place, and the room that it will need.
     r"_unpublished/(?:model\.keras|(?:model|manifest|history|report|publish)\.json"
+    r"|music_model\.npz"
     r"|(?:history|confusion)\.png|predictions\.csv|model_card\.md|reserve)",
     *_below("checkpoints", CHECKPOINTS.files),
     *_below("trials", (*TRIALS.files, *_below("features", CACHE.files))),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import soundfile
@@ -15,23 +15,36 @@ from pipeline.common.regular_file import open_regular
 from pipeline.common.rejects import AudioError
 from pipeline.decoding import damage, ffmpeg, libsndfile, mp3, ogg, tags
 from pipeline.decoding.waveform import (
-    FFMPEG,
-    LIBSNDFILE,
     MAX_PEAK,
     MIN_DECODED,
     MIN_PEAK,
     Loader,
-    Waveform,
     decode_links,
+    fit_clip,
     load_waveform,
-    make_waveform,
     mix,
 )
 
 Float32 = NDArray[np.float32]
 
 
-def load_excerpts(path: str, config: ClipConfig, limit: int) -> list[Waveform]:
+class Part(NamedTuple):
+    """A clip, and where in its file it lies.
+
+    Attributes:
+      samples: waveform `(1321967,)`, mono at 44,100 Hz.
+      length: so many of them are the file's own, see `waveform.Waveform`.
+      start: seconds from the beginning of the file.
+      seconds: length of the whole file.
+    """
+
+    samples: Float32
+    length: int
+    start: float
+    seconds: float
+
+
+def load_excerpts(path: str, config: ClipConfig, limit: int) -> list[Part]:
     """Decodes one or more clips of a local audio file, in this process.
 
     Args:
@@ -40,19 +53,19 @@ def load_excerpts(path: str, config: ClipConfig, limit: int) -> list[Waveform]:
       limit: take no more than this many.
 
     Returns:
-      At least one.
+      Clips, at least one, in their order.
 
     Raises:
       AudioError: the file cannot be used.
       OSError: it cannot be read, or is no file.
     """
     with open_regular(path) as file:
-        return list(decode_excerpts(file, config, limit))
+        return list(decode_parts(file, config, limit))
 
 
-def decode_excerpts(
+def decode_parts(
     file: BinaryIO, config: ClipConfig, limit: int, load: Loader = load_waveform
-) -> Iterator[Waveform]:
+) -> Iterator[Part]:
     """Decodes one or more clips of an audio file, one after the other.
 
     Of a file that is no longer than a clip, the one that training would have made.
@@ -66,20 +79,24 @@ def decode_excerpts(
       load: decodes the clip of a short file.
 
     Yields:
-      At least one.
+      Clips, at least one, in their order.
 
     Raises:
       AudioError: the file cannot be used.
     """
     found = False
     if limit > 1:
-        for waveform in _decode_parts(file, config, limit):
+        for part in _decode_parts(file, config, limit):
             found = True
-            yield waveform
+            yield part
     if not found:
         file.seek(0)
         # A short file, or one of which nothing could be used: it says why.
-        yield load(file, config)
+        waveform = load(file, config)
+        spare = waveform.seconds - EXCERPT_SECONDS
+        excerpted = config.excerpt == "middle" and waveform.seconds > MAX_CLIP_SECONDS
+        start = spare / 2 if excerpted else 0.0
+        yield Part(waveform.samples, waveform.length, start, waveform.seconds)
 
 
 def excerpt_starts(
@@ -97,52 +114,67 @@ def excerpt_starts(
     return np.asarray(centres - length / 2, np.int64).clip(0, frames - length), length
 
 
-def _decode_parts(file: BinaryIO, config: ClipConfig, limit: int) -> Iterator[Waveform]:
-    """Clips of a file longer than one; none of another file."""
+class _Places:
+    """Where the clips of a file lie; keeps in seconds what it was asked for."""
 
-    def place(frames: int, sample_rate: int) -> list[tuple[int, int]]:
-        starts, length = excerpt_starts(frames, sample_rate, limit)
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._starts: list[float] = []
+        self._seconds = 0.0
+
+    def __call__(self, frames: int, sample_rate: int) -> list[tuple[int, int]]:
+        starts, length = excerpt_starts(frames, sample_rate, self._limit)
+        self._seconds = frames / sample_rate
+        self._starts = (starts / sample_rate).tolist()
         return [(start, length) for start in starts.tolist()]
 
+    def make_part(self, index: int, samples: Float32, length: int) -> Part:
+        return Part(samples, length, self._starts[index], self._seconds)
+
+
+def _decode_parts(file: BinaryIO, config: ClipConfig, limit: int) -> Iterator[Part]:
+    """Clips of a file longer than one; none of another file."""
+    places = _Places(limit)
     begin, end = tags.find_audio(file)
     stream = mp3.find_stream(file, begin, end)
     if stream is not None:
         found = mp3.measure(file, stream)
         mp3.check_announced(found)
         rate = stream.frame.sample_rate
-        for start, _ in place(round(found.seconds * rate), rate):
+        for index, (start, _) in enumerate(places(round(found.seconds * rate), rate)):
             with contextlib.suppress(AudioError):
                 excerpt = mp3.Excerpt(mp3.cut(file, found, start / rate), found.seconds)
-                yield load_waveform(excerpt, config)
+                waveform = load_waveform(excerpt, config)
+                yield places.make_part(index, waveform.samples, waveform.length)
         return
     source = damage.check_length(tags.strip_to(file, begin, end))
     if ogg.is_ogg(source) and len(links := ogg.find_links(source)) > 1:
-        for part in decode_links(source, links, place):
+        for index, part in enumerate(decode_links(source, links, places)):
             if MIN_PEAK <= part.peak <= MAX_PEAK:
-                yield make_waveform(
-                    part.samples, part.sample_rate, part.decoder, part.seconds
-                )
+                clip = fit_clip(part.samples, part.sample_rate)
+                yield places.make_part(index, *clip)
         return
     try:
-        yield from _read_parts(source, place)
+        yield from _read_parts(source, places)
     except soundfile.LibsndfileError:
-        yield from _decode_with_ffmpeg(source, place)
+        yield from _decode_with_ffmpeg(source, places)
 
 
-def _read_parts(source: BinaryIO, place: ffmpeg.Place) -> Iterator[Waveform]:
+def _read_parts(source: BinaryIO, places: _Places) -> Iterator[Part]:
     """By seeking, so that an hour of music is not decoded for five minutes of it."""
     is_ogg = ogg.is_ogg(source)
     with libsndfile.open_sound(source) as file:
         damage.check_format(file.samplerate, file.channels)
         if libsndfile.has_length(file):
-            rate, seconds = file.samplerate, file.frames / file.samplerate
-            for start, length in place(file.frames, rate):
+            parts = places(file.frames, file.samplerate)
+            for index, (start, length) in enumerate(parts):
                 file.seek(start)
                 frames = file.read(length, dtype="float32", always_2d=True)
                 if not is_ogg or _is_whole(source, start, length, file.frames):
-                    yield from _make_clip(frames, length, rate, LIBSNDFILE, seconds)
+                    for clip in _make_clip(frames, length, file.samplerate):
+                        yield places.make_part(index, *clip)
             return
-    yield from _decode_with_ffmpeg(source, place)
+    yield from _decode_with_ffmpeg(source, places)
 
 
 def _is_whole(source: BinaryIO, start: int, length: int, total: int) -> bool:
@@ -154,27 +186,25 @@ def _is_whole(source: BinaryIO, start: int, length: int, total: int) -> bool:
     return True
 
 
-def _decode_with_ffmpeg(source: BinaryIO, place: ffmpeg.Place) -> Iterator[Waveform]:
+def _decode_with_ffmpeg(source: BinaryIO, places: _Places) -> Iterator[Part]:
     with contextlib.suppress(ffmpeg.FfmpegError):
-        for part in ffmpeg.decode_parts(source, place):
+        for index, part in enumerate(ffmpeg.decode_parts(source, places)):
             damage.check_format(part.sample_rate, part.frames.shape[1])
             if not part.errors:
                 length = round(EXCERPT_SECONDS * part.sample_rate)
                 frames = ffmpeg.scale(part.frames)
-                seconds = part.total / part.sample_rate
-                yield from _make_clip(frames, length, part.sample_rate, FFMPEG, seconds)
+                for clip in _make_clip(frames, length, part.sample_rate):
+                    yield places.make_part(index, *clip)
 
 
 def _make_clip(
-    frames: Float32, length: int, sample_rate: int, decoder: str, seconds: float
-) -> list[Waveform]:
-    """A clip, unless it is silent or damaged."""
+    frames: Float32, length: int, sample_rate: int
+) -> list[tuple[Float32, int]]:
+    """A clip and its own length, unless it is silent or damaged."""
     if len(frames) < MIN_DECODED * length:
         return []
     try:
         samples, peak = mix(frames)
     except AudioError:
         return []
-    if peak < MIN_PEAK:
-        return []
-    return [make_waveform(samples, sample_rate, decoder, seconds)]
+    return [fit_clip(samples, sample_rate)] if peak >= MIN_PEAK else []

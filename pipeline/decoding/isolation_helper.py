@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import io
 import json
 import mmap
@@ -18,10 +17,10 @@ import numpy as np
 
 from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
 from pipeline.common.rejects import AudioError, Reason
-from pipeline.decoding.excerpts import decode_excerpts
+from pipeline.decoding.excerpts import decode_parts
 from pipeline.decoding.isolation import receive, request_range, send
 from pipeline.decoding.mp3 import Excerpt
-from pipeline.decoding.waveform import Loader, Waveform, load_waveform
+from pipeline.decoding.waveform import Loader, load_waveform
 
 #: Of a larger file, only what the decoder asks for is read.
 WHOLE_FILE_BYTES = 4 << 20
@@ -127,12 +126,18 @@ def serve(load: Loader, arguments: Sequence[str]) -> int:
         kind, answer = b"W", {}
         try:
             if demand == b"E":
-                for waveform in decode_excerpts(file, config, request["limit"], load):
-                    shared[:] = waveform.samples
-                    _hand_over(requests, answers, _describe(waveform))
+                for part in decode_parts(file, config, request["limit"], load):
+                    shared[:] = part.samples
+                    place = part._asdict()
+                    del place["samples"]
+                    _hand_over(requests, answers, place)
             else:
                 waveform = load(file, config)
-                answer = _describe(waveform)
+                answer = {
+                    "length": waveform.length,
+                    "decoder": waveform.decoder,
+                    "seconds": waveform.seconds,
+                }
                 shared[:] = waveform.samples
         except AudioError as error:
             kind, answer = b"X", {"reason": error.reason, "message": str(error)}
@@ -146,18 +151,12 @@ def serve(load: Loader, arguments: Sequence[str]) -> int:
             send(answers, kind, json.dumps(answer).encode())
 
 
-def _describe(waveform: Waveform) -> dict[str, Any]:
-    """What goes with the samples."""
-    fields = dataclasses.fields(Waveform)
-    return {f.name: getattr(waveform, f.name) for f in fields if f.name != "samples"}
-
-
 def _hand_over(
-    requests: IO[bytes], answers: IO[bytes], answer: Mapping[str, Any]
+    requests: IO[bytes], answers: IO[bytes], place: Mapping[str, float]
 ) -> None:
     """Shows an excerpt, and waits until the other process has it."""
     with _waiting(), _end_with_the_other():
-        send(answers, b"C", json.dumps(answer).encode())
+        send(answers, b"C", json.dumps(place).encode())
         receive(requests)
 
 

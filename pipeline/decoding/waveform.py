@@ -113,20 +113,19 @@ def load_waveform(file: BinaryIO, config: ClipConfig) -> Waveform:
         )
     if decoded.peak < MIN_PEAK:
         raise AudioError(Reason.SILENT, f"peaks at {decoded.peak:.1e} of full scale")
-    return make_waveform(
-        decoded.samples, decoded.sample_rate, decoded.decoder, decoded.seconds
-    )
-
-
-def make_waveform(
-    samples: Float32, sample_rate: int, decoder: str, seconds: float
-) -> Waveform:
-    """Resamples what was decoded, shape (n,), and fits it to a clip."""
-    samples = resample(samples, sample_rate)
-    length = min(len(samples), CLIP_SAMPLES)
+    samples, length = fit_clip(decoded.samples, decoded.sample_rate)
     return Waveform(
-        samples=fit_length(samples), length=length, decoder=decoder, seconds=seconds
+        samples=samples,
+        length=length,
+        decoder=decoded.decoder,
+        seconds=decoded.seconds,
     )
+
+
+def fit_clip(samples: Float32, sample_rate: int) -> tuple[Float32, int]:
+    """Resamples (n,) and fits it to a clip; also gives the audio's own length."""
+    samples = resample(samples, sample_rate)
+    return fit_length(samples), min(len(samples), CLIP_SAMPLES)
 
 
 def downmix(frames: Float32) -> Float32:

@@ -21,25 +21,26 @@ class Clip:
     Attributes:
       track_id: unique; records are sorted by it within a shard.
       artist_id: empty where it is not known.
-      genre: name.
-      label: index of the genre in the manifest.
+      labels: indices of its genres in the manifest, ascending; one in a dataset of a
+        single label.
       split: one of `schema.SPLITS`.
       path: of the audio file.
       size: of the audio file in bytes.
       modified: when the file was, in seconds since 1970; 0 where not known.
       whole_name: keep the extension in the name of its WAV, which would be another
         clip's without.
+      crc: CRC-32 of a file in a ZIP, in hexadecimal; else empty.
     """
 
     track_id: str
     artist_id: str
-    genre: str
-    label: int
+    labels: tuple[int, ...]
     split: str
     path: str
     size: int
     modified: float = 0.0
     whole_name: bool = False
+    crc: str = ""
 
 
 class AudioFile(NamedTuple):
@@ -50,12 +51,14 @@ class AudioFile(NamedTuple):
       size: in bytes.
       modified: seconds since 1970; 0 where the file system does not tell.
       problem: why it cannot be opened; empty where that is not known.
+      crc: CRC-32 of a file in a ZIP, in hexadecimal; else empty.
     """
 
     path: str
     size: int
     modified: float = 0.0
     problem: str = ""
+    crc: str = ""
 
 
 class Pairing(NamedTuple):
@@ -132,7 +135,7 @@ class Join:
         [track], [file] = tracks, files
         return (
             track.wanted
-            and bool(track.genre)
+            and bool(track.genres)
             and not file.problem
             and self.folder.name_file(file.path) == track.path
         )
@@ -181,7 +184,7 @@ class Join:
                 continue
             if number in found.repeats:
                 first = tracks[found.repeats[number]]
-                other = f", as {first.genre}" * (first.genre != track.genre)
+                other = f", as {first.genre}" * (first.genres != track.genres)
                 message = (
                     f"another row names the same file{other} ({first.path}, track "
                     f"{first.track_id})"
@@ -202,8 +205,13 @@ class Join:
                 track = tracks[owners[number]]
                 if not track.wanted:
                     result.not_wanted.append(file.path)
-                elif not track.genre:
+                elif not track.genres:
                     message = "the metadata gives no genre"
+                    if track.below_top:
+                        message = (
+                            "the metadata gives no top genre, but others, which "
+                            "--labels all takes"
+                        )
                     if track.no_genre:
                         message += f" but {track.no_genre}, which stands for nothing"
                     reject(file.path, track.track_id, Reason.NO_GENRE, message)
@@ -243,12 +251,12 @@ class Join:
         return Clip(
             track_id=track.track_id,
             artist_id=track.artist_id,
-            genre=track.genre,
-            label=self.labels[track.genre],
+            labels=tuple(sorted(self.labels[genre] for genre in track.genres)),
             split=track.split,
             path=file.path,
             size=file.size,
             modified=file.modified,
+            crc=file.crc,
         )
 
     def _name_wavs(self, clips: list[Clip]) -> list[Clip]:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
-from pipeline.inputs.globs import to_nfc
+from pipeline.inputs.genres import CellReader, LabelRule, is_nothing
 from pipeline.inputs.names import make_folder
 from pipeline.inputs.splits import SplitConfig, split_by_hash
 from pipeline.schema import SPLITS, UserError, shorten
@@ -21,33 +21,11 @@ from pipeline.schema import SPLITS, UserError, shorten
 #: 30 s clips and untrimmed.
 SUBSETS = ("small", "medium", "large", "full")
 
-#: The sixteen root genres of FMA.
-FMA_GENRES = (
-    "Blues",
-    "Classical",
-    "Country",
-    "Easy Listening",
-    "Electronic",
-    "Experimental",
-    "Folk",
-    "Hip-Hop",
-    "Instrumental",
-    "International",
-    "Jazz",
-    "Old-Time / Historic",
-    "Pop",
-    "Rock",
-    "Soul-RnB",
-    "Spoken",
-)
-
 #: Longest field; FMA's longest biography has some 100,000 characters.
 _FIELD_LIMIT = 1 << 24
 
 _PLAIN_REQUIRED = ("path", "genre")
 _PLAIN_OPTIONAL = ("track_id", "artist_id", "split")
-#: What programs write for nothing: Python, pandas, R, SQL and spreadsheets.
-_NOTHING = frozenset(("nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat"))
 #: What pandas writes for the name of a column that has none, and for its index.
 _PANDAS_UNNAMED = re.compile(r"Unnamed: \d+(\.\d+)*(_level_\d+)?")
 _PANDAS_INDEX = re.compile(r"\d+(\.0)?")
@@ -74,6 +52,7 @@ class MetadataConfig:
       audio_aliases: other paths of it with which they may start.
       shared_keys: of rows whose ids keep their extensions, as without they would be
         those of other rows.
+      labels: which genres of a row are its labels.
     """
 
     path: str
@@ -83,6 +62,7 @@ class MetadataConfig:
     audio_base: str = ""
     audio_aliases: tuple[str, ...] = ()
     shared_keys: frozenset[str] = frozenset()
+    labels: LabelRule = dataclasses.field(default_factory=LabelRule)
 
     def __post_init__(self) -> None:
         """Refuses subsets that FMA does not have."""
@@ -101,21 +81,29 @@ class Track:
       key: joins it with its audio file (see `names.audio_key`).
       track_id: unique name.
       artist_id: empty where it is not known.
-      genre: empty where it is not known.
+      genres: the wanted ones, sorted, each once; at most one with `--labels top`, none
+        where they are not known.
       split: one of `schema.SPLITS`.
       path: where its audio should be, for messages.
       wanted: whether subset and genre are asked for.
       no_genre: what stands for nothing in the genre's place, as `nan`.
+      below_top: whether it has genres, though no top one.
     """
 
     key: str
     track_id: str
     artist_id: str
-    genre: str
+    genres: tuple[str, ...]
     split: str
     path: str
     wanted: bool
     no_genre: str = ""
+    below_top: bool = False
+
+    @property
+    def genre(self) -> str:
+        """Its genres in words."""
+        return ", ".join(self.genres)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -150,6 +138,7 @@ def read_tracks(text: TextIO, config: MetadataConfig) -> Iterator[Track]:
     csv.field_size_limit(_FIELD_LIMIT)
     reader = csv.reader(text)
     layout = read_layout(reader, config)
+    cells = CellReader(config.labels, config.genres)
     for row in _read_rows(reader, config):
         if not any(row):
             continue
@@ -158,7 +147,7 @@ def read_tracks(text: TextIO, config: MetadataConfig) -> Iterator[Track]:
             row = _fit_width(row, layout, where)
         values = {name: row[index].strip() for name, index in layout.columns.items()}
         if layout.kind == "fma":
-            yield _fma_track(values, layout, config, where)
+            yield _fma_track(values, layout, config, cells, where)
         else:
             # Blanks are letters of a file's name.
             values["path"] = row[layout.columns["path"]]
@@ -166,7 +155,7 @@ def read_tracks(text: TextIO, config: MetadataConfig) -> Iterator[Track]:
                 _check_unnamed(row, index, layout, where)
             for name, index in layout.columns.items():
                 _check_quotes(name, row[index], where)
-            yield _plain_track(values, layout, config, where)
+            yield _plain_track(values, layout, config, cells, where)
 
 
 def _fit_width(row: list[str], layout: Layout, where: str) -> list[str]:
@@ -253,6 +242,14 @@ def _fma_layout(
     if index[:1] != ["track_id"] or not set(wanted.values()) <= set(names):
         return None
     columns = {name: names.index(column) for name, column in wanted.items()}
+    for name in _FMA_LISTS:
+        if ("track", name) in names:
+            columns[name] = names.index(("track", name))
+        elif config.labels.several:
+            raise UserError(
+                f"--labels {config.labels.kind} needs the column track {name}, which "
+                f"{config.path} lacks; use --labels top."
+            )
     return Layout(
         kind="fma",
         columns=columns | {"track_id": 0},
@@ -302,14 +299,20 @@ def _plain_layout(header: Sequence[str], config: MetadataConfig) -> Layout:
     )
 
 
+#: Columns of a track's genres, each a list of ids.
+_FMA_LISTS = ("genres", "genres_all")
 #: FMA's ids have six.
 _MOST_DIGITS = 18
 
 
 def _fma_track(
-    values: dict[str, str], layout: Layout, config: MetadataConfig, where: str
+    values: dict[str, str],
+    layout: Layout,
+    config: MetadataConfig,
+    cells: CellReader,
+    where: str,
 ) -> Track:
-    raw_id, genre, subset = values["track_id"], values["genre"], values["subset"]
+    raw_id, subset = values["track_id"], values["subset"]
     if not raw_id.isdecimal() or len(raw_id) > _MOST_DIGITS:
         raise UserError(
             f"{where}: track_id must be a number of at most {_MOST_DIGITS} digits. "
@@ -317,31 +320,38 @@ def _fma_track(
         )
     if subset not in SUBSETS:
         raise _unknown(where, "subset", subset, SUBSETS)
-    if genre and genre not in FMA_GENRES:
-        raise _unknown(where, "genre", genre, FMA_GENRES)
     if values["split"] not in SPLITS:
         raise _unknown(where, "split", values["split"], SPLITS)
+    lists = [values[name] for name in _FMA_LISTS if name in values]
+    try:
+        found = cells.read_fma(values["genre"], *lists)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
     track_id = str(int(raw_id))
     return Track(
         key=track_id,
         track_id=track_id,
         artist_id=values["artist_id"],
-        genre=genre,
+        genres=found.genres,
         split=_assign(layout.split, values["split"], values["artist_id"], track_id),
         path=f"{int(raw_id) // 1000:03d}/{int(raw_id):06d}.mp3",
-        wanted=SUBSETS.index(subset) <= SUBSETS.index(config.subset)
-        and _genre_wanted(genre, config),
+        wanted=SUBSETS.index(subset) <= SUBSETS.index(config.subset) and found.wanted,
+        below_top=found.below_top,
     )
 
 
 def _plain_track(
-    values: dict[str, str], layout: Layout, config: MetadataConfig, where: str
+    values: dict[str, str],
+    layout: Layout,
+    config: MetadataConfig,
+    cells: CellReader,
+    where: str,
 ) -> Track:
     path, no_genre = values["path"], values["genre"]
     for name, value in values.items():
-        if len(value) <= 4 and value.lower() in _NOTHING:
+        if is_nothing(value):
             values[name] = ""
-    genre = to_nfc(values["genre"])
+    found = cells.read_plain(values["genre"])
     # Others of these words may well be names of files.
     if not path.strip() or path.lower() == "nan":
         raise UserError(f"{where}: the path is empty; name an audio file.")
@@ -360,11 +370,11 @@ def _plain_track(
         key=key,
         track_id=track_id,
         artist_id=artist_id,
-        genre=genre,
+        genres=found.genres,
         split=_assign(layout.split, split, artist_id, track_id),
         path=path,
-        wanted=_genre_wanted(genre, config),
-        no_genre="" if genre else no_genre,
+        wanted=found.wanted,
+        no_genre="" if found.genres else no_genre,
     )
 
 
@@ -372,11 +382,6 @@ def _assign(config: SplitConfig, split: str, artist_id: str, track_id: str) -> s
     if config.rule == "fma":
         return split
     return split_by_hash(artist_id, track_id, config.percent)
-
-
-def _genre_wanted(genre: str, config: MetadataConfig) -> bool:
-    # A track without a genre is wanted and then rejected: nothing is lost.
-    return not genre or not config.genres or genre in config.genres
 
 
 def _unknown(where: str, column: str, value: str, allowed: Iterable[str]) -> UserError:

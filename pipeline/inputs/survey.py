@@ -6,15 +6,17 @@ import collections
 import contextlib
 import csv
 import dataclasses
-import io
-from collections.abc import Iterable, Iterator, Mapping
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TextIO
 
 from pipeline.common import storage
-from pipeline.common.rejects import Reason
+from pipeline.common.rejects import AudioError, Reason
+from pipeline.inputs.archives import reading
 from pipeline.inputs.assign import name_some
 from pipeline.inputs.audio_files import make_audio_check, match_audio
 from pipeline.inputs.audio_names import is_audio_name
+from pipeline.inputs.genres import GenreTree, read_tree_file
 from pipeline.inputs.join import AudioFile, Join, Pairing
 from pipeline.inputs.metadata import (
     Layout,
@@ -29,6 +31,8 @@ from pipeline.schema import UserError
 
 #: Rows that find no file and are told the nearest one.
 MOST_NEAREST = 200
+#: A table of genres that is larger is none: FMA's has 4 kB.
+MOST_TREE_BYTES = 16 << 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,10 @@ class Inputs:
       nearest: to the first of them, the nearest file there is, by the row's path.
       without_genre: number of wanted tracks in whose genre stands what means nothing.
       contradictions: of files that several rows name, paths and genres in words.
+      below_top: number of wanted tracks that have genres, though no top one.
+      several: the first genre of a single label that names several, if any.
+      genres_file: the table of genres that was read; empty for none.
+      rare: genres left out, with the number of their tracks that have a file.
     """
 
     layout: Layout
@@ -65,14 +73,26 @@ class Inputs:
     nearest: Mapping[str, str] = dataclasses.field(default_factory=dict)
     without_genre: int = 0
     contradictions: tuple[str, ...] = ()
+    below_top: int = 0
+    several: str = ""
+    genres_file: str = ""
+    rare: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
-def inspect_inputs(audio: str, metadata: MetadataConfig) -> Inputs:
+def inspect_inputs(
+    audio: str,
+    metadata: MetadataConfig,
+    *,
+    genres_file: str = "",
+    min_tracks: int = 0,
+) -> Inputs:
     """Lists the audio and reads the metadata once.
 
     Args:
       audio: glob.
       metadata: which tracks.
+      genres_file: table of genres; empty: beside FMA's `tracks.csv`.
+      min_tracks: genres with fewer are left out.
 
     Raises:
       UserError: there is nothing to do, or the metadata cannot be used.
@@ -80,6 +100,11 @@ def inspect_inputs(audio: str, metadata: MetadataConfig) -> Inputs:
     files = match_audio(audio)
     with _open_metadata(metadata) as text:
         layout = read_layout(csv.reader(text), metadata)
+    genres_file = _find_genres_file(metadata, layout, genres_file)
+    if genres_file:
+        tree = _read_tree(genres_file, metadata)
+        labels = dataclasses.replace(metadata.labels, tree=tree)
+        metadata = dataclasses.replace(metadata, labels=labels)
     by_key = collections.defaultdict(list)
     base, aliases = metadata.audio_base, metadata.audio_aliases
     for file in files:
@@ -87,6 +112,11 @@ def inspect_inputs(audio: str, metadata: MetadataConfig) -> Inputs:
     tracks, shared = _read_by_key(metadata, by_key, layout.kind)
     if shared:
         metadata = dataclasses.replace(metadata, shared_keys=shared)
+        tracks, _ = _read_by_key(metadata, by_key, layout.kind)
+    rare = _count_rare(tracks, by_key, min_tracks)
+    if rare:
+        kept = _keep_common(tracks, metadata, rare, min_tracks)
+        metadata = dataclasses.replace(metadata, genres=kept)
         tracks, _ = _read_by_key(metadata, by_key, layout.kind)
     wanted = [track for group in tracks.values() for track in group if track.wanted]
     genres = _order_genres(wanted, metadata)
@@ -106,7 +136,8 @@ def inspect_inputs(audio: str, metadata: MetadataConfig) -> Inputs:
             continue
         pairing = join.pair(group, found)
         clips += [
-            AudioFile(clip.path, clip.size, clip.modified) for clip in pairing.clips
+            AudioFile(clip.path, clip.size, clip.modified, crc=clip.crc)
+            for clip in pairing.clips
         ]
         whole_names += [clip.path for clip in pairing.clips if clip.whole_name]
         missing += _list_missing(pairing)
@@ -127,18 +158,86 @@ def inspect_inputs(audio: str, metadata: MetadataConfig) -> Inputs:
         nearest=_find_nearest(missing, files, join) if layout.kind == "plain" else {},
         without_genre=sum(bool(track.no_genre) for track in wanted),
         contradictions=_find_contradictions(tracks.values()),
+        below_top=sum(track.below_top for track in wanted),
+        several=_find_several(genres, metadata) if layout.kind == "plain" else "",
+        genres_file=genres_file,
+        rare=rare,
     )
+
+
+def _find_genres_file(
+    metadata: MetadataConfig, layout: Layout, genres_file: str
+) -> str:
+    """The table of genres, where labels need one or may have one; else empty."""
+    if metadata.labels.several:
+        if genres_file or layout.kind == "plain":
+            return genres_file
+        return posixpath.join(posixpath.dirname(metadata.path), "genres.csv")
+    if genres_file:
+        raise UserError(
+            "--genres_file is for several genres a track, --labels all or leaf. "
+            f"Received: {genres_file}"
+        )
+    return ""
+
+
+def _read_tree(path: str, metadata: MetadataConfig) -> GenreTree:
+    try:
+        data = storage.read_bytes(path, MOST_TREE_BYTES)
+    except storage.STORE_ERRORS as error:
+        raise UserError(
+            f"--labels {metadata.labels.kind} needs the table of genres, genres.csv "
+            f"beside --metadata or what --genres_file names; it cannot be read: "
+            f"{error}. Received: {path}"
+        ) from error
+    return read_tree_file(data, path)
+
+
+def _count_rare(
+    tracks: Mapping[str, Sequence[Track]], files: Mapping[str, object], least: int
+) -> dict[str, int]:
+    """Genres with fewer tracks that have a file than they should have."""
+    counts: collections.Counter[str] = collections.Counter()
+    for key, group in tracks.items():
+        for track in group:
+            if track.wanted:
+                counts.update(dict.fromkeys(track.genres, int(key in files)))
+    return {genre: n for genre, n in sorted(counts.items()) if n < least}
+
+
+def _keep_common(
+    tracks: Mapping[str, Sequence[Track]],
+    metadata: MetadataConfig,
+    rare: Mapping[str, int],
+    least: int,
+) -> tuple[str, ...]:
+    """The genres that stay where rare ones are left out, as if they were asked for."""
+    wanted = [track for group in tracks.values() for track in group if track.wanted]
+    kept = [genre for genre in _order_genres(wanted, metadata) if genre not in rare]
+    if not kept:
+        most = max(rare.values())
+        raise UserError(
+            f"--min_tracks leaves no genre: the largest has {most} tracks with a file. "
+            f"Received: {least}"
+        )
+    return tuple(kept)
+
+
+def _find_several(genres: Iterable[str], metadata: MetadataConfig) -> str:
+    """The first genre in which several stand, where each row has one."""
+    rule = metadata.labels
+    if rule.several:
+        return ""
+    whole = (g for g in genres if len(list(filter(str.strip, rule.split(g)))) > 1)
+    return next(whole, "")
 
 
 @contextlib.contextmanager
 def _open_metadata(metadata: MetadataConfig) -> Iterator[TextIO]:
     try:
-        with (
-            storage.open_patiently(metadata.path) as file,
-            io.TextIOWrapper(file, encoding="utf-8", newline="") as text,
-        ):
+        with reading.read_text(metadata.path) as text:
             yield text
-    except storage.STORE_ERRORS as error:
+    except (*storage.STORE_ERRORS, AudioError) as error:
         raise UserError(
             f"--metadata cannot be read: {error}. Received: {metadata.path}"
         ) from error
@@ -203,7 +302,7 @@ def _find_contradictions(groups: Iterable[list[Track]]) -> tuple[str, ...]:
             continue
         genres = collections.defaultdict(set)
         for track in group:
-            if track.wanted and track.genre:
+            if track.wanted and track.genres:
                 genres[track.path].add(track.genre)
         found += [
             f"{path} ({name_some(sorted(names))})"
@@ -223,7 +322,7 @@ def find_similar(genres: Iterable[str]) -> tuple[str, ...]:
 
 
 def _order_genres(tracks: list[Track], metadata: MetadataConfig) -> tuple[str, ...]:
-    present = {track.genre for track in tracks if track.genre}
+    present = {genre for track in tracks for genre in track.genres}
     unknown = [genre for genre in metadata.genres if genre not in present]
     if unknown:
         raise UserError(

@@ -15,7 +15,7 @@ from pipeline.common.owned_kinds import PICTURE
 from pipeline.common.ownership import check_file
 from pipeline.common.plain_text import align, one_line, print_error
 from pipeline.inspect import reading
-from pipeline.schema import SPLITS, Manifest, UserError
+from pipeline.schema import MULTI_LABEL, SPLITS, Manifest, UserError
 
 #: Seconds between lines of progress.
 PROGRESS_SECONDS = 5.0
@@ -43,10 +43,13 @@ def describe(
     """
     parts = [_describe_whole(manifest, completed=completed)]
     genres = [
-        [genre, *(f"{manifest.clips[split].get(genre, 0):,}" for split in SPLITS)]
+        [
+            " > ".join(manifest.genre_path(genre)),
+            *(f"{manifest.clips[split].get(genre, 0):,}" for split in SPLITS),
+        ]
         for genre in manifest.genres
     ]
-    totals = [sum(manifest.clips[split].values()) for split in SPLITS]
+    totals = [manifest.clip_totals[split] for split in SPLITS]
     genres.append(["all", *(f"{total:,}" for total in totals)])
     parts.append(align(["clips", *SPLITS], genres))
     representations = [
@@ -110,13 +113,23 @@ def _describe_whole(manifest: Manifest, *, completed: bool) -> str:
         f"{count('rejects', 0):,} rejects."
         + f" {others:,} more files are no audio."
         * bool(others),
-        f"{len(manifest.genres)} genres, {manifest.num_shards} shards a split.",
+        f"{len(manifest.genres)} genres{_count_labels(manifest)}, "
+        f"{manifest.num_shards} shards a split.",
         f"Split: {one_line(manifest.split_rule)}.",
         f"Fingerprint: {manifest.fingerprint[:16]}.",
     ]
     if not completed:
         lines.append("NOT COMPLETED: the job did not finish; do not use it.")
     return "\n".join(lines)
+
+
+def _count_labels(manifest: Manifest) -> str:
+    """How many genres a clip has, where it may have several."""
+    if manifest.task != MULTI_LABEL:
+        return ""
+    labels = sum(sum(counts.values()) for counts in manifest.clips.values())
+    clips = sum(manifest.clip_totals.values())
+    return f", {labels / max(clips, 1):.1f} a clip on average"
 
 
 def _describe_leaks(manifest: Manifest) -> str:

@@ -124,14 +124,16 @@ def _read_clips(
         path = reading.join(folder, shard_file(name, split, shard, manifest.num_shards))
         try:
             for example in reading.read_examples(path, schema):
-                track_id, label = str(example["track_id"]), example["label"]
+                track_id = str(example["track_id"])
                 value = example[schema.value.name]
-                if not isinstance(label, int) or not isinstance(value, np.ndarray):
-                    raise TypeError(f"Expected a label and an array in {path}.")
-                if name == names[0] and label not in labels:
-                    labels.add(label)
-                    title = f"{manifest.genres[label]}, clip {track_id}, {split}"
-                    titles[track_id] = label, title
+                if not isinstance(value, np.ndarray):
+                    raise TypeError(f"Expected an array in {path}.")
+                own = reading.read_labels(example, manifest)
+                fresh = [label for label in own if label not in labels]
+                if name == names[0] and fresh:
+                    labels.add(fresh[0])
+                    genres = ", ".join(manifest.genres[label] for label in own)
+                    titles[track_id] = fresh[0], f"{genres}, clip {track_id}, {split}"
                 if track_id in titles:
                     of_clip = values.setdefault(track_id, {})
                     of_clip.setdefault(name, []).append(value)
@@ -153,7 +155,11 @@ def _draw_values(
     axes: Axes, schema: RepresentationSchema, values: NDArray[Any], manifest: Manifest
 ) -> None:
     if schema.value.dtype == "uint8":
-        axes.imshow(values[0], origin="lower", aspect="auto")
+        # Several images of a clip side by side, in the order of time.
+        side_by_side = np.concatenate(list(values), axis=1)
+        axes.imshow(side_by_side, origin="lower", aspect="auto")
+        for number in range(1, len(values)):
+            axes.axvline(number * values.shape[2] - 0.5, color="white", linewidth=0.8)
         return
     normalisation = manifest.normalisation.get(schema.name)
     lengths = [segment.length for segment in schema.segments]

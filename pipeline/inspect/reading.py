@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from pipeline.schema import (
     CLIPS_PATTERN,
     COMPLETED_FILE,
@@ -17,6 +19,7 @@ from pipeline.schema import (
     RepresentationSchema,
     UserError,
     check_marker,
+    make_label_field,
     shorten,
 )
 from pipeline.schema.checks import MOST_BYTES, check_whole, parse
@@ -144,6 +147,26 @@ def _read_lines(pattern: str) -> Iterator[Mapping[str, Any]]:
                         "dataset again."
                     )
                 yield row
+
+
+def read_labels(example: Mapping[str, Value], manifest: Manifest) -> tuple[int, ...]:
+    """Indices of the genres of a record.
+
+    Raises:
+      ValueError: there is no such genre, or none at all.
+    """
+    field = make_label_field(manifest.task, len(manifest.genres))
+    value = example[field.name]
+    if isinstance(value, np.ndarray):
+        labels = tuple(np.flatnonzero(value).tolist())
+        if not labels or value.max() > 1:
+            raise ValueError(
+                f"labels that are not 0 or 1, or all 0: {shorten(value.tolist())}"
+            )
+        return labels
+    if not isinstance(value, int) or value >= len(manifest.genres):
+        raise ValueError(f"label {value}, but there are {len(manifest.genres)} genres")
+    return (value,)
 
 
 def read_examples(

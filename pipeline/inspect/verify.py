@@ -19,7 +19,7 @@ from pipeline.inspect.verify_shard import (
     ShardReader,
     TrainingMoments,
 )
-from pipeline.schema import SPLITS, Manifest, UserError
+from pipeline.schema import SINGLE_LABEL, SPLITS, Manifest, UserError
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -188,8 +188,17 @@ def _check_clips(
     manifest: Manifest, clips: Mapping[str, Identity], problems: Problems
 ) -> None:
     """Counts by split and genre, and the rule that assigned the splits."""
-    counts = collections.Counter((clip.split, clip.label) for clip in clips.values())
+    counts = collections.Counter(
+        (clip.split, label) for clip in clips.values() for label in clip.labels
+    )
+    totals = collections.Counter(clip.split for clip in clips.values())
     for split in SPLITS:
+        if totals[split] != manifest.clip_totals.get(split, 0):
+            problems.add(
+                "counts",
+                f"{totals[split]:,} clips are in {split}; the manifest says "
+                f"{manifest.clip_totals.get(split, 0):,}",
+            )
         for label, genre in enumerate(manifest.genres):
             stated = manifest.clips.get(split, {}).get(genre, 0)
             if counts[split, label] != stated:
@@ -238,12 +247,15 @@ def _check_leaks(manifest: Manifest, content: _Content, problems: Problems) -> i
 
 def _find_contradictions(manifest: Manifest, content: _Content) -> list[str]:
     """Clips that are the same audio under several genres."""
-    groups: dict[bytes, dict[int, str]] = collections.defaultdict(dict)
+    groups: dict[bytes, dict[tuple[int, ...], str]] = collections.defaultdict(dict)
     for track_id, clip in sorted(content.clips.items()):
-        groups[content.audio[track_id]].setdefault(clip.label, track_id)
-    genres = dict(enumerate(manifest.genres))
+        groups[content.audio[track_id]].setdefault(clip.labels, track_id)
+    genres = manifest.genres
     return sorted(
-        ", ".join(f"{track_id} ({genres.get(label)})" for label, track_id in clips)
+        ", ".join(
+            f"{track_id} ({', '.join(genres[label] for label in labels)})"
+            for labels, track_id in clips
+        )
         for clips in (sorted(group.items()) for group in groups.values())
         if len(clips) > 1
     )
@@ -289,11 +301,12 @@ def _check_list(
             identity = clips.get(track_id)
             if identity is None:
                 continue
-            genre = dict(enumerate(manifest.genres)).get(identity.label)
-            stated = (split, clip["genre"], clip["artist_id"], clip["decoder"])
+            genres = [manifest.genres[label] for label in identity.labels]
+            named = [clip["genre"]] if manifest.task == SINGLE_LABEL else clip["genres"]
+            stated = (split, named, clip["artist_id"], clip["decoder"])
             if stated != (
                 identity.split,
-                genre,
+                genres,
                 identity.artist_id,
                 identity.decoder,
             ):

@@ -32,7 +32,7 @@ class Identity(NamedTuple):
     """What all records of a clip say alike."""
 
     split: str
-    label: int
+    labels: tuple[int, ...]
     artist_id: str
     decoder: str
 
@@ -90,6 +90,7 @@ class ShardReader:
         self._shard = shard
         self._problems = problems
         self._moments = moments
+        self._is_part = schema.records_per_clip > 1
         self._name = shard_file(schema.name, split, shard, manifest.num_shards)
         self._path = reading.join(folder, self._name)
 
@@ -155,16 +156,15 @@ class ShardReader:
             yield track_id, group
 
     def _identify(self, example: Mapping[str, Value]) -> Identity:
-        label = example["label"]
-        if not isinstance(label, int) or label >= len(self._manifest.genres):
+        try:
+            labels = reading.read_labels(example, self._manifest)
+        except ValueError as error:
             self._problems.add(
-                "label",
-                f"{self._name}: clip {example['track_id']} has label {label}, but "
-                f"there are {len(self._manifest.genres)} genres",
+                "label", f"{self._name}: clip {example['track_id']} has {error}"
             )
-            label = -1
+            labels = ()
         return Identity(
-            self._split, label, str(example["artist_id"]), str(example["decoder"])
+            self._split, labels, str(example["artist_id"]), str(example["decoder"])
         )
 
     def _check_file(self, file: _CountingFile) -> None:
@@ -193,14 +193,15 @@ class ShardReader:
             raise TypeError(f"Expected an array. Received: {type(value).__name__}")
         value = np.ascontiguousarray(value)
         low, high = float(value.min()), float(value.max())
-        limit = MAX_SAMPLE if self._schema.name == "windows" else MAX_VALUE
+        is_window = self._schema.name == "windows"
+        limit = MAX_SAMPLE if is_window else MAX_VALUE
         what = ""
         if not np.isfinite((low, high)).all():
             what = "has values that are no finite numbers"
         elif max(-low, high) > limit:
             what = f"has values from {low:.3g} to {high:.3g}"
-        elif low == high and self._schema.name != "windows":
-            # Silence in a window is music; in a whole clip it is not.
+        elif low == high and not (low == 0 and self._is_part) and not is_window:
+            # Silence in a part of a clip is music; in a whole clip it is not.
             what = f"has the one value {low:g} throughout"
         if what:
             self._problems.add("values", f"{self._name}: clip {track_id} {what}")

@@ -48,7 +48,7 @@ def check_yield(
             f"({reasons}), a share of {ratio:.2f}; {where}, or raise "
             f"--max_reject_ratio. Received: {max_reject_ratio:g}"
         )
-    if not sum(report["clips_by_split_and_genre"]["training"].values()):
+    if not report["clips_by_split"]["training"]:
         raise IncompleteDatasetError(
             f"None of the {clips} clips is in the training split, so there is nothing "
             "to train on; add clips, or give training a larger share with --split hash "
@@ -70,8 +70,8 @@ def check_audit(
         problems.append(f"{report['clips']} clips were written, {clips} are known")
     schemas = make_schemas(dataset.representations, dataset.clip)
     for name, schema in schemas.items():
-        for split, genres in report["clips_by_split_and_genre"].items():
-            expected = sum(genres.values()) * schema.records_per_clip
+        for split, clip_count in report["clips_by_split"].items():
+            expected = clip_count * schema.records_per_clip
             records = report["records"].get(name, {}).get(split, 0)
             if records != expected:
                 problems.append(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import collections
-
 from apache_beam.metrics import Metrics
 
 from pipeline.common.rejects import Reject
-from pipeline.shards.result import ShardResult
+from pipeline.shards.result import ShardResult, count_clips
 
 #: Namespace of all of them.
 METRICS = "fma"
@@ -28,7 +26,7 @@ def count_shard(result: ShardResult, *, kept: bool) -> None:
     """Counts what became of a shard's clips when it was made."""
     Metrics.counter(METRICS, "shards_kept").inc(int(kept))
     Metrics.counter(METRICS, "clips_read").inc(len(result.clips) + len(result.rejects))
-    clips = collections.Counter((clip.split, clip.genre) for clip in result.clips)
+    clips = count_clips(result.clips)
     for (split, genre), count in clips.items():
         Metrics.counter(METRICS, f"clips_{split}_{genre}").inc(count)
     for path, file in result.files.items():

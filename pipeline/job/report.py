@@ -29,6 +29,7 @@ def make_report(
     clips: dict[str, collections.Counter[str]] = {
         split: collections.Counter() for split in SPLITS
     }
+    totals = dict.fromkeys(SPLITS, 0)
     records: dict[str, collections.Counter[str]] = collections.defaultdict(
         collections.Counter
     )
@@ -38,6 +39,8 @@ def make_report(
     for report in reports:
         for (split, genre), count in report.clips.items():
             clips[split][genre] += count
+        for split, count in report.clip_totals.items():
+            totals[split] += count
         for (representation, split), count in report.records.items():
             records[representation][split] += count
         record_bytes.update(total_sizes(report.files))
@@ -49,7 +52,8 @@ def make_report(
         stages[reject.stage] += 1
         reasons[reject.reason] += 1
     return {
-        "clips": sum(counter.total() for counter in clips.values()),
+        "clips": sum(totals.values()),
+        "clips_by_split": totals,
         "clips_by_split_and_genre": {split: dict(clips[split]) for split in SPLITS},
         "records": {name: dict(counts) for name, counts in records.items()},
         "record_bytes": dict(record_bytes),

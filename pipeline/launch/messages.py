@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pipeline.common.error_texts import DISK_FULL, find_message, is_disk_full
-from pipeline.common.plain_text import align, one_line
+from pipeline.common.credentials import SCHEME
+from pipeline.common.plain_text import (
+    DISK_FULL,
+    align,
+    find_message,
+    is_disk_full,
+    one_line,
+)
 from pipeline.common.storage import WriteError
 from pipeline.inputs.assign import name_some
 from pipeline.inputs.survey import Inputs, find_similar
 from pipeline.job.checks import IncompleteDatasetError
 from pipeline.job.config import JobConfig
-from pipeline.schema import SPLITS, Manifest
+from pipeline.representations.music_model import MODELS
+from pipeline.schema import MULTI_LABEL, SPLITS, Manifest
 from pipeline.shards.result import DatasetConfig
 from pipeline.shards.runs import SupersededError
 
@@ -42,9 +49,64 @@ def describe_inputs(inputs: Inputs, job: JobConfig) -> str:
         f"wanted tracks; {len(inputs.clips)} clips to process ({size:,.0f} MB), "
         f"{len(inputs.genres)} genres.",
         f"Split: {job.split.describe()}.{leaking}",
+        *_describe_labels_of(inputs),
         *_describe_metadata(inputs),
     ]
     return "\n".join(lines)
+
+
+def describe_music_model(
+    job: JobConfig, representations: Sequence[str] | None
+) -> list[str]:
+    """A line on the embeddings, where there are any or by default would be.
+
+    Args:
+      job: what is to be made.
+      representations: what was asked for; None for the defaults.
+    """
+    dataset = job.dataset
+    if dataset.music_weights:
+        model = MODELS[dataset.clip.music_model]
+        trained = f"trained on {model.trained_on}"
+        return [f"Embeddings: {model.name} ({model.licence}), {trained}."]
+    if representations is not None:
+        return []
+    if dataset.output.startswith(SCHEME):
+        return [
+            "Without embeddings: workers read the music model's weights from gs://; "
+            "copy what ./launch.sh weights fetches there and give --music_model."
+        ]
+    return [
+        "Without embeddings: the music model's weights are not there; "
+        "./launch.sh weights fetches them."
+    ]
+
+
+def _describe_labels_of(inputs: Inputs) -> Iterator[str]:
+    """Which genres the tracks have, and which are left out."""
+    rule = inputs.metadata.labels
+    if rule.several:
+        which = {
+            "all": "every genre that a track has, with its ancestors",
+            "leaf": "every genre that a track has, without those above them",
+        }
+        yield f"Labels: {which[rule.kind]}."
+    if inputs.below_top:
+        yield (
+            f"{inputs.below_top:,} of {inputs.tracks:,} tracks carry no top genre; "
+            "--labels all keeps them."
+        )
+    if inputs.several:
+        yield (
+            f"A genre names several ({one_line(inputs.several)}); it counts as one: "
+            "--labels all takes them apart."
+        )
+    if inputs.rare:
+        named = [f"{genre} ({count})" for genre, count in inputs.rare.items()]
+        yield (
+            f"Left out by --min_tracks, with the number of their tracks: "
+            f"{one_line(', '.join(named))}."
+        )
 
 
 def _describe_metadata(inputs: Inputs) -> Iterator[str]:
@@ -101,6 +163,10 @@ def describe_integrity(manifest: Manifest) -> str:
             f"No artist (of {integrity['artists']}) and no recording (of "
             f"{integrity['audio']}) is in two splits."
         )
+    if manifest.task == MULTI_LABEL:
+        clips = sum(manifest.clip_totals.values())
+        labels = sum(sum(counts.values()) for counts in manifest.clips.values())
+        lines.append(f"A clip has {labels / max(clips, 1):.1f} genres on average.")
     unused = [
         genre
         for genre in manifest.genres
@@ -126,7 +192,7 @@ def make_table(report: Mapping[str, Any]) -> str:
         [genre, *(str(by_genre[split].get(genre, 0)) for split in SPLITS)]
         for genre in genres
     ]
-    clips.append(["all", *(str(sum(by_genre[split].values())) for split in SPLITS)])
+    clips.append(["all", *(str(report["clips_by_split"][s]) for s in SPLITS)])
     records = [
         [
             name,

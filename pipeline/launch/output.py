@@ -10,7 +10,8 @@ from pipeline.common import ownership, storage
 from pipeline.common.files import beam_files
 from pipeline.common.owned_kinds import DATASET, MARK_FILE, WAVS
 from pipeline.inputs import globs
-from pipeline.inputs.audio_files import glob_base
+from pipeline.inputs.archives import paths
+from pipeline.inputs.audio_files import glob_base, parse_glob
 from pipeline.inputs.names import relative_path, wav_name
 from pipeline.inputs.survey import Inputs
 from pipeline.job.config import JobConfig
@@ -59,8 +60,14 @@ def check_apart(job: JobConfig, inputs: Inputs) -> None:
       UserError: names the flag, the input and the place.
     """
     dataset = job.dataset
-    read = [("--metadata", job.metadata.path)]
-    read += [("--audio", path) for path in inputs.paths]
+    files = {"--metadata": [job.metadata.path], "--audio": inputs.paths}
+    if inputs.genres_file:
+        files["--genres_file"] = [inputs.genres_file]
+    read = [
+        (flag, path)
+        for flag, names in files.items()
+        for path in dict.fromkeys(map(_name_stored, names))
+    ]
     ownership.check_apart(dataset.output, read, flag="--output")
     names = [MANIFEST_FILE, COMPLETED_FILE, MARK_FILE, JOB_REPORT_FILE]
     names += [clips_file(0, dataset.num_shards), REJECTS_FILE]
@@ -82,6 +89,12 @@ def check_apart(job: JobConfig, inputs: Inputs) -> None:
     ownership.check_folder(beam_files(wavs), wavs, WAVS, flag="--wav_output")
 
 
+def _name_stored(path: str) -> str:
+    """The file that holds an input: itself, or its ZIP."""
+    found = paths.split(path)
+    return found[0] if found else path
+
+
 def list_wavs(job: JobConfig, inputs: Inputs) -> list[str]:
     """Names of the files that `--wav_output` makes, below its folder."""
     base = job.metadata.audio_base
@@ -95,7 +108,9 @@ def list_wavs(job: JobConfig, inputs: Inputs) -> list[str]:
 def _check_not_matched(
     pattern: str, flag: str, folder: str, names: Iterable[str]
 ) -> None:
-    glob = globs.parse(pattern)
+    glob = parse_glob(pattern)
+    if paths.split(glob.folder):
+        return  # Nothing is written into a ZIP.
     base = ownership.resolve(glob_base(pattern)).rstrip("/") + "/"
     matches = re.compile(globs.translate(glob.rest)).fullmatch
     root = ownership.resolve(folder).rstrip("/")

@@ -16,7 +16,10 @@ from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 from pipeline.common import gcs
 from pipeline.common.clip_config import ClipConfig
 from pipeline.common.credentials import SCHEME
+from pipeline.inputs import globs
+from pipeline.inputs.archives.reading import find_csv
 from pipeline.inputs.audio_files import glob_base
+from pipeline.inputs.genres import LABELS, LabelRule
 from pipeline.inputs.metadata import MetadataConfig
 from pipeline.inputs.names import name_aliases
 from pipeline.inputs.splits import SplitConfig
@@ -78,6 +81,10 @@ def make_job(
         raise UserError(
             f"--num_shards must be 1 or more. Received: {arguments.num_shards}"
         )
+    if arguments.min_tracks < 0:
+        raise UserError(
+            f"--min_tracks must be 0 or more. Received: {arguments.min_tracks}"
+        )
     if not 0 <= arguments.max_reject_ratio <= 1:
         raise UserError(
             "--max_reject_ratio must lie between 0 and 1. Received: "
@@ -96,21 +103,30 @@ def make_job(
         ignore_checksums=arguments.ignore_checksums,
     )
     if assume_inputs is None:
-        paths = [arguments.audio, arguments.metadata]
+        paths = [arguments.audio, arguments.metadata, arguments.genres_file]
         gcs.check_readable([*paths, arguments.output, arguments.wav_output])
-    audio_base = glob_base(arguments.audio)
+        audio_base = glob_base(arguments.audio)
+        table = find_csv(arguments.metadata, "tracks.csv", "--metadata")
+    else:
+        audio_base, table = globs.parse(arguments.audio).folder, arguments.metadata
     metadata = MetadataConfig(
-        path=arguments.metadata,
+        path=table,
         subset=arguments.subset,
         genres=tuple(g.strip() for g in arguments.genres.split(",") if g.strip()),
         split=_make_split(arguments),
         audio_base=audio_base,
         audio_aliases=name_aliases(audio_base),
+        labels=_make_labels(arguments),
     )
     if assume_inputs is None:
         if not arguments.estimate:
             output.check_output(arguments.output, overwrite=arguments.overwrite)
-        inputs = inspect_inputs(arguments.audio, metadata)
+        inputs = inspect_inputs(
+            arguments.audio,
+            metadata,
+            genres_file=arguments.genres_file,
+            min_tracks=arguments.min_tracks,
+        )
     else:
         inputs = assume_inputs(metadata)
     versions = find_versions()
@@ -119,6 +135,7 @@ def make_job(
         representations=names,
         clip=clip,
         genres=inputs.genres,
+        task=metadata.labels.task,
         num_shards=arguments.num_shards,
         wav_output=arguments.wav_output,
         music_weights=music_weights,
@@ -176,6 +193,17 @@ def _choose_representations(
     prepare_one_thread()
     chosen = names or (*DEFAULTS, embeddings.NAME)
     return tuple(name for name in NAMES if name in chosen), path, model.name
+
+
+def _make_labels(arguments: argparse.Namespace) -> LabelRule:
+    if arguments.genre_separator is None:
+        return LabelRule(kind=arguments.labels)
+    if arguments.labels == LABELS[0]:
+        raise UserError(
+            "--genre_separator is for several genres a track, --labels all or leaf. "
+            f"Received: {arguments.genre_separator!r}"
+        )
+    return LabelRule(kind=arguments.labels, separator=arguments.genre_separator)
 
 
 def _make_split(arguments: argparse.Namespace) -> SplitConfig | None:

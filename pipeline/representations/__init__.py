@@ -6,6 +6,7 @@ A representation is a module with `NAME`, `make_schema(config)` and
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -16,22 +17,32 @@ from numpy.typing import NDArray
 from pipeline.common.clip_config import ClipConfig
 from pipeline.representations import embeddings, features, mel, statistics, windows
 from pipeline.representations.spectrum import Float32, Spectrum, Workspace
-from pipeline.schema import RepresentationSchema
+from pipeline.schema import LABEL_FIELD, Field, RepresentationSchema
 
 _MODULES: dict[str, ModuleType] = {
     module.NAME: module for module in (windows, mel, features, statistics, embeddings)
 }
 
-#: Every representation, and those that are made unless told otherwise.
+#: Every representation, and those that are made unless told otherwise; `embeddings` too
+#: where the music model's weights are there.
 NAMES = tuple(_MODULES)
-DEFAULTS = ("windows", "mel", "features")
+DEFAULTS = ("windows", "mel", "features", "statistics")
 
 
 def make_schemas(
-    names: Sequence[str], config: ClipConfig
+    names: Sequence[str], config: ClipConfig, label: Field = LABEL_FIELD
 ) -> dict[str, RepresentationSchema]:
-    """Schemas by name."""
-    return {name: _MODULES[name].make_schema(config) for name in names}
+    """Schemas by name.
+
+    Args:
+      names: of representations.
+      config: their parameters.
+      label: the field that holds a clip's genre, or genres.
+    """
+    return {
+        name: dataclasses.replace(_MODULES[name].make_schema(config), label=label)
+        for name in names
+    }
 
 
 def compute_representations(

@@ -46,11 +46,10 @@ def compute(spectrum: Spectrum, config: ClipConfig) -> NDArray[np.uint8]:
     0..255.
     """
     count = config.mel_images_per_clip
-    mel = spectrum.mel(SIZE) if count == 1 else spectrum.heard_mel(SIZE)
-    loudest = mel.max()
-    spans = image_spans(count, spectrum.frames, spectrum.heard_frames)
-    if len(mel) < spans[-1].stop:
-        mel = np.pad(mel, ((0, spans[-1].stop - len(mel)), (0, 0)))
+    heard = spectrum.frames if count == 1 else spectrum.heard_frames
+    mel = spectrum.mel(SIZE) if count == 1 else spectrum.heard_mel(SIZE, IMAGE_FRAMES)
+    loudest = mel[:heard].max()
+    spans = image_spans(count, spectrum.frames, heard)
     return np.stack([_draw(mel[span], loudest, config.mel_channels) for span in spans])
 
 

@@ -134,21 +134,27 @@ class Spectrum:
         out = self.workspace.array(f"mel-{bands}", self.frames, bands)
         return _apply_filters(self.power, bands, out)
 
-    def heard_mel(self, bands: int) -> Float32:
-        """`mel` of the audio's own samples, with silence behind them.
+    def heard_mel(self, bands: int, least: int) -> Float32:
+        """`mel` of the audio's own samples, followed by silence.
 
         Returns:
-          Shape (heard_frames, bands).
+          Shape (frames, bands): `heard_frames`, or `least` if that is more.
         """
-        mel = self.mel(bands)[: self.heard_frames]
-        if self.length < len(self.samples):
-            # Windows of the last frames reach behind the end.
-            first = max((self.length - N_FFT // 2) // HOP_LENGTH + 1, 0)
-            before = min(first, N_FFT // 2 // HOP_LENGTH)
-            end = self.samples[(first - before) * HOP_LENGTH : self.length]
-            power = compute_power(end, Workspace(), double=self.double)[before:]
-            _apply_filters(power, bands, mel[first:])
-        return mel
+        mel = self.mel(bands)
+        frames = max(self.heard_frames, least)
+        if self.length == len(self.samples) and frames <= len(mel):
+            return mel
+        # Windows from here on reach behind the end.
+        first = max((self.length - N_FFT // 2) // HOP_LENGTH + 1, 0)
+        before = min(first, N_FFT // 2 // HOP_LENGTH)
+        end = np.zeros((frames - 1 - first + before) * HOP_LENGTH, np.float32)
+        own = self.samples[(first - before) * HOP_LENGTH : self.length]
+        end = np.append(own, end[len(own) :])
+        power = compute_power(end, Workspace(), double=self.double)[before:]
+        heard = np.empty((frames, bands), np.float32)
+        heard[:first] = mel[:first]
+        _apply_filters(power, bands, heard[first:])
+        return heard
 
 
 def _apply_filters(power: Float32, bands: int, out: Float32) -> Float32:

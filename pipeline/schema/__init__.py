@@ -23,18 +23,26 @@ from pipeline.schema.basics import shard_file as shard_file
 from pipeline.schema.basics import shorten as shorten
 from pipeline.schema.records import CLIP_FIELDS as CLIP_FIELDS
 from pipeline.schema.records import ENCODINGS as ENCODINGS
+from pipeline.schema.records import LABEL_FIELD as LABEL_FIELD
+from pipeline.schema.records import LABELS_NAME as LABELS_NAME
+from pipeline.schema.records import MULTI_LABEL as MULTI_LABEL
+from pipeline.schema.records import SINGLE_LABEL as SINGLE_LABEL
+from pipeline.schema.records import TASKS as TASKS
 from pipeline.schema.records import Field as Field
 from pipeline.schema.records import Normalisation as Normalisation
 from pipeline.schema.records import RepresentationSchema as RepresentationSchema
 from pipeline.schema.records import Segment as Segment
 from pipeline.schema.records import ShardFile as ShardFile
 from pipeline.schema.records import Split as Split
+from pipeline.schema.records import make_label_field as make_label_field
 
 SCHEMA_VERSION = 2
 
 MANIFEST_FILE = "manifest.json"
 COMPLETED_FILE = "COMPLETED"
 JOB_REPORT_FILE = "report.json"
+#: Weights of the music model, in datasets with `embeddings` and in models of them.
+MUSIC_MODEL_FILE = "music_model.npz"
 REJECTS_FILE = "rejects-00000-of-00001.jsonl"
 CLIPS_FOLDER = "clips"
 #: What readers look for: a dataset may have several files of rejects.
@@ -47,10 +55,15 @@ class Manifest:
     """Everything a reader needs to know about a dataset.
 
     Attributes:
-      genres: ordered genre names; a record's `label` is an index into it.
+      genres: ordered genre names; a record's `label` is an index into it, its
+        `labels` has a value for each.
+      task: `single_label` or `multi_label`: what records have of the two.
+      genre_paths: of the genres that are kinds of others, names from the root to the
+        genre itself, which need not all be among `genres`.
       representations: schema of each representation, by name.
       num_shards: shards of each split of each representation.
-      clips: number of clips, by split and genre.
+      clips: number of clips, by split and genre; a clip counts for each of its own.
+      clip_totals: number of clips, by split.
       records: number of records, by representation and split.
       record_bytes: size of the shard files, by representation.
       normalisation: training statistics, by representation.
@@ -75,6 +88,9 @@ class Manifest:
         `audio_with_several_genres`.
       description: what the corpus is, in its owner's words; may be empty.
       synthetic: nobody recorded the music: scores on it say nothing about real music.
+      music_model: of the network that made `embeddings`: `name`, `sha256` of its
+        weights, `licence`, `source`, `trained_on`, and `overlap`, a warning about test
+        sets; empty without embeddings.
       schema_version: version of this layout.
     """
 
@@ -98,7 +114,27 @@ class Manifest:
     description: str = ""
     split: Split | None = None
     synthetic: bool = False
+    music_model: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    task: str = SINGLE_LABEL
+    genre_paths: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    clip_totals: Mapping[str, int] = dataclasses.field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        """Adds up the clips of a single label; tells the records' label field."""
+        if self.task == SINGLE_LABEL:
+            totals = {name: sum(counts.values()) for name, counts in self.clips.items()}
+            object.__setattr__(self, "clip_totals", totals)
+        label = make_label_field(self.task, len(self.genres))
+        representations = {
+            name: dataclasses.replace(schema, label=label)
+            for name, schema in self.representations.items()
+        }
+        object.__setattr__(self, "representations", representations)
+
+    def genre_path(self, genre: str) -> tuple[str, ...]:
+        """Names from the root to a genre, which is its own root in no tree."""
+        return tuple(self.genre_paths.get(genre, (genre,)))
 
     def shard_files(self, representation: str, split: str) -> list[str]:
         """Paths of a split's shards, relative to the dataset folder."""
@@ -109,7 +145,10 @@ class Manifest:
 
     def to_json(self) -> str:
         """Serialises with stable key order, one item a line."""
-        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n"
+        content = dataclasses.asdict(self)
+        for schema in content["representations"].values():
+            del schema["label"]  # Task and genres say it.
+        return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes, *, source: str) -> Manifest:
@@ -132,7 +171,11 @@ class Manifest:
             )
         raw.setdefault("description", "")
         raw.setdefault("split", None)
+        raw.setdefault("music_model", {})
         raw.setdefault("synthetic", begins_synthetic(raw["description"]))
+        raw.setdefault("task", SINGLE_LABEL)
+        raw.setdefault("genre_paths", {})
+        raw.setdefault("clip_totals", None)
         names = {field.name for field in dataclasses.fields(cls)}
         if names != set(raw):
             raise UserError(

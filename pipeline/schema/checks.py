@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any, TypeVar
 
 from pipeline.schema.basics import SPLITS, UserError, shard_file, shorten
 from pipeline.schema.records import (
     CLIP_FIELDS,
+    LABEL_FIELD,
+    LABELS_NAME,
+    SINGLE_LABEL,
+    TASKS,
     Field,
     Normalisation,
     RepresentationSchema,
@@ -32,6 +36,8 @@ _DTYPES = {
     "bytes_list": ("string",),
     "raw_bytes": ("uint8", "int64", "float32"),
 }
+#: Names that a representation's value cannot have.
+_OWN_NAMES = ("", LABEL_FIELD.name, LABELS_NAME, *(field.name for field in CLIP_FIELDS))
 _NAME = re.compile(r"[A-Za-z0-9][\w-]{0,99}", re.ASCII)
 
 
@@ -114,6 +120,7 @@ def _read_values(raw: Mapping[str, Any]) -> dict[str, Any]:
         "split_rule": _text(raw["split_rule"], "split_rule"),
         "split": _split(raw["split"], "split"),
         "synthetic": _truth(raw["synthetic"], "synthetic"),
+        "music_model": _mapping(raw, "music_model", _text),
         "artists_in_several_splits": _list(raw, "artists_in_several_splits", _text),
         "audio_in_several_splits": _list(raw, "audio_in_several_splits", _text),
         "inputs": _mapping(raw, "inputs", _count),
@@ -123,6 +130,9 @@ def _read_values(raw: Mapping[str, Any]) -> dict[str, Any]:
         "files": _mapping(raw, "files", _file),
         "integrity": _mapping(raw, "integrity", _count),
         "description": _text(raw["description"], "description"),
+        "task": _task(raw["task"]),
+        "genre_paths": _mapping(raw, "genre_paths", _path),
+        "clip_totals": _counts(raw["clip_totals"] or {}, "clip_totals"),
         "schema_version": raw["schema_version"],
     }
 
@@ -148,6 +158,17 @@ def _genre(value: Any, where: str) -> str:
     name = _text(value, where)
     _require(0 < len(name) <= 1000, where, "a name", value)
     return name
+
+
+def _task(value: Any) -> str:
+    _require(value in TASKS, "task", " or ".join(TASKS), value)
+    return str(value)
+
+
+def _path(value: Any, where: str) -> tuple[str, ...]:
+    path = _list({where: value}, where, _genre, most=_MOST_GENRES)
+    _require(0 < len(set(path)) == len(path), where, "of genres, each once", value)
+    return path
 
 
 def _fingerprint(value: Any) -> str:
@@ -258,7 +279,7 @@ def _representation(value: Any, where: str) -> RepresentationSchema:
     _require(fits, where, "of a known dtype and encoding", (dtype, encoding))
     field_name = _text(field["name"], where)
     _require(
-        field_name not in ("", *(known.name for known in CLIP_FIELDS)),
+        field_name not in _OWN_NAMES,
         where,
         "of a value with a name of its own",
         field_name,
@@ -294,11 +315,10 @@ def _check_sums(values: Mapping[str, Any]) -> None:
     _require(fits, "representations", "there", sorted(schemas))
     for name, schema in schemas.items():
         _require(name == schema.name, "representations", f"{name!r}", schema.name)
-    clips: dict[str, int] = {}
-    for split, counts in values["clips"].items():
-        _require(split in SPLITS, "clips", "by split", split)
-        _require(counts.keys() <= genres, f"clips.{split}", "by genre", counts)
-        clips[split] = sum(counts.values())
+    for name, path in values["genre_paths"].items():
+        where = f"genre_paths.{shorten(name)}"
+        _require(name in genres and path[-1] == name, where, "of a genre", path)
+    clips = _add_clips(values, genres)
     inputs = values["inputs"]
     if inputs.keys() >= {"clips", "rejects", "total"}:
         total = sum(clips.values())
@@ -308,6 +328,9 @@ def _check_sums(values: Mapping[str, Any]) -> None:
         _require(
             rejects == inputs["rejects"], "rejects", "as many as inputs say", rejects
         )
+    stated = values["clip_totals"]
+    fits = stated == clips or (values["task"] == SINGLE_LABEL and not stated)
+    _require(fits, "clip_totals", f"{clips}", stated)
     for key in ("records", "record_bytes", "normalisation"):
         names = values[key].keys()
         _require(names <= schemas.keys(), key, "by representation", sorted(names))
@@ -320,6 +343,21 @@ def _check_sums(values: Mapping[str, Any]) -> None:
         _require(fits, f"normalisation.{name}", f"of {segments} segments", lengths)
     if values["files"]:
         _check_files(values)
+
+
+def _add_clips(values: Mapping[str, Any], genres: Set[str]) -> dict[str, int]:
+    """Clips by split, of which each has a genre, or several."""
+    single = values["task"] == SINGLE_LABEL
+    totals: dict[str, int] = {}
+    stated = values["clip_totals"]
+    for split, counts in values["clips"].items():
+        _require(split in SPLITS, "clips", "by split", split)
+        _require(counts.keys() <= genres, f"clips.{split}", "by genre", counts)
+        labels = sum(counts.values())
+        totals[split] = labels if single else stated.get(split, 0)
+        fits = max(counts.values(), default=0) <= totals[split] <= labels
+        _require(fits, f"clips.{split}", f"of {totals[split]} clips", counts)
+    return totals
 
 
 def _check_files(values: Mapping[str, Any]) -> None:

@@ -51,14 +51,33 @@ class Segment:
     length: int
 
 
-#: Features that every record of every representation carries.
+#: Features that every record of every representation carries, beside its label.
 CLIP_FIELDS = (
     Field(name="track_id", dtype="string", shape=(), encoding="bytes_list"),
     Field(name="artist_id", dtype="string", shape=(), encoding="bytes_list"),
     Field(name="decoder", dtype="string", shape=(), encoding="bytes_list"),
-    Field(name="label", dtype="int64", shape=(), encoding="int64_list"),
     Field(name="index", dtype="int64", shape=(), encoding="int64_list"),
 )
+
+#: A clip has one genre, or several.
+SINGLE_LABEL, MULTI_LABEL = "single_label", "multi_label"
+TASKS = (SINGLE_LABEL, MULTI_LABEL)
+#: Of a single label: the index of the clip's genre.
+LABEL_FIELD = Field(name="label", dtype="int64", shape=(), encoding="int64_list")
+#: Name of the field of several: 1 for each of the clip's genres, 0 for all others.
+LABELS_NAME = "labels"
+
+
+def make_label_field(task: str, genres: int) -> Field:
+    """The field that holds a clip's genre, or genres.
+
+    Args:
+      task: one of `TASKS`.
+      genres: number of genres there are.
+    """
+    if task == SINGLE_LABEL:
+        return LABEL_FIELD
+    return Field(name=LABELS_NAME, dtype="uint8", shape=(genres,), encoding="raw_bytes")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,12 +90,14 @@ class RepresentationSchema:
       records_per_clip: how many records (with `index` 0, 1, ...) a clip has.
       segments: the parts of the flattened value, in order, where it is
         normalised with training statistics; empty where it is not (images).
+      label: the field that holds a clip's genre, or genres.
     """
 
     name: str
     value: Field
     records_per_clip: int
     segments: tuple[Segment, ...]
+    label: Field = LABEL_FIELD
 
     def __post_init__(self) -> None:
         """Checks that the segments cover the value exactly."""
@@ -89,8 +110,8 @@ class RepresentationSchema:
 
     @property
     def fields(self) -> tuple[Field, ...]:
-        """All features of one record: the clip's, then the value."""
-        return (*CLIP_FIELDS, self.value)
+        """All features of one record: the clip's, its label, then the value."""
+        return (*CLIP_FIELDS, self.label, self.value)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -47,7 +47,7 @@ def finish_shard(
     if by_track:
         result = _take_out(result, by_track, config)
     lines = "".join(
-        json.dumps(dataclasses.asdict(clip), ensure_ascii=False) + "\n"
+        json.dumps(clip.to_row(config.task), ensure_ascii=False) + "\n"
         for clip in result.clips
     )
     name = clips_file(shard, config.num_shards)
@@ -72,7 +72,8 @@ def _take_out(
     shard = result.shard
     rest = without_clips(result, leaks)
     with open_writer(shard, config, _AT_ONCE) as (writer, _):
-        for name, schema in make_schemas(config.representations, config.clip).items():
+        schemas = make_schemas(config.representations, config.clip, config.label)
+        for name, schema in schemas.items():
             for split in SPLITS:
                 path = shard_file(name, split, shard, config.num_shards)
                 source = storage.join(config.output, *path.split("/"))

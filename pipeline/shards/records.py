@@ -22,7 +22,7 @@ from pipeline.representations import (
 )
 from pipeline.representations.music_model import load_network
 from pipeline.representations.spectrum import Float32, Workspace
-from pipeline.schema import RepresentationSchema
+from pipeline.schema import LABEL_FIELD, Field, RepresentationSchema
 from pipeline.shards.moments import Moments, compute_moments
 from pipeline.shards.result import DatasetConfig
 from pipeline.shards.tfrecord import Value, encode_example
@@ -62,6 +62,7 @@ def make_records(
     config: ClipConfig,
     workspace: Workspace,
     load: Loader = load_waveform,
+    label: Field = LABEL_FIELD,
 ) -> ClipRecords:
     """Decodes a clip once and computes all of its records.
 
@@ -72,6 +73,7 @@ def make_records(
       config: parameters.
       workspace: the thread's buffers.
       load: decodes the file.
+      label: the field that holds the clip's genre, or genres.
 
     Raises:
       AudioError: the audio cannot be used.
@@ -79,7 +81,7 @@ def make_records(
     started = time.perf_counter()
     waveform = load(file, config)
     decoded = time.perf_counter()
-    schemas = make_schemas(names, config)
+    schemas = make_schemas(names, config, label)
     arrays = compute_representations(
         waveform.samples, names, config, workspace, length=waveform.length
     )
@@ -145,9 +147,19 @@ def _encode(
             "track_id": clip.track_id,
             "artist_id": clip.artist_id,
             "decoder": decoder,
-            "label": clip.label,
+            schema.label.name: _make_label(schema.label, clip.labels),
             "index": index,
             schema.value.name: value,
         }
         records.append(encode_example(schema.fields, content))
     return records
+
+
+def _make_label(field: Field, labels: Sequence[int]) -> Value:
+    """A clip's label, or 1 for each of its labels among zeros for all others."""
+    if field == LABEL_FIELD:
+        [label] = labels
+        return label
+    values = np.zeros(field.shape, field.dtype)
+    values[list(labels)] = 1
+    return values

@@ -6,7 +6,7 @@ import base64
 import collections
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 
 from pipeline.common.clip_config import ClipConfig
 from pipeline.common.rejects import Reason, Reject
-from pipeline.schema import ShardFile, fingerprint
+from pipeline.schema import (
+    SINGLE_LABEL,
+    Field,
+    ShardFile,
+    fingerprint,
+    make_label_field,
+)
 from pipeline.shards.moments import Moments
 
 
@@ -25,7 +31,8 @@ class ShardReport:
     Attributes:
       shard: index.
       kept: whether an earlier run made it.
-      clips: number by (split, genre).
+      clips: number by (split, genre); a clip counts for each of its genres.
+      clip_totals: number by split.
       records: number by (representation, split).
       files: every file, as `schema.ShardFile`, by path.
       decoders: number of clips by decoder.
@@ -38,6 +45,7 @@ class ShardReport:
     shard: int
     kept: bool
     clips: Mapping[tuple[str, str], int]
+    clip_totals: Mapping[str, int]
     records: Mapping[tuple[str, str], int]
     files: Mapping[str, ShardFile]
     decoders: Mapping[str, int]
@@ -45,6 +53,15 @@ class ShardReport:
     compute_ms: Sequence[float]
     digest: str
     seconds: Sequence[float] = ()
+
+
+def count_clips(clips: Iterable[WrittenClip]) -> dict[tuple[str, str], int]:
+    """Clips by split and genre; each counts for each of its genres."""
+    return dict(
+        collections.Counter(
+            (clip.split, name) for clip in clips for name in clip.genres
+        )
+    )
 
 
 def report_shard(result: ShardResult, *, kept: bool) -> ShardReport:
@@ -57,14 +74,15 @@ def report_shard(result: ShardResult, *, kept: bool) -> ShardReport:
     return ShardReport(
         shard=result.shard,
         kept=kept,
-        clips=dict(collections.Counter((c.split, c.genre) for c in result.clips)),
+        clips=count_clips(result.clips),
+        clip_totals=dict(collections.Counter(clip.split for clip in result.clips)),
         records=records,
         files=result.files,
         decoders=dict(collections.Counter(clip.decoder for clip in result.clips)),
         decode_ms=result.decode_ms,
         compute_ms=result.compute_ms,
         digest=fingerprint(
-            [(c.track_id, c.genre, c.split, c.size, c.audio) for c in result.clips]
+            [(c.track_id, *c.genres, c.split, c.size, c.audio) for c in result.clips]
         ),
         seconds=[clip.seconds for clip in result.clips],
     )
@@ -81,6 +99,7 @@ class DatasetConfig:
       representations: names.
       clip: clip parameters.
       genres: ordered; labels are indices into it.
+      task: one of `schema.TASKS`: whether a clip has one label, or several.
       num_shards: files of each split of each representation.
       wav_output: folder for decoded clips; empty for none.
       music_weights: file of the music model's weights, where `embeddings` are made.
@@ -96,6 +115,7 @@ class DatasetConfig:
     representations: tuple[str, ...]
     clip: ClipConfig
     genres: tuple[str, ...]
+    task: str = SINGLE_LABEL
     num_shards: int = 16
     wav_output: str = ""
     music_weights: str = ""
@@ -106,6 +126,11 @@ class DatasetConfig:
     launcher: int = 0
     replaces: str = ""
 
+    @property
+    def label(self) -> Field:
+        """The field that holds a clip's genre, or genres."""
+        return make_label_field(self.task, len(self.genres))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WrittenClip:
@@ -114,7 +139,7 @@ class WrittenClip:
     Attributes:
       track_id: unique name.
       artist_id: empty where it is not known.
-      genre: name.
+      genres: names, in the order of the manifest's.
       split: one of `schema.SPLITS`.
       path: of the audio file.
       size: of the audio file in bytes.
@@ -125,13 +150,23 @@ class WrittenClip:
 
     track_id: str
     artist_id: str
-    genre: str
+    genres: tuple[str, ...]
     split: str
     path: str
     size: int
     seconds: float
     decoder: str
     audio: str
+
+    def to_row(self, task: str) -> dict[str, Any]:
+        """What the list of clips says of it: its `genre`, or its `genres`."""
+        row: dict[str, Any] = {}
+        for name, value in dataclasses.asdict(self).items():
+            if name == "genres" and task == SINGLE_LABEL:
+                [row["genre"]] = value
+            else:
+                row[name] = value
+        return row
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -194,7 +229,10 @@ class ShardResult:
             return cls(
                 shard=raw["shard"],
                 fingerprint=raw["fingerprint"],
-                clips=tuple(WrittenClip(**clip) for clip in raw["clips"]),
+                clips=tuple(
+                    WrittenClip(**{**clip, "genres": tuple(clip["genres"])})
+                    for clip in raw["clips"]
+                ),
                 files={path: ShardFile(**file) for path, file in raw["files"].items()},
                 rejects=tuple(Reject(**row) for row in rejects),
                 moments={

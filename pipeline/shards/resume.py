@@ -32,6 +32,7 @@ def fingerprint_shard(shard: int, clips: Iterable[Clip], config: DatasetConfig) 
             "representations": list(config.representations),
             "settings": config.clip.to_dict(),
             "genres": list(config.genres),
+            "task": config.task,
             "wav_output": config.wav_output,
             "audio_base": config.audio_base,
             "tools": config.tools,

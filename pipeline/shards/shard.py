@@ -25,6 +25,7 @@ from pipeline.common.regular_file import NotAFileError
 from pipeline.common.rejects import AudioError, Reason, Reject
 from pipeline.decoding import mp3
 from pipeline.decoding.waveform import Loader, load_waveform
+from pipeline.inputs.archives import paths, reading
 from pipeline.inputs.join import Clip
 from pipeline.inputs.names import relative_path, wav_name
 from pipeline.representations.spectrum import Float32, Workspace
@@ -136,7 +137,13 @@ def make_shard(
             try:
                 with reading.result() as file:
                     content = make_records(
-                        clip, file, config.representations, config.clip, workspace, load
+                        clip,
+                        file,
+                        config.representations,
+                        config.clip,
+                        workspace,
+                        load,
+                        config.label,
                     )
             except AudioError as error:
                 rejects.append(_make_reject(clip, "decode", error.reason, str(error)))
@@ -153,7 +160,7 @@ def make_shard(
                     WrittenClip(
                         track_id=clip.track_id,
                         artist_id=clip.artist_id,
-                        genre=clip.genre,
+                        genres=tuple(config.genres[label] for label in clip.labels),
                         split=clip.split,
                         path=clip.path,
                         size=clip.size,
@@ -222,12 +229,14 @@ def fetch_audio(clip: Clip, excerpt: str) -> BinaryIO:
         the name leads to is none.
     """
     try:
-        if clip.size <= WHOLE_FILE_BYTES:
+        if clip.size <= WHOLE_FILE_BYTES and not paths.split(clip.path):
             data = storage.read_bytes(clip.path, WHOLE_FILE_BYTES + 1)
             if len(data) <= WHOLE_FILE_BYTES:
                 return io.BytesIO(data)
             # It has grown since it was listed.
-        file = storage.open_patiently(clip.path, sparsely=True)
+        file = reading.open_input(clip.path, sparsely=True)
+        if isinstance(file, io.BytesIO):
+            return file  # Unpacked.
         source = mp3.prepare(file, excerpt)
     except NotAFileError as error:
         raise AudioError(Reason.NOT_A_FILE, str(error.strerror)) from error

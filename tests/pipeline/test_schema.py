@@ -10,6 +10,7 @@ import pytest
 from pipeline import schema
 from pipeline.schema import (
     CLIP_FIELDS,
+    LABEL_FIELD,
     Field,
     Manifest,
     Normalisation,
@@ -116,9 +117,9 @@ def test_shard_files():
 
 def test_fields_of_a_record_are_the_clips_and_the_value():
     representation = make_manifest().representations["vectors"]
-    assert representation.fields == (*CLIP_FIELDS, VECTOR)
+    assert representation.fields == (*CLIP_FIELDS, LABEL_FIELD, VECTOR)
     names = [field.name for field in representation.fields]
-    assert names == ["track_id", "artist_id", "decoder", "label", "index", "vector"]
+    assert names == ["track_id", "artist_id", "decoder", "index", "label", "vector"]
 
 
 def test_field_size():

@@ -54,8 +54,7 @@ def make_clip(path: Path, track_id: str = "t0", **changes: object) -> Clip:
     values: dict[str, object] = {
         "track_id": track_id,
         "artist_id": "a0",
-        "genre": "Low",
-        "label": 1,
+        "labels": (1,),
         "split": "training",
         "path": str(path),
         "size": path.stat().st_size if path.exists() else 0,

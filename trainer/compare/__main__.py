@@ -21,6 +21,7 @@ from pipeline.common import ownership
 from pipeline.common.credentials import require_credentials
 from pipeline.common.owned_kinds import COMPARISON, HTML, MARKDOWN, PICTURE
 from pipeline.common.plain_text import allow_any_text, one_line, print_error
+from pipeline.inputs.archives.paths import drop_scheme, find_archive
 from pipeline.schema import UserError
 from trainer.compare.comparison import (
     Comparison,
@@ -129,7 +130,7 @@ def make_media(
     """Pictures of clips from the dataset, and their sounds from local files.
 
     Raises:
-      UserError: there is no such folder of audio files.
+      UserError: there is no such folder or ZIP of audio files.
     """
     tracks = {clip.track_id for clip in clips}
     images = {}
@@ -140,12 +141,19 @@ def make_media(
         }
     sounds = {}
     if audio is not None:
-        if not os.path.isdir(audio):
+        audio = drop_scheme(audio)
+        if not (os.path.isdir(audio) or find_archive(audio)):
             raise UserError(
-                f"--audio {audio} is no folder; give the one that the audio files "
-                "were preprocessed from."
+                f"--audio {audio} is no folder and no ZIP; give the one that the audio "
+                "files were preprocessed from."
             )
-        sounds = sound_uris(find_audio(audio, tracks))
+        try:
+            sounds = sound_uris(find_audio(audio, tracks))
+        except OSError as error:
+            raise UserError(
+                f"--audio cannot be used ({error.strerror}); give a whole ZIP. "
+                f"Received: {audio}"
+            ) from error
     return Media(images=images, sounds=sounds)
 
 
@@ -241,8 +249,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--audio",
         metavar="DIR",
-        help="folder of the audio files: the report plays parts of the clips that "
-        "models get most wrong",
+        help="folder or ZIP of the audio files: the report plays parts of the clips "
+        "that models get most wrong",
     )
     return parser
 

@@ -34,7 +34,7 @@ from pipeline.schema import Field, UserError
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from trainer.predict.predictor import Predictor
+    from trainer.predict.network import Network
 
 SAVED_MODEL_FILE = "saved_model.pb"
 #: Folder of a SavedModel that TensorFlow leaves to others.
@@ -42,7 +42,7 @@ EXTRA = "assets.extra"
 EXPORT_VERSION = 1
 
 
-def export_model(predictor: Predictor, folder: str) -> dict[str, Any]:
+def export_model(predictor: Network, folder: str) -> dict[str, Any]:
     """Writes a SavedModel; returns what its signature `describe` says.
 
     Args:
@@ -118,7 +118,7 @@ def _replace_export(files: Files, folder: str, contents: Mapping[str, bytes]) ->
             files.delete(temporary)
 
 
-def describe(predictor: Predictor, signatures: Sequence[str]) -> dict[str, Any]:
+def describe(predictor: Network, signatures: Sequence[str]) -> dict[str, Any]:
     """All that a user of the export may want to know: JSON values."""
     manifest = predictor.manifest
     return {
@@ -139,7 +139,7 @@ class Serving:
       signatures: functions and the inputs that they take, by name.
     """
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Network) -> None:
         import tensorflow as tf
 
         self._predictor = predictor
@@ -235,7 +235,7 @@ def _records_spec(value: Field, records: int) -> tf.TensorSpec:
 
 
 def find_graph(
-    predictor: Predictor,
+    predictor: Network,
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None:
     """What makes records of frames `(n, channels)` and a rate, in the graph.
 
@@ -247,12 +247,18 @@ def find_graph(
     """
     import tensorflow as tf
 
-    from trainer.export import graph_audio
+    from trainer.data.music_model import EMBEDDINGS
+    from trainer.export import graph_audio, graph_embeddings
+    from trainer.predict.music_model import open_music_model
 
-    compute = graph_audio.COMPUTE.get(predictor.representation)
-    if compute is None:
+    if predictor.representation not in (EMBEDDINGS, *graph_audio.COMPUTE):
         return None
     config = predictor.config
+    if predictor.representation == EMBEDDINGS:
+        weights = open_music_model(predictor.music_model, config.music_model)
+        compute = graph_embeddings.find_embeddings(*weights)
+    else:
+        compute = graph_audio.COMPUTE[predictor.representation]
 
     def make(frames: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
         return compute(graph_audio.make_clip(frames, rate, config), config)
@@ -296,11 +302,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         require_credentials([flags.model, output])
         from trainer.evaluation.model_files import files_of
-        from trainer.predict.predictor import load_predictor
+        from trainer.predict.network import load_network
 
         ownership.check_folder(files_of(output), output, EXPORT)
         started = time.perf_counter()
-        facts = export_model(load_predictor(flags.model), output)
+        facts = export_model(load_network(flags.model), output)
     except UserError as error:
         print_error(error)
         return 2

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from pipeline.common.error_texts import is_failed_download
+from pipeline.common.plain_text import is_failed_download
 from pipeline.schema import RepresentationSchema, UserError
 from trainer.networks.layers import build_output, has_replicas
 

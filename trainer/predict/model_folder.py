@@ -11,9 +11,16 @@ import re
 
 import tensorflow as tf
 
-from pipeline.schema import MANIFEST_FILE, Manifest, UserError
+from pipeline.schema import (
+    MANIFEST_FILE,
+    MUSIC_MODEL_FILE,
+    Manifest,
+    UserError,
+    fingerprint,
+)
+from trainer.data.music_model import MAX_BYTES as MAX_MUSIC_MODEL_BYTES
 from trainer.evaluation.calibration import check_temperature
-from trainer.evaluation.model_digests import DIGESTS_FILE
+from trainer.evaluation.model_digests import DIGESTS_FILE, digest_bytes
 from trainer.evaluation.model_files import ModelFolder
 from trainer.evaluation.report import MODEL_FILE, REPORT_FILE
 from trainer.evaluation.typed_json import parse_json
@@ -34,6 +41,7 @@ class ModelContent:
       archive: what was found in it.
       manifest: the dataset's: genres, and how audio becomes records.
       temperature: calibrates the probabilities.
+      music_model: weights of the music model, where the folder holds them.
     """
 
     path: str
@@ -41,11 +49,25 @@ class ModelContent:
     archive: ModelArchive
     manifest: Manifest
     temperature: float
+    music_model: bytes | None = None
 
     @property
     def source(self) -> str:
         """Path of the model's file, for errors."""
         return f"{self.path}/{MODEL_FILE}"
+
+    @property
+    def fingerprint(self) -> str:
+        """See `trainer.predict.protocol.Predictor`."""
+        manifest = self.manifest
+        return fingerprint(
+            [
+                digest_bytes(self.content).sha256,
+                list(manifest.genres),
+                dict(manifest.settings),
+                self.temperature,
+            ]
+        )
 
 
 def read_model_folder(path: str) -> ModelContent:
@@ -92,6 +114,7 @@ def read_model_folder(path: str) -> ModelContent:
         archive=archive,
         manifest=manifest,
         temperature=_read_temperature(folder),
+        music_model=folder.read(MUSIC_MODEL_FILE, limit=MAX_MUSIC_MODEL_BYTES),
     )
 
 

@@ -286,6 +286,7 @@ def make_contents(
     manifest: Manifest,
     result: report.Report | None,
     test: ClipPredictions | None,
+    music_model: Mapping[str, bytes],
 ) -> dict[str, bytes]:
     """All files of a model folder by name, but for `model.json`; the report last.
 
@@ -294,6 +295,7 @@ def make_contents(
       manifest: the dataset's; prediction takes its settings from here.
       result: the report, if there is one.
       test: the predictions that the report is about.
+      music_model: see `trainer.data.music_model.read_music_model`.
     """
     with tempfile.TemporaryDirectory() as folder:
         # Without the optimizer's state the file is a third as large.
@@ -308,5 +310,6 @@ def make_contents(
         MANIFEST_FILE: manifest.to_json().encode(),
         HISTORY_FILE: history.history_json(fitted.phases).encode(),
         HISTORY_PLOT: history.history_png(fitted.phases, title),
+        **music_model,
         **contents,
     }

@@ -14,6 +14,7 @@ from pipeline.schema import SPLITS, UserError
 from trainer.config import SCHEDULES, TrainConfig
 from trainer.data import checksums
 from trainer.data.dataset import Dataset, open_dataset
+from trainer.data.music_model import read_music_model
 from trainer.evaluation import report
 from trainer.evaluation.report import REPORT_FILE
 from trainer.evaluation.report_folder import read_report
@@ -59,12 +60,15 @@ def train(
     folder = ModelFolder.at(config.output)
     folder.check()
 
+    music_model = read_music_model(config.data, config.model)
+
     def reserve(model: keras.Model) -> None:
-        folder.reserve(needed_bytes(model, run.dataset.manifest))
+        needed = needed_bytes(model, run.dataset.manifest)
+        folder.reserve(needed + sum(map(len, music_model.values())))
 
     with open_run(config, on_epoch=on_epoch, on_model=reserve) as run:
         try:
-            return _train(run, folder, notes)
+            return _train(run, folder, notes, music_model)
         finally:
             if run.devices.chief:
                 folder.release()
@@ -156,7 +160,12 @@ def _fit(run: Run) -> FittedModel:
     return fit_mobilenet(run) if run.config.model == "mel" else fit_small(run)
 
 
-def _train(run: Run, folder: ModelFolder, notes: Sequence[str]) -> report.Report | None:
+def _train(
+    run: Run,
+    folder: ModelFolder,
+    notes: Sequence[str],
+    music_model: Mapping[str, bytes],
+) -> report.Report | None:
     config, manifest, devices = run.config, run.dataset.manifest, run.devices
     if devices.chief:
         _announce(run)
@@ -188,7 +197,9 @@ def _train(run: Run, folder: ModelFolder, notes: Sequence[str]) -> report.Report
         else:
             print("the test split is empty: no report is written", flush=True)
         folder.write(
-            lambda: make_contents(fitted, manifest, result, predictions.get("test")),
+            lambda: make_contents(
+                fitted, manifest, result, predictions.get("test"), music_model
+            ),
             representation=config.model,
             genres=len(manifest.genres),
             run=run.key,

@@ -1,4 +1,3 @@
-import dataclasses
 import io
 
 import numpy as np
@@ -6,7 +5,7 @@ import pytest
 
 from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
 from pipeline.common.rejects import AudioError
-from pipeline.decoding.excerpts import excerpt_starts, load_excerpts
+from pipeline.decoding.excerpts import decode_parts, excerpt_starts, load_excerpts
 from pipeline.decoding.waveform import load_waveform
 from tests.support.audio_files import (
     RATE,
@@ -31,7 +30,7 @@ def test_a_short_file_is_the_clip_that_training_makes(tmp_path, seconds):
     (found,) = load_excerpts(write(tmp_path / "a.flac", content), CONFIG, 10)
     expected = load_waveform(io.BytesIO(content), CONFIG)
     np.testing.assert_array_equal(found.samples, expected.samples)
-    assert dataclasses.replace(found, samples=expected.samples) == expected
+    assert found.length == expected.length
 
 
 def test_parts_of_a_long_file_are_taken_from_their_middles(tmp_path):
@@ -39,7 +38,6 @@ def test_parts_of_a_long_file_are_taken_from_their_middles(tmp_path):
     found = load_excerpts(path, CONFIG, 10)
     assert [clip.samples.shape for clip in found] == [(CLIP_SAMPLES,)] * 5
     assert {clip.length for clip in found} == {CLIP_SAMPLES}
-    assert {clip.seconds for clip in found} == {150.0}
     starts = [round(find_marker(clip.samples)) for clip in found]
     assert starts == [0, 30, 60, 90, 120]
     found = load_excerpts(path, CONFIG, 2)
@@ -56,7 +54,6 @@ def test_what_libsndfile_cannot_read_is_cut_too(tmp_path):
     )
     found = load_excerpts(write(tmp_path / "a.m4a", content), CONFIG, 10)
     assert [round(find_marker(clip.samples)) for clip in found] == [1, 33]
-    assert {clip.decoder for clip in found} == {"ffmpeg"}
 
 
 def test_silent_parts_are_left_out(tmp_path):
@@ -91,3 +88,25 @@ def test_excerpts_lie_in_the_file_and_do_not_overlap(seconds, limit):
     assert starts[0] >= 0
     assert starts[-1] + length <= frames
     assert (np.diff(starts) >= length).all()
+
+
+def test_parts_say_where_they_lie(tmp_path):
+    tone = make_sine(440, 100)
+    for name, content in {
+        "a.wav": encode(tone, kind="WAV"),
+        "a.mp3": encode(tone),
+    }.items():
+        path = write(tmp_path / name, content)
+        with open(path, "rb") as file:
+            parts = list(decode_parts(file, CONFIG, 10))
+        assert [part.seconds for part in parts] == pytest.approx([100] * 3, abs=0.1)
+        starts = [100 / 6 - 15, 50 - 15, 500 / 6 - 15]
+        assert [part.start for part in parts] == pytest.approx(starts, abs=0.1)
+    with open(path, "rb") as file:
+        [middle] = decode_parts(file, CONFIG, 1)
+    assert middle.start == pytest.approx(35, abs=0.1)
+    with open(
+        write(tmp_path / "b.wav", encode(tone[: 8 * 44_100], kind="WAV")), "rb"
+    ) as file:
+        [only] = decode_parts(file, CONFIG, 10)
+    assert (only.start, only.seconds) == (0, 8)

@@ -99,8 +99,7 @@ def test_wavs_hold_their_own_clip(decoder, music_files, short, tmp_path):
             Clip(
                 track_id=name,
                 artist_id="",
-                genre="g",
-                label=0,
+                labels=(0,),
                 split="test",
                 path=str(path),
                 size=len(content),
@@ -347,7 +346,7 @@ def test_excerpts_are_the_same_as_in_this_process(decoder, tmp_path, seconds, co
     assert len(found) == count
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one.samples, other.samples)
-        assert dataclasses.replace(one, samples=other.samples) == other
+        assert one[1:] == other[1:]
 
 
 @pytest.mark.parametrize(

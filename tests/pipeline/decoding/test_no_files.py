@@ -76,8 +76,7 @@ def make_clip(path) -> Clip:
     return Clip(
         track_id="t",
         artist_id="",
-        genre="g",
-        label=0,
+        labels=(0,),
         split="test",
         path=str(path),
         size=path.stat().st_size,

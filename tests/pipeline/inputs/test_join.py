@@ -20,7 +20,7 @@ def make_track(path: str, genre: str, number: int = 0, **changes) -> Track:
         "key": "",
         "track_id": f"t{number}",
         "artist_id": "",
-        "genre": genre,
+        "genres": (genre,) if genre else (),
         "split": "training",
         "path": path,
         "wanted": True,
@@ -78,7 +78,10 @@ def pair_all(
 
 
 def labels(pairing: Pairing) -> dict[str, str]:
-    return {clip.path.removeprefix("music/"): clip.genre for clip in pairing.clips}
+    return {
+        clip.path.removeprefix("music/"): GENRES[clip.labels[0]]
+        for clip in pairing.clips
+    }
 
 
 def reasons(pairing: Pairing) -> set[tuple[str, str]]:
@@ -116,7 +119,7 @@ def test_paths_start_where_people_start_them(start):
     rows = [(f"{start}x/a.wav", "Rock"), (f"{start}b.wav", "Jazz")]
     for folder in (FOLDER, AudioFolder(path="/home/me/music", aliases=("music",))):
         found = pair_all(rows, ["x/a.wav", "b.wav"], folder=folder)
-        assert {clip.path: clip.genre for clip in found.clips} == {
+        assert {clip.path: GENRES[clip.labels[0]] for clip in found.clips} == {
             f"{folder.path}/x/a.wav": "Rock",
             f"{folder.path}/b.wav": "Jazz",
         }

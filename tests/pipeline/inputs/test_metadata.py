@@ -7,8 +7,8 @@ import tracemalloc
 import pytest
 
 from pipeline.inputs import metadata
+from pipeline.inputs.genres import FMA_GENRES
 from pipeline.inputs.metadata import (
-    FMA_GENRES,
     MetadataConfig,
     read_layout,
     read_tracks,
@@ -52,11 +52,12 @@ def test_the_genuine_file(genuine):
         "key": "2",
         "track_id": "2",
         "artist_id": "1",
-        "genre": "Hip-Hop",
+        "genres": ("Hip-Hop",),
         "split": "training",
         "path": "000/000002.mp3",
         "wanted": True,
         "no_genre": "",
+        "below_top": False,
     }
     assert genuine[-1].track_id == "932"
     assert len({track.track_id for track in genuine}) == 682
@@ -202,11 +203,12 @@ def test_a_plain_file():
         "key": "a/one",
         "track_id": "t1",
         "artist_id": "ana",
-        "genre": "Fado",
+        "genres": ("Fado",),
         "split": "training",
         "path": "a/one.mp3",
         "wanted": True,
         "no_genre": "",
+        "below_top": False,
     }
     assert (second.split, second.artist_id) == ("validation", "")
     # Without an id of its own a track goes by its path.

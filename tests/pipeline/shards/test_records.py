@@ -24,8 +24,7 @@ CONFIG = ClipConfig(windows_per_clip=3)
 CLIP = Clip(
     track_id="fma/2",
     artist_id="Ólafur",
-    genre="Jazz",
-    label=4,
+    labels=(4,),
     split="training",
     path="a.mp3",
     size=1,
@@ -62,7 +61,9 @@ def parse(record: bytes, schema: RepresentationSchema) -> dict[str, object]:
 def test_records_hold_the_clip_and_its_arrays(made, arrays, name):
     schema = make_schemas(NAMES, CONFIG)[name]
     records = made.records[name]
-    assert len(records) == schema.records_per_clip == {"windows": 3}.get(name, 1)
+    assert (
+        len(records) == schema.records_per_clip == {"windows": 3, "mel": 5}.get(name, 1)
+    )
     for index, record in enumerate(records):
         values = parse(record, schema)
         np.testing.assert_array_equal(
@@ -159,7 +160,7 @@ def test_errors_pass(tmp_path):
 
 def test_clips_are_sorted_by_track():
     clips = [
-        dataclasses.replace(CLIP, track_id=name, label=5 - i)
+        dataclasses.replace(CLIP, track_id=name, labels=(5 - i,))
         for i, name in enumerate(("10", "9", "1"))
     ]
     assert [clip.track_id for clip in sorted(clips)] == ["1", "10", "9"]

@@ -16,8 +16,7 @@ from pipeline.shards.resume import fingerprint_shard
 CLIP = Clip(
     track_id="t",
     artist_id="a",
-    genre="Low",
-    label=1,
+    labels=(1,),
     split="training",
     path="x.mp3",
     size=5,
@@ -35,8 +34,9 @@ FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 WRITTEN = st.builds(
     WrittenClip,
     **dict.fromkeys(
-        ["track_id", "artist_id", "genre", "split", "path", "decoder", "audio"], TEXT
+        ["track_id", "artist_id", "split", "path", "decoder", "audio"], TEXT
     ),
+    genres=st.lists(TEXT).map(tuple),
     size=st.integers(0),
     seconds=FLOATS,
 )
@@ -100,8 +100,7 @@ def test_what_is_no_result_is_refused(text):
     [
         {"track_id": "u"},
         {"artist_id": "b"},
-        {"genre": "High"},
-        {"label": 0},
+        {"labels": (0,)},
         {"split": "test"},
         {"path": "y.mp3"},
         {"size": 6},
@@ -132,6 +131,7 @@ SHAPING = {
     "representations": ("mel",),
     "clip": ClipConfig(windows_per_clip=9),
     "genres": ("Low", "High"),
+    "task": "multi_label",
     "num_shards": 5,
     "wav_output": "w",
     "audio_base": "b",

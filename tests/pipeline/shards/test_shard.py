@@ -48,8 +48,7 @@ def make_clip(path: Path, track_id: str, **changes) -> Clip:
     values = {
         "track_id": track_id,
         "artist_id": f"a{track_id}",
-        "genre": "Jazz",
-        "label": 1,
+        "labels": (1,),
         "split": "training",
         "path": str(path),
         "size": path.stat().st_size if path.exists() else 1_000,
@@ -73,7 +72,7 @@ def clips(tmp_path_factory, music_mp3) -> list[Clip]:
     for name, data in content.items():
         (folder / f"{name}.mp3").write_bytes(data)
     changes = {
-        "t4": {"split": "test", "genre": "Folk", "label": 0},
+        "t4": {"split": "test", "labels": (0,)},
         "t5": {"artist_id": ""},
     }
     return [
@@ -169,8 +168,9 @@ def test_the_result_tells_what_was_written(made, clips):
     assert [clip.track_id for clip in result.clips] == ["t1", "t2", "t4", "t5"]
     for written in result.clips:
         clip = by_id[written.track_id]
-        for name in ("artist_id", "genre", "split", "path", "size"):
+        for name in ("artist_id", "split", "path", "size"):
             assert getattr(written, name) == getattr(clip, name)
+        assert written.genres == tuple(GENRES[label] for label in clip.labels)
         assert 5 < written.seconds < 31
     decoders = [clip.decoder for clip in result.clips]
     assert decoders == ["libsndfile", "ffmpeg", "libsndfile", "libsndfile"]
@@ -420,8 +420,7 @@ def test_kept_wavs_make_the_same_records(made, clips, tmp_path):
             wavs / f"{clip.track_id}.wav",
             clip.track_id,
             artist_id=clip.artist_id,
-            genre=clip.genre,
-            label=clip.label,
+            labels=clip.labels,
             split=clip.split,
         )
         for clip in clips

@@ -501,7 +501,7 @@ import sys
 import trainer.runtime.quiet
 import trainer.task, trainer.training.train, trainer.baselines.__main__
 import trainer.compare.__main__
-import trainer.predict.predictor
+import trainer.predict.loading
 names = {"apache_beam", "tensorflow_transform", "librosa", "pydub", "tf_keras"}
 found = [name for name in sys.modules if name.partition(".")[0] in names]
 found += [

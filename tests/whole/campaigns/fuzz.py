@@ -109,8 +109,7 @@ class Tester:
         clip = Clip(
             track_id="t",
             artist_id="a",
-            genre="g",
-            label=0,
+            labels=(0,),
             split="training",
             path=str(self._file),
             size=len(data),
