@@ -131,13 +131,11 @@ step() {
   printf '\n== %s\n' "$*"
 }
 
-# Of which every model is trained.
-representations=(windows mel features statistics)
-
 # train_networks DATASET MODELS: what an earlier run has trained on it stays.
 train_networks() {
   local model
-  for model in "${representations[@]}"; do
+  for model in windows mel features statistics embeddings; do
+    [[ -d $1/$model ]] || continue
     if [[ $2/$model/report.json -nt $1/COMPLETED ]]; then
       echo "$2/$model is trained."
     else
@@ -170,12 +168,12 @@ run_local() {
     esac
   done
   local corpus=$output/corpus dataset=$output/dataset models=$output/models
+  fma weights --optional
   step "1/4 Demo corpus"
   fma demo --output "$corpus"
   step "2/4 Preprocessing"
   fma preprocess --audio "$corpus/fma_demo/**.mp3" \
     --metadata "$corpus/fma_metadata/tracks.csv" --subset small \
-    --representations "${representations[@]}" \
     --description "Synthetic demo corpus, made by pipeline.demo" --synthetic \
     --output "$dataset" --overwrite
   step "3/4 Training"
@@ -233,10 +231,10 @@ fma_preprocess() {
     echo "$dataset is complete."
     return
   fi
+  fma weights --optional
   fma preprocess --audio "$audio" --metadata "$zips/fma_metadata.zip" \
-    --subset "$subset" --representations "${representations[@]}" \
-    --num_shards "$shards" --description "Free Music Archive, fma_$subset" \
-    --output "$dataset"
+    --subset "$subset" --num_shards "$shards" \
+    --description "Free Music Archive, fma_$subset" --output "$dataset"
 }
 
 fma_train() {
@@ -244,6 +242,7 @@ fma_train() {
   # The feature vectors of more clips do not fit into memory.
   local inputs=(statistics)
   [[ $subset != small ]] || inputs+=(features)
+  [[ ! -d $dataset/embeddings ]] || inputs+=(embeddings)
   fma baselines --data "$dataset" --output "$models" --representation "${inputs[@]}"
 }
 
