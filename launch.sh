@@ -29,6 +29,7 @@ usage: ./launch.sh COMMAND [OPTION ...]
   report DIR             open or serve a report
   predict OPTION FILE    genres of audio files                 (predict --help)
   label OPTION ...       genres of a whole catalogue           (label --help)
+  app OPTION ...         a page for dropped songs              (app --help)
   export OPTION ...      a model as a SavedModel for serving   (export --help)
   show FILE              draw the representations of an audio file
   demo OPTION ...        make the demo corpus                  (demo --help)
@@ -147,13 +148,11 @@ step() {
   gap=$'\n'
 }
 
-# Of which every model is trained.
-representations=(windows mel features statistics)
-
 # train_networks DATASET MODELS: what an earlier run has trained on it stays.
 train_networks() {
   local model
-  for model in "${representations[@]}"; do
+  for model in windows mel features statistics embeddings; do
+    [[ -d $1/$model ]] || continue
     if [[ $2/$model/report.json -nt $1/COMPLETED ]]; then
       echo "$2/$model is trained."
     else
@@ -195,12 +194,12 @@ turned into TFRecords (150 MB), and models are trained on them and compared. It 
 one to three minutes on two cores, and all of it goes into $output.
 
 TEXT
+  fma weights --optional
   step "1/3 Demo corpus"
   fma demo --output "$corpus" ${options[@]+"${options[@]}"}
   step "2/3 Preprocessing"
   fma preprocess --audio "$corpus/fma_demo/**.mp3" \
     --metadata "$corpus/fma_metadata/tracks.csv" --subset small \
-    --representations "${representations[@]}" \
     --description "Synthetic demo corpus, made by pipeline.demo" --synthetic \
     --output "$dataset" --overwrite ${options[@]+"${options[@]}"}
   step "3/3 Training and comparison on held-out tracks"
@@ -258,10 +257,10 @@ fma_preprocess() {
     echo "$dataset is complete."
     return
   fi
+  fma weights --optional
   fma preprocess --audio "$audio" --metadata "$zips/fma_metadata.zip" \
-    --subset "$subset" --representations "${representations[@]}" \
-    --num_shards "$shards" --description "Free Music Archive, fma_$subset" \
-    --output "$dataset"
+    --subset "$subset" --num_shards "$shards" \
+    --description "Free Music Archive, fma_$subset" --output "$dataset"
 }
 
 fma_train() {
@@ -269,6 +268,7 @@ fma_train() {
   # The feature vectors of more clips do not fit into memory.
   local inputs=(statistics)
   [[ $subset != small ]] || inputs+=(features)
+  [[ ! -d $dataset/embeddings ]] || inputs+=(embeddings)
   fma baselines --data "$dataset" --output "$models" --representation "${inputs[@]}"
 }
 
@@ -295,7 +295,7 @@ main() {
   case $command in
     local | fma | setup | test | preprocess | inspect | show | demo | weights) ;;
     dataflow | flink | train | baselines | folds | compare | report | predict) ;;
-    label | export | vertex) ;;
+    label | app | export | vertex) ;;
     run) (($#)) || fail "run needs a module, such as benchmarks.run" ;;
     '' | help | -h | --help) usage && return ;;
     *) usage >&2 && fail "unknown command. Received: $command" ;;

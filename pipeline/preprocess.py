@@ -343,11 +343,8 @@ def preprocess(
             job = job.with_dataset(num_shards=suggest_shards(len(inputs.clips)))
         job = note_command(job, command, name)
         reporter.note(messages.describe_inputs(inputs, job))
-        if arguments.representations is None and not job.dataset.music_weights:
-            reporter.note(
-                "Without embeddings: the music model's weights are not there; "
-                "./launch.sh weights fetches them."
-            )
+        for line in messages.describe_music_model(job, arguments.representations):
+            reporter.note(line)
         if arguments.estimate:
             reporter.result(f"\n{estimate_job(job, inputs)}")
             return 0

@@ -158,11 +158,12 @@ def _train_several(
     import keras
     import tensorflow as tf
 
-    from trainer.baselines.__main__ import BASELINES as ALL_BASELINES
     from trainer.baselines.__main__ import choose_representations, train_baselines
+    from trainer.baselines.fitting import BASELINES as ALL_BASELINES
     from trainer.compare import __main__ as comparison
     from trainer.data.dataset import open_dataset
-    from trainer.folds.__main__ import choose_models, folder_names
+    from trainer.folds.__main__ import choose_models
+    from trainer.folds.cross_validation import folder_names
     from trainer.training.model_folder import try_folders
     from trainer.training.train import LostWorkerError, train
     from trainer.training.tuning import tune_and_train
@@ -183,7 +184,11 @@ def _train_several(
             if model == BASELINES:
                 for representation in choose_representations(dataset, None):
                     train_baselines(
-                        dataset, representation, ALL_BASELINES, output, reporter
+                        dataset,
+                        representation,
+                        ALL_BASELINES,
+                        output,
+                        reporter=reporter,
                     )
                 continue
             # Names of layers count from 1 again, as where one is trained alone.

@@ -10,7 +10,7 @@ import pytest
 from pipeline.schema import UserError
 from tests.support import trainer_fixtures
 from trainer import task
-from trainer.baselines.__main__ import BASELINES
+from trainer.baselines.fitting import BASELINES
 from trainer.training import train
 
 CLIPS = {"training": 8, "validation": 4, "test": 4}
