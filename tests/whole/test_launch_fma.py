@@ -1,5 +1,6 @@
 """`./launch.sh fma`: which commands it runs, with what runs them replaced."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def test_what_is_done_stays(tmp_path):
     models = tmp_path / "run" / "models"
     (tmp_path / "run" / "dataset").mkdir(parents=True)
     (tmp_path / "run" / "dataset" / "COMPLETED").touch()
+    os.utime(tmp_path / "run" / "dataset" / "COMPLETED", (1, 1))
     (models / "mel").mkdir(parents=True)
     (models / "mel" / "report.json").touch()
     done = run(tmp_path, "--subset", "small", "--output", "run")
