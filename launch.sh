@@ -18,7 +18,7 @@ usage: ./launch.sh COMMAND [OPTION ...]
                          (DIR: fma-run); goes on where it was interrupted
   fma download|preprocess|train|compare OPTION ...
                          one of these steps; each needs those before it
-  test [PYTEST OPTION]   check style and types, run the tests
+  test [PYTEST OPTION]   check style and types (not after --no-checks), run the tests
 
   preprocess OPTION ...  audio files to TFRecords              (preprocess --help)
   inspect DATASET        what is in a dataset, and is it whole (inspect --help)
@@ -280,9 +280,13 @@ fma_compare() {
 
 run_tests() {
   cd -- "$root"
-  "$python" -m ruff check .
-  "$python" -m ruff format --check .
-  "$python" -m mypy pipeline trainer
+  if [[ ${1:-} == --no-checks ]]; then
+    shift
+  else
+    "$python" -m ruff check .
+    "$python" -m ruff format --check .
+    "$python" -m mypy pipeline trainer
+  fi
   # A file's tests share what they set up, so they stay in one process.
   # A worker that dies fails the run; replacing it can hang xdist (its issue 784).
   exec "$python" -m pytest -n auto --maxprocesses 4 --dist loadfile \
