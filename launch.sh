@@ -293,6 +293,16 @@ run_tests() {
     --max-worker-restart 0 "$@"
 }
 
+# needs_extras COMMAND OPTION ...: whether it takes what few want, and all would wait for.
+needs_extras() {
+  local line=" $* "
+  case $line in
+    *' --format '[lo]* | *' --format='[lo]*) [[ $1 == export ]] ;;
+    *' --track '*wandb* | *' --track='*wandb*) [[ $1 == train || $1 == folds ]] ;;
+    *) return 1 ;;
+  esac
+}
+
 main() {
   local command=${1:-}
   (($#)) && shift
@@ -308,11 +318,13 @@ main() {
     usage_local && return
   fi
   root=$(find_root)
+  # For use, any of the three will do: each holds everything of the one before.
+  local locks=(requirements.lock requirements-extras.lock requirements-dev.lock)
+  ! needs_extras "$command" "$@" || locks=("${locks[@]:1}")
   case $command in
     test) set_up requirements-dev.lock ;;
-    # Either will do for use: the development lock holds everything of the other.
-    setup) set_up --thorough requirements.lock requirements-dev.lock ;;
-    *) set_up requirements.lock requirements-dev.lock ;;
+    setup) set_up --thorough "${locks[@]}" ;;
+    *) set_up "${locks[@]}" ;;
   esac
   # Links to this checkout's packages: all of it that can be imported.
   export PYTHONPATH=$environment/fma-setup/packages
