@@ -129,7 +129,11 @@ CACHE = Kind(
 )
 EXPORT = Kind(
     name="export",
-    files=_SAVED_MODEL,
+    files=(
+        *_SAVED_MODEL,
+        r"model(?:-int8|-float16)?\.(?:tflite|onnx)(?:\.json)?",
+        r"model_card\.md",
+    ),
     proof={
         "assets.extra/description.json": frozenset({"export_version", "signatures"})
     },
