@@ -21,7 +21,8 @@ from pipeline.job.audit import AuditResult, merge
 from pipeline.job.checks import check_audit, check_files, check_yield
 from pipeline.job.config import JobConfig
 from pipeline.job.report import make_report
-from pipeline.representations import make_schemas
+from pipeline.representations import embeddings, make_schemas
+from pipeline.representations.music_model import MODELS
 from pipeline.schema import (
     COMPLETED_FILE,
     JOB_REPORT_FILE,
@@ -252,6 +253,9 @@ def make_manifest(
         fingerprint=fingerprint(shaping),
         description=config.description,
         synthetic=config.synthetic,
+        music_model=MODELS[dataset.clip.music_model].to_dict()
+        if embeddings.NAME in dataset.representations
+        else {},
         files={
             path: file
             for shard in sorted(reports, key=lambda r: r.shard)

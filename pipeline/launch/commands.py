@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.common.child_process import current_folder_kept_out
 from pipeline.common.plain_text import print_error
+from pipeline.launch import indexes
 
 #: The module of each command, and the extra of the package that it needs.
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -37,7 +39,16 @@ VARIANTS: Mapping[tuple[str, str], tuple[str, str]] = {
     ("dataflow", "--label"): ("trainer.predict.label.dataflow", "cloud"),
 }
 #: Extras that bring what a command imports only for some of its options.
-EXTRAS = {"optuna": "tune", "tensorboard": "tensorboard", "google": "cloud"}
+EXTRAS = {
+    "optuna": "tune",
+    "tensorboard": "tensorboard",
+    "google": "cloud",
+    "ai_edge_litert": "litert",
+    "tf2onnx": "onnx",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "wandb": "wandb",
+}
 
 
 def find_main(module: str) -> Callable[[], int]:
@@ -76,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.remove(flag)
             module, extra = variant
     sys.argv = [f"fma-{name}", *arguments]
+    if name == "weights":  # Fetched from where the set-up fetches.
+        os.environ.update(indexes.pip_variables(os.environ))
     try:
         with current_folder_kept_out():
             return find_main(module)()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pipeline.common.credentials import SCHEME
 from pipeline.common.plain_text import (
     DISK_FULL,
     align,
@@ -17,6 +18,7 @@ from pipeline.inputs.assign import name_some
 from pipeline.inputs.survey import Inputs, find_similar
 from pipeline.job.checks import IncompleteDatasetError
 from pipeline.job.config import JobConfig
+from pipeline.representations.music_model import MODELS
 from pipeline.schema import MULTI_LABEL, SPLITS, Manifest
 from pipeline.shards.result import DatasetConfig
 from pipeline.shards.runs import SupersededError
@@ -52,6 +54,33 @@ def describe_inputs(inputs: Inputs, job: JobConfig) -> str:
         *_describe_metadata(inputs),
     ]
     return "\n".join(lines)
+
+
+def describe_music_model(
+    job: JobConfig, representations: Sequence[str] | None
+) -> list[str]:
+    """A line on the embeddings, where there are any or by default would be.
+
+    Args:
+      job: what is to be made.
+      representations: what was asked for; None for the defaults.
+    """
+    dataset = job.dataset
+    if dataset.music_weights:
+        model = MODELS[dataset.clip.music_model]
+        trained = f"trained on {model.trained_on}"
+        return [f"Embeddings: {model.name} ({model.licence}), {trained}."]
+    if representations is not None:
+        return []
+    if dataset.output.startswith(SCHEME):
+        return [
+            "Without embeddings: workers read the music model's weights from gs://; "
+            "copy what ./launch.sh weights fetches there and give --music_model."
+        ]
+    return [
+        "Without embeddings: the music model's weights are not there; "
+        "./launch.sh weights fetches them."
+    ]
 
 
 def _describe_checksums(inputs: Inputs) -> Iterator[str]:
@@ -165,6 +194,39 @@ def describe_integrity(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
+def summarise(report: Mapping[str, Any]) -> str:
+    """The report of `pipeline.job.report.make_report` in a few lines."""
+    by_genre = report["clips_by_split_and_genre"]
+    genres = {genre for counts in by_genre.values() for genre, n in counts.items() if n}
+    splits = ", ".join(f"{sum(by_genre[split].values())} {split}" for split in SPLITS)
+    sizes = ", ".join(
+        f"{name} {size / 1e6:,.1f} MB"
+        for name, size in sorted(report["record_bytes"].items())
+    )
+    lines = [f"{report['clips']} clips of {len(genres)} genres: {splits}.", f"{sizes}."]
+    shards = report.get("shards", {})
+    if shards.get("kept"):
+        lines.append(_describe_shards(shards))
+    if report["rejects"]:
+        reasons = sorted(report["rejects_by_reason"].items())
+        named = ", ".join(f"{reason} {count}" for reason, count in reasons)
+        lines.append(f"{report['rejects']} rejects: {named}.")
+    return "\n".join([*lines, *_describe_labels(report), *_describe_repeated(report)])
+
+
+def _describe_shards(shards: Mapping[str, int]) -> str:
+    return f"{shards['kept']} shards kept from an earlier run, {shards['made']} made."
+
+
+def _describe_repeated(report: Mapping[str, Any]) -> Iterator[str]:
+    repeated = report.get("repeated", 0)
+    if repeated:
+        yield (
+            f"{repeated} of {report['clips']} clips are shorter than 30 s and were "
+            "repeated until they are as long."
+        )
+
+
 def make_table(report: Mapping[str, Any]) -> str:
     """The report of `pipeline.job.report.make_report` as text tables."""
     by_genre = report["clips_by_split_and_genre"]
@@ -188,17 +250,8 @@ def make_table(report: Mapping[str, Any]) -> str:
     ]
     shards = report.get("shards", {})
     if shards.get("kept"):
-        parts.insert(
-            0,
-            f"{shards['kept']} shards kept from an earlier run, {shards['made']} made.",
-        )
-    parts += _describe_labels(report)
-    repeated = report.get("repeated", 0)
-    if repeated:
-        parts.append(
-            f"{repeated} of {report['clips']} clips are shorter than 30 s and were "
-            "repeated until they are as long."
-        )
+        parts.insert(0, _describe_shards(shards))
+    parts += [*_describe_labels(report), *_describe_repeated(report)]
     if report["rejects"]:
         reasons = sorted(report["rejects_by_reason"].items())
         rows = [[reason, str(count)] for reason, count in reasons]

@@ -89,6 +89,9 @@ class Manifest:
         `audio_with_several_genres`.
       description: what the corpus is, in its owner's words; may be empty.
       synthetic: nobody recorded the music: scores on it say nothing about real music.
+      music_model: of the network that made `embeddings`: `name`, `sha256` of its
+        weights, `licence`, `source`, `trained_on`, and `overlap`, a warning about test
+        sets; empty without embeddings.
       schema_version: version of this layout.
     """
 
@@ -112,6 +115,7 @@ class Manifest:
     description: str = ""
     split: Split | None = None
     synthetic: bool = False
+    music_model: Mapping[str, str] = dataclasses.field(default_factory=dict)
     task: str = SINGLE_LABEL
     genre_paths: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     clip_totals: Mapping[str, int] = dataclasses.field(default_factory=dict)
@@ -149,7 +153,11 @@ class Manifest:
             return {}
         shards = {
             name: {
-                split: [self.files[path] for path in self.shard_files(name, split)]
+                split: [
+                    self.files[path]
+                    for path in self.shard_files(name, split)
+                    if path in self.files
+                ]
                 for split in SPLITS
             }
             for name in self.representations
@@ -189,6 +197,7 @@ class Manifest:
             )
         raw.setdefault("description", "")
         raw.setdefault("split", None)
+        raw.setdefault("music_model", {})
         raw.setdefault("synthetic", begins_synthetic(raw["description"]))
         raw.setdefault("task", SINGLE_LABEL)
         raw.setdefault("genre_paths", {})

@@ -14,7 +14,7 @@ from trainer.config import EXCERPTS
 from trainer.predict.protocol import Predictor
 
 #: What `pipeline.decoding.excerpts.load_excerpts` does.
-LoadExcerpts = Callable[[str, Any, int], Sequence[NDArray[np.float32]]]
+LoadExcerpts = Callable[[str, Any, int], Sequence[Any]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,13 +85,11 @@ class AudioPredictor:
         """Names, in the order of the probabilities."""
         return self.predictor.genres
 
-    def make_records(
-        self, clips: Sequence[NDArray[np.float32]]
-    ) -> dict[str, NDArray[Any]]:
+    def make_records(self, clips: Sequence[Any]) -> dict[str, NDArray[Any]]:
         """What the predictor reads, made as for training.
 
         Args:
-          clips: waveforms `(1321967,)`, at least one.
+          clips: `pipeline.decoding.excerpts.Part`s, at least one.
 
         Returns:
           By representation, `(clips, records_per_clip, *value.shape)`.
@@ -103,19 +101,19 @@ class AudioPredictor:
             self._groups, self._workspaces, strict=True
         ):
             made = [
-                compute_representations(clip, names, config, workspace)
+                compute_representations(
+                    clip.samples, names, config, workspace, length=clip.length
+                )
                 for clip in clips
             ]
             records |= {name: np.stack([one[name] for one in made]) for name in names}
         return records
 
-    def predict_clips(
-        self, clips: Sequence[NDArray[np.float32]]
-    ) -> NDArray[np.float64]:
+    def predict_clips(self, clips: Sequence[Any]) -> NDArray[np.float64]:
         """Calibrated probabilities `(genres,)`: the mean over clips.
 
         Args:
-          clips: waveforms `(1321967,)`, at least one.
+          clips: `pipeline.decoding.excerpts.Part`s, at least one.
 
         Raises:
           UserError: the model gives no numbers.
