@@ -22,6 +22,7 @@ from pipeline.common.progress import (
     format_seconds,
     take_reporter,
 )
+from pipeline.common.progress.command_line import CommandParser
 from pipeline.inputs.archives.paths import drop_scheme
 from pipeline.inputs.genres import LABELS, SEPARATOR
 from pipeline.inputs.metadata import SUBSETS
@@ -60,14 +61,12 @@ examples:
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """The pipeline's own flags."""
-    parser = argparse.ArgumentParser(
-        prog="./launch.sh preprocess",
+    parser = CommandParser(
+        "preprocess",
         description="Turns audio files and their genres into sharded TFRecords.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     clip, dataset = ClipConfig(), DatasetConfig
     inputs = parser.add_argument_group("input")
@@ -334,7 +333,7 @@ def preprocess(
     dataset = None
     try:
         # Refuses unknown ones, and a cluster that is not there, before any work.
-        cluster = find_cluster(parse_beam_options(rest))
+        cluster = find_cluster(parse_beam_options(rest, make_parser().flags))
         if cluster is not None:
             make_paths_absolute(arguments)
             output = arguments.output

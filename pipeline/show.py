@@ -26,6 +26,7 @@ from pipeline.common.clip_config import (
 from pipeline.common.files import LocalFiles
 from pipeline.common.owned_kinds import PICTURE, PNG_METADATA
 from pipeline.common.plain_text import one_line, print_error
+from pipeline.common.progress.command_line import CommandParser
 from pipeline.common.rejects import AudioError
 from pipeline.decoding.waveform import load_waveform
 from pipeline.representations import compute_representations
@@ -121,10 +122,12 @@ def draw_clip(
 
 def make_parser() -> argparse.ArgumentParser:
     """The command's flags."""
-    parser = argparse.ArgumentParser(
-        prog="./launch.sh show",
+    parser = CommandParser(
+        "show",
         description="Draws the three representations of one audio file.",
-        allow_abbrev=False,
+        examples=[
+            "show song.mp3 --output song.png",
+        ],
     )
     parser.add_argument("file", help="audio file")
     parser.add_argument("--output", default="clip.png", metavar="PNG")

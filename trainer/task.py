@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.common.credentials import require_credentials
 from pipeline.common.plain_text import allow_any_text, one_line, print_error
 from pipeline.common.progress import Reporter, add_progress_flags, take_reporter
+from pipeline.common.progress.command_line import CommandParser
 from pipeline.schema import UserError
 from trainer.config import MODELS, PATHS, TrainConfig, add_options
 from trainer.runtime.cluster import read_cluster
@@ -24,9 +25,8 @@ OUTPUT = "models"
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="./launch.sh train",
-        allow_abbrev=False,
+    parser = CommandParser(
+        "train",
         description=(
             "Trains genre classifiers on a preprocessed dataset, evaluates them clip "
             "by clip on the test split and writes a model folder each: model.keras, "
@@ -34,6 +34,11 @@ def make_parser() -> argparse.ArgumentParser:
             "confusion.png. Without --model, or with several, it ends with the report "
             "that compares them."
         ),
+        examples=[
+            "train --data dataset",
+            "train --data dataset --model mel --output models/mel --weights imagenet",
+            "train --data dataset --model features statistics --report report",
+        ],
     )
     parser.add_argument(
         "--model",

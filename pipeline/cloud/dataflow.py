@@ -32,6 +32,7 @@ from pipeline.cloud.submission import (
 from pipeline.common import gcs
 from pipeline.common.credentials import SCHEME, UnreachableError
 from pipeline.common.plain_text import one_line, print_error
+from pipeline.common.progress.command_line import CommandParser
 from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.survey import Inputs
 from pipeline.job.config import JobConfig
@@ -69,13 +70,11 @@ example:
 
 def make_parser() -> argparse.ArgumentParser:
     """Flags of the submission; `pipeline.preprocess` has the others."""
-    parser = argparse.ArgumentParser(
-        prog="./launch.sh dataflow",
+    parser = CommandParser(
+        "dataflow",
         description="Turns audio files in a bucket into sharded TFRecords, on "
         "Dataflow.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add_cloud_flags(parser)
     data = parser.add_argument_group("data, all on gs://")

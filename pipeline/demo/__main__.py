@@ -13,6 +13,7 @@ from pipeline.common.progress import (
     format_seconds,
     take_reporter,
 )
+from pipeline.common.progress.command_line import CommandParser
 from pipeline.demo.corpus import AUDIO_FOLDER, METADATA_FILE, make_corpus
 from pipeline.demo.genres import GENRES
 from pipeline.demo.layout import BROKEN, DemoConfig, plan_layout
@@ -20,11 +21,15 @@ from pipeline.schema import UserError
 
 
 def _build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="./launch.sh demo",
+    parser = CommandParser(
+        "demo",
         description="Makes a small, synthetic corpus in the layout of FMA: the eight "
         "genres of fma_small as thirty-second MP3s, tracks.csv with FMA's three header "
         "rows, and some files that are broken on purpose (listed in planted.json).",
+        examples=[
+            "demo --output demo-corpus",
+            "demo --output small --genres Rock,Folk --clip_seconds 10",
+        ],
     )
     add = parser.add_argument
     add(

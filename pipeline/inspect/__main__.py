@@ -14,6 +14,7 @@ from pipeline.common.files import beam_files
 from pipeline.common.owned_kinds import PICTURE
 from pipeline.common.ownership import check_file
 from pipeline.common.plain_text import align, one_line, print_error
+from pipeline.common.progress.command_line import CommandParser
 from pipeline.inspect import reading
 from pipeline.schema import MULTI_LABEL, SPLITS, Manifest, UserError
 
@@ -170,10 +171,14 @@ def make_progress() -> Callable[[str], None]:
 
 def make_parser() -> argparse.ArgumentParser:
     """The command's flags."""
-    parser = argparse.ArgumentParser(
-        prog="./launch.sh inspect",
+    parser = CommandParser(
+        "inspect",
         description="Says what is in a dataset that pipeline.preprocess has made.",
-        allow_abbrev=False,
+        examples=[
+            "inspect dataset",
+            "inspect dataset --verify",
+            "inspect gs://bucket/dataset --picture clips.png",
+        ],
     )
     parser.add_argument("dataset", help="folder with manifest.json, local or gs://")
     parser.add_argument(

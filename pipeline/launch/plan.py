@@ -22,6 +22,7 @@ from pipeline.common import gcs
 from pipeline.common.clip_config import ClipConfig
 from pipeline.common.credentials import SCHEME
 from pipeline.common.progress import SILENT, Reporter
+from pipeline.common.progress.command_line import suggest
 from pipeline.inputs import globs
 from pipeline.inputs.archives.reading import find_csv
 from pipeline.inputs.audio_files import glob_base
@@ -48,8 +49,14 @@ CLIPS_A_SHARD = 64
 SHARDS = (16, 4096)
 
 
-def parse_beam_options(arguments: Sequence[str]) -> PipelineOptions:
+def parse_beam_options(
+    arguments: Sequence[str], flags: Sequence[str] = ()
+) -> PipelineOptions:
     """Parses Beam's options, refusing what it does not know.
+
+    Args:
+      arguments: the options.
+      flags: of the command itself, one of which may have been meant.
 
     Raises:
       UserError: an option is neither ours nor Beam's.
@@ -68,7 +75,12 @@ def parse_beam_options(arguments: Sequence[str]) -> PipelineOptions:
             * (len(names) > 3)
         )
     if unknown:
-        raise UserError(f"unknown option; see --help. Received: {' '.join(unknown)}")
+        given = [word.partition("=")[0] for word in unknown]
+        # Ours come first, and Beam has hundreds.
+        hint = suggest(given, flags) or suggest(given, known._option_string_actions)
+        raise UserError(
+            f"unknown option; see --help. Received: {' '.join(unknown)}{hint}"
+        )
     options = PipelineOptions(list(arguments))
     check_flags(options)
     # Nothing lives in __main__, so nothing of it has to travel.

@@ -19,6 +19,7 @@ from pathlib import Path
 from pipeline.common import storage
 from pipeline.common.files import LocalFiles
 from pipeline.common.plain_text import one_line, print_error
+from pipeline.common.progress.command_line import CommandParser
 from pipeline.common.quiet import filter_stderr
 from pipeline.representations.music_model import (
     DEFAULT_MODEL,
@@ -178,11 +179,13 @@ def fetch_wheel(folder: Path) -> None:
 
 def make_parser() -> argparse.ArgumentParser:
     """The command's flags."""
-    parser = argparse.ArgumentParser(
-        prog="./launch.sh weights",
+    parser = CommandParser(
+        "weights",
         description="Keeps the weights of the music models (29 MB to fetch, 11 MB to "
         "keep) in the user's cache.",
-        allow_abbrev=False,
+        examples=[
+            "weights",
+        ],
     )
     parser.add_argument(
         "--wheel",

@@ -22,6 +22,7 @@ from pipeline.common.progress import (
     add_progress_flags,
     take_reporter,
 )
+from pipeline.common.progress.command_line import CommandParser
 from pipeline.schema import UserError
 from trainer.baselines.fitting import BASELINES, Baseline, fit_baselines
 from trainer.baselines.vectors import check_clips
@@ -140,11 +141,14 @@ def _summary(report: Report) -> str:
 
 def make_parser() -> argparse.ArgumentParser:
     """The command's flags."""
-    parser = argparse.ArgumentParser(
-        prog="./launch.sh baselines",
+    parser = CommandParser(
+        "baselines",
         description="Train the classical baselines on a preprocessed dataset and write "
         "a report folder for each.",
-        allow_abbrev=False,
+        examples=[
+            "baselines --data dataset --output models",
+            "baselines --data dataset --output models --models knn rbf_svm",
+        ],
     )
     parser.add_argument(
         "--data", required=True, metavar="OUT", help="dataset folder, local or gs://"

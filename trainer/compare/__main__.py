@@ -23,6 +23,7 @@ from pipeline.common.credentials import require_credentials
 from pipeline.common.owned_kinds import COMPARISON, HTML, MARKDOWN, PICTURE
 from pipeline.common.plain_text import allow_any_text, one_line, print_error
 from pipeline.common.progress import Reporter, add_progress_flags, take_reporter
+from pipeline.common.progress.command_line import CommandParser
 from pipeline.inputs.archives.paths import drop_scheme, find_archive
 from pipeline.schema import UserError
 from trainer.compare.comparison import (
@@ -256,11 +257,14 @@ def add_ensemble(
 
 def make_parser() -> argparse.ArgumentParser:
     """The command's flags."""
-    parser = argparse.ArgumentParser(
-        prog="./launch.sh compare",
+    parser = CommandParser(
+        "compare",
         description="Compare the models trained on one dataset: a table, and a report "
         "in one HTML file.",
-        allow_abbrev=False,
+        examples=[
+            "compare --models models",
+            "compare --models models --data dataset --audio music --output report",
+        ],
     )
     parser.add_argument(
         "--models",

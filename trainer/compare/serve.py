@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.common.plain_text import allow_any_text, print_error
+from pipeline.common.progress.command_line import CommandParser
 from pipeline.common.regular_file import open_regular
 from pipeline.schema import UserError
 
@@ -171,10 +172,13 @@ def checked_port(port: int) -> Iterator[None]:
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="./launch.sh report",
-        allow_abbrev=False,
+    parser = CommandParser(
+        "report",
         description="Opens a report in the browser, and serves it where there is none.",
+        examples=[
+            "report demo-run",
+            "report demo-run --serve --port 0",
+        ],
     )
     parser.add_argument("report", help="folder of report.html, or the file itself")
     parser.add_argument(

@@ -29,6 +29,7 @@ from pipeline.common import ownership
 from pipeline.common.credentials import require_credentials
 from pipeline.common.owned_kinds import EXPORT
 from pipeline.common.plain_text import allow_any_text, one_line, print_error
+from pipeline.common.progress.command_line import CommandParser
 from pipeline.schema import UserError
 
 if TYPE_CHECKING:
@@ -45,15 +46,18 @@ MODULES = {
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="./launch.sh export",
-        allow_abbrev=False,
+    parser = CommandParser(
+        "export",
         description=(
             "Exports a trained model: as a SavedModel, which takes WAV files and "
             "returns genres with calibrated probabilities, in TensorFlow, TensorFlow "
             "Serving or Vertex AI, without this project; or as one file for LiteRT or "
             "ONNX, with its labels beside it."
         ),
+        examples=[
+            "export --model models/mel",
+            "export --model models/mel --output served/1",
+        ],
     )
     parser.add_argument(
         "--model", required=True, help="model folder: a network's or a baseline's"

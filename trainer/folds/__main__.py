@@ -19,6 +19,7 @@ from typing import Any
 import trainer.runtime.quiet  # noqa: F401  (before anything that imports TensorFlow)
 from pipeline.common.plain_text import print_error
 from pipeline.common.progress import add_progress_flags, take_reporter
+from pipeline.common.progress.command_line import CommandParser
 from pipeline.schema import UserError
 from trainer.baselines.__main__ import DEFAULT_REPRESENTATIONS
 from trainer.config import MODELS, OPTIONS, TrainConfig, add_options
@@ -79,15 +80,18 @@ def command_flags(flags: Mapping[str, Any]) -> list[str]:
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="./launch.sh folds",
-        allow_abbrev=False,
+    parser = CommandParser(
+        "folds",
         description=(
             "Cross-validates models on a dataset too small for one test set. Clips of "
             "an artist stay together where artists are known, and genres are spread "
             "evenly. Compare the outcome with "
             "./launch.sh compare --models OUTPUT."
         ),
+        examples=[
+            "folds --data dataset --output models --folds 5",
+            "folds --data dataset --output models --models statistics baselines",
+        ],
     )
     parser.add_argument("--data", required=True, help="dataset folder")
     parser.add_argument(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.common.credentials import require_credentials
 from pipeline.common.plain_text import allow_any_text, one_line, print_error
+from pipeline.common.progress.command_line import CommandParser
 from pipeline.inputs import globs
 from pipeline.inputs.archives import paths
 from pipeline.inputs.archives.members import open_member, read_archive
@@ -122,14 +123,17 @@ def predict_files(
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="./launch.sh predict",
-        allow_abbrev=False,
+    parser = CommandParser(
+        "predict",
         description=(
             "Prints the most probable genres of audio files, with their probabilities. "
             "Of a file longer than a clip, several 30 s excerpts are taken and their "
             "probabilities averaged. Several models are averaged too."
         ),
+        examples=[
+            "predict --model models/mel song.mp3",
+            "predict --model models/mel --model models/features --top 3 music",
+        ],
     )
     parser.add_argument(
         "files",

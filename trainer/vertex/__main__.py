@@ -16,6 +16,7 @@ from typing import Any
 from pipeline.common import gcs
 from pipeline.common.credentials import SCHEME, UnreachableError
 from pipeline.common.plain_text import print_error
+from pipeline.common.progress.command_line import CommandParser
 from pipeline.schema import (
     COMPLETED_FILE,
     MANIFEST_FILE,
@@ -56,12 +57,10 @@ example:
 
 def make_parser() -> argparse.ArgumentParser:
     """Flags of the submission; `trainer.task` has the others."""
-    parser = argparse.ArgumentParser(
-        prog="./launch.sh vertex",
+    parser = CommandParser(
+        "vertex",
         description="Trains a genre classifier on Vertex AI.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     gcs.add_place_flags(parser, bucket="for checkpoints, logs and the model")
     parser.add_argument(

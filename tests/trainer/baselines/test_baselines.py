@@ -334,7 +334,7 @@ def test_bad_flags_end_with_exit_code_2(argv, capsys):
     with pytest.raises(SystemExit) as error:
         main(argv)
     assert error.value.code == 2
-    assert "usage:" in capsys.readouterr().err
+    assert "baselines --help)" in capsys.readouterr().err
 
 
 def test_output_that_cannot_be_written_is_a_user_error(data, tmp_path, capsys):

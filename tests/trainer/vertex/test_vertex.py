@@ -275,7 +275,7 @@ def test_unknown_flags_end_here_and_not_there(cloud, capsys):
     with pytest.raises(SystemExit) as error:
         vertex.main(arguments(cloud, "--colour=red"))
     assert error.value.code == 2
-    assert "unrecognized arguments: --colour=red" in capsys.readouterr().err
+    assert "unknown option: --colour=red" in capsys.readouterr().err
     assert not cloud.services.sent("POST", "/customJobs")
 
 
