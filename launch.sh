@@ -11,18 +11,18 @@ usage() {
 usage: ./launch.sh COMMAND [OPTION ...]
 
   local [--output DIR]   make the demo corpus, preprocess it, train every model
-                         and compare them (DIR: demo-run)
+                         and compare them (local --help)
   fma --subset SUBSET [--output DIR] [--mirror URL|FOLDER]
                          fetch the Free Music Archive (small, medium, large, full),
                          preprocess it, train every model and compare them
                          (DIR: fma-run); goes on where it was interrupted
   fma download|preprocess|train|compare OPTION ...
                          one of these steps; each needs those before it
-  test [PYTEST OPTION]   check style and types, run the tests
+  test [PYTEST OPTION]   check style and types (not after --no-checks), run the tests
 
   preprocess OPTION ...  audio files to TFRecords              (preprocess --help)
   inspect DATASET        what is in a dataset, and is it whole (inspect --help)
-  train OPTION ...       one model from a dataset              (train --help)
+  train OPTION ...       models from a dataset, and compare    (train --help)
   baselines OPTION ...   scikit-learn's classifiers            (baselines --help)
   folds OPTION ...       cross-validation of small datasets    (folds --help)
   compare OPTION ...     all models in one report              (compare --help)
@@ -63,6 +63,22 @@ find_root() {
     file=$target
   done
   (cd -P -- "$(dirname -- "$file")" && pwd)
+}
+
+usage_local() {
+  cat <<'TEXT'
+usage: ./launch.sh local [--output DIR] [--quiet | --verbose]
+
+Makes the demo corpus, preprocesses it, trains every model and compares them: one to
+three minutes on two cores.
+
+  --output DIR  folder for all of it, 0.4 GB (default: demo-run)
+  --quiet       print results and errors only
+  --verbose     print details too, such as each epoch
+
+example:
+  ./launch.sh local --output /tmp/first-run
+TEXT
 }
 
 find_python() {
@@ -128,7 +144,8 @@ fma() {
 }
 
 step() {
-  printf '\n== %s\n' "$*"
+  [[ -n ${quiet:-} ]] || printf '%s== %s\n' "${gap-\n}" "$*"
+  gap=$'\n'
 }
 
 # train_networks DATASET MODELS: what an earlier run has trained on it stays.
@@ -159,31 +176,40 @@ TEXT
 }
 
 run_local() {
-  local output=demo-run
+  local output=demo-run quiet='' gap='' options=()
   while (($#)); do
     case $1 in
       --output) output=${2:?"--output needs a folder"} && shift 2 ;;
       --output=*) output=${1#*=} && shift ;;
-      *) fail "unknown option; see ./launch.sh. Received: $1" ;;
+      --quiet) quiet=yes && options=(--quiet) && shift ;;
+      --verbose) options=(--verbose) && shift ;;
+      *) fail "unknown option; see ./launch.sh local --help. Received: $1" ;;
     esac
   done
   local corpus=$output/corpus dataset=$output/dataset models=$output/models
+  local begun=$SECONDS song=$corpus/fma_demo/000/000002.mp3
+  [[ -n $quiet ]] || cat <<TEXT
+Everything once, on music that is computed: 193 clips of eight genres (85 MB) are made,
+turned into TFRecords (150 MB), and models are trained on them and compared. It takes
+one to three minutes on two cores, and all of it goes into $output.
+
+TEXT
   fma weights --optional
-  step "1/4 Demo corpus"
-  fma demo --output "$corpus"
-  step "2/4 Preprocessing"
+  step "1/3 Demo corpus"
+  fma demo --output "$corpus" ${options[@]+"${options[@]}"}
+  step "2/3 Preprocessing"
   fma preprocess --audio "$corpus/fma_demo/**.mp3" \
     --metadata "$corpus/fma_metadata/tracks.csv" --subset small \
     --description "Synthetic demo corpus, made by pipeline.demo" --synthetic \
-    --output "$dataset" --overwrite
-  step "3/4 Training"
-  train_networks "$dataset" "$models"
-  fma baselines --data "$dataset" --output "$models"
-  step "4/4 Comparison on held-out tracks"
-  fma compare --models "$models" --output "$output" \
-    --data "$dataset" --audio "$corpus/fma_demo"
-  show_results "$output" "$dataset" "$models" "$corpus/fma_demo/000/000002.mp3" \
-    "corpus  " "$corpus"
+    --output "$dataset" --overwrite ${options[@]+"${options[@]}"}
+  step "3/3 Training and comparison on held-out tracks"
+  fma train --data "$dataset" --output "$models" --report "$output" \
+    --audio "$corpus/fma_demo" ${options[@]+"${options[@]}"}
+  [[ -n $quiet ]] || cat <<TEXT
+      ./launch.sh predict --model $(printf '%q %q' "$models/features" "$song")
+
+$((SECONDS - begun)) s in all.
+TEXT
 }
 
 # run_fma [STEP] OPTION ...: the steps, or one of them.
@@ -254,9 +280,13 @@ fma_compare() {
 
 run_tests() {
   cd -- "$root"
-  "$python" -m ruff check .
-  "$python" -m ruff format --check .
-  "$python" -m mypy pipeline trainer
+  if [[ ${1:-} == --no-checks ]]; then
+    shift
+  else
+    "$python" -m ruff check .
+    "$python" -m ruff format --check .
+    "$python" -m mypy pipeline trainer
+  fi
   # A file's tests share what they set up, so they stay in one process.
   # A worker that dies fails the run; replacing it can hang xdist (its issue 784).
   exec "$python" -m pytest -n auto --maxprocesses 4 --dist loadfile \
@@ -283,6 +313,9 @@ main() {
     '' | help | -h | --help) usage && return ;;
     *) usage >&2 && fail "unknown command. Received: $command" ;;
   esac
+  if [[ $command == local && ${1:-} =~ ^(-h|--help)$ ]]; then
+    usage_local && return
+  fi
   root=$(find_root)
   # For use, any of the three will do: each holds everything of the one before.
   local locks=(requirements.lock requirements-extras.lock requirements-dev.lock)

@@ -16,7 +16,12 @@ from pipeline.common.clip_config import (
     MEL_CHANNELS,
     ClipConfig,
 )
-from pipeline.common.plain_text import one_line, print_error
+from pipeline.common.plain_text import print_error
+from pipeline.common.progress import (
+    add_progress_flags,
+    format_seconds,
+    take_reporter,
+)
 from pipeline.inputs.archives.paths import drop_scheme
 from pipeline.inputs.genres import LABELS, SEPARATOR
 from pipeline.inputs.metadata import SUBSETS
@@ -275,6 +280,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="take MP3 and FLAC files whose audio is not what their own checksum says: "
         "damaged ones, and those that were edited without decoding (as by mp3gain)",
     )
+    add_progress_flags(parser)
     return parser
 
 
@@ -322,6 +328,7 @@ def preprocess(
       choose_shards: by the number of clips.
       detach: leave a job alone once it runs on a cluster.
     """
+    reporter = take_reporter(arguments)
     started = time.monotonic()
     output = arguments.output
     dataset = None
@@ -335,29 +342,31 @@ def preprocess(
         if choose_shards:
             job = job.with_dataset(num_shards=suggest_shards(len(inputs.clips)))
         job = note_command(job, command, name)
-        print(messages.describe_inputs(inputs, job), flush=True)
+        reporter.note(messages.describe_inputs(inputs, job))
         for line in messages.describe_music_model(job, arguments.representations):
-            print(line, flush=True)
+            reporter.note(line)
         if arguments.estimate:
-            print(f"\n{estimate_job(job, inputs)}")
+            reporter.result(f"\n{estimate_job(job, inputs)}")
             return 0
-        with checked_runner(job, inputs, rest, cluster, detach=detach) as run:
+        with checked_runner(
+            job, inputs, rest, cluster, detach=detach, reporter=reporter
+        ) as run:
             job, finished = prepare_job(job, inputs, overwrite=arguments.overwrite)
             dataset = job.dataset
             if finished:
-                print(messages.describe_resumption(finished, dataset), flush=True)
+                reporter.note(messages.describe_resumption(finished, dataset))
             run(job)
     except UserError as error:
         print_error(error)
         return 2
     except DetachedError as detached:
-        print(detached)
+        reporter.result(str(detached))
         return 0
     except ClusterJobError as error:
         print_error(error)
         return 1
     except KeyboardInterrupt:
-        print(f"\ninterrupted; {messages.GO_ON}", file=sys.stderr)
+        reporter.warn(f"\ninterrupted; {messages.GO_ON}")
         return 130
     except Exception as error:
         # Beam wraps or, from a worker process, quotes what was raised.
@@ -368,10 +377,17 @@ def preprocess(
             raise
         print_error(message)
         return 1
-    print(messages.make_table(read_report(output)))
-    print(f"\n{messages.describe_integrity(read_manifest(output))}")
-    seconds = time.monotonic() - started
-    print(f"\nDataset: {one_line(output)} ({seconds:.0f} s)")
+    report = read_report(output)
+    reporter.detail(messages.make_table(report) + "\n")
+    if not reporter.verbose:
+        reporter.note(messages.summarise(report))
+    reporter.note(messages.describe_integrity(read_manifest(output)))
+    seconds = format_seconds(time.monotonic() - started)
+    reporter.finish(
+        f"Dataset: {output} ({seconds})",
+        ["train", "--data", output],
+        ["inspect", output],
+    )
     return 0
 
 

@@ -23,8 +23,10 @@ LAYERS = (
     {"trainer.config", "trainer.data", "trainer.evaluation"},
     {"trainer.runtime"},
     {"trainer.training", "trainer.predict"},
-    {"trainer.task", "trainer.baselines", "trainer.compare", "trainer.export"},
-    {"trainer.folds", "trainer.vertex", "trainer.app"},
+    {"trainer.baselines", "trainer.compare", "trainer.export"},
+    {"trainer.folds"},
+    {"trainer.task"},
+    {"trainer.vertex", "trainer.app"},
 )
 FLOORS = {name: floor for floor, names in enumerate(LAYERS) for name in names}
 
@@ -39,6 +41,7 @@ LIGHT = {
     "pipeline.common.ownership",
     "pipeline.common.plain_text",
     "pipeline.common.progress",
+    "pipeline.common.progress.command_line",
     "pipeline.common.quiet",
     "pipeline.common.regular_file",
 }

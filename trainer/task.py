@@ -1,16 +1,25 @@
-"""Trains one Keras model: `./launch.sh train --data OUT --model mel`."""
+"""Trains models: `./launch.sh train --data OUT`, or one: `--model mel`."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from pipeline.common.credentials import require_credentials
-from pipeline.common.plain_text import print_error
+from pipeline.common.plain_text import allow_any_text, one_line, print_error
+from pipeline.common.progress import Reporter, add_progress_flags, take_reporter
 from pipeline.schema import UserError
-from trainer.config import PATHS, TrainConfig, add_options
+from trainer.config import MODELS, PATHS, TrainConfig, add_options
+from trainer.runtime.cluster import read_cluster
 from trainer.runtime.preemption import EXIT_CODE, PreemptedError
+
+#: Stands for all of scikit-learn's classifiers.
+BASELINES = "baselines"
+#: Where models are written to if nobody says.
+OUTPUT = "models"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -19,13 +28,23 @@ def make_parser() -> argparse.ArgumentParser:
         prog="./launch.sh train",
         allow_abbrev=False,
         description=(
-            "Trains a genre classifier on a preprocessed dataset, evaluates it clip by "
-            "clip on the test split and writes a model folder: model.keras, "
+            "Trains genre classifiers on a preprocessed dataset, evaluates them clip "
+            "by clip on the test split and writes a model folder each: model.keras, "
             "manifest.json, history.json and .png, report.json, predictions.csv, "
-            "confusion.png."
+            "confusion.png. Without --model, or with several, it ends with the report "
+            "that compares them."
         ),
     )
-    add_options(parser)
+    parser.add_argument(
+        "--model",
+        nargs="+",
+        choices=(*MODELS, BASELINES),
+        metavar="NAME",
+        help="windows: 1-D CNN on raw audio; mel: MobileNetV2 on mel images; features, "
+        "statistics and embeddings: dense net on vectors; baselines: scikit-learn's "
+        "classifiers (default: all that the dataset allows)",
+    )
+    add_options(parser, without=("model",))
     parser.add_argument(
         "--tune",
         type=int,
@@ -34,44 +53,167 @@ def make_parser() -> argparse.ArgumentParser:
         help="search learning rate, dropout, augmentation and units in N trials first, "
         "by validation loss; what a flag gives is not searched",
     )
+    several = parser.add_argument_group("report on several models")
+    several.add_argument(
+        "--report",
+        metavar="DIR",
+        help="where to write it (default: the folder above --output)",
+    )
+    several.add_argument(
+        "--audio",
+        metavar="DIR",
+        help="folder of the audio files: the report plays parts of the clips that "
+        "models get most wrong",
+    )
+    add_progress_flags(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code.
 
-    0 for a trained model, 2 for a wrong flag or an unusable dataset, 75 for a run
-    that was stopped by SIGTERM and has saved its state, 1 where another process of
-    the run is gone.
+    0 for trained models, 2 for a wrong flag, an unusable dataset or a model of several
+    that could not be trained, 75 for a run that was stopped by SIGTERM and has saved
+    its state, 1 where another process of the run is gone.
     """
-    flags = vars(make_parser().parse_args(argv))
-    trials = flags.pop("tune")
+    allow_any_text()
+    arguments = make_parser().parse_args(argv)
+    reporter = take_reporter(arguments)
+    flags = vars(arguments)
+    trials, names = flags.pop("tune"), flags.pop("model")
+    report, audio = flags.pop("report"), flags.pop("audio")
     try:
         if trials < 0:
             raise UserError(f"--tune must be 0 or more. Received: {trials}")
-        config = TrainConfig.from_flags(flags)
-        require_credentials(getattr(config, name) for name in PATHS)
-        # Imported here: wrong flags need not wait for TensorFlow.
-        from trainer.runtime import quiet  # noqa: F401  isort: skip
-        from trainer.training.train import LostWorkerError, train
-
-        try:
-            if trials:
-                from trainer.training.tuning import tune_and_train
-
-                tune_and_train(config, trials)
-            else:
-                train(config)
-        except LostWorkerError as error:
-            print_error(error)
-            return 1
+        if names is not None and len(names) == 1 and names[0] in MODELS:
+            config = TrainConfig.from_flags({**flags, "model": names[0]})
+            require_credentials(getattr(config, name) for name in PATHS)
+            return _train_one(config, trials, reporter)
+        if read_cluster(os.environ) is not None:
+            raise UserError(
+                "Several models are trained in one process, and TF_CONFIG names more; "
+                "choose one with --model."
+            )
+        # Wrong flags are told now, not after the first model.
+        for name in names or MODELS:
+            if name in MODELS:
+                make_config(flags, name)
+        paths = [flags["data"], flags["output"], flags["checkpoint_dir"], report]
+        require_credentials(paths)
+        return _train_several(flags, names, trials, report, audio, reporter)
     except PreemptedError as error:
         print_error(error, label="stopped")
         return EXIT_CODE
     except UserError as error:
         print_error(error)
         return 2
+
+
+def make_config(flags: dict[str, Any], model: str) -> TrainConfig:
+    """The parameters of one of several models, in a folder of its own.
+
+    Raises:
+      UserError: a value cannot be trained with.
+    """
+    values = dict(flags)
+    if model != "mel":
+        values |= {"weights": None, "fine_tune_layers": 0}
+    output = (flags["output"] or OUTPUT).rstrip("/")
+    return TrainConfig.from_flags(
+        {**values, "model": model, "output": f"{output}/{model}"}
+    )
+
+
+def _train_one(config: TrainConfig, trials: int, reporter: Reporter) -> int:
+    # Imported here: wrong flags need not wait for TensorFlow.
+    from trainer.runtime import quiet  # noqa: F401  isort: skip
+    from trainer.training.train import LostWorkerError, train
+
+    try:
+        if trials:
+            from trainer.training.tuning import tune_and_train
+
+            tune_and_train(config, trials, reporter)
+        else:
+            train(config, reporter=reporter)
+    except LostWorkerError as error:
+        print_error(error)
+        return 1
+    reporter.finish(
+        f"Model: {config.output}", ["predict", "--model", config.output, "FILE"]
+    )
     return 0
+
+
+def _train_several(
+    flags: dict[str, Any],
+    names: Sequence[str] | None,
+    trials: int,
+    report: str | None,
+    audio: str | None,
+    reporter: Reporter,
+) -> int:
+    """Trains models one after another and compares those that could be trained."""
+    from trainer.runtime import quiet  # noqa: F401  isort: skip
+    import keras
+    import tensorflow as tf
+
+    from trainer.baselines.__main__ import choose_representations, train_baselines
+    from trainer.baselines.fitting import BASELINES as ALL_BASELINES
+    from trainer.compare import __main__ as comparison
+    from trainer.data.dataset import open_dataset
+    from trainer.folds.__main__ import choose_models
+    from trainer.folds.cross_validation import folder_names
+    from trainer.training.model_folder import try_folders
+    from trainer.training.train import LostWorkerError, train
+    from trainer.training.tuning import tune_and_train
+
+    dataset = open_dataset(flags["data"])
+    models = choose_models(dataset, names)
+    output = (flags["output"] or OUTPUT).rstrip("/")
+    words = ["--models", output, "--data", flags["data"]]
+    words += [] if report is None else ["--output", report]
+    words += [] if audio is None else ["--audio", audio]
+    compare = comparison.make_parser().parse_args(words)
+    del compare.quiet, compare.verbose
+    try_folders([f"{output}/{name}" for name in folder_names(dataset, models)])
+    comparison.check_output(report or os.path.dirname(output) or ".")
+    failures = []
+    for model in reporter.track(models, "Models", "model", len(models)):
+        try:
+            if model == BASELINES:
+                for representation in choose_representations(dataset, None):
+                    train_baselines(
+                        dataset,
+                        representation,
+                        ALL_BASELINES,
+                        output,
+                        reporter=reporter,
+                    )
+                continue
+            # Names of layers count from 1 again, as where one is trained alone.
+            keras.backend.clear_session()
+            config = make_config(flags, model)
+            if trials:
+                tune_and_train(config, trials, reporter)
+            else:
+                train(config, reporter=reporter)
+        except (
+            UserError,
+            LostWorkerError,
+            MemoryError,
+            tf.errors.OpError,
+        ) as error:
+            failures.append(model)
+            print_error(f"{model}: {error}")
+    if len(failures) < len(models):
+        comparison.compare(compare, reporter)
+    if failures:
+        print_error(
+            f"{len(failures)} of {len(models)} could not be trained: "
+            f"{one_line(', '.join(failures))}; see above."
+        )
+    return 2 if failures else 0
 
 
 if __name__ == "__main__":

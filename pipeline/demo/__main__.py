@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.common.plain_text import one_line, print_error
-from pipeline.demo.corpus import make_corpus
+from pipeline.common.progress import (
+    add_progress_flags,
+    format_seconds,
+    take_reporter,
+)
+from pipeline.demo.corpus import AUDIO_FOLDER, METADATA_FILE, make_corpus
 from pipeline.demo.genres import GENRES
 from pipeline.demo.layout import BROKEN, DemoConfig, plan_layout
 from pipeline.schema import UserError
-
-
-def _report(done: int, total: int) -> None:
-    if done % 20 == 0 or done == total:
-        print(f"demo corpus: {done} of {total} clips", flush=True)
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -48,29 +48,38 @@ def _build_parser() -> argparse.ArgumentParser:
         metavar="NAME[,NAME...]",
         help="fewer genres make a smaller corpus (default all eight)",
     )
+    add_progress_flags(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Makes the corpus; returns 0, or 2 for input that the user has to change."""
     arguments = _build_parser().parse_args(argv)
+    reporter = take_reporter(arguments)
     started = time.monotonic()
     try:
         config = DemoConfig(**vars(arguments))
-        created = make_corpus(config, progress=_report)
+        created = make_corpus(config, reporter)
     except UserError as error:
         print_error(error)
         return 2
     output = one_line(config.output)
     if not created:
-        print(f"demo corpus: {output} is complete already; nothing to do")
+        reporter.result(f"demo corpus: {output} is complete already; nothing to do")
         return 0
     tracks = plan_layout(config)
     clips = sum(track.is_good for track in tracks)
     broken = sum(track.kind in BROKEN for track in tracks)
-    print(
-        f"demo corpus: {clips} good clips and {broken} broken ones in "
-        f"{output} ({time.monotonic() - started:.0f} s)"
+    seconds = format_seconds(time.monotonic() - started)
+    reporter.finish(
+        f"Demo corpus: {output}, {clips} good clips and {broken} broken ones "
+        f"({seconds})",
+        [
+            "preprocess",
+            *("--audio", str(config.output / AUDIO_FOLDER)),
+            *("--metadata", str(config.output / METADATA_FILE)),
+            *("--output", "dataset"),
+        ],
     )
     return 0
 

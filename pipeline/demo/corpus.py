@@ -7,13 +7,14 @@ import contextlib
 import dataclasses
 import json
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.common import ownership
 from pipeline.common.child_process import current_folder_kept_out
 from pipeline.common.files import LocalFiles
 from pipeline.common.owned_kinds import DEMO
+from pipeline.common.progress import SILENT, Reporter
 from pipeline.demo.encode import make_file
 from pipeline.demo.layout import BROKEN, ODD, DemoConfig, DemoTrack, plan_layout
 from pipeline.demo.tracks_csv import format_tracks, name_artist, name_track
@@ -114,9 +115,7 @@ def _to_json(value: object) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def make_corpus(
-    config: DemoConfig, *, progress: Callable[[int, int], None] | None = None
-) -> bool:
+def make_corpus(config: DemoConfig, reporter: Reporter = SILENT) -> bool:
     """Makes the demo corpus, or finds it complete.
 
     The same configuration and libraries give the same bytes, whatever the number of
@@ -126,7 +125,7 @@ def make_corpus(
 
     Args:
       config: What to make.
-      progress: Called with (clips done, clips in all) after each clip.
+      reporter: Is told about each clip.
 
     Returns:
       False if the complete corpus was there already.
@@ -154,10 +153,9 @@ def make_corpus(
     clips = [track for track in tracks if track.has_file]
     pending = [track for track in clips if not (folder / track.path).exists()]
     done = len(clips) - len(pending)
-    for _ in _write_clips(config, pending, folder):
-        done += 1
-        if progress is not None:
-            progress(done, len(clips))
+    with reporter.stage("Demo corpus", len(clips), "clip", done=done) as stage:
+        for _ in _write_clips(config, pending, folder):
+            stage.advance()
 
     _write(folder / "README.txt", _README.encode())
     text = format_tracks(tracks, config.seed)

@@ -13,7 +13,6 @@ import os
 import shlex
 import tempfile
 import threading
-import time
 from collections.abc import Iterator, Sequence
 
 import apache_beam as beam
@@ -32,6 +31,7 @@ from apache_beam.transforms import environments
 
 from pipeline.common.child_process import python_command
 from pipeline.common.plain_text import find_exit_code
+from pipeline.common.progress import Reporter
 from pipeline.common.quiet import filter_stderr
 
 #: Names under which Beam runs on this machine.
@@ -45,8 +45,8 @@ LOCAL_RUNNERS = (
 CLIPS_WORTH_WORKERS = 300
 _WORKER = "apache_beam.runners.worker.sdk_worker_main"
 _MODE_FLAGS = ("--direct_running_mode", "--direct_num_workers")
-#: Seconds between progress lines: at first, and in the long run.
-PROGRESS_SECONDS = (2.0, 15.0)
+#: Seconds between two looks at how many clips are done.
+LOOK_SECONDS = 0.25
 
 
 def is_local(options: PipelineOptions) -> bool:
@@ -123,6 +123,8 @@ def _exit_on_worker_death() -> Iterator[None]:
     original = threading.excepthook
     # Not through the filter, which dies with this process.
     stderr = os.dup(2)
+    # There may be a line of progress.
+    clear = "\r\033[K" if os.isatty(stderr) else ""
 
     def hook(args: threading.ExceptHookArgs) -> None:
         if isinstance(args.exc_value, grpc.RpcError):
@@ -131,7 +133,7 @@ def _exit_on_worker_death() -> Iterator[None]:
         if code is None:
             original(args)
             return
-        message = (
+        message = clear + (
             f"error: a worker process died (exit code {code}; 137 and -9 mean that it "
             "was killed, most often for lack of memory). The dataset is incomplete; "
             "run again, with fewer --direct_num_workers if memory is short.\n"
@@ -153,50 +155,37 @@ def _exit_on_worker_death() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def show_progress(total: int) -> Iterator[str]:
-    """Prints a line now and then while clips are processed.
+def show_progress(total: int, reporter: Reporter) -> Iterator[str]:
+    """Tells how many clips are done.
 
     Args:
       total: number of clips.
+      reporter: is told.
 
     Yields:
       Path of the file that grows by a byte for each clip done.
     """
-    with tempfile.NamedTemporaryFile(prefix="clips-done-") as file:
-        done = threading.Event()
-        arguments = (file.name, total, done)
-        thread = threading.Thread(target=_print_progress, args=arguments, daemon=True)
+    with (
+        tempfile.NamedTemporaryFile(prefix="clips-done-") as file,
+        reporter.stage("Clips", total, "clip") as stage,
+    ):
+        over = threading.Event()
+
+        def look() -> None:
+            going_on = True
+            while going_on:
+                going_on = not over.wait(LOOK_SECONDS)
+                count = min(os.stat(file.name).st_size, total)
+                if count != stage.done:
+                    stage.update(count)
+
+        thread = threading.Thread(target=look, daemon=True)
         thread.start()
         try:
             yield file.name
         finally:
-            done.set()
+            over.set()
             thread.join()
-
-
-def _print_progress(path: str, total: int, done: threading.Event) -> None:
-    started = time.monotonic()
-    first = shown = 0
-    begun = started
-    while not done.wait(PROGRESS_SECONDS[time.monotonic() - started > 60]):
-        count = min(os.stat(path).st_size, total)
-        if count and not first:
-            first, begun = count, time.monotonic()
-        if count != shown:
-            shown = count
-            print(_progress_line(count, total, count - first, begun), flush=True)
-    count = min(os.stat(path).st_size, total)
-    if count != shown:
-        print(_progress_line(count, total, 0, begun), flush=True)
-
-
-def _progress_line(count: int, total: int, since: int, begun: float) -> str:
-    line = f"clips: {count} of {total}"
-    seconds = time.monotonic() - begun
-    if since and seconds > 0:
-        rate = since / seconds
-        line += f" ({rate:.1f} a second, {(total - count) / rate:.0f} s left)"
-    return line
 
 
 def quiet() -> None:

@@ -194,6 +194,39 @@ def describe_integrity(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
+def summarise(report: Mapping[str, Any]) -> str:
+    """The report of `pipeline.job.report.make_report` in a few lines."""
+    by_genre = report["clips_by_split_and_genre"]
+    genres = {genre for counts in by_genre.values() for genre, n in counts.items() if n}
+    splits = ", ".join(f"{sum(by_genre[split].values())} {split}" for split in SPLITS)
+    sizes = ", ".join(
+        f"{name} {size / 1e6:,.1f} MB"
+        for name, size in sorted(report["record_bytes"].items())
+    )
+    lines = [f"{report['clips']} clips of {len(genres)} genres: {splits}.", f"{sizes}."]
+    shards = report.get("shards", {})
+    if shards.get("kept"):
+        lines.append(_describe_shards(shards))
+    if report["rejects"]:
+        reasons = sorted(report["rejects_by_reason"].items())
+        named = ", ".join(f"{reason} {count}" for reason, count in reasons)
+        lines.append(f"{report['rejects']} rejects: {named}.")
+    return "\n".join([*lines, *_describe_labels(report), *_describe_repeated(report)])
+
+
+def _describe_shards(shards: Mapping[str, int]) -> str:
+    return f"{shards['kept']} shards kept from an earlier run, {shards['made']} made."
+
+
+def _describe_repeated(report: Mapping[str, Any]) -> Iterator[str]:
+    repeated = report.get("repeated", 0)
+    if repeated:
+        yield (
+            f"{repeated} of {report['clips']} clips are shorter than 30 s and were "
+            "repeated until they are as long."
+        )
+
+
 def make_table(report: Mapping[str, Any]) -> str:
     """The report of `pipeline.job.report.make_report` as text tables."""
     by_genre = report["clips_by_split_and_genre"]
@@ -217,17 +250,8 @@ def make_table(report: Mapping[str, Any]) -> str:
     ]
     shards = report.get("shards", {})
     if shards.get("kept"):
-        parts.insert(
-            0,
-            f"{shards['kept']} shards kept from an earlier run, {shards['made']} made.",
-        )
-    parts += _describe_labels(report)
-    repeated = report.get("repeated", 0)
-    if repeated:
-        parts.append(
-            f"{repeated} of {report['clips']} clips are shorter than 30 s and were "
-            "repeated until they are as long."
-        )
+        parts.insert(0, _describe_shards(shards))
+    parts += [*_describe_labels(report), *_describe_repeated(report)]
     if report["rejects"]:
         reasons = sorted(report["rejects_by_reason"].items())
         rows = [[reason, str(count)] for reason, count in reasons]

@@ -21,6 +21,7 @@ from apache_beam.options.pipeline_options import (
 from pipeline.common import gcs
 from pipeline.common.clip_config import ClipConfig
 from pipeline.common.credentials import SCHEME
+from pipeline.common.progress import SILENT, Reporter
 from pipeline.inputs import globs
 from pipeline.inputs.archives.reading import find_csv
 from pipeline.inputs.audio_files import glob_base
@@ -259,6 +260,7 @@ def checked_runner(
     cluster: rest.Cluster | None = None,
     *,
     detach: bool = False,
+    reporter: Reporter = SILENT,
 ) -> Iterator[Callable[[JobConfig], None]]:
     """Makes sure that the runner can run something; yields what runs a job there.
 
@@ -270,7 +272,7 @@ def checked_runner(
             yield run
         return
     try_runner(parse_beam_options(flags), flags)
-    yield lambda prepared: run_job(prepared, inputs, flags)
+    yield lambda prepared: run_job(prepared, inputs, flags, reporter)
 
 
 def suggest_shards(clips: int) -> int:
@@ -287,20 +289,23 @@ def is_given(command_line: Sequence[str], *flags: str) -> bool:
     return any(item.partition("=")[0] in flags for item in command_line)
 
 
-def run_job(job: JobConfig, inputs: Inputs, flags: Sequence[str]) -> None:
+def run_job(
+    job: JobConfig, inputs: Inputs, flags: Sequence[str], reporter: Reporter = SILENT
+) -> None:
     """Runs a job on whatever runner Beam's flags name, and waits for its end."""
 
     def add_steps(pipeline: beam.Pipeline, progress_file: str, launcher: int) -> None:
         changed = job.with_dataset(progress_file=progress_file, launcher=launcher)
         build(pipeline, changed)
 
-    run_steps(add_steps, len(inputs.clips), flags)
+    run_steps(add_steps, len(inputs.clips), flags, reporter)
 
 
 def run_steps(
     add_steps: Callable[[beam.Pipeline, str, int], None],
     total: int,
     flags: Sequence[str],
+    reporter: Reporter = SILENT,
 ) -> None:
     """Runs a graph on whatever runner Beam's flags name, and waits for its end.
 
@@ -310,6 +315,7 @@ def run_steps(
         with, as `DatasetConfig` has both.
       total: how much there is to do.
       flags: of Beam.
+      reporter: is told how many are done.
     """
     options = parse_beam_options(flags)
     if not local.is_local(options):
@@ -317,8 +323,8 @@ def run_steps(
             add_steps(pipeline, "", 0)
         return
     local.choose_mode(options, flags, total, os.cpu_count() or 1)
-    print(f"Running {local.describe_mode(options)}.", flush=True)
-    with local.show_progress(total) as progress_file:
+    reporter.detail(f"Running {local.describe_mode(options)}.")
+    with local.show_progress(total, reporter) as progress_file:
         pipeline = beam.Pipeline(runner=local.make_runner(options), options=options)
         add_steps(pipeline, progress_file, os.getpid())
         local.run(pipeline)

@@ -155,7 +155,11 @@ class Manifest:
             return {}
         shards = {
             name: {
-                split: [self.files[path] for path in self.shard_files(name, split)]
+                split: [
+                    self.files[path]
+                    for path in self.shard_files(name, split)
+                    if path in self.files
+                ]
                 for split in SPLITS
             }
             for name in self.representations

@@ -16,6 +16,12 @@ from collections.abc import Sequence
 import trainer.runtime.quiet  # noqa: F401  (before anything that imports TensorFlow)
 from pipeline.common.credentials import require_credentials
 from pipeline.common.plain_text import print_error
+from pipeline.common.progress import (
+    SILENT,
+    Reporter,
+    add_progress_flags,
+    take_reporter,
+)
 from pipeline.schema import UserError
 from trainer.baselines.fitting import BASELINES, Baseline, fit_baselines
 from trainer.baselines.vectors import check_clips
@@ -35,6 +41,7 @@ def train_baselines(
     *,
     refit: bool = False,
     keep: bool = True,
+    reporter: Reporter = SILENT,
 ) -> list[Report]:
     """Trains baselines on one representation and writes their model folders.
 
@@ -45,6 +52,7 @@ def train_baselines(
       output: folder of the model folders `<baseline>-<representation>`.
       refit: see `trainer.baselines.fitting.fit_baselines`.
       keep: write what predicts, and not the report alone.
+      reporter: is told about each model.
 
     Raises:
       UserError: the representation does not suit, or needs more memory than is
@@ -52,7 +60,11 @@ def train_baselines(
     """
     check_clips(dataset)
     reports = []
-    for fitted in fit_baselines(dataset, representation, baselines, refit=refit):
+    fits = fit_baselines(
+        dataset, representation, baselines, refit=refit, reporter=reporter
+    )
+    name = f"Baselines on {representation}"
+    for fitted in reporter.track(fits, name, "model", len(baselines)):
         predictions = fitted.predict()
         kept, notes = fitted.extract() if keep else (None, [])
         notes += fitted.classifier.notes
@@ -85,7 +97,7 @@ def train_baselines(
             validation=predictions["validation"],
             files=fitted.make_files(kept),
         )
-        print(f"{report.name}: {_summary(report)}", flush=True)
+        reporter.result(f"{report.name}: {_summary(report)}")
         reports.append(report)
     return reports
 
@@ -159,12 +171,14 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help=f"which to train: {', '.join(names)} (default: all)",
     )
+    add_progress_flags(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
     args = make_parser().parse_args(argv)
+    reporter = take_reporter(args)
     baselines = [baseline for baseline in BASELINES if baseline.name in args.models]
     try:
         require_credentials([args.data, args.output])
@@ -176,7 +190,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             for representation in representations
         )
         for representation in representations:
-            train_baselines(dataset, representation, baselines, args.output)
+            train_baselines(
+                dataset, representation, baselines, args.output, reporter=reporter
+            )
     except UserError as error:
         print_error(error)
         return 2

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from pipeline.common.progress import SILENT, Reporter
 from pipeline.schema import MANIFEST_FILE, SPLITS
 from trainer.baselines import classifiers
 from trainer.baselines.artist_folds import fold_by_artist
@@ -156,6 +157,7 @@ def fit_baselines(
     baselines: Sequence[Baseline],
     *,
     refit: bool = False,
+    reporter: Reporter = SILENT,
 ) -> Iterator[Fitted]:
     """Fits baselines to the training split, with parameters that validation chooses.
 
@@ -165,6 +167,7 @@ def fit_baselines(
       baselines: which, in this order.
       refit: fit again to training and validation clips, with the parameters that were
         chosen; the results have no validation split then.
+      reporter: is told about the data.
 
     Raises:
       UserError: the representation needs more memory than is free.
@@ -173,10 +176,9 @@ def fit_baselines(
     started = time.monotonic()
     clips = load_normalised(dataset, representation)
     width = clips["training"].values.shape[1]
-    print(
+    reporter.detail(
         f"{representation}: {_counts(clips)} of {width:,} values, loaded in "
-        f"{time.monotonic() - started:.1f} s",
-        flush=True,
+        f"{time.monotonic() - started:.1f} s"
     )
     threads = 1 if clips["training"].values.nbytes < ONE_THREAD_BYTES else None
     chosen = len(clips["validation"].labels) > 0
@@ -189,9 +191,8 @@ def fit_baselines(
         joined_distances = _measure(joined) if on_distances and refit else distances
         distance_seconds = time.monotonic() - started
     if on_distances:
-        print(
-            f"{representation}: distances between clips, {distance_seconds:.1f} s",
-            flush=True,
+        reporter.detail(
+            f"{representation}: distances between clips, {distance_seconds:.1f} s"
         )
     for baseline in baselines:
         with threadpool_limits(threads, "blas"):

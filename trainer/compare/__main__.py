@@ -15,12 +15,14 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import trainer.runtime.quiet  # noqa: F401  (before anything that imports TensorFlow)
 from pipeline.common import ownership
 from pipeline.common.credentials import require_credentials
 from pipeline.common.owned_kinds import COMPARISON, HTML, MARKDOWN, PICTURE
 from pipeline.common.plain_text import allow_any_text, one_line, print_error
+from pipeline.common.progress import Reporter, add_progress_flags, take_reporter
 from pipeline.inputs.archives.paths import drop_scheme, find_archive
 from pipeline.schema import UserError
 from trainer.compare.comparison import (
@@ -291,53 +293,76 @@ def make_parser() -> argparse.ArgumentParser:
         "validation split or within the folds, and keep it in MODELS/ensemble; 0 for "
         "none (default: %(default)s)",
     )
+    add_progress_flags(parser)
     return parser
+
+
+def compare(args: argparse.Namespace, reporter: Reporter) -> None:
+    """Prints the table and writes the report.
+
+    Args:
+      args: of `make_parser`.
+      reporter: is told the outcome.
+
+    Raises:
+      UserError: the models cannot be compared, or the report cannot be written.
+    """
+    folder = args.models.rstrip("/") or "/"
+    output = args.output or os.path.dirname(folder) or "."
+    if args.ensemble < 0 or args.ensemble == 1:
+        raise UserError(
+            f"--ensemble must be 2 or more, or 0 for none. Received: {args.ensemble}"
+        )
+    require_credentials([folder, output, args.data])
+    results = [
+        result for result in read_results(folder) if result.report.model != TITLE
+    ]
+    check_comparable([result.report for result in results], folder)
+    check_output(output)
+    if args.ensemble:
+        check_folder(folder)
+    dataset = find_dataset([result.report for result in results], args.data)
+    if dataset is not None:
+        results = add_artists(results, dataset)
+    remark = ""
+    if args.ensemble:
+        results, remark = add_ensemble(results, folder, args.ensemble)
+    comparison = make_comparison(results, folder)
+    reporter.result(format_text(comparison))
+    if remark:
+        reporter.note(one_line(remark))
+    for path in write_comparison(
+        output,
+        comparison,
+        dataset=dataset,
+        audio=args.audio,
+        command=command_line(args),
+        created=datetime.date.today().isoformat(),
+    ):
+        reporter.detail(f"wrote {one_line(path)}")
+    if dataset is None:
+        reporter.note(
+            "The dataset is not at hand: with --data, the report shows it too."
+        )
+    page = locate(os.path.join(output, HTML_FILE))
+    reporter.finish(f"Report: {page}", ["report", output])
+
+
+def locate(path: str) -> str:
+    """A path as an address that terminals open with a click; remote ones stay."""
+    return path if "://" in path else Path(path).absolute().as_uri()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
     allow_any_text()
     args = make_parser().parse_args(argv)
-    folder = args.models.rstrip("/") or "/"
-    output = args.output or os.path.dirname(folder) or "."
+    reporter = take_reporter(args)
     try:
-        if args.ensemble < 0 or args.ensemble == 1:
-            raise UserError(
-                "--ensemble must be 2 or more, or 0 for none. Received: "
-                f"{args.ensemble}"
-            )
-        require_credentials([folder, output, args.data])
-        results = [
-            result for result in read_results(folder) if result.report.model != TITLE
-        ]
-        check_comparable([result.report for result in results], folder)
-        check_output(output)
-        if args.ensemble:
-            check_folder(folder)
-        dataset = find_dataset([result.report for result in results], args.data)
-        if dataset is not None:
-            results = add_artists(results, dataset)
-        remark = ""
-        if args.ensemble:
-            results, remark = add_ensemble(results, folder, args.ensemble)
-        comparison = make_comparison(results, folder)
-        print(format_text(comparison))
-        if remark:
-            print(one_line(remark))
-        for path in write_comparison(
-            output,
-            comparison,
-            dataset=dataset,
-            audio=args.audio,
-            command=command_line(args),
-            created=datetime.date.today().isoformat(),
-        ):
-            print(f"wrote {one_line(path)}")
+        compare(args, reporter)
     except UserError as error:
         print_error(error)
         return 2
-    if dataset is None:
-        print("The dataset is not at hand: with --data, the report shows it too.")
     return 0
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import concurrent.futures
-import time
 from collections.abc import Sequence
 
 import google_crc32c
 import tensorflow as tf
 
+from pipeline.common.progress import BYTE, SILENT, Reporter
 from pipeline.common.regular_file import NotAFileError, check_regular
 from pipeline.schema import SPLITS, ShardFile, UserError
 from trainer.data.dataset import Dataset
@@ -27,6 +27,7 @@ def check_files(
     splits: Sequence[str] = SPLITS,
     worker: int = 0,
     workers: int = 1,
+    reporter: Reporter = SILENT,
 ) -> None:
     """Reads a representation's files once, and compares them with the manifest.
 
@@ -39,23 +40,29 @@ def check_files(
       splits: of which files are checked.
       worker: index of this process, which checks the files that it will read.
       workers: number of processes.
+      reporter: is told how far it is.
 
     Raises:
       UserError: a file is missing or is not the one that the manifest describes.
     """
-    started = time.perf_counter()
     files = [
         file
         for split in splits
         for file in dataset.files(representation, split, worker=worker, workers=workers)
     ]
-    with concurrent.futures.ThreadPoolExecutor(READS) as pool:
-        sizes = list(pool.map(lambda file: _check_file(dataset, file), files))
-    seconds = time.perf_counter() - started
-    print(
-        f"{len(files)} files of {representation}, {sum(sizes) / 1e6:.1f} MB, are whole "
-        f"({seconds:.1f} s)",
-        flush=True,
+    names = [file.removeprefix(f"{dataset.folder.rstrip('/')}/") for file in files]
+    known = dataset.manifest.files
+    total = sum(known[name].size for name in names if name in known)
+    size = 0
+    with (
+        concurrent.futures.ThreadPoolExecutor(READS) as pool,
+        reporter.stage(f"Checksums of {representation}", total, BYTE) as stage,
+    ):
+        for count in pool.map(lambda file: _check_file(dataset, file), files):
+            size += count
+            stage.update(size)
+    reporter.detail(
+        f"{len(files)} files of {representation}, {size / 1e6:.1f} MB, are whole"
     )
 
 

@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import trainer.runtime.quiet  # noqa: F401  (before anything that imports TensorFlow)
-from pipeline.common.plain_text import one_line, print_error
+from pipeline.common.plain_text import print_error
+from pipeline.common.progress import add_progress_flags, take_reporter
 from pipeline.schema import UserError
 from trainer.baselines.__main__ import DEFAULT_REPRESENTATIONS
 from trainer.config import MODELS, OPTIONS, TrainConfig, add_options
@@ -116,12 +117,15 @@ def make_parser() -> argparse.ArgumentParser:
         help="search in each fold, see trainer.task",
     )
     add_options(parser, without=("data", "model", "output", "seed"))
+    add_progress_flags(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    flags = vars(make_parser().parse_args(argv))
+    arguments = make_parser().parse_args(argv)
+    reporter = take_reporter(arguments)
+    flags = vars(arguments)
     data, output, folds = (flags.pop(name) for name in ("data", "output", "folds"))
     models, seed, trials = (flags.pop(name) for name in ("models", "seed", "tune"))
     try:
@@ -145,6 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 seed=seed,
                 flags=flags,
                 trials=trials,
+                reporter=reporter,
                 command=shlex.join(
                     [
                         *("./launch.sh", "folds", "--data", data, "--output", output),
@@ -165,14 +170,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print_error(error)
         return 2
-    print()
     for report in reports:
         low, high = report.test.accuracy_interval
-        print(
+        reporter.result(
             f"{report.name}: accuracy {report.test.accuracy:.3f} over all "
             f"{report.test.clips} clips (95 % interval {low:.3f} to {high:.3f})"
         )
-    print(f"compare them: ./launch.sh compare --models {one_line(output)}")
+    reporter.finish(f"Models: {output}", ["compare", "--models", output])
     return 0
 
 

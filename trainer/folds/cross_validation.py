@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pipeline.common.progress import SILENT, Reporter
 from pipeline.schema import UserError
 from trainer.baselines.__main__ import choose_representations, train_baselines
 from trainer.baselines.fitting import BASELINES as ALL_BASELINES
@@ -56,6 +57,7 @@ class Plan:
       trials: of a search for better parameters, in each fold; see
         `trainer.training.tuning`.
       command: what does the same again.
+      reporter: is told how far it is.
     """
 
     output: str
@@ -65,6 +67,7 @@ class Plan:
     flags: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     trials: int = 0
     command: str = ""
+    reporter: Reporter = SILENT
 
     def config(self, model: str, data: str, output: str) -> TrainConfig:
         """Of a network, with the flags that it knows."""
@@ -131,14 +134,15 @@ def cross_validate(dataset: Dataset, plan: Plan) -> list[Report]:
     try_folders(folders)
     for folder in folders:
         ModelFolder.at(folder).claim()
-    print(clips.describe(), flush=True)
+    reporter = plan.reporter
+    reporter.note(clips.describe())
     names: dict[str, None] = {}
     os.makedirs(output, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output, prefix=".folds-") as scratch:
         files = split_records(dataset, clips, f"{scratch}/records")
         records = _Records(dataset=dataset, clips=clips, files=files, scratch=scratch)
-        for fold in range(plan.folds):
-            print(f"\n== Fold {fold + 1} of {plan.folds}", flush=True)
+        for fold in reporter.track(range(plan.folds), "Folds", "fold", plan.folds):
+            reporter.detail(f"\n== Fold {fold + 1} of {plan.folds}")
             data = records.link(f"fold-{fold}", fold)
             for model in plan.models:
                 with _naming(model, f"fold {fold + 1}"):
@@ -149,11 +153,11 @@ def cross_validate(dataset: Dataset, plan: Plan) -> list[Report]:
                         target = f"{output}/{model}/fold-{fold}"
                         config = plan.config(model, data, target)
                         if plan.trials:
-                            tune_and_train(config, plan.trials)
+                            tune_and_train(config, plan.trials, reporter)
                         else:
-                            train(config)
+                            train(config, reporter=reporter)
                         names[model] = None
-        print("\n== All clips: the models that are kept", flush=True)
+        reporter.detail("\n== All clips: the models that are kept")
         results = {
             name: [read_result(f"{output}/{name}/fold-{i}") for i in range(plan.folds)]
             for name in names
@@ -199,7 +203,13 @@ def test_baselines(data: str, scratch: str, plan: Plan, fold: int) -> list[str]:
     dataset = open_dataset(data)
     for representation in choose_representations(dataset, None):
         train_baselines(
-            dataset, representation, ALL_BASELINES, scratch, refit=True, keep=False
+            dataset,
+            representation,
+            ALL_BASELINES,
+            scratch,
+            refit=True,
+            keep=False,
+            reporter=plan.reporter,
         )
     names = sorted(os.listdir(scratch))
     for name in names:
@@ -241,10 +251,14 @@ def fit_last(
                 continue
             target = f"{records.scratch}/last-{model}"
             if plan.trials:
-                tune_and_train(plan.config(model, held, target), plan.trials)
+                config = plan.config(model, held, target)
+                tune_and_train(config, plan.trials, plan.reporter)
             else:
                 config = plan.config(model, everything, target)
-                train(dataclasses.replace(config, **find_epochs(results[model])))
+                train(
+                    dataclasses.replace(config, **find_epochs(results[model])),
+                    reporter=plan.reporter,
+                )
             kept[model] = Kept(
                 files={
                     name: content

@@ -14,6 +14,7 @@ import struct
 import numpy as np
 import tensorflow as tf
 
+from pipeline.common.progress import SILENT, Reporter
 from pipeline.schema import UserError
 from trainer.config import STRATEGIES
 from trainer.runtime.cluster import Cluster, read_cluster
@@ -69,7 +70,7 @@ class Devices:
         return text
 
 
-def find_devices(name: str = "auto") -> Devices:
+def find_devices(name: str = "auto", reporter: Reporter = SILENT) -> Devices:
     """Builds the strategy of that name; call it before any other TensorFlow op.
 
     Args:
@@ -78,6 +79,7 @@ def find_devices(name: str = "auto") -> Devices:
         processes that TF_CONFIG names. `tpu` is the TPU of this machine or the one
         that TPU_NAME names. `auto` is the first of `multiworker`, `tpu` and, for
         several GPUs, `mirrored` that there is, else `single`.
+      reporter: is told what is waited for.
 
     Raises:
       UserError: the hardware asked for is not there, or TF_CONFIG is damaged.
@@ -88,7 +90,7 @@ def find_devices(name: str = "auto") -> Devices:
     cluster = read_cluster(os.environ) if name in ("auto", "multiworker") else None
     if cluster is not None:
         reason = flag if name != "auto" else "TF_CONFIG names several processes"
-        return _multi_worker(cluster, reason)
+        return _multi_worker(cluster, reason, reporter)
     if name == "multiworker":
         raise UserError(
             "--strategy multiworker: the environment variable TF_CONFIG does not name "
@@ -188,11 +190,10 @@ def _sum(devices: Devices, rows: np.ndarray) -> np.ndarray:
     return np.asarray(total)
 
 
-def _multi_worker(cluster: Cluster, reason: str) -> Devices:
-    print(
+def _multi_worker(cluster: Cluster, reason: str, reporter: Reporter) -> Devices:
+    reporter.note(
         f"waiting for the {cluster.workers} processes of TF_CONFIG: "
-        + ", ".join(cluster.addresses),
-        flush=True,
+        + ", ".join(cluster.addresses)
     )
     try:
         strategy = tf.distribute.MultiWorkerMirroredStrategy()

@@ -3,6 +3,7 @@
 To see everything, set TF_CPP_MIN_LOG_LEVEL=0.
 """
 
+import logging
 import os
 
 from pipeline.common.quiet import keep_back_stderr
@@ -10,3 +11,5 @@ from pipeline.common.quiet import keep_back_stderr
 if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "0":
     with keep_back_stderr():
         import tensorflow  # noqa: F401
+    # It warns of the graphs of several models as if they were one's.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 
 import keras
@@ -19,6 +17,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from pipeline import schema
+from pipeline.common.progress import SILENT, Reporter
 from trainer.data.dataset import Dataset
 from trainer.data.index import INDEX_COLUMNS
 from trainer.data.streams import READS, parse_batch
@@ -28,9 +27,6 @@ from trainer.training.step import Forward
 
 #: Name of the representation, and of its value.
 NAME = "base-features"
-
-#: Seconds between two lines of progress.
-TELL_SECONDS = 20.0
 
 
 def describe_outputs(
@@ -83,6 +79,7 @@ def write_outputs(
     batch_size: int,
     devices: Devices,
     splits: Sequence[str],
+    reporter: Reporter = SILENT,
 ) -> None:
     """Computes what is not there yet of this process' part of the outputs.
 
@@ -96,6 +93,7 @@ def write_outputs(
       batch_size: of all replicas.
       devices: what to compute on.
       splits: which to compute.
+      reporter: is told how far it is.
     """
     shares = {"worker": devices.worker, "workers": devices.workers}
     sources: dict[str, str] = {}
@@ -112,9 +110,10 @@ def write_outputs(
     share = batch_size // devices.workers
     forward = Forward(network, devices)
     count = sum(dataset.count(representation, split) for split in splits)
-    start = last_line = time.perf_counter()
-    position = 0
     with contextlib.ExitStack() as stack:
+        stage = stack.enter_context(
+            reporter.stage("Outputs of the frozen base", count, "record")
+        )
         writers = [
             stack.enter_context(tf.io.TFRecordWriter(part))
             for part in [stack.enter_context(whole_file(g)) for g in sources.values()]
@@ -123,15 +122,7 @@ def write_outputs(
             outputs = forward([batch[layout.value.name]], share)
             for row, number in enumerate(numbers):
                 writers[number].write(make_example(batch, row, outputs[row]))
-            position += len(numbers)
-            if time.perf_counter() - last_line > TELL_SECONDS:
-                last_line = time.perf_counter()
-                print(
-                    f"outputs of the frozen base: {position} of {count} records "
-                    f"({last_line - start:.0f} s)",
-                    file=sys.stderr,
-                    flush=True,
-                )
+            stage.advance(len(numbers))
 
 
 def _read(

@@ -1,10 +1,9 @@
-"""Fits a model: epochs, early stopping, checkpoints, one plain line an epoch."""
+"""Fits a model: epochs, early stopping, checkpoints."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from pipeline.common.progress import SILENT, Reporter, Stage
 from pipeline.schema import UserError
 from trainer.config import Schedule
 from trainer.data.split import Split
@@ -27,6 +27,7 @@ from trainer.training.messages import (
     describe_resume,
     describe_wait,
     format_epoch,
+    format_metrics,
 )
 from trainer.training.progress import Progress
 from trainer.training.step import Forward, Learner, predict_records, training_batches
@@ -66,6 +67,8 @@ class Phase:
       tensorboard_dir: folder of this phase's logs, or None.
       preemption: whether to stop.
       on_epoch: called with the metrics of each epoch and its number, from 1.
+      reporter: is told about each epoch.
+      title: of the phase, for people.
     """
 
     name: str
@@ -77,6 +80,8 @@ class Phase:
     tensorboard_dir: str | None = None
     preemption: Preemption = dataclasses.field(default_factory=Preemption)
     on_epoch: Callable[[Mapping[str, float], int], None] | None = None
+    reporter: Reporter = SILENT
+    title: str = ""
 
 
 class PhaseFit:
@@ -115,35 +120,46 @@ class PhaseFit:
     def run(self) -> PhaseHistory:
         """Fits; see `fit`."""
         self._restore()
-        progress, schedule = self._progress, self._phase.schedule
-        if not progress.finished:
-            batches = iter(self._batches())
-            while progress.epoch < schedule.epochs:
-                start = time.perf_counter() - progress.seconds
-                self._run_epoch(batches, start)
-                progress.seconds = time.perf_counter() - start
-                improved = progress.end_epoch(
-                    self._steps * schedule.batch_size, self._validate()
-                )
-                progress.epoch_seconds.append(time.perf_counter() - start)
-                progress.seconds = 0.0
-                if improved:
-                    self._best = [weight.numpy() for weight in self._model.weights]
-                self._tell()
-                if progress.bad_epochs >= schedule.patience:
-                    break
-                if self._must_stop():
-                    self._stop()
-                self._checkpoint(after=1)
+        if not self._progress.finished:
+            # Of several processes, one tells.
+            phase, chief = self._phase, self._devices.chief
+            with (phase.reporter if chief else SILENT).stage(
+                phase.title or phase.name,
+                phase.schedule.epochs,
+                "epoch",
+                done=self._progress.epoch,
+            ) as stage:
+                self._run_epochs(stage)
             if self._best is not None:
                 self._model.set_weights(self._best)
                 self._best = None
-            progress.finished = True
+            self._progress.finished = True
             if self._must_stop():
                 self._stop()
             # However short it took: what comes after must not cost it.
             self._save()
-        return progress.history(self._phase.name)
+        return self._progress.history(self._phase.name)
+
+    def _run_epochs(self, stage: Stage) -> None:
+        progress, schedule = self._progress, self._phase.schedule
+        batches = iter(self._batches())
+        while progress.epoch < schedule.epochs:
+            start = time.perf_counter() - progress.seconds
+            self._run_epoch(batches, start)
+            progress.seconds = time.perf_counter() - start
+            improved = progress.end_epoch(
+                self._steps * schedule.batch_size, self._validate()
+            )
+            progress.epoch_seconds.append(time.perf_counter() - start)
+            progress.seconds = 0.0
+            if improved:
+                self._best = [weight.numpy() for weight in self._model.weights]
+            self._tell(stage)
+            if progress.bad_epochs >= schedule.patience:
+                break
+            if self._must_stop():
+                self._stop()
+            self._checkpoint(after=1)
 
     def _batches(self) -> tf.data.Dataset:
         devices, progress = self._devices, self._progress
@@ -234,14 +250,15 @@ class PhaseFit:
         split.dataset.check_count(split.representation, split.name, int(count))
         return {"validation_loss": loss / count, "validation_accuracy": hits / count}
 
-    def _tell(self) -> None:
+    def _tell(self, stage: Stage) -> None:
         if not self._devices.chief:
             return
         progress, phase = self._progress, self._phase
         values = progress.last()
         wait = progress.input_wait[-1]
         seconds = progress.epoch_seconds[-1]
-        print(
+        stage.update(progress.epoch, format_metrics(values))
+        phase.reporter.detail(
             format_epoch(
                 phase.name,
                 progress.epoch,
@@ -249,11 +266,10 @@ class PhaseFit:
                 values,
                 seconds,
                 wait,
-            ),
-            flush=True,
+            )
         )
         if wait > MAX_WAIT and wait * seconds > MIN_WAIT_SECONDS:
-            print(describe_wait(wait, self._training), file=sys.stderr, flush=True)
+            phase.reporter.warn(describe_wait(wait, self._training))
         if self._scalars is not None:
             self._scalars.write(values, progress.epoch - 1)
         if phase.on_epoch is not None:
@@ -313,7 +329,7 @@ class PhaseFit:
             best = len(arrays) - count
             self._best = [arrays[f"{_BEST}_{n}"] for n in range(best)]
         if self._devices.chief:
-            print(describe_resume(self._phase.name, self._progress), flush=True)
+            self._phase.reporter.note(describe_resume(self._phase.name, self._progress))
 
     def _check_agreement(self, checkpoint: Checkpoint | None) -> None:
         step = -1.0 if checkpoint is None else float(checkpoint.step)

@@ -20,16 +20,21 @@ def format_epoch(
     wait: float,
 ) -> str:
     """One line on one epoch."""
-    line = (
-        f"{name}, epoch {epoch} of {epochs}: loss {values['loss']:.3f} "
-        f"accuracy {values['accuracy']:.3f}"
+    return (
+        f"{name}, epoch {epoch} of {epochs}: {format_metrics(values)} "
+        f"({seconds:.1f} s, input wait {wait:.0%})"
     )
+
+
+def format_metrics(values: Mapping[str, float]) -> str:
+    """Loss and accuracy, those of the validation split too where there is one."""
+    text = f"loss {values['loss']:.3f} accuracy {values['accuracy']:.3f}"
     if "validation_loss" in values:
-        line += (
+        text += (
             f" | validation loss {values['validation_loss']:.3f} "
             f"accuracy {values['validation_accuracy']:.3f}"
         )
-    return f"{line} ({seconds:.1f} s, input wait {wait:.0%})"
+    return text
 
 
 def describe_wait(wait: float, training: Split) -> str:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.common.progress import SILENT, Reporter
 from pipeline.schema import SPLITS, UserError, fingerprint
 from trainer.config import SCHEDULES, Schedule, TrainConfig
 from trainer.data import checksums
@@ -55,6 +56,7 @@ class Run:
       genres: names of the classes.
       devices: where to compute.
       splits: training, validation and test.
+      reporter: is told how far the run is.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Run:
         judged: bool = True,
         on_epoch: Callable[[Mapping[str, float], int], None] | None = None,
         on_model: Callable[[keras.Model], None] | None = None,
+        reporter: Reporter = SILENT,
     ) -> None:
         """Opens splits and devices; refuses what cannot be trained.
 
@@ -76,6 +79,7 @@ class Run:
           judged: whether the model is to predict all splits in the end.
           on_epoch: called with the metrics of each epoch and its number.
           on_model: called with the model, or the most of it, before it is fitted.
+          reporter: is told how far the run is.
 
         Raises:
           UserError: the dataset does not hold the representation or is damaged, the
@@ -85,6 +89,7 @@ class Run:
         """
         self.config = config
         self.dataset = dataset
+        self.reporter = reporter
         self.layout = dataset.representation(config.model)
         self.genres = dataset.manifest.genres
         self._preemption = preemption or Preemption()
@@ -97,13 +102,19 @@ class Run:
                 "preprocess clips that the split rule assigns to it."
             )
         dataset.check_genres()
-        self.devices = devices.find_devices(config.strategy)
+        self.devices = devices.find_devices(config.strategy, reporter)
         if config.batch_size is not None:
             devices.check_batch_size(config.batch_size, self.devices)
         worker, workers = self.devices.worker, self.devices.workers
         # Files come before batches: what is damaged must not be told as too small.
         if config.check and dataset.manifest.files:
-            checksums.check_files(dataset, config.model, worker=worker, workers=workers)
+            checksums.check_files(
+                dataset,
+                config.model,
+                worker=worker,
+                workers=workers,
+                reporter=reporter,
+            )
         self.splits = open_splits(
             dataset,
             config.model,
@@ -155,6 +166,8 @@ class Run:
             tensorboard_dir=logs,
             preemption=self._preemption,
             on_epoch=self._on_epoch,
+            reporter=self.reporter,
+            title=f"{self.config.model}, {name}",
         )
 
     def checkpoints(self, name: str | None = None) -> CheckpointFolder | None:

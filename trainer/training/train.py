@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import keras
 import tensorflow as tf
 
+from pipeline.common.progress import SILENT, Reporter
 from pipeline.schema import SPLITS, UserError
 from trainer.config import SCHEDULES, TrainConfig
 from trainer.data import checksums
@@ -45,6 +46,7 @@ def train(
     *,
     notes: Sequence[str] = (),
     on_epoch: Callable[[Mapping[str, float], int], None] | None = None,
+    reporter: Reporter = SILENT,
 ) -> report.Report | None:
     """Trains a model, evaluates it clip by clip and writes its folder.
 
@@ -52,6 +54,7 @@ def train(
       config: what to train, on what, and how.
       notes: further sentences for the report.
       on_epoch: called with the metrics of each epoch and its number.
+      reporter: is told how far it is, and the outcome.
 
     Returns:
       The report, or None where the test split is empty, or in a process that is not
@@ -72,7 +75,9 @@ def train(
         needed = needed_bytes(model, run.dataset.manifest)
         folder.reserve(needed + sum(map(len, music_model.values())))
 
-    with open_run(config, on_epoch=on_epoch, on_model=reserve) as run:
+    with open_run(
+        config, on_epoch=on_epoch, on_model=reserve, reporter=reporter
+    ) as run:
         try:
             return _train(run, folder, notes, music_model)
         finally:
@@ -80,7 +85,7 @@ def train(
                 folder.release()
 
 
-def measure_validation_loss(config: TrainConfig) -> float:
+def measure_validation_loss(config: TrainConfig, reporter: Reporter = SILENT) -> float:
     """Trains a model and returns its lowest validation loss; writes nothing.
 
     The test split is not looked at.
@@ -90,7 +95,7 @@ def measure_validation_loss(config: TrainConfig) -> float:
       PreemptedError: likewise.
     """
     keras.backend.clear_session()
-    with open_run(config, judged=False) as run:
+    with open_run(config, judged=False, reporter=reporter) as run:
         if run.validation is None:
             raise UserError(
                 f"--tune judges by the validation split, which is empty in "
@@ -122,6 +127,7 @@ def open_run(
     judged: bool = True,
     on_epoch: Callable[[Mapping[str, float], int], None] | None = None,
     on_model: Callable[[keras.Model], None] | None = None,
+    reporter: Reporter = SILENT,
 ) -> Iterator[Run]:
     """Opens all that a run needs; turns errors of its work into what to do.
 
@@ -151,6 +157,7 @@ def open_run(
                 judged=judged,
                 on_epoch=on_epoch,
                 on_model=on_model,
+                reporter=reporter,
             )
             checkpoints = run.checkpoints()
             if checkpoints is not None:
@@ -212,9 +219,11 @@ def _train(
                 command=config.command(),
                 notes=(*fitted.notes, *notes),
             )
-            print(describe_result(result), flush=True)
+            run.reporter.result(f"{config.model}: {describe_result(result)}")
         else:
-            print("the test split is empty: no report is written", flush=True)
+            run.reporter.result(
+                f"{config.model}: the test split is empty, so no report is written"
+            )
         folder.write(
             lambda: make_contents(fitted, manifest, result, music_model),
             representation=config.model,
@@ -223,7 +232,7 @@ def _train(
         )
         hypertune.report_phase(fitted.phases[-1])
         folder.publish(run.remove_checkpoints)
-        print(f"model written to {config.output}", flush=True)
+        run.reporter.detail(f"model written to {config.output}")
     # No process leaves before the others are done.
     wait_for_all(devices)
     return result
@@ -238,10 +247,9 @@ def _publish_earlier(run: Run, folder: ModelFolder) -> bool:
     if run.devices.chief:
         finished = folder.publish(run.remove_checkpoints) == run.key
         if finished:
-            print(
+            run.reporter.result(
                 "training and evaluation were finished before; model written to "
-                f"{run.config.output}",
-                flush=True,
+                f"{run.config.output}"
             )
     everywhere = gather_floats(run.devices, [float(finished)])
     return any(row[0] for row in everywhere)
@@ -250,16 +258,16 @@ def _publish_earlier(run: Run, folder: ModelFolder) -> bool:
 def _announce(run: Run) -> None:
     clips = {split: sum(run.dataset.manifest.clips[split].values()) for split in SPLITS}
     model = run.config.model
-    print(
+    run.reporter.detail(
         f"{layers.ARCHITECTURES[model]} on {model}: "
         + ", ".join(f"{count} {split}" for split, count in clips.items())
-        + f" clips of {len(run.genres)} genres; {run.describe_memory()}",
-        flush=True,
+        + f" clips of {len(run.genres)} genres; {run.describe_memory()}"
     )
-    print(
+    # The processor alone is what everybody expects.
+    tell = run.reporter.detail if run.devices.name == "single" else run.reporter.note
+    tell(
         f"strategy {run.devices.name}, as {run.devices.reason}: "
-        f"{run.devices.describe()}",
-        flush=True,
+        f"{run.devices.describe()}"
     )
 
 

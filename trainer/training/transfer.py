@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import os
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 
 import keras
@@ -60,7 +59,7 @@ def fit_mobilenet(run: Run) -> FittedModel:
     config = run.config
     weights = config.weights or mobilenet.find_cached_weights() or "none"
     if run.devices.chief:
-        print(describe_weights(config.weights, weights), flush=True)
+        run.reporter.note(describe_weights(config.weights, weights))
     schedule = run.schedule(SCHEDULES["mel"])
     rate = config.fine_tune_learning_rate
     if rate is None:
@@ -162,7 +161,6 @@ def cache_outputs(
     run: Run, bottleneck: keras.Model, folder: str, splits: tuple[str, ...]
 ) -> dict[str, Split]:
     """Outputs of the frozen base, computed once: splits to take for the images'."""
-    start = time.perf_counter()
     model = run.config.model
     target = describe_outputs(run.dataset, model, bottleneck.output_shape[-1], folder)
     batch_size = evaluation_batch_size(
@@ -171,9 +169,16 @@ def cache_outputs(
         run.devices,
     )
     write_outputs(
-        run.dataset, model, target, bottleneck, batch_size, run.devices, splits
+        run.dataset,
+        model,
+        target,
+        bottleneck,
+        batch_size,
+        run.devices,
+        splits,
+        run.reporter,
     )
-    outputs = open_splits(
+    return open_splits(
         target,
         NAME,
         cache_bytes=run.config.cache_mb * 2**20,
@@ -181,10 +186,6 @@ def cache_outputs(
         worker=run.devices.worker,
         workers=run.devices.workers,
     )
-    if run.devices.chief:
-        seconds = time.perf_counter() - start
-        print(f"outputs of the frozen base computed ({seconds:.1f} s)", flush=True)
-    return outputs
 
 
 def build_head(
@@ -272,7 +273,7 @@ def fine_tune(
     if not better:
         model.set_weights(weights)
         if run.devices.chief:
-            print(WORSE_NOTE, flush=True)
+            run.reporter.note(WORSE_NOTE)
     return after, better
 
 

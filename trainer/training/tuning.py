@@ -11,6 +11,7 @@ system. A search that was cut off reads them and goes on.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import time
@@ -22,6 +23,7 @@ import tensorflow as tf
 
 from pipeline.common import ownership
 from pipeline.common.owned_kinds import CACHE
+from pipeline.common.progress import SILENT, Reporter
 from pipeline.schema import UserError, fingerprint
 from trainer.config import SCHEDULES, TrainConfig
 from trainer.evaluation.model_files import files_of
@@ -82,13 +84,16 @@ def search_space(config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def tune(config: TrainConfig, trials: int, judge: Judge) -> Trial:
+def tune(
+    config: TrainConfig, trials: int, judge: Judge, reporter: Reporter = SILENT
+) -> Trial:
     """Runs trials until there are so many, and returns the best.
 
     Args:
       config: of the run; parameters that it sets are not searched.
       trials: how many there shall be, those of a search that was cut off included.
       judge: trains with a config and returns its lowest validation loss.
+      reporter: is told about each trial.
 
     Raises:
       UserError: all is set already, trials of another search are in the way, or no
@@ -104,24 +109,26 @@ def tune(config: TrainConfig, trials: int, judge: Judge) -> Trial:
     key = search_key(config)
     results = read_trials(folder, key)
     if results:
-        print(f"{len(results)} trials of this search are done", flush=True)
-    for number in range(len(results), trials):
-        values = propose(space, results, config.seed)
-        start = time.perf_counter()
-        loss: float | None
-        try:
-            loss = judge(dataclasses.replace(config, **values))
-        except DivergedError:
-            loss = None
-        trial = Trial(
-            number=number,
-            values=values,
-            loss=loss,
-            seconds=time.perf_counter() - start,
-        )
-        write_trial(folder, key, trial)
-        results.append(trial)
-        print(describe_trial(trial, trials), flush=True)
+        reporter.note(f"{len(results)} trials of this search are done")
+    with reporter.stage("Trials", trials, "trial", done=len(results)) as stage:
+        for number in range(len(results), trials):
+            values = propose(space, results, config.seed)
+            start = time.perf_counter()
+            loss: float | None
+            try:
+                loss = judge(dataclasses.replace(config, **values))
+            except DivergedError:
+                loss = None
+            trial = Trial(
+                number=number,
+                values=values,
+                loss=loss,
+                seconds=time.perf_counter() - start,
+            )
+            write_trial(folder, key, trial)
+            results.append(trial)
+            reporter.note(describe_trial(trial, trials))
+            stage.update(len(results))
     candidates = [trial for trial in results if trial.loss is not None]
     if not candidates:
         raise UserError(
@@ -218,8 +225,15 @@ def describe_trial(trial: Trial, trials: int) -> str:
     )
 
 
-def tune_and_train(config: TrainConfig, trials: int) -> Report | None:
+def tune_and_train(
+    config: TrainConfig, trials: int, reporter: Reporter = SILENT
+) -> Report | None:
     """Searches, then trains with what was found and writes the model folder.
+
+    Args:
+      config: of the run; parameters that it sets are not searched.
+      trials: how many.
+      reporter: is told how far it is.
 
     Raises:
       UserError: see `tune` and `trainer.training.train.train`.
@@ -235,17 +249,23 @@ def tune_and_train(config: TrainConfig, trials: int) -> Report | None:
     cache = f"{folder}/features"
     if config.model == "mel" and config.feature_cache is None:
         config = dataclasses.replace(config, feature_cache=cache)
-    best = tune(config, trials, measure_validation_loss)
-    print(
+    best = tune(
+        config,
+        trials,
+        functools.partial(measure_validation_loss, reporter=reporter),
+        reporter,
+    )
+    reporter.note(
         f"best of {trials} trials: {best.number + 1}, validation loss {best.loss:.4f}; "
-        "training the model to keep with its parameters",
-        flush=True,
+        "training the model to keep with its parameters"
     )
     note = (
         f"Parameters are the best of {trials} trials by validation loss; the test "
         "split was looked at once, after that."
     )
-    report = train(dataclasses.replace(config, **best.values), notes=(note,))
+    report = train(
+        dataclasses.replace(config, **best.values), notes=(note,), reporter=reporter
+    )
     if config.feature_cache == cache:
         ownership.remove(files_of(cache), cache, CACHE)
     return report

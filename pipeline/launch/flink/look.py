@@ -37,7 +37,7 @@ from pipeline.schema import UserError
 from pipeline.shards.runs import SupersededError, describe
 
 #: Seconds in which the workers must have looked.
-LOOK_SECONDS = 100.0
+LOOK_SECONDS = 105.0
 #: Seconds for a job that is cancelled to end.
 CANCEL_SECONDS = 10.0
 _MISSING = re.compile(r"No module named '?([\w.]+)'?")

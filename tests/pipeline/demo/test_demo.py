@@ -14,6 +14,7 @@ import pytest
 import soundfile
 
 from pipeline.common.clip_config import ClipConfig
+from pipeline.common.progress import Reporter
 from pipeline.common.rejects import AudioError, Reason
 from pipeline.decoding.waveform import load_waveform
 from pipeline.demo import __main__ as cli
@@ -274,13 +275,24 @@ def test_tag_names_the_artist_and_ends_where_its_size_says(planted):
     assert planted["mono"].read_bytes()[:3] == b"ID3"
 
 
+class Recorder(Reporter):
+    """Notes how far the work is, each time it is told."""
+
+    def __init__(self):
+        super().__init__(quiet=True)
+        self.calls = []
+
+    def _show(self, stage):
+        self.calls.append((stage.done, stage.total))
+
+
 def test_complete_corpus_is_left_alone(tmp_path):
     config = one_genre(tmp_path, artists_per_genre=(1, 0, 0))
     assert make_corpus(config)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    calls: list[tuple[int, int]] = []
-    assert not make_corpus(config, progress=lambda *call: calls.append(call))
-    assert calls == []
+    recorder = Recorder()
+    assert not make_corpus(config, recorder)
+    assert recorder.calls == []
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
@@ -290,16 +302,17 @@ def test_interrupted_corpus_is_completed(tmp_path):
     class StopError(Exception):
         pass
 
-    def stop(done: int, total: int) -> None:
-        raise StopError
+    class Stopper(Recorder):
+        def _show(self, stage):
+            raise StopError
 
     config = one_genre(tmp_path / "parts")
     with pytest.raises(StopError):
-        make_corpus(config, progress=stop)
+        make_corpus(config, Stopper())
     assert json.loads((config.output / STATE_FILE).read_text())["complete"] is False
-    calls: list[tuple[int, int]] = []
-    make_corpus(config, progress=lambda *call: calls.append(call))
-    assert calls == [(2, 3), (3, 3)]
+    recorder = Recorder()
+    make_corpus(config, recorder)
+    assert recorder.calls == [(2, 3), (3, 3)]
     assert digest(config.output) == digest(tmp_path / "whole")
 
 
@@ -395,9 +408,11 @@ def test_command_line(tmp_path, capsys, monkeypatch):
     arguments = [f"--output={tmp_path}", "--genres=Rock", "--clip_seconds=6"]
     arguments.append("--workers=1")
     assert main(arguments) == 0
-    first = capsys.readouterr().out.splitlines()
-    assert first[0] == "demo corpus: 12 of 12 clips"
-    assert "3 good clips and 9 broken ones" in first[-1]
+    first, then = capsys.readouterr().out.splitlines()
+    assert first.startswith(
+        f"Demo corpus: {tmp_path}, 3 good clips and 9 broken ones ("
+    )
+    assert then.startswith(f"Next: ./launch.sh preprocess --audio {tmp_path}/fma_demo ")
     assert main(arguments) == 0
     second = capsys.readouterr().out.splitlines()
     assert len(second) == 1

@@ -5,6 +5,7 @@ import textwrap
 import pytest
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
+from pipeline.common.progress import Reporter
 from pipeline.launch import local
 
 
@@ -46,13 +47,18 @@ def test_recognises_local_runners(arguments, expected):
     assert local.is_local(PipelineOptions(arguments)) is expected
 
 
-def test_progress_counts_bytes(capsys, monkeypatch):
-    monkeypatch.setattr(local, "PROGRESS_SECONDS", (0.05, 0.05))
-    with local.show_progress(3) as path:
+def test_progress_counts_bytes():
+    counts = []
+
+    class Recorder(Reporter):
+        def _show(self, stage):
+            counts.append((stage.done, stage.total))
+
+    with local.show_progress(3, Recorder()) as path:
         for _ in range(3):
             with open(path, "ab") as file:
                 file.write(b".")
-    assert capsys.readouterr().out.splitlines()[-1].startswith("clips: 3 of 3")
+    assert counts[-1] == (3, 3)
 
 
 def test_a_dead_worker_ends_the_job():

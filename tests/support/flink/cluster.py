@@ -80,8 +80,8 @@ class Cluster:
             "heartbeat.timeout": 10_000,
             "heartbeat.interval": 2_000,
             "restart-strategy.type": "fixed-delay",
-            "restart-strategy.fixed-delay.attempts": 5,
-            "restart-strategy.fixed-delay.delay": "2 s",
+            "restart-strategy.fixed-delay.attempts": 1,
+            "restart-strategy.fixed-delay.delay": "1 s",
             **settings,
         }
         lines = [f"{name}: {value}\n" for name, value in configuration.items()]

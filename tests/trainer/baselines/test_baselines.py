@@ -150,7 +150,7 @@ def test_damaged_baselines_are_refused(models, tmp_path, name):
 
 def test_progress_is_a_line_a_model(data, tmp_path, capsys):
     argv = ["--data", data, "--output", str(tmp_path), "--representation", "features"]
-    assert main([*argv, "--models", "knn", "gaussian_nb"]) == 0
+    assert main([*argv, "--models", "knn", "gaussian_nb", "--verbose"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(
         "features: 24 training, 12 validation and 12 test clips of 664 values"

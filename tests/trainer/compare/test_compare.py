@@ -138,7 +138,7 @@ def test_models_without_predictions_are_never_called_noise(models):
 
 
 def test_files_are_written_above_the_models_and_their_paths_printed(models, capsys):
-    assert main(["--models", f"{models}/"]) == 0
+    assert main(["--models", f"{models}/", "--verbose"]) == 0
     printed = [
         line.removeprefix("wrote ")
         for line in capsys.readouterr().out.splitlines()

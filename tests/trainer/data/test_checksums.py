@@ -3,6 +3,7 @@ import os
 
 import pytest
 
+from pipeline.common.progress import Reporter
 from pipeline.schema import UserError
 from tests.support import trainer_fixtures
 from trainer.data import checksums
@@ -17,7 +18,8 @@ def folder(tmp_path):
 
 def test_whole_files_pass(folder, capsys, monkeypatch):
     monkeypatch.setattr(checksums, "PIECE", 1000)
-    checksums.check_files(open_dataset(str(folder)), "statistics")
+    reporter = Reporter(verbose=True)
+    checksums.check_files(open_dataset(str(folder)), "statistics", reporter=reporter)
     size = sum(path.stat().st_size for path in (folder / "statistics").iterdir())
     said = f"6 files of statistics, {size / 1e6:.1f} MB, are whole"
     assert said in capsys.readouterr().out

@@ -70,9 +70,8 @@ def small_base(monkeypatch):
 
 
 def run_task(data: str, output: Path, model: str, *flags: str) -> int:
-    return task.main(
-        [f"--data={data}", f"--output={output}", f"--model={model}", *flags]
-    )
+    given = [f"--data={data}", f"--output={output}", f"--model={model}", *flags]
+    return task.main([*given, "--verbose"])
 
 
 @pytest.mark.parametrize(
@@ -313,7 +312,7 @@ def test_splits_may_be_missing(odd_data, tmp_path, capsys):
     (output / "report.json").write_text('{"report_version": 1}')
     assert run_task(data, output, "statistics", "--epochs=2") == 0
     out = capsys.readouterr().out
-    assert "the test split is empty: no report is written" in out
+    assert "the test split is empty, so no report is written" in out
     assert "validation loss" not in out
     assert {path.name for path in output.iterdir()} == {
         "OWNER.json",
@@ -491,7 +490,7 @@ def test_vertex_folders_are_defaults(odd_data, monkeypatch):
 
 
 def test_unknown_flags_are_errors(capsys):
-    for argv in (["--data=x"], ["--data=x", "--model=mp3"], ["--dat=x", "--model=mel"]):
+    for argv in ([], ["--data=x", "--model=mp3"], ["--dat=x", "--model=mel"]):
         with pytest.raises(SystemExit) as error:
             task.main(argv)
         assert error.value.code == 2

@@ -4,6 +4,7 @@ import json
 import keras
 import pytest
 
+from pipeline.common.progress import Reporter
 from pipeline.schema import UserError
 from tests.support import trainer_fixtures
 from trainer import task
@@ -52,7 +53,9 @@ def test_a_search_that_was_cut_off_goes_on(config, tmp_path, capsys):
         tuning.tune(cut, 8, cut_off)
     capsys.readouterr()
     again = []
-    best = tuning.tune(cut, 8, lambda config: again.append(config) or bowl(config))
+    best = tuning.tune(
+        cut, 8, lambda config: again.append(config) or bowl(config), Reporter()
+    )
     assert "6 trials of this search are done" in capsys.readouterr().out
     assert len(again) == 2
     assert (best.values, best.loss) == (whole.values, whole.loss)
@@ -86,7 +89,7 @@ def test_a_trial_that_diverges_is_none_to_follow(config, capsys):
             raise DivergedError("training")
         return bowl(config)
 
-    best = tuning.tune(config, 10, judge)
+    best = tuning.tune(config, 10, judge, Reporter())
     assert best.values["dropout"] <= 0.4
     assert "diverged with" in capsys.readouterr().out
 
@@ -127,7 +130,7 @@ def test_a_search_ends_in_a_model(tmp_path, monkeypatch, capsys):
     flags += ["--units=4", "--augmentation=0"]
     assert task.main([*flags, "--tune=2"]) == 0
     out = capsys.readouterr().out
-    assert out.count("\ntrial ") == 2
+    assert out.count(" of 2: validation loss") == 2
     report = read_report(str(output))
     trials = [
         json.loads((output / "trials" / f"000{number}.json").read_text())

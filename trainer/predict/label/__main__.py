@@ -13,6 +13,7 @@ import apache_beam as beam
 
 from pipeline.common.credentials import require_credentials
 from pipeline.common.plain_text import one_line, print_error
+from pipeline.common.progress import make_reporter
 from pipeline.launch import local, messages
 from pipeline.launch.plan import parse_beam_options, run_steps
 from pipeline.launch.runners import try_runner
@@ -203,7 +204,7 @@ def run(config: LabelConfig, files: int, flags: Sequence[str]) -> None:
         )
         build(pipeline, changed)
 
-    run_steps(add_steps, files, flags)
+    run_steps(add_steps, files, flags, make_reporter())
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ prints nothing by itself:
     reporter.note("What stays on the screen.")
 
 On a terminal each stage is one line that changes, with a bar, and that goes when the
-stage is over. Elsewhere, it is a plain line every few seconds and one at its end. Both
-go to standard error; what is said goes to standard output.
+stage is over. Elsewhere, a stage that takes long is a plain line every few seconds and
+one at its end. Both go to standard error; what is said goes to standard output.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ import argparse
 import contextlib
 import dataclasses
 import os
+import shlex
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
+
+from pipeline.common.plain_text import one_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 #: Seconds between plain lines: in the first minute of a stage, and later.
 LINE_SECONDS = (5.0, 15.0)
-#: Seconds until the first of them.
-FIRST_SECONDS = 2.0
 #: The unit of what is counted in bytes; it is shown in MB.
 BYTE = "byte"
 
@@ -96,8 +97,7 @@ class Stage:
     def is_due(self) -> bool:
         """Whether it is time for a plain line; then it is counted as shown."""
         now = self.seconds
-        pause = LINE_SECONDS[now > 60] if self._shown else FIRST_SECONDS
-        if now - self._shown < pause:
+        if now - self._shown < LINE_SECONDS[now > 60]:
             return False
         self._shown = now
         return True
@@ -159,6 +159,20 @@ class Reporter:
         if self.verbose:
             self._print(text)
 
+    def finish(self, made: str, *commands: Sequence[str]) -> None:
+        """Ends a command: what was made and where, and what to type next.
+
+        Args:
+          made: a line or more.
+          commands: words of commands of `./launch.sh`, without it.
+        """
+        self.result(one_line(made))
+        label = "Next:"
+        for command in commands:
+            line = shlex.join(["./launch.sh", *command])
+            self.note(f"{label} {one_line(line)}")
+            label = " " * len(label)
+
     def warn(self, text: str) -> None:
         """Prints what somebody should do something about, on standard error."""
         self._print(text, error=True)
@@ -179,6 +193,8 @@ class Reporter:
         self._open(stage)
         try:
             yield stage
+            # Not after a failure, whose error is the next thing to be read.
+            self._end(stage)
         finally:
             self._close(stage)
 
@@ -202,9 +218,12 @@ class Reporter:
         if not self.quiet and not over and stage.is_due():
             self._print(f"{stage.name}: {stage.describe()}", error=True)
 
-    def _close(self, stage: Stage) -> None:
-        if not self.quiet:
+    def _end(self, stage: Stage) -> None:
+        if not self.quiet and stage.seconds >= LINE_SECONDS[0]:
             self._print(f"{stage.name}: {stage.describe_end()}", error=True)
+
+    def _close(self, stage: Stage) -> None:
+        """Ends to show a stage."""
 
 
 class _Silent(Reporter):
@@ -254,6 +273,9 @@ class LiveReporter(Reporter):
         display, row = self._display, self._rows.get(id(stage))
         if display is not None and row is not None:
             display.update(row, completed=stage.done, total=stage.total)
+
+    def _end(self, stage: Stage) -> None:
+        """Leaves nothing."""
 
     def _close(self, stage: Stage) -> None:
         with self._lock:
@@ -341,7 +363,7 @@ def take_reporter(arguments: argparse.Namespace) -> Reporter:
 
 def format_seconds(seconds: float) -> str:
     """A duration for people, e.g. `0.4 s`, `52 s`, `3 min 20 s` or `2 h 5 min`."""
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:

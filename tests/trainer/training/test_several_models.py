@@ -1,0 +1,153 @@
+"""One command trains all that the comparison needs."""
+
+import hashlib
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from pipeline.schema import UserError
+from tests.support import trainer_fixtures
+from trainer import task
+from trainer.baselines.fitting import BASELINES
+from trainer.training import train
+
+CLIPS = {"training": 8, "validation": 4, "test": 4}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("several") / "dataset"
+    trainer_fixtures.write_dataset(
+        folder,
+        clips_per_split_and_genre=CLIPS,
+        representations=("windows", "statistics"),
+        statistics=20,
+    )
+    return str(folder)
+
+
+def run(data, output, *flags):
+    return task.main(
+        [f"--data={data}", f"--output={output}", "--epochs=2", "--units=4", *flags]
+    )
+
+
+def read_weights(folder):
+    weights = keras.models.load_model(folder / "model.keras").get_weights()
+    return hashlib.sha256(b"".join(w.tobytes() for w in weights)).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def alone(data, tmp_path_factory):
+    """A model that was trained by a command of its own."""
+    output = tmp_path_factory.mktemp("alone") / "model"
+    assert run(data, output, "--model", "statistics") == 0
+    return output
+
+
+def test_without_names_all_that_the_dataset_allows_is_trained_and_compared(
+    data, tmp_path, capsys, alone
+):
+    output = tmp_path / "models"
+    assert run(data, output) == 0
+    names = {"windows", "statistics", *(f"{b.name}-statistics" for b in BASELINES)}
+    everything = {*names, "ensemble"}
+    assert {path.name for path in output.iterdir()} == everything
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert {model["name"] for model in report["models"]} == everything
+    printed = capsys.readouterr()
+    assert "error" not in printed.err
+    lines = printed.out.splitlines()
+    for name in names:
+        assert len([line for line in lines if line.startswith(f"{name}: ")]) == 1, name
+    assert lines[-2:] == [
+        f"Report: file://{tmp_path}/report.html",
+        f"Next: ./launch.sh report {tmp_path}",
+    ]
+    # What came before in the process changes nothing.
+    assert read_weights(output / "statistics") == read_weights(alone)
+
+
+def test_several_names_are_folders_each(data, tmp_path, capsys):
+    output, report = tmp_path / "models", tmp_path / "report"
+    flags = ["--model", "statistics", "windows", "--report", str(report)]
+    # What is for mel alone keeps nobody else from being trained.
+    assert run(data, output, *flags, "--fine_tune_layers=1") == 0
+    made = {path.name for path in output.iterdir()}
+    assert made == {"windows", "statistics", "ensemble"}
+    assert (report / "report.html").exists()
+    capsys.readouterr()
+
+
+def test_a_model_that_fails_does_not_lose_the_others(
+    data, tmp_path, capsys, monkeypatch
+):
+    fit = train.fit_small
+
+    def fail(run):
+        if run.config.model == "windows":
+            raise UserError("the loss is not a finite number.")
+        return fit(run)
+
+    monkeypatch.setattr(train, "fit_small", fail)
+    output = tmp_path / "models"
+    assert run(data, output, "--model", "windows", "statistics", "baselines") == 2
+    printed = capsys.readouterr()
+    errors = [line for line in printed.err.splitlines() if "error: " in line]
+    assert errors == [
+        "error: windows: the loss is not a finite number.",
+        "error: 1 of 3 could not be trained: windows; see above.",
+    ]
+    assert "Report: " in printed.out
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert len(report["models"]) == 1 + len(BASELINES) + 1  # The ensemble.
+
+
+def test_nothing_is_compared_where_nothing_could_be_trained(
+    data, tmp_path, capsys, monkeypatch
+):
+    def fail(run):
+        raise UserError("no.")
+
+    monkeypatch.setattr(train, "fit_small", fail)
+    assert run(data, tmp_path / "models", "--model", "windows", "statistics") == 2
+    assert "2 of 2 could not be trained" in capsys.readouterr().err
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--dropout=2"], "--dropout must be 0 or more and under 1"),
+        (["--tune=-1"], "--tune must be 0 or more"),
+    ],
+)
+def test_wrong_flags_are_told_before_the_first_model(
+    data, tmp_path, capsys, monkeypatch, flags, message
+):
+    assert run(data, tmp_path / "models", *flags) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_report_that_cannot_be_written_is_told_first(data, tmp_path, capsys):
+    (tmp_path / "report.html").write_text("mine")
+    assert run(data, tmp_path / "models") == 2
+    assert "report.html" in capsys.readouterr().err
+    assert (tmp_path / "report.html").read_text() == "mine"
+    assert not list((tmp_path / "models").glob("*/model.keras"))
+
+
+def test_several_processes_train_one_model(data, tmp_path, capsys, monkeypatch):
+    cluster = {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}
+    config = {"cluster": cluster, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    assert run(data, tmp_path / "models") == 2
+    assert "choose one with --model" in capsys.readouterr().err
+
+
+def test_one_name_is_the_folder_itself(alone):
+    assert (alone / "model.keras").exists()
+    assert np.isfinite(json.loads((alone / "report.json").read_text())["train_seconds"])
