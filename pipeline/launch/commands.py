@@ -47,7 +47,6 @@ EXTRAS = {
     "tf2onnx": "onnx",
     "onnx": "onnx",
     "onnxruntime": "onnx",
-    "wandb": "wandb",
 }
 
 
