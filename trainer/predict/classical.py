@@ -292,6 +292,17 @@ def to_arrays(classifier: Classifier) -> tuple[str, dict[str, NDArray[Any]]]:
     return kind, arrays
 
 
+def with_temperature(classifier: Classifier, temperature: float) -> Classifier:
+    """The same classifier with another temperature.
+
+    Raises:
+      ValueError: it has none.
+    """
+    if not isinstance(classifier, GaussianNaiveBayes | RbfSvm):
+        raise ValueError(f"Expected scores to scale. Received: {type(classifier)}")
+    return dataclasses.replace(classifier, temperature=temperature)
+
+
 def count_numbers(classifier: Classifier) -> int:
     """How many numbers a classifier consists of."""
     return sum(array.size for array in to_arrays(classifier)[1].values())
