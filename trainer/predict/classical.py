@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from trainer.predict.distances import squared_distances
+from trainer.data.distances import squared_distances
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
 Float64s = NDArray[np.float64]

@@ -279,7 +279,7 @@ def test_early_stopping_keeps_the_best_weights(data):
 
 
 def test_a_loss_that_is_no_number_is_refused(data, tmp_path, capsys):
-    flags = ["--learning_rate=1e30", "--epochs=5"]
+    flags = ["--learning_rate=1e30", "--epochs=5", "--units=64", "--dropout=0.5"]
     assert run_task(data, tmp_path / "out", "statistics", *flags) == 2
     error = capsys.readouterr().err
     assert "diverged in epoch" in error
