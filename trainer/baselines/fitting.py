@@ -16,6 +16,7 @@ from trainer.baselines.artist_folds import fold_by_artist
 from trainer.baselines.choice import Classifier, Examples, Floats
 from trainer.baselines.vectors import check_memory, load_normalised
 from trainer.data.dataset import Arrays, Dataset
+from trainer.data.distances import squared_distances
 from trainer.data.music_model import read_music_model
 from trainer.evaluation.predictions import (
     ClipPredictions,
@@ -24,7 +25,6 @@ from trainer.evaluation.predictions import (
 )
 from trainer.predict import classical
 from trainer.predict.baseline import make_files
-from trainer.predict.distances import squared_distances
 
 #: Below this size of the training split one thread computes: on a busy machine
 #: several wait for each other, after each of very many short steps, for longer

@@ -23,7 +23,8 @@ from trainer.evaluation.calibration import apply_temperature
 from trainer.evaluation.model_digests import digest_bytes
 from trainer.evaluation.typed_json import parse_json
 from trainer.predict.classical import Classifier, from_arrays, to_arrays
-from trainer.predict.model_folder import ADVICE, MAX_BYTES, open_model_folder
+from trainer.predict.model_archive import MAX_BYTES
+from trainer.predict.model_folder import ADVICE, open_model_folder
 
 DESCRIPTION_FILE = "baseline.json"
 ARRAYS_FILE = "baseline.npz"
@@ -102,7 +103,7 @@ class Baseline:
         normalise(rows, *self._statistics)
         found = np.zeros((len(rows), len(self.genres)))
         found[:, self.classes] = self.classifier.predict(rows)
-        by_clip = found.reshape(clips, count, -1).mean(axis=1)
+        by_clip: NDArray[np.float64] = found.reshape(clips, count, -1).mean(axis=1)
         if not np.all(np.isfinite(by_clip)):
             raise UserError(
                 f"The {self.representation} baseline gives no numbers; it is damaged: "

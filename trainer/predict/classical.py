@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from trainer.predict.distances import squared_distances
+from trainer.data.distances import squared_distances
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
 Float64s = NDArray[np.float64]
@@ -290,6 +290,17 @@ def to_arrays(classifier: Classifier) -> tuple[str, dict[str, NDArray[Any]]]:
     fields = dataclasses.fields(CLASSIFIERS[kind])
     arrays |= {f.name: np.asarray(getattr(classifier, f.name)) for f in fields}
     return kind, arrays
+
+
+def with_temperature(classifier: Classifier, temperature: float) -> Classifier:
+    """The same classifier with another temperature.
+
+    Raises:
+      ValueError: it has none.
+    """
+    if not isinstance(classifier, GaussianNaiveBayes | RbfSvm):
+        raise ValueError(f"Expected scores to scale. Received: {type(classifier)}")
+    return dataclasses.replace(classifier, temperature=temperature)
 
 
 def count_numbers(classifier: Classifier) -> int:

@@ -7,6 +7,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -32,9 +33,12 @@ from trainer.training.run import FittedModel, Run
 from trainer.training.transfer import fit_mobilenet
 
 #: Below so many training clips a hidden layer learns clips by heart: a linear head
-#: names more of the others right.
+#: names more of the others right, with more dropout and more steps an epoch.
 FEW_CLIPS = 500
 VECTORS = ("features", "statistics", "embeddings")
+_FOR_FEW: Mapping[str, Any] = {"units": 0, "dropout": 0.7}
+#: Steps of an epoch at least, of few clips: too few steps in all leave it unfinished.
+FEW_STEPS = 8
 
 
 class LostWorkerError(Exception):
@@ -115,9 +119,12 @@ def fit_to_size(config: TrainConfig, clips: int) -> TrainConfig:
       config: of the run.
       clips: of the training split.
     """
-    if config.units is None and config.model in VECTORS and clips < FEW_CLIPS:
-        return dataclasses.replace(config, units=0)
-    return config
+    if config.model not in VECTORS or clips >= FEW_CLIPS or config.units:
+        return config
+    changes = {
+        name: value for name, value in _FOR_FEW.items() if getattr(config, name) is None
+    }
+    return dataclasses.replace(config, **changes)
 
 
 @contextlib.contextmanager
@@ -286,7 +293,12 @@ def fit_small(run: Run) -> FittedModel:
             dropout=config.dropout_rate,
         )
     run.announce(model)
-    schedule = run.schedule(SCHEDULES[config.model])
+    default = SCHEDULES[config.model]
+    records = run.splits["training"].records
+    if config.model in VECTORS and records < FEW_CLIPS:
+        size = max(min(default.batch_size, records // FEW_STEPS), run.devices.replicas)
+        default = dataclasses.replace(default, batch_size=size)
+    schedule = run.schedule(default)
     phase = fit(
         model,
         run.splits["training"],

@@ -12,6 +12,7 @@ import pytest
 from pipeline import schema
 from tests.support import trainer_fixtures
 from tests.support.mutations import mutate_bytes
+from trainer.baselines import __main__ as command
 from trainer.baselines import fitting, vectors
 from trainer.baselines.__main__ import main
 from trainer.baselines.fitting import BASELINES
@@ -347,7 +348,7 @@ def test_output_that_cannot_be_written_is_a_user_error(data, tmp_path, capsys):
 def test_what_is_not_ours_is_refused_before_any_work(
     data, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(fitting, "train_baselines", lambda *_: pytest.fail("begun"))
+    monkeypatch.setattr(command, "train_baselines", lambda *_: pytest.fail("begun"))
     notes = tmp_path / "knn-features" / "notes.txt"
     notes.parent.mkdir()
     notes.touch()
