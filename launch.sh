@@ -18,7 +18,7 @@ usage: ./launch.sh COMMAND [OPTION ...]
                          (DIR: fma-run); goes on where it was interrupted
   fma download|preprocess|train|compare OPTION ...
                          one of these steps; each needs those before it
-  test [PYTEST OPTION]   check style and types, run the tests
+  test [PYTEST OPTION]   check style and types (not after --no-checks), run the tests
 
   preprocess OPTION ...  audio files to TFRecords              (preprocess --help)
   inspect DATASET        what is in a dataset, and is it whole (inspect --help)
@@ -280,13 +280,26 @@ fma_compare() {
 
 run_tests() {
   cd -- "$root"
-  "$python" -m ruff check .
-  "$python" -m ruff format --check .
-  "$python" -m mypy pipeline trainer
+  if [[ ${1:-} == --no-checks ]]; then
+    shift
+  else
+    "$python" -m ruff check .
+    "$python" -m ruff format --check .
+    "$python" -m mypy pipeline trainer
+  fi
   # A file's tests share what they set up, so they stay in one process.
   # A worker that dies fails the run; replacing it can hang xdist (its issue 784).
   exec "$python" -m pytest -n auto --maxprocesses 4 --dist loadfile \
     --max-worker-restart 0 "$@"
+}
+
+# needs_extras COMMAND OPTION ...: whether it takes what few want, and all would wait for.
+needs_extras() {
+  local line=" $* "
+  case $line in
+    *' --format '[lo]* | *' --format='[lo]*) [[ $1 == export ]] ;;
+    *) return 1 ;;
+  esac
 }
 
 main() {
@@ -304,11 +317,13 @@ main() {
     usage_local && return
   fi
   root=$(find_root)
+  # For use, any of the three will do: each holds everything of the one before.
+  local locks=(requirements.lock requirements-extras.lock requirements-dev.lock)
+  ! needs_extras "$command" "$@" || locks=("${locks[@]:1}")
   case $command in
     test) set_up requirements-dev.lock ;;
-    # Either will do for use: the development lock holds everything of the other.
-    setup) set_up --thorough requirements.lock requirements-dev.lock ;;
-    *) set_up requirements.lock requirements-dev.lock ;;
+    setup) set_up --thorough "${locks[@]}" ;;
+    *) set_up "${locks[@]}" ;;
   esac
   # Links to this checkout's packages: all of it that can be imported.
   export PYTHONPATH=$environment/fma-setup/packages

@@ -120,6 +120,7 @@ def complete(
     rejects: Sequence[Reject],
     audits: Sequence[AuditResult],
     moments: ShardMoments,
+    *,
     analyse: Callable[
         [DatasetConfig, ShardMoments], Mapping[str, Normalisation]
     ] = analyse_training,

@@ -39,7 +39,15 @@ VARIANTS: Mapping[tuple[str, str], tuple[str, str]] = {
     ("dataflow", "--label"): ("trainer.predict.label.dataflow", "cloud"),
 }
 #: Extras that bring what a command imports only for some of its options.
-EXTRAS = {"optuna": "tune", "tensorboard": "tensorboard", "google": "cloud"}
+EXTRAS = {
+    "optuna": "tune",
+    "tensorboard": "tensorboard",
+    "google": "cloud",
+    "ai_edge_litert": "litert",
+    "tf2onnx": "onnx",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+}
 
 
 def find_main(module: str) -> Callable[[], int]:

@@ -44,6 +44,8 @@ COMPLETED_FILE = "COMPLETED"
 JOB_REPORT_FILE = "report.json"
 #: Weights of the music model, in datasets with `embeddings` and in models of them.
 MUSIC_MODEL_FILE = "music_model.npz"
+#: The representation that a music model makes.
+EMBEDDINGS = "embeddings"
 REJECTS_FILE = "rejects-00000-of-00001.jsonl"
 CLIPS_FOLDER = "clips"
 #: What readers look for: a dataset may have several files of rejects.
@@ -153,7 +155,11 @@ class Manifest:
             return {}
         shards = {
             name: {
-                split: [self.files[path] for path in self.shard_files(name, split)]
+                split: [
+                    self.files[path]
+                    for path in self.shard_files(name, split)
+                    if path in self.files
+                ]
                 for split in SPLITS
             }
             for name in self.representations

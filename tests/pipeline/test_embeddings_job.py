@@ -1,6 +1,9 @@
 """Embeddings from the command line to the dataset, with a network of chance weights."""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from pipeline.representations.log_mel import log_mel_patches
 from tests.support.corpora import write_tone
 from tests.support.music_models import publish_chance_weights
 
+ROOT = Path(__file__).resolve().parents[2]
 ONE_PROCESS = ("--direct_running_mode=in_memory", "--direct_num_workers=1")
 
 
@@ -55,6 +59,22 @@ def test_without_weights_embeddings_are_left_out_and_said(
 ):
     assert run(corpus, tmp_path / "out", "--estimate") == 0
     assert "Without embeddings" in capsys.readouterr().out
+
+
+def test_workers_import_tensorflow_for_embeddings_alone():
+    code = (
+        "import sys\n"
+        "from pipeline.common.clip_config import ClipConfig\n"
+        "from pipeline.representations import DEFAULTS\n"
+        "from pipeline.shards.records import make_workspace, warm_up\n"
+        "from pipeline.shards.result import DatasetConfig\n"
+        "config = DatasetConfig(\n"
+        "    output='', representations=DEFAULTS, clip=ClipConfig(), genres=('g',)\n"
+        ")\n"
+        "warm_up(DEFAULTS, config.clip, make_workspace(config))\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_the_estimate_says_what_an_embedding_costs(corpus, network, tmp_path, capsys):

@@ -3,12 +3,14 @@
 `.ci/run` sets FMA_FLINK_TESTS=required, so that nothing is skipped there.
 """
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import venv
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -27,7 +29,7 @@ from tests.support.jobs import (
     write_leaking_corpus,
 )
 
-pytestmark = [pytest.mark.flink, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.flink, pytest.mark.timeout(280)]
 SHARDS = 8
 REQUIRED = os.environ.get("FMA_FLINK_TESTS") == "required"
 
@@ -53,7 +55,7 @@ def cluster(jars, tmp_path_factory) -> Cluster:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> list[str]:
-    flags = write_leaking_corpus(tmp_path_factory.mktemp("corpus"), 40)
+    flags = write_leaking_corpus(tmp_path_factory.mktemp("corpus"), 24)
     return [*flags, f"--num_shards={SHARDS}", "--representations", "windows", "mel"]
 
 
@@ -85,14 +87,23 @@ def make_flags(cluster: Cluster, folder: Path, python: Path) -> list[str]:
     ]
 
 
-def start(flags: list[str], log: Path) -> psutil.Popen:
+@contextlib.contextmanager
+def started(flags: list[str], log: Path) -> Iterator[psutil.Popen]:
+    """The command in a process of its own, which ends with the block."""
     with log.open("wb") as file:
-        return psutil.Popen(
+        process = psutil.Popen(
             [sys.executable, "-m", "pipeline.cloud.flink", *flags],
             cwd=ROOT,
             stdout=file,
             stderr=subprocess.STDOUT,
         )
+    try:
+        yield process
+    finally:
+        if process.is_running():
+            for child in (*process.children(recursive=True), process):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
 
 
 def count_finished(folder: Path) -> int:
@@ -107,7 +118,7 @@ def test_the_bytes_are_those_of_a_local_run(
     printed, errors = capfd.readouterr()
     assert "2 of 2 slots; workers outlive a stage" in printed
     assert "Looked at the workers of 2 slots" in printed
-    assert "stage 7 of 7; clips: 40 of 40" in printed
+    assert "stage 7 of 7; clips: 24 of 24" in printed
     assert errors == ""
     assert read_dataset(tmp_path / "out") == here
 
@@ -124,22 +135,22 @@ def test_a_worker_that_is_killed_costs_its_shard(
     cluster, corpus, here, python, tmp_path
 ):
     flags = [*corpus, *make_flags(cluster, tmp_path, python)]
-    process = start(flags, tmp_path / "log")
-    wait_for(lambda: count_finished(tmp_path) >= 1, 120)
-    for manager in cluster.task_managers[:1]:
-        for worker in psutil.Process(manager.pid).children():
+    with started(flags, tmp_path / "log") as process:
+        wait_for(lambda: count_finished(tmp_path) >= 1, 200)
+        for worker in psutil.Process(cluster.task_managers[0].pid).children():
             worker.kill()
-    assert process.wait(180) == 0, (tmp_path / "log").read_text()
+        assert process.wait(180) == 0, (tmp_path / "log").read_text()
     assert "Traceback" not in (tmp_path / "log").read_text()
     assert read_dataset(tmp_path / "out") == here
 
 
+@pytest.mark.slow
 def test_an_interrupt_cancels_the_job_in_the_cluster(cluster, corpus, python, tmp_path):
     flags = [*corpus, *make_flags(cluster, tmp_path, python)]
-    process = start(flags, tmp_path / "log")
-    wait_for(lambda: count_finished(tmp_path) >= 1, 120)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(90) == 130
+    with started(flags, tmp_path / "log") as process:
+        wait_for(lambda: count_finished(tmp_path) >= 1, 200)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(90) == 130
     told = (tmp_path / "log").read_text()
     assert "The job is cancelled;" in told
     assert f"of {SHARDS} shards are finished and kept" in told

@@ -10,7 +10,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = ("requirements.lock", "requirements-dev.lock", "docker/trainer.lock")
+LOCKS = (
+    "requirements.lock",
+    "requirements-extras.lock",
+    "requirements-dev.lock",
+    "docker/trainer.lock",
+)
 
 
 def read_lock(name: str) -> dict[str, Requirement]:
@@ -79,7 +84,7 @@ def test_a_lock_without_an_extra_or_a_package_is_not_closed():
 
 def test_the_locks_satisfy_the_package():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    locked = read_lock("requirements.lock")
+    locked = read_lock("requirements-extras.lock")
     locked["fma-genre-classifiers"] = Requirement(
         f"fma-genre-classifiers[{','.join(project['optional-dependencies'])}]==0.1.0"
     )

@@ -119,6 +119,7 @@ def new(tmp_path_factory) -> Checkout:
     wheels.mkdir()
     alpha, beta = (make_wheel(wheels, name, "1.0") for name in ("alpha", "beta"))
     (root / "requirements.lock").write_text(alpha)
+    (root / "requirements-extras.lock").write_text(f"# More.\n{alpha}")
     (root / "requirements-dev.lock").write_text(alpha + beta)
     (root / "requirements-bootstrap.lock").write_text(
         "uv==0.0.1 --hash=sha256:" + 64 * "0" + "\n"
@@ -289,6 +290,26 @@ def test_more_packages_are_added_and_other_ones_made_anew(whole, tmp_path):
     out, told = copy.launch("show")
     assert json.loads(out)["alpha"] == "2.0"
     assert not own.exists()
+
+
+def test_what_few_options_take_is_added_when_they_are_given(whole, tmp_path):
+    copy = whole.copy(tmp_path / "copy")
+    gamma = make_wheel(Path(copy.variables["PIP_FIND_LINKS"]), "gamma", "1.0")
+    lock = copy.root / "requirements-extras.lock"
+    lock.write_text((copy.root / "requirements.lock").read_text() + gamma)
+    own = copy.environment.site / "beside.py"
+    own.touch()
+    added = copy.environment.site / "gamma.py"
+    others = (["export", "--format=savedmodel"], ["predict", "--format", "onnx"])
+    for arguments in (["show"], *others):
+        copy.start(*arguments).communicate(timeout=LAUNCH_TIMEOUT)
+        assert not added.exists()
+    _, told = copy.start("export", "--format=onnx").communicate(timeout=LAUNCH_TIMEOUT)
+    assert "again: it is not what requirements-extras.lock says" in told
+    assert added.exists()
+    assert own.exists()
+    # More than is needed is whole too.
+    assert copy.launch("show")[1] == ""
 
 
 def test_killed_at_any_moment_it_is_made_again(new, tmp_path):

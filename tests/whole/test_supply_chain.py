@@ -22,7 +22,7 @@ from tests.support.audio_files import encode_with_ffmpeg, make_music
 from tests.support.corpora import write_tone
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = ("requirements.lock", "requirements-dev.lock")
+LOCKS = ("requirements.lock", "requirements-extras.lock", "requirements-dev.lock")
 OTHER_LOCKS = ("requirements-bootstrap.lock", "docker/trainer.lock")
 PRODUCT = ("pipeline", "trainer", "benchmarks")
 #: Formats that run what they hold when they are read.
@@ -85,9 +85,9 @@ def without_extras(pins: dict[str, list[str]]) -> dict[str, list[str]]:
     return {re.sub(r"\[.*\]", "", pin): hashes for pin, hashes in pins.items()}
 
 
-def test_the_development_lock_holds_the_other():
-    product, development = (without_extras(read_lock(name)) for name in LOCKS)
-    assert product.items() <= development.items()
+def test_each_lock_holds_the_one_before():
+    product, extras, development = (without_extras(read_lock(name)) for name in LOCKS)
+    assert product.items() < extras.items() < development.items()
 
 
 @pytest.mark.parametrize("tool", ["uv", "pip"])
@@ -117,7 +117,7 @@ def test_installation_insists_on_hashes_and_resolves_nothing(
 
 
 def test_what_is_installed_is_what_is_locked():
-    pins = dict(pin.split("==") for pin in read_lock(LOCKS[1]))
+    pins = dict(pin.split("==") for pin in read_lock(LOCKS[-1]))
     names = {re.sub(r"\[.*", "", name).lower(): v for name, v in pins.items()}
     different = []
     for found in importlib.metadata.distributions():

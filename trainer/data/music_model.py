@@ -6,10 +6,9 @@ import os
 
 import tensorflow as tf
 
+from pipeline.schema import EMBEDDINGS as EMBEDDINGS
 from pipeline.schema import MUSIC_MODEL_FILE, UserError
 
-#: The representation that a music model makes.
-EMBEDDINGS = "embeddings"
 #: Bytes that a file of weights may have; the largest known has 3 MB.
 MAX_BYTES = 256 << 20
 

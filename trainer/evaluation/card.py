@@ -34,7 +34,8 @@ def format_card(report: Report) -> str:
         "audio. "
         + (
             "`./launch.sh predict` makes it from an audio file; so does the "
-            "SavedModel of `./launch.sh export` for `mel` and `windows`."
+            "SavedModel of `./launch.sh export` for `mel`, `windows` and "
+            "`embeddings`."
             if "trainable_weights" in report.parameters
             else "`./launch.sh predict` makes it from an audio file."
             if report.weights is not None
@@ -52,6 +53,7 @@ def format_card(report: Report) -> str:
         f"* Split: {markdown(report.split_rule.rstrip('.')) or 'not recorded'}.",
         f"* Dataset fingerprint: {code_span(report.fingerprint)}",
         "",
+        *_music_model(report.music_model),
         "## Scores on the test split",
         "",
         "| score | value |",
@@ -139,6 +141,24 @@ def _first_lines(report: Report) -> list[str]:
             "",
         ]
     return [title, ""]
+
+
+def _music_model(facts: Mapping[str, str]) -> list[str]:
+    if not facts:
+        return []
+    words = {name: markdown(text.rstrip(".")) for name, text in facts.items()}
+    return [
+        "## Music model",
+        "",
+        f"It reads what the network {words['name']} makes of the audio; that network's "
+        "weights lie beside the model, in `music_model.npz`.",
+        "",
+        f"* Trained on {words['trained_on']}.",
+        f"* {words['overlap']}.",
+        f"* Published as {words['source']}; licence {words['licence']}; SHA-256 of its "
+        f"weights {code_span(facts['sha256'])}.",
+        "",
+    ]
 
 
 def _calibration(report: Report) -> list[str]:

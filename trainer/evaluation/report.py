@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.schema import SPLITS, Manifest, UserError, begins_synthetic
+from pipeline.schema import EMBEDDINGS, SPLITS, Manifest, UserError, begins_synthetic
 from trainer.evaluation.calibration import Calibration, calibrate, check_temperature
 from trainer.evaluation.predictions import ClipPredictions
 from trainer.evaluation.scores import Evaluation, evaluate
@@ -69,6 +69,8 @@ class Report:
       command: what trains the same model.
       versions: of Python and the libraries.
       notes: sentences that a reader of the numbers has to know.
+      music_model: the manifest's facts on the network that made the embeddings, where
+        the model reads these.
     """
 
     name: str
@@ -91,6 +93,7 @@ class Report:
     command: str = ""
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    music_model: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> str:
         """Serialises with stable key order."""
@@ -263,6 +266,7 @@ def make_report(
         command=command,
         versions=find_versions(),
         notes=tuple(notes),
+        music_model=manifest.music_model if representation == EMBEDDINGS else {},
     )
 
 

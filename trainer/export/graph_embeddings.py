@@ -93,4 +93,5 @@ def _fourier() -> NDArray[np.float32]:
     """Windowed cosines and sines, (512, 1, 514): `rfft`'s real and imaginary parts."""
     angles = 2 * np.pi / N_FFT * np.outer(np.arange(N_FFT), np.arange(_BINS))
     waves = np.concatenate([np.cos(angles), -np.sin(angles)], axis=1)
-    return (window()[:, None] * waves).astype(np.float32)[:, None]
+    windowed: NDArray[np.float32] = (window()[:, None] * waves).astype(np.float32)
+    return windowed[:, None]

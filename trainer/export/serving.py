@@ -110,12 +110,10 @@ def make_model(predictor: Predictor) -> Model:
       UserError: it is an ensemble, or too large.
     """
     variables = None
+    score: Callable[[tf.Tensor], tf.Tensor]
     if isinstance(predictor, Network):
-        variables = network = predictor.model
-
-        def score(records: tf.Tensor) -> tf.Tensor:
-            return network(records, training=False)
-
+        variables = predictor.model
+        score = functools.partial(predictor.model, training=False)
     elif isinstance(predictor, Baseline):
         score = make_score(predictor)
     else:

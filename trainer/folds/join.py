@@ -88,6 +88,7 @@ def join_folds(
         split_rule=clips.rule,
         command=command,
         versions=find_versions(),
+        music_model=first.music_model,
         notes=(
             f"Cross-validated: {folds} models, each tested on the clips that it did "
             "not hear; parameters and counts of clips are the first fold's. The model "

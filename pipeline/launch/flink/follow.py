@@ -110,6 +110,8 @@ class Follower:
 
     def _show(self, state: rest.JobState, say: Callable[[str], None]) -> None:
         now = time.monotonic()
+        if not state.stages:
+            return  # The cluster is still planning.
         final = state.state in rest.FINAL
         if not final and now - self._shown_at < LINE_SECONDS[now - self._begun > 60]:
             return

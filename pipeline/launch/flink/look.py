@@ -37,7 +37,7 @@ from pipeline.schema import UserError
 from pipeline.shards.runs import SupersededError, describe
 
 #: Seconds in which the workers must have looked.
-LOOK_SECONDS = 100.0
+LOOK_SECONDS = 105.0
 #: Seconds for a job that is cancelled to end.
 CANCEL_SECONDS = 10.0
 _MISSING = re.compile(r"No module named '?([\w.]+)'?")
@@ -182,29 +182,36 @@ class Looker:
                 )
             _ = start | "Look" >> beam.ParDo(LookFn(look))
 
+        url, job_id, state = self.cluster.url, None, "RUNNING"
         try:
             job_id = self.server.submit(
                 name, flags, build, seconds=deadline - time.monotonic()
             )
-        except SubmitError as error:
-            raise UserError(f"{error} (--flink_master {self.cluster.url})") from error
-        state = "RUNNING"
-        try:
             while state not in rest.FINAL:
                 for _ in answer_workers(look.folders):
                     pass
                 # Flink may be set to try again and again what will not change.
-                failed = rest.read_exceptions(self.cluster.url, job_id)
+                failed = rest.read_exceptions(url, job_id)
                 if failed or time.monotonic() > deadline:
                     break
                 with contextlib.suppress(rest.OutageError):
-                    state = rest.read_job(self.cluster.url, job_id).state
+                    state = rest.read_job(url, job_id).state
                 time.sleep(0.2)
             else:
-                failed = rest.read_exceptions(self.cluster.url, job_id)
+                failed = rest.read_exceptions(url, job_id)
+        except SubmitError as error:
+            raise UserError(f"{error} (--flink_master {url})") from error
+        except rest.UnknownJobError as error:
+            raise UserError(
+                f"the cluster at --flink_master {url} was started again meanwhile."
+            ) from error
         finally:
             if state not in rest.FINAL:
-                rest.cancel(self.cluster.url, job_id, CANCEL_SECONDS)
+                with contextlib.suppress(rest.OutageError):
+                    # The cluster may have a job of which Beam has not told yet.
+                    job_id = job_id or rest.find_job(url, name)
+                if job_id:
+                    rest.cancel(url, job_id, CANCEL_SECONDS)
         if state != "FINISHED":
             said = _read_logs(folder)
             raise UserError(self._explain(failed, said, folder))

@@ -121,7 +121,7 @@ def fetch(url: str, path: str, report: Report, options: Options | None = None) -
         failures, versions, most = 0, 0, part.tell()
         while True:
             try:
-                _attempt(url, part, report, options)
+                _attempt(url, path, part, report, options)
                 return
             except _ChangedError as error:
                 reason, wait = str(error), 0.0
@@ -170,7 +170,9 @@ def _open_part(path: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def _attempt(url: str, part: BinaryIO, report: Report, options: Options) -> None:
+def _attempt(
+    url: str, path: str, part: BinaryIO, report: Report, options: Options
+) -> None:
     """Fetches what is missing; returns when all is there.
 
     Raises:
@@ -179,7 +181,7 @@ def _attempt(url: str, part: BinaryIO, report: Report, options: Options) -> None
       OSError: likewise, or the disk takes no more.
       UserError: the server will never give it.
     """
-    state = f"{part.name}.json"
+    state = f"{path}.part.json"
     version = _read_version(state)
     start = part.tell()
     if version is None and start:

@@ -113,6 +113,9 @@ def change_records(
         stated["crc32c"] = f"{google_crc32c.value(data):08x}"
 
     change_manifest(folder, update)
+    changed_manifest = reading.read_manifest(str(folder))
+    for path, text in changed_manifest.reader_files().items():
+        (folder / path).write_text(text)
     return file
 
 

@@ -80,8 +80,8 @@ class Cluster:
             "heartbeat.timeout": 10_000,
             "heartbeat.interval": 2_000,
             "restart-strategy.type": "fixed-delay",
-            "restart-strategy.fixed-delay.attempts": 5,
-            "restart-strategy.fixed-delay.delay": "2 s",
+            "restart-strategy.fixed-delay.attempts": 1,
+            "restart-strategy.fixed-delay.delay": "1 s",
             **settings,
         }
         lines = [f"{name}: {value}\n" for name, value in configuration.items()]
@@ -92,13 +92,13 @@ class Cluster:
         self._job_manager = self._java("job-manager", memory, _JOB_MANAGER, [])
         for _ in range(task_managers):
             self.start_task_manager()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError):
                 if self.ask("/overview")["slots-total"] == task_managers:
                     return
             time.sleep(0.3)
-        raise TimeoutError(f"no cluster after a minute; see {self._folder}")
+        raise TimeoutError(f"no cluster after two minutes; see {self._folder}")
 
     def start_task_manager(self) -> None:
         flags = [f"-Dtaskmanager.memory.{n}={v}mb" for n, v in _MEMORY.items()]

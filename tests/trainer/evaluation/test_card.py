@@ -2,8 +2,9 @@ import dataclasses
 
 import pytest
 
+from pipeline.representations.music_model import MODELS
 from tests.trainer.evaluation.test_report import make_model_report
-from trainer.evaluation.card import find_limits, format_card
+from trainer.evaluation.card import find_limits, format_card, format_exports
 
 KERAS = {"seed": 0, "trainable_weights": 10}
 
@@ -80,3 +81,27 @@ def test_how_to_use_a_model_depends_on_its_kind():
     assert "launch.sh predict" in make_card(weights=80)
     assert "was not kept" in make_card()
     assert "too few validation clips" in make_card(calibration=None)
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_a_music_model_is_named_with_what_it_may_have_heard(name):
+    facts = MODELS[name].to_dict()
+    text = make_card(music_model=facts)
+    section = text.partition("## Music model")[2].partition("## Scores")[0]
+    for part in (facts["sha256"], "ISC", "music_model.npz"):
+        assert part in section
+    assert ("Million Song Dataset" in section) == name.startswith("MSD")
+    assert ("MTT\\_vgg" in section or "MTT_vgg" in section) or name.startswith("MTT")
+    assert "Music model" not in make_card()
+
+
+def test_exported_files_are_named_with_what_they_lose():
+    facts = {"quantize": "int8", "test_clips": 6, "largest_difference": 0.01}
+    facts |= {"validation_clips": 8, "validation_accuracy": 0.5}
+    files = {"model-int8.onnx": {**facts, "validation_accuracy_quantized": 0.49}}
+    files["model.onnx"] = {"quantize": None, "test_clips": 0}
+    text = format_exports(files)
+    assert (
+        "| `model-int8.onnx` | int8 | 0.01 (6 clips) | 0.500, 0.490 (8 clips) |" in text
+    )
+    assert "| `model.onnx` | float32 | not measured (0 clips) | the same |" in text

@@ -1,5 +1,6 @@
 """The music model's weights go where the model goes."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -62,6 +63,8 @@ def test_a_model_predicts_where_no_cache_is(root, tmp_path):
         (tmp_path / "model" / DIGESTS_FILE).read_bytes(), ""
     )
     assert "music_model.npz" in digests.files
+    card = (tmp_path / "model" / "model_card.md").read_text()
+    assert music_model.MODELS["MSD_vgg"].sha256 in card
 
 
 def test_a_changed_file_is_noticed(root, tmp_path):
@@ -83,11 +86,8 @@ def test_another_music_models_weights_are_refused(root, patch):
     predictor.music_model = music_model.write_weights(arrays)
     with pytest.raises(UserError, match="must hold the weights of one of"):
         AudioPredictor(predictor)
-    other = music_model.MODELS["MTT_vgg"].__class__(
-        name="MTT_vgg",
-        sha256=music_model.digest_weights(arrays),
-        size=256,
-        trained_on="",
+    other = dataclasses.replace(
+        music_model.MODELS["MTT_vgg"], sha256=music_model.digest_weights(arrays)
     )
     with pytest.MonkeyPatch.context() as other_patch:
         other_patch.setitem(music_model.MODELS, "MTT_vgg", other)

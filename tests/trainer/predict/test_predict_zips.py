@@ -71,3 +71,16 @@ def test_a_report_finds_its_sounds_in_a_zip(catalogue):
         "7": "music.zip!/music/x/000007.wav",
         "b": "music.zip!/music/b.mp3",
     }
+
+
+def test_a_catalogue_is_labelled_from_its_zip(catalogue):
+    from pipeline.common.rejects import AudioError
+    from pipeline.inputs.audio_files import match_audio
+    from trainer.predict.label.songs import open_song
+
+    files = {file.path: file for file in match_audio("zip://music.zip")}
+    file = files["music.zip!/music/x/000007.wav"]
+    assert open_song(file).read() == b"4" * 99
+    damage(catalogue, "music/x/000007.wav", 20)
+    with pytest.raises(AudioError, match="cannot be unpacked"):
+        open_song(file)

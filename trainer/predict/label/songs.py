@@ -16,6 +16,8 @@ from pipeline.common import storage
 from pipeline.common.regular_file import NotAFileError
 from pipeline.common.rejects import AudioError, Reason
 from pipeline.decoding.isolation import IsolatedDecoder
+from pipeline.inputs.archives import paths
+from pipeline.inputs.archives.reading import open_input
 from pipeline.inputs.join import AudioFile
 from pipeline.shards.shard import READ_AHEAD, WHOLE_FILE_BYTES
 from trainer.predict.audio import AudioPredictor
@@ -64,11 +66,11 @@ def open_song(file: AudioFile) -> BinaryIO:
     if file.problem:
         raise AudioError(Reason.UNREADABLE, file.problem)
     try:
-        if file.size <= WHOLE_FILE_BYTES:
+        if file.size <= WHOLE_FILE_BYTES and not paths.split(file.path):
             data = storage.read_bytes(file.path, WHOLE_FILE_BYTES + 1)
             if len(data) <= WHOLE_FILE_BYTES:
                 return io.BytesIO(data)
-        return storage.open_patiently(file.path, sparsely=True)
+        return open_input(file.path, sparsely=True)
     except NotAFileError as error:
         raise AudioError(Reason.NOT_A_FILE, str(error.strerror)) from error
     except storage.STORE_ERRORS as error:

@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +76,7 @@ def interrupt(folder, base, place):
     folder.mkdir(exist_ok=True)
     with pytest.raises(KeyboardInterrupt):
         transfer.fetch(f"{base}fma_small.zip", f"{folder}/fma_small.zip", report, QUICK)
+    assert not list(Path().glob("[0-9]*.json"))
 
 
 def test_another_process_goes_on_and_asks_for_no_more_than_a_block(
@@ -90,6 +92,8 @@ def test_another_process_goes_on_and_asks_for_no_more_than_a_block(
             interrupt(tmp_path, base, place)
             size = (tmp_path / "fma_small.zip.part").stat().st_size
             assert size >= place
+            state = json.loads((tmp_path / "fma_small.zip.part.json").read_text())
+            assert state["total"] == len(content)
             places[places.index(place)] = size
         download([archive], str(tmp_path), base, options=QUICK)
     assert (tmp_path / "fma_small.zip").read_bytes() == content
