@@ -240,13 +240,12 @@ def test_a_full_disk_is_one_sentence(dataset, tmp_path, capsys, monkeypatch):
     arguments = (
         "--audio", f"{dataset}/audio/*.wav", "--metadata", dataset / "tracks.csv",
         "--output", tmp_path / "out", "--num_shards", 2, "--representations", "mel",
-        "--quiet",
     )  # fmt: skip
     original = storage.create
     monkeypatch.setattr(storage, "create", lambda path: FullDisk(original(path)))
     for room in (10, 200_000, 640_000):
         FullDisk.left = room
-        assert run(*arguments) == 1
+        assert run(*arguments, "--quiet") == 1
         error = capsys.readouterr().err
         assert "cannot be written: No space left on device." in error
         assert "finished shards are kept" in error

@@ -348,7 +348,10 @@ def test_output_that_cannot_be_written_is_a_user_error(data, tmp_path, capsys):
 def test_what_is_not_ours_is_refused_before_any_work(
     data, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(command, "train_baselines", lambda *_: pytest.fail("begun"))
+    monkeypatch.setattr(
+        "trainer.baselines.__main__.train_baselines",
+        lambda *_, **__: pytest.fail("begun"),
+    )
     notes = tmp_path / "knn-features" / "notes.txt"
     notes.parent.mkdir()
     notes.touch()

@@ -166,6 +166,7 @@ def test_a_cross_validation_from_the_command_line(
             "baselines",
             "--epochs=2",
             "--batch_size=4",
+            "--verbose",
         ]
     )
     out = capsys.readouterr().out
