@@ -119,10 +119,11 @@ EXPORT = Kind(
 )
 _MODEL_FILES = (
     r"\.?(?:model\.keras|model\.json|manifest\.json|history\.json|history\.png"
-    r"|report\.json|predictions\.csv|confusion\.png|model_card\.md)(?:\.part)?",
+    r"|report\.json|predictions\.csv|(?:confusion|average_precision)\.png"
+    r"|model_card\.md)(?:\.part)?",
     # A finished model until it is in its place, and the room that it will need.
     r"_unpublished/(?:model\.keras|(?:model|manifest|history|report|publish)\.json"
-    r"|(?:history|confusion)\.png|predictions\.csv|model_card\.md|reserve)",
+    r"|(?:history|confusion|average_precision)\.png|predictions\.csv|model_card\.md|reserve)",
     *_below("checkpoints", CHECKPOINTS.files),
     *_below("trials", (*TRIALS.files, *_below("features", CACHE.files))),
     *_below("export", EXPORT.files),

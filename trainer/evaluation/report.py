@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.schema import SPLITS, Manifest, UserError, begins_synthetic
+from pipeline.schema import Manifest, UserError, begins_synthetic
 from trainer.evaluation.calibration import Calibration, calibrate, check_temperature
 from trainer.evaluation.predictions import ClipPredictions
 from trainer.evaluation.scores import Evaluation, evaluate
@@ -244,7 +244,7 @@ def make_report(
         representation=representation,
         parameters=parameters,
         weights=weights,
-        clips={split: sum(manifest.clips[split].values()) for split in SPLITS},
+        clips=dict(manifest.clip_totals),
         test=evaluate(used["test"], genres),
         validation=evaluate(validation, genres) if validation else None,
         training_accuracy=(

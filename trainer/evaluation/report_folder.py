@@ -27,6 +27,9 @@ from trainer.evaluation.report import (
     REPORT_FILE,
     Report,
 )
+from trainer.evaluation.tasks.several_files import make_files
+from trainer.evaluation.tasks.several_report import MultiLabelReport
+from trainer.evaluation.tasks.task import AnyReport, parse_report
 from trainer.evaluation.typed_json import parse_json, to_dataclass
 
 
@@ -79,6 +82,11 @@ def read_result(path: str) -> Result:
     """
     folder = ModelFolder(path)
     report = _read_report(folder)
+    if isinstance(report, MultiLabelReport):
+        raise UserError(
+            f"{path} holds a model of several genres a clip, which this command does "
+            "not read."
+        )
     genres = [scores.genre for scores in report.test.genres]
     source = folder.join(PREDICTIONS_FILE)
     content = folder.read(PREDICTIONS_FILE)
@@ -99,8 +107,8 @@ def read_result(path: str) -> Result:
     return Result(report=report, predictions=predictions, phases=phases)
 
 
-def read_report(path: str) -> Report:
-    """Reads the report of a model folder.
+def read_report(path: str) -> AnyReport:
+    """Reads the report of a model folder, of either task.
 
     Raises:
       UserError: there is none, or it is damaged or of another version.
@@ -108,13 +116,13 @@ def read_report(path: str) -> Report:
     return _read_report(ModelFolder(path))
 
 
-def _read_report(folder: ModelFolder) -> Report:
+def _read_report(folder: ModelFolder) -> AnyReport:
     content = folder.read(REPORT_FILE)
     if content is None:
         raise UserError(
             f"There is no {REPORT_FILE} in {folder.path}; train a model into it first."
         )
-    return Report.from_json(content, source=folder.join(REPORT_FILE))
+    return parse_report(content, source=folder.join(REPORT_FILE))
 
 
 def _parse_history(content: bytes, source: str) -> list[Mapping[str, Any]]:
@@ -174,7 +182,7 @@ def parse_predictions(text: str, genres: Sequence[str], source: str) -> ClipPred
 
 def write_report(
     folder: str,
-    report: Report,
+    report: AnyReport,
     test_predictions: ClipPredictions,
     genres: Sequence[str],
 ) -> None:
@@ -186,6 +194,9 @@ def write_report(
       test_predictions: what `report.test` was computed from.
       genres: names of the probabilities' columns.
     """
+    if isinstance(report, MultiLabelReport):
+        write_files(folder, make_files(report, test_predictions, genres))
+        return
     title = f"{report.model} on {report.representation}"
     contents = {
         PREDICTIONS_FILE: predictions_csv(test_predictions, genres).encode(),

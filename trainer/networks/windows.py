@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 
 from pipeline.schema import Normalisation, RepresentationSchema
-from trainer.networks.layers import build_normalisation, build_output, has_replicas
+from trainer.networks.layers import add_output, build_normalisation, has_replicas
 
 
 def build_windows_model(
@@ -15,8 +17,12 @@ def build_windows_model(
     *,
     units: int = 64,
     dropout: float = 0.3,
+    activation: str = "softmax",
+    bias: Sequence[float] | None = None,
 ) -> keras.Model:
     """1-D CNN from windows `(n, samples)` to probabilities `(n, genres)`.
+
+    `activation` and `bias` are the last layer's, see `add_output`.
 
     Average and maximum over time close it: where in the window a sound lies says
     nothing about the genre.
@@ -39,7 +45,9 @@ def build_windows_model(
     if units:
         x = keras.layers.Dense(units, activation="relu")(x)
         x = keras.layers.Dropout(dropout)(x)
-    return keras.Model(inputs, build_output(genres)(x), name=layout.name)
+    return keras.Model(
+        inputs, add_output(x, genres, activation, bias), name=layout.name
+    )
 
 
 def _convolve(

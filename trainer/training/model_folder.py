@@ -24,12 +24,13 @@ from pipeline.common import ownership
 from pipeline.common.files import Files, join
 from pipeline.common.owned_kinds import MARK_FILE, MODEL
 from pipeline.schema import MANIFEST_FILE, Manifest, UserError
-from trainer.evaluation import history, report
+from trainer.evaluation import history
 from trainer.evaluation.model_digests import DIGESTS_FILE, ModelDigests, digest_bytes
 from trainer.evaluation.model_files import files_of
 from trainer.evaluation.predictions import ClipPredictions
 from trainer.evaluation.report import HISTORY_FILE, MODEL_FILE
 from trainer.evaluation.report_folder import write_report
+from trainer.evaluation.tasks.task import AnyReport
 from trainer.training.run import FittedModel
 
 HISTORY_PLOT = "history.png"
@@ -232,7 +233,7 @@ def try_folders(paths: Iterable[str]) -> None:
 
 
 def write_report_folder(
-    path: str, result: report.Report, test: ClipPredictions, genres: Sequence[str]
+    path: str, result: AnyReport, test: ClipPredictions, genres: Sequence[str]
 ) -> None:
     """Writes the folder of a model of which only the report is kept.
 
@@ -258,7 +259,7 @@ def write_report_folder(
 
 
 def _report_contents(
-    result: report.Report, test: ClipPredictions, genres: Sequence[str]
+    result: AnyReport, test: ClipPredictions, genres: Sequence[str]
 ) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         write_report(folder, result, test, genres)
@@ -276,7 +277,7 @@ def _read_files(folder: str) -> dict[str, bytes]:
 def needed_bytes(model: keras.Model, manifest: Manifest) -> int:
     """Bytes that a model's folder takes at most."""
     genres = len(manifest.genres)
-    test_clips = sum(manifest.clips["test"].values())
+    test_clips = manifest.clip_totals["test"]
     predictions = test_clips * (LINE_BYTES + GENRE_BYTES * genres)
     return 4 * int(model.count_params()) + predictions + EXTRA_BYTES
 
@@ -284,7 +285,7 @@ def needed_bytes(model: keras.Model, manifest: Manifest) -> int:
 def make_contents(
     fitted: FittedModel,
     manifest: Manifest,
-    result: report.Report | None,
+    result: AnyReport | None,
     test: ClipPredictions | None,
 ) -> dict[str, bytes]:
     """All files of a model folder by name, but for `model.json`; the report last.

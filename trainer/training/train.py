@@ -14,9 +14,9 @@ from pipeline.schema import SPLITS, UserError
 from trainer.config import SCHEDULES, TrainConfig
 from trainer.data import checksums
 from trainer.data.dataset import Dataset, open_dataset
-from trainer.evaluation import report
 from trainer.evaluation.report import REPORT_FILE
 from trainer.evaluation.report_folder import read_report
+from trainer.evaluation.tasks.task import AnyReport, describe_report
 from trainer.networks import layers, mobilenet
 from trainer.networks.vectors import build_vector_model
 from trainer.networks.windows import build_windows_model
@@ -38,7 +38,7 @@ def train(
     *,
     notes: Sequence[str] = (),
     on_epoch: Callable[[Mapping[str, float], int], None] | None = None,
-) -> report.Report | None:
+) -> AnyReport | None:
     """Trains a model, evaluates it clip by clip and writes its folder.
 
     Args:
@@ -156,7 +156,7 @@ def _fit(run: Run) -> FittedModel:
     return fit_mobilenet(run) if run.config.model == "mel" else fit_small(run)
 
 
-def _train(run: Run, folder: ModelFolder, notes: Sequence[str]) -> report.Report | None:
+def _train(run: Run, folder: ModelFolder, notes: Sequence[str]) -> AnyReport | None:
     config, manifest, devices = run.config, run.dataset.manifest, run.devices
     if devices.chief:
         _announce(run)
@@ -171,7 +171,7 @@ def _train(run: Run, folder: ModelFolder, notes: Sequence[str]) -> report.Report
     result = None
     if devices.chief:
         if "test" in predictions:
-            result = report.make_report(
+            result = run.task.make_report(
                 manifest,
                 predictions,
                 name=os.path.basename(config.output.rstrip("/")),
@@ -184,7 +184,7 @@ def _train(run: Run, folder: ModelFolder, notes: Sequence[str]) -> report.Report
                 command=config.command(),
                 notes=(*fitted.notes, *notes),
             )
-            print(describe_result(result), flush=True)
+            print(describe_report(result), flush=True)
         else:
             print("the test split is empty: no report is written", flush=True)
         folder.write(
@@ -220,11 +220,11 @@ def _publish_earlier(run: Run, folder: ModelFolder) -> bool:
 
 
 def _announce(run: Run) -> None:
-    clips = {split: sum(run.dataset.manifest.clips[split].values()) for split in SPLITS}
+    clips = run.dataset.manifest.clip_totals
     model = run.config.model
     print(
         f"{layers.ARCHITECTURES[model]} on {model}: "
-        + ", ".join(f"{count} {split}" for split, count in clips.items())
+        + ", ".join(f"{clips[split]} {split}" for split in SPLITS)
         + f" clips of {len(run.genres)} genres; {run.describe_memory()}",
         flush=True,
     )
@@ -248,6 +248,8 @@ def fit_small(run: Run) -> FittedModel:
             len(run.genres),
             units=config.hidden_units,
             dropout=config.dropout_rate,
+            activation=run.task.activation,
+            bias=run.task.bias,
         )
     run.announce(model)
     schedule = run.schedule(SCHEDULES[config.model])
@@ -263,16 +265,6 @@ def fit_small(run: Run) -> FittedModel:
         phases=[phase],
         parameters=run.describe(model, schedule, [phase]),
         predictions=run.predict_splits(model, run.splits),
-    )
-
-
-def describe_result(result: report.Report) -> str:
-    """One line on how good the model is."""
-    low, high = result.test.accuracy_interval
-    return (
-        f"test accuracy {result.test.accuracy:.3f} by clip (95 % interval {low:.3f} to "
-        f"{high:.3f}, chance {result.test.chance_accuracy:.3f}), macro F1 "
-        f"{result.test.macro_f1:.3f}; trained in {result.train_seconds:.1f} s"
     )
 
 
