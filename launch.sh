@@ -22,12 +22,15 @@ usage: ./launch.sh COMMAND [OPTION ...]
   compare OPTION ...     all models in one report              (compare --help)
   report DIR             open or serve a report
   predict OPTION FILE    genres of audio files                 (predict --help)
+  label OPTION ...       genres of a whole catalogue           (label --help)
   export OPTION ...      a model as a SavedModel for serving   (export --help)
   show FILE              draw the representations of an audio file
   demo OPTION ...        make the demo corpus                  (demo --help)
   weights                fetch the music models' weights for embeddings
 
+  flink OPTION ...       preprocess on a Flink cluster         (flink --help)
   dataflow OPTION ...    preprocess on Google Cloud Dataflow   (dataflow --help)
+  dataflow --label ...   genres of a catalogue on Dataflow     (dataflow --label --help)
   vertex OPTION ...      train on Vertex AI                    (vertex --help)
 
   setup                  install what is needed, look at every installed file
@@ -175,8 +178,9 @@ main() {
   local command=${1:-}
   (($#)) && shift
   case $command in
-    local | setup | test | preprocess | inspect | show | demo | weights | dataflow | train) ;;
-    baselines | folds | compare | report | predict | export | vertex) ;;
+    local | setup | test | preprocess | inspect | show | demo | weights | dataflow) ;;
+    flink | train | baselines | folds | compare | report | predict | label) ;;
+    export | vertex) ;;
     run) (($#)) || fail "run needs a module, such as benchmarks.run" ;;
     '' | help | -h | --help) usage && return ;;
     *) usage >&2 && fail "unknown command. Received: $command" ;;

@@ -6,12 +6,9 @@ import tempfile
 import time
 from collections.abc import Mapping
 
-import apache_beam as beam
 import numpy as np
-from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.common.clip_config import ClipConfig
-from pipeline.launch.local import make_runner
 from pipeline.representations import DEFAULTS, make_schemas
 from pipeline.schema import RepresentationSchema
 from pipeline.shards.moments import Moments, pool_clips
@@ -49,9 +46,8 @@ def _time_analysis(
     schemas: Mapping[str, RepresentationSchema], moments: Mapping[str, Moments]
 ) -> float:
     # Imports TensorFlow, which a benchmark without jobs does not need.
-    from pipeline.job.normalise import AnalyzeTraining
+    from pipeline.job.normalise import analyse
 
-    options = PipelineOptions(["--direct_running_mode=in_memory"])
     started = time.process_time()
     shards = []
     for shard in range(SHARDS):
@@ -64,15 +60,6 @@ def _time_analysis(
             for name, all_ in moments.items()
         }
         shards.append((shard, pooled))
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        beam.Pipeline(make_runner(options), options) as pipeline,
-    ):
-        _ = (
-            pipeline
-            | beam.Create(shards)
-            | AnalyzeTraining(
-                schemas=schemas, output=f"{folder}/out", temporary=f"{folder}/tmp"
-            )
-        )
+    with tempfile.TemporaryDirectory() as folder:
+        analyse(shards, schemas, folder)
     return time.process_time() - started

@@ -40,10 +40,10 @@ from trainer.config import SCHEDULES
 from trainer.data import streams
 from trainer.data.dataset import Dataset
 from trainer.data.split import Split
-from trainer.networks import mobilenet
-from trainer.networks.vectors import build_vector_model
-from trainer.networks.windows import build_windows_model
 from trainer.runtime.devices import find_devices
+from trainer.training.networks import mobilenet
+from trainer.training.networks.vectors import build_vector_model
+from trainer.training.networks.windows import build_windows_model
 from trainer.training.step import Learner, training_batches
 
 #: Latency of the simulated store: each read of a record waits so long.

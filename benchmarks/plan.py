@@ -12,11 +12,11 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
-from pipeline.cloud.dataflow import suggest_shards
 from pipeline.cloud.machines import Machine, parse_machine
 from pipeline.cloud.submission import DISK_GB
 from pipeline.common.plain_text import align
 from pipeline.launch import estimate
+from pipeline.launch.plan import suggest_shards
 from pipeline.schema import SPLITS
 
 #: Clips and GB of audio, of which a job reads: all of 30 s clips, and of an untrimmed

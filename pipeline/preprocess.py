@@ -17,19 +17,23 @@ from pipeline.common.clip_config import (
     ClipConfig,
 )
 from pipeline.common.plain_text import one_line, print_error
+from pipeline.inputs.archives.paths import drop_scheme
 from pipeline.inputs.genres import LABELS, SEPARATOR
 from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.splits import SPLIT_RULES
 from pipeline.launch import local, messages
+from pipeline.launch.flink.run import ClusterJobError, DetachedError
 from pipeline.launch.output import prepare_job
 from pipeline.launch.plan import (
+    checked_runner,
     estimate_job,
+    find_cluster,
     make_job,
+    make_paths_absolute,
     note_command,
     parse_beam_options,
-    run_job,
+    suggest_shards,
 )
-from pipeline.launch.runners import try_runner
 from pipeline.representations import DEFAULTS, NAMES
 from pipeline.representations.music_model import DEFAULT_MODEL, MODELS
 from pipeline.schema import JOB_REPORT_FILE, MANIFEST_FILE, Manifest, UserError
@@ -65,8 +69,10 @@ def make_parser() -> argparse.ArgumentParser:
     inputs.add_argument(
         "--audio",
         required=True,
+        type=drop_scheme,
         metavar="GLOB",
-        help="a folder with all that it holds, or a quoted glob, here or on any Beam "
+        help="a folder with all that it holds, a ZIP (also in part: "
+        "'fma_small.zip!/fma_small/00*/**'), or a quoted glob, here or on any Beam "
         "file system, e.g. 'gs://bucket/fma_small/**.mp3': * and ? within a name, ** "
         "across folders, **/ any folders or none, [ab], {a,b}, [[] for a bracket; "
         "case does not matter in extensions, linked folders are followed once",
@@ -74,10 +80,12 @@ def make_parser() -> argparse.ArgumentParser:
     inputs.add_argument(
         "--metadata",
         required=True,
+        type=drop_scheme,
         metavar="FILE",
-        help="FMA's tracks.csv, or a CSV path,genre[,track_id,artist_id,split] with "
-        "paths relative to the glob's folder; a path without audio extension, or with "
-        "another one, takes the file that fits where there is one alone",
+        help="FMA's tracks.csv, or the ZIP that holds it, or a CSV "
+        "path,genre[,track_id,artist_id,split] with paths relative to the glob's "
+        "folder; a path without audio extension, or with another one, takes the file "
+        "that fits where there is one alone",
     )
     inputs.add_argument(
         "--subset",
@@ -101,6 +109,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     inputs.add_argument(
         "--genres_file",
+        type=drop_scheme,
         default="",
         metavar="FILE",
         help="the tree of genres, a CSV with genre_id,parent,title, for --labels all "
@@ -290,13 +299,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, rest = parser.parse_known_args(argv)
     if not arguments.output and not arguments.estimate:
         parser.error("the following arguments are required: --output")
+    command = sys.argv[1:] if argv is None else argv
+    return preprocess(arguments, rest, command)
+
+
+def preprocess(
+    arguments: argparse.Namespace,
+    rest: Sequence[str],
+    command: Sequence[str],
+    *,
+    name: str = "preprocess",
+    choose_shards: bool = False,
+    detach: bool = False,
+) -> int:
+    """Does what a command line asks for; returns the exit code.
+
+    Args:
+      arguments: of `make_parser`.
+      rest: Beam's options.
+      command: as it was given, for the dataset's report.
+      name: of the command.
+      choose_shards: by the number of clips.
+      detach: leave a job alone once it runs on a cluster.
+    """
     started = time.monotonic()
     output = arguments.output
     dataset = None
     try:
-        parse_beam_options(rest)  # Refuses unknown ones before any work.
+        # Refuses unknown ones, and a cluster that is not there, before any work.
+        cluster = find_cluster(parse_beam_options(rest))
+        if cluster is not None:
+            make_paths_absolute(arguments)
+            output = arguments.output
         job, inputs = make_job(arguments)
-        job = note_command(job, sys.argv[1:] if argv is None else argv)
+        if choose_shards:
+            job = job.with_dataset(num_shards=suggest_shards(len(inputs.clips)))
+        job = note_command(job, command, name)
         print(messages.describe_inputs(inputs, job), flush=True)
         if arguments.representations is None and not job.dataset.music_weights:
             print(
@@ -307,15 +345,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.estimate:
             print(f"\n{estimate_job(job, inputs)}")
             return 0
-        try_runner(parse_beam_options(rest), rest)
-        job, finished = prepare_job(job, inputs, overwrite=arguments.overwrite)
-        dataset = job.dataset
-        if finished:
-            print(messages.describe_resumption(finished, dataset), flush=True)
-        run_job(job, inputs, rest)
+        with checked_runner(job, inputs, rest, cluster, detach=detach) as run:
+            job, finished = prepare_job(job, inputs, overwrite=arguments.overwrite)
+            dataset = job.dataset
+            if finished:
+                print(messages.describe_resumption(finished, dataset), flush=True)
+            run(job)
     except UserError as error:
         print_error(error)
         return 2
+    except DetachedError as detached:
+        print(detached)
+        return 0
+    except ClusterJobError as error:
+        print_error(error)
+        return 1
     except KeyboardInterrupt:
         print(f"\ninterrupted; {messages.GO_ON}", file=sys.stderr)
         return 130

@@ -21,7 +21,7 @@ LAYERS = (
     {"pipeline.preprocess"},
     {"pipeline.cloud"},
     {"trainer.config", "trainer.data", "trainer.evaluation"},
-    {"trainer.networks", "trainer.runtime"},
+    {"trainer.runtime"},
     {"trainer.training", "trainer.predict"},
     {"trainer.task", "trainer.baselines", "trainer.compare", "trainer.export"},
     {"trainer.folds", "trainer.vertex"},
@@ -34,16 +34,19 @@ LIGHT = {
     "pipeline.schema.checks",
     "pipeline.common",
     "pipeline.common.credentials",
-    "pipeline.common.error_texts",
     "pipeline.common.files",
     "pipeline.common.owned_kinds",
     "pipeline.common.ownership",
     "pipeline.common.plain_text",
+    "pipeline.common.progress",
     "pipeline.common.quiet",
     "pipeline.common.regular_file",
 }
 #: Folders of the trainer that decode audio, and so take more of the pipeline.
 AUDIO = {"trainer.predict", "trainer.export", "trainer.compare"}
+#: What needs Beam, and the one part of the trainer that imports it.
+BEAM = {"pipeline.shards", "pipeline.job", "pipeline.launch", "pipeline.cloud"}
+LABELLING = "trainer.predict.label"
 
 
 def find_modules() -> dict[str, Path]:
@@ -120,6 +123,18 @@ def test_training_takes_only_what_is_light_of_the_pipeline(imports):
     ]
     # Vertex AI's client is for the machine of who submits.
     assert [line for line in heavy if not line.startswith("trainer.vertex")] == []
+
+
+def test_labelling_alone_of_the_trainer_takes_what_needs_beam(imports):
+    users = {
+        module
+        for module, names in imports.items()
+        if module.startswith("trainer") and BEAM & set(map(entry, names))
+    }
+    allowed = {name for name in users if name.startswith(LABELLING)}
+    assert allowed
+    # Vertex AI's client is for the machine of who submits.
+    assert {name for name in users - allowed if "vertex" not in name} == set()
 
 
 def test_the_pipeline_never_imports_the_trainer(imports):

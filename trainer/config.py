@@ -34,7 +34,8 @@ class Schedule:
       weight_decay: a step takes this share of the kernels, times the learning rate
         (AdamW's way).
       label_smoothing: share of a label's weight that goes to all genres.
-      augmentation: 0 for none to 1 for strong, see `trainer.networks.augmentation`.
+      augmentation: 0 for none to 1 for strong, see
+        `trainer.training.networks.augmentation`.
     """
 
     epochs: int

@@ -21,10 +21,10 @@ from pipeline.cloud.dry_run import assume_job, describe_unchecked
 from pipeline.cloud.follow import Follower
 from pipeline.cloud.submission import (
     DISK_GB,
+    AddSteps,
     DataflowConfig,
     check_service,
     console_link,
-    is_given,
     make_options,
     make_request,
     submit,
@@ -35,19 +35,25 @@ from pipeline.common.plain_text import one_line, print_error
 from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.survey import Inputs
 from pipeline.job.config import JobConfig
+from pipeline.job.graph import build
 from pipeline.launch import estimate, local, messages
 from pipeline.launch.output import check_output, prepare_job
-from pipeline.launch.plan import make_job, parse_beam_options
+from pipeline.launch.plan import (
+    is_given,
+    make_job,
+    parse_beam_options,
+    suggest_shards,
+)
 from pipeline.schema import UserError
 from pipeline.shards.runs import SupersededError
 
-#: A shard is the unit of work; this many clips take a vCPU some seconds.
-CLIPS_A_SHARD = 64
-SHARDS = (16, 4096)
 #: Clips decoded here for the estimate.
 ESTIMATE_CLIPS = 6
 
 _EPILOG = """\
+With --label, the job names the genres of files with a model in place of making a
+dataset: see --label --help.
+
 All options of `pipeline.preprocess` (representations, shards, clips, ...) and all of
 Apache Beam may follow, for example --representations mel --no_use_public_ips.
 
@@ -71,6 +77,25 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    add_cloud_flags(parser)
+    data = parser.add_argument_group("data, all on gs://")
+    data.add_argument("--subset", choices=SUBSETS, help="FMA subset (default: small)")
+    data.add_argument(
+        "--audio", metavar="GLOB", help="default: gs://BUCKET/fma_SUBSET/**.mp3"
+    )
+    data.add_argument(
+        "--metadata",
+        metavar="FILE",
+        help="default: gs://BUCKET/fma_metadata/tracks.csv",
+    )
+    data.add_argument(
+        "--output", metavar="DIR", help="default: gs://BUCKET/dataset_SUBSET"
+    )
+    return parser
+
+
+def add_cloud_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that say where and how a job runs."""
     cloud = parser.add_argument_group("cloud")
     gcs.add_place_flags(
         cloud, bucket="for inputs, output and staging; in that region, or reading costs"
@@ -96,39 +121,26 @@ def make_parser() -> argparse.ArgumentParser:
         "--subnetwork", default="", help="regions/REGION/subnetworks/NAME"
     )
     cloud.add_argument(
-        "--job_name", default="", metavar="NAME", help="default: fma-SUBSET-TIME"
+        "--job_name", default="", metavar="NAME", help="default: fma-WHAT-TIME"
     )
     gcs.add_run_flags(cloud)
-    data = parser.add_argument_group("data, all on gs://")
-    data.add_argument("--subset", choices=SUBSETS, help="FMA subset (default: small)")
-    data.add_argument(
-        "--audio", metavar="GLOB", help="default: gs://BUCKET/fma_SUBSET/**.mp3"
-    )
-    data.add_argument(
-        "--metadata",
-        metavar="FILE",
-        help="default: gs://BUCKET/fma_metadata/tracks.csv",
-    )
-    data.add_argument(
-        "--output", metavar="DIR", help="default: gs://BUCKET/dataset_SUBSET"
-    )
-    return parser
 
 
 def make_config(
-    flags: argparse.Namespace, now: datetime.datetime | None = None
+    flags: argparse.Namespace, now: datetime.datetime | None = None, *, what: str = ""
 ) -> DataflowConfig:
     """Flags as a checked configuration.
 
     Args:
-      flags: of `make_parser`.
+      flags: of `make_parser`, or with those of `add_cloud_flags`.
       now: for the default job name; None for the present.
+      what: likewise; empty for the subset.
 
     Raises:
       UserError: a value cannot be right.
     """
     now = now or datetime.datetime.now(datetime.UTC)
-    subset = flags.subset or "small"
+    what = what or flags.subset or "small"
     return DataflowConfig(
         project=flags.project,
         region=flags.region,
@@ -139,7 +151,7 @@ def make_config(
         service_account=flags.service_account,
         network=flags.network,
         subnetwork=flags.subnetwork,
-        job_name=flags.job_name or f"fma-{subset}-{now:%Y%m%d-%H%M%S}",
+        job_name=flags.job_name or f"fma-{what}-{now:%Y%m%d-%H%M%S}",
     )
 
 
@@ -165,15 +177,6 @@ def make_data_flags(flags: argparse.Namespace, bucket: str) -> list[str]:
     if flags.subset or not flags.metadata:
         paths["--subset"] = subset
     return [f"{flag}={value}" for flag, value in paths.items()]
-
-
-def suggest_shards(clips: int) -> int:
-    """Number of shards for a number of clips, whatever the number of workers."""
-    low, high = SHARDS
-    shards = low
-    while shards < high and shards * CLIPS_A_SHARD < clips:
-        shards *= 2
-    return shards
 
 
 def describe_estimate(job: JobConfig, inputs: Inputs, config: DataflowConfig) -> str:
@@ -249,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         dataset = job.dataset
         if finished:
             print(messages.describe_resumption(finished, dataset), flush=True)
-        job_id, client = submit(job, beam_options)
+        job_id, client = submit(_steps(job), beam_options)
     except UserError as error:
         print_error(error)
         return 2
@@ -259,13 +262,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"Submitted: {job_id}\n{console_link(config, job_id)}", flush=True)
     if not flags.wait:
         return 0
-    follower = Follower(client, job_id, len(inputs.clips), _say)
+    follower = Follower(client, job_id, len(inputs.clips), say)
     return wait(follower, config, job_id, arguments.output)
+
+
+def _steps(job: JobConfig) -> AddSteps:
+    return lambda pipeline: build(pipeline, job)
 
 
 def print_request(job: JobConfig, options: PipelineOptions, *, offline: bool) -> None:
     """Prints the request of a dry run as JSON."""
-    request = make_request(job, options, offline=offline)
+    request = make_request(_steps(job), options, offline=offline)
     print(json.dumps(request, indent=1, sort_keys=True))
 
 
@@ -308,6 +315,16 @@ def check(
 
 
 def wait(follower: Follower, config: DataflowConfig, job_id: str, output: str) -> int:
+    """Follows a job and tells what it made; its final state is the exit code."""
+    code = follow(follower, config, job_id)
+    if not code:
+        print(messages.make_table(preprocess.read_report(output)))
+        print(f"\n{messages.describe_integrity(preprocess.read_manifest(output))}")
+        print(f"\nDataset: {one_line(output)}")
+    return code
+
+
+def follow(follower: Follower, config: DataflowConfig, job_id: str) -> int:
     """Follows a job; its final state is the exit code."""
     try:
         state = follower.follow()
@@ -325,13 +342,11 @@ def wait(follower: Follower, config: DataflowConfig, job_id: str, output: str) -
             "The same command, sent again, keeps the shards that are finished."
         )
         return 1
-    print(messages.make_table(preprocess.read_report(output)))
-    print(f"\n{messages.describe_integrity(preprocess.read_manifest(output))}")
-    print(f"\nDataset: {one_line(output)}")
     return 0
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Prints a line at once."""
     print(line, flush=True)
 
 

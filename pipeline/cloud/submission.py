@@ -9,8 +9,7 @@ import contextlib
 import dataclasses
 import json
 import os
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +26,13 @@ from pipeline.cloud.machines import Machine, parse_machine
 from pipeline.common import gcs, storage
 from pipeline.common.credentials import SCHEME
 from pipeline.common.quiet import keep_back_stderr
-from pipeline.job.config import JobConfig
-from pipeline.job.graph import build
+from pipeline.launch.plan import is_given
 from pipeline.schema import UserError
 
 #: Where `setup.py` and the lock file are: the checkout.
 ROOT = Path(__file__).resolve().parents[2]
+#: Adds a graph's steps to a pipeline.
+AddSteps = Callable[[beam.Pipeline], None]
 #: GB of each worker's disk: the image and what it installs; no data is kept there.
 DISK_GB = 50
 
@@ -146,11 +146,6 @@ def make_options(config: DataflowConfig, beam_flags: Sequence[str]) -> list[str]
     return [*options, *beam_flags]
 
 
-def is_given(command_line: Sequence[str], *flags: str) -> bool:
-    """Whether one of the flags is on a command line."""
-    return any(item.partition("=")[0] in flags for item in command_line)
-
-
 def _find_in_checkout(name: str) -> Path:
     path = ROOT / name
     if not path.is_file():
@@ -189,23 +184,22 @@ def check_service(options: PipelineOptions) -> None:
 
 
 def make_request(
-    job: JobConfig, options: PipelineOptions, *, offline: bool = False
+    add_steps: AddSteps, options: PipelineOptions, *, offline: bool = False
 ) -> dict[str, Any]:
     """The request that would be sent, as Dataflow's REST API names things.
 
     Beam builds the graph and the package as for a submission, and sends nothing.
 
     Args:
-      job: that would run.
+      add_steps: adds the graph's to a pipeline.
       options: of Beam.
       offline: ask nobody anything, not even the bucket.
     """
     options.view_as(GoogleCloudOptions).no_auth = offline
     pipeline = beam.Pipeline(options=options)
-    with tempfile.TemporaryDirectory() as folder, _package_for_images():
-        build(pipeline, job, temporary=folder if offline else "")
-        with keep_back_stderr():
-            described = pipeline.run().job
+    add_steps(pipeline)
+    with _package_for_images(), keep_back_stderr():
+        described = pipeline.run().job
     cloud = described.google_cloud_options
     packages = [
         beam_runner_api_pb2.ArtifactStagingToRolePayload.FromString(
@@ -239,14 +233,14 @@ def _package_for_images() -> Iterator[None]:
         del os.environ["FMA_STAGED"]
 
 
-def submit(job: JobConfig, options: PipelineOptions) -> tuple[str, Any]:
+def submit(add_steps: AddSteps, options: PipelineOptions) -> tuple[str, Any]:
     """Stages and submits a job; returns its id and Beam's client of the service.
 
     Raises:
       UserError: Dataflow refuses it.
     """
     pipeline = beam.Pipeline(options=options)
-    build(pipeline, job)
+    add_steps(pipeline)
     try:
         # Packing prints what concerns nobody, unless it fails.
         with keep_back_stderr(), _package_for_images():

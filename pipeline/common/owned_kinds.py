@@ -73,6 +73,7 @@ _DATASET_FILES = (
     rf"rejects-{_SHARD}\.jsonl",
     r"(?:_unfinished-)?(?:manifest\.json|COMPLETED)",
     r"report\.json",
+    r"music_model\.npz",
     *_below("transform_fn", _SAVED_MODEL),
     r"transform_fn/asset_map",
     r"transformed_metadata/(?:schema\.pbtxt|asset_map|v\d+-json/schema\.json)",
@@ -86,6 +87,19 @@ DATASET = Kind(
     name="dataset",
     files=(*_DATASET_FILES, *_below("_next", (*_DATASET_FILES, r"_files\.json"))),
     proof={"manifest.json": _MANIFEST},
+)
+#: Genres of audio files, by `trainer.predict.label`.
+LABELS = Kind(
+    name="folder of labels",
+    files=(
+        rf"labels/{_SHARD}\.(?:jsonl|parquet)",
+        rf"rejects-{_SHARD}\.jsonl",
+        r"(?:labels|report)\.json",
+        r"(?:_unfinished-)?COMPLETED",
+        rf"_progress/(?:RUN|shard-{_SHARD}\.json)",
+        r"_temporary/.+",
+    ),
+    proof={"labels.json": frozenset({"labels_version", "models", "genres"})},
 )
 #: With libsndfile's PEAK chunk of one channel and, as `write_wav` has it, no time.
 WAVS = Kind(
@@ -117,13 +131,15 @@ EXPORT = Kind(
         "assets.extra/description.json": frozenset({"export_version", "signatures"})
     },
 )
+_MODEL_FILE = (
+    r"(?:model\.keras|(?:model|manifest|history|report|baseline|ensemble)\.json"
+    r"|(?:baseline|music_model)\.npz|(?:history|confusion|average_precision)\.png"
+    r"|(?:predictions|validation)\.csv|model_card\.md)"
+)
 _MODEL_FILES = (
-    r"\.?(?:model\.keras|model\.json|manifest\.json|history\.json|history\.png"
-    r"|report\.json|predictions\.csv|(?:confusion|average_precision)\.png"
-    r"|model_card\.md)(?:\.part)?",
+    rf"\.?{_MODEL_FILE}(?:\.part)?",
     # A finished model until it is in its place, and the room that it will need.
-    r"_unpublished/(?:model\.keras|(?:model|manifest|history|report|publish)\.json"
-    r"|(?:history|confusion|average_precision)\.png|predictions\.csv|model_card\.md|reserve)",
+    rf"_unpublished/(?:{_MODEL_FILE}|publish\.json|reserve)",
     *_below("checkpoints", CHECKPOINTS.files),
     *_below("trials", (*TRIALS.files, *_below("features", CACHE.files))),
     *_below("export", EXPORT.files),
@@ -137,13 +153,15 @@ DEMO = Kind(
     name="demo corpus",
     files=(
         r"fma_demo/(?:\d{3}/\d{6}\.mp3|README\.txt)",
-        r"fma_metadata/tracks\.csv",
+        r"fma_metadata/(?:tracks|genres)\.csv",
         r"planted\.json",
         r"demo_corpus\.json",
         r"(?:.+/)?\.[^/]+\.[0-9a-f]{32}\.tmp",
     ),
     proof={"demo_corpus.json": frozenset({"corpus", "complete", "files"})},
 )
+#: FMA's archives, as they come, and what is known of them.
+DOWNLOADS = Kind(name="download", listed=True)
 #: For matplotlib's `savefig(metadata=...)`, and what it makes of it.
 PNG_METADATA = {"Software": OWNER}
 PICTURE = FileKind(

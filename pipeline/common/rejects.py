@@ -25,7 +25,9 @@ class Reason(enum.StrEnum):
     EMPTY = "empty"  # zero bytes
     UNDECODABLE = "undecodable"  # no decoder takes it for audio
     TRUNCATED = "truncated"  # shorter than its own header says
+    SHA1_MISMATCH = "sha1_mismatch"  # not what the `checksums` beside it say
     CHECKSUM = "checksum"  # not what its own checksum says
+    DAMAGED_IN_ZIP = "damaged_in_zip"  # a member that is not what its ZIP says
     CORRUPT = "corrupt"  # parts of it cannot be decoded
     UNANNOUNCED = "unannounced"  # much follows behind the end that its header tells
     MIXED = "mixed"  # changes its sampling rate or channels on the way

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import soundfile
@@ -29,6 +29,20 @@ from pipeline.decoding.waveform import (
 Float32 = NDArray[np.float32]
 
 
+class Part(NamedTuple):
+    """A clip, and where in its file it lies.
+
+    Attributes:
+      samples: waveform `(1321967,)`, mono at 44,100 Hz.
+      start: seconds from the beginning of the file.
+      seconds: length of the whole file.
+    """
+
+    samples: Float32
+    start: float
+    seconds: float
+
+
 def load_excerpts(path: str, config: ClipConfig, limit: int) -> list[Float32]:
     """Decodes one or more clips of a local audio file, in this process.
 
@@ -51,6 +65,21 @@ def load_excerpts(path: str, config: ClipConfig, limit: int) -> list[Float32]:
 def decode_excerpts(
     file: BinaryIO, config: ClipConfig, limit: int, load: Loader = load_waveform
 ) -> Iterator[Float32]:
+    """As `decode_parts`, for who does not ask where they lie.
+
+    Yields:
+      Waveforms `(1321967,)`, at least one.
+
+    Raises:
+      AudioError: the file cannot be used.
+    """
+    for part in decode_parts(file, config, limit, load):
+        yield part.samples
+
+
+def decode_parts(
+    file: BinaryIO, config: ClipConfig, limit: int, load: Loader = load_waveform
+) -> Iterator[Part]:
     """Decodes one or more clips of an audio file, one after the other.
 
     Of a file that is no longer than a clip, the one that training would have made.
@@ -64,20 +93,24 @@ def decode_excerpts(
       load: decodes the clip of a short file.
 
     Yields:
-      Waveforms `(1321967,)`, at least one.
+      Clips, at least one, in their order.
 
     Raises:
       AudioError: the file cannot be used.
     """
     found = False
     if limit > 1:
-        for samples in _decode_parts(file, config, limit):
+        for part in _decode_parts(file, config, limit):
             found = True
-            yield samples
+            yield part
     if not found:
         file.seek(0)
         # A short file, or one of which nothing could be used: it says why.
-        yield load(file, config).samples
+        waveform = load(file, config)
+        spare = waveform.seconds - EXCERPT_SECONDS
+        excerpted = config.excerpt == "middle" and waveform.seconds > MAX_CLIP_SECONDS
+        start = spare / 2 if excerpted else 0.0
+        yield Part(waveform.samples, start, waveform.seconds)
 
 
 def excerpt_starts(
@@ -95,49 +128,66 @@ def excerpt_starts(
     return np.asarray(centres - length / 2, np.int64).clip(0, frames - length), length
 
 
-def _decode_parts(file: BinaryIO, config: ClipConfig, limit: int) -> Iterator[Float32]:
-    """Clips of a file longer than one; none of another file."""
+class _Places:
+    """Where the clips of a file lie; keeps in seconds what it was asked for."""
 
-    def place(frames: int, sample_rate: int) -> list[tuple[int, int]]:
-        starts, length = excerpt_starts(frames, sample_rate, limit)
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._starts: list[float] = []
+        self._seconds = 0.0
+
+    def __call__(self, frames: int, sample_rate: int) -> list[tuple[int, int]]:
+        starts, length = excerpt_starts(frames, sample_rate, self._limit)
+        self._seconds = frames / sample_rate
+        self._starts = (starts / sample_rate).tolist()
         return [(start, length) for start in starts.tolist()]
 
+    def make_part(self, index: int, samples: Float32) -> Part:
+        return Part(samples, self._starts[index], self._seconds)
+
+
+def _decode_parts(file: BinaryIO, config: ClipConfig, limit: int) -> Iterator[Part]:
+    """Clips of a file longer than one; none of another file."""
+    places = _Places(limit)
     begin, end = tags.find_audio(file)
     stream = mp3.find_stream(file, begin, end)
     if stream is not None:
         found = mp3.measure(file, stream)
         mp3.check_announced(found)
         rate = stream.frame.sample_rate
-        for start, _ in place(round(found.seconds * rate), rate):
+        for index, (start, _) in enumerate(places(round(found.seconds * rate), rate)):
             with contextlib.suppress(AudioError):
                 excerpt = mp3.Excerpt(mp3.cut(file, found, start / rate), found.seconds)
-                yield load_waveform(excerpt, config).samples
+                yield places.make_part(index, load_waveform(excerpt, config).samples)
         return
     source = damage.check_length(tags.strip_to(file, begin, end))
     if ogg.is_ogg(source) and len(links := ogg.find_links(source)) > 1:
-        for part in decode_links(source, links, place):
+        for index, part in enumerate(decode_links(source, links, places)):
             if MIN_PEAK <= part.peak <= MAX_PEAK:
-                yield fit_length(resample(part.samples, part.sample_rate))
+                samples = resample(part.samples, part.sample_rate)
+                yield places.make_part(index, fit_length(samples))
         return
     try:
-        yield from _read_parts(source, place)
+        yield from _read_parts(source, places)
     except soundfile.LibsndfileError:
-        yield from _decode_with_ffmpeg(source, place)
+        yield from _decode_with_ffmpeg(source, places)
 
 
-def _read_parts(source: BinaryIO, place: ffmpeg.Place) -> Iterator[Float32]:
+def _read_parts(source: BinaryIO, places: _Places) -> Iterator[Part]:
     """By seeking, so that an hour of music is not decoded for five minutes of it."""
     is_ogg = ogg.is_ogg(source)
     with libsndfile.open_sound(source) as file:
         damage.check_format(file.samplerate, file.channels)
         if libsndfile.has_length(file):
-            for start, length in place(file.frames, file.samplerate):
+            parts = places(file.frames, file.samplerate)
+            for index, (start, length) in enumerate(parts):
                 file.seek(start)
                 frames = file.read(length, dtype="float32", always_2d=True)
                 if not is_ogg or _is_whole(source, start, length, file.frames):
-                    yield from _make_clip(frames, length, file.samplerate)
+                    for clip in _make_clip(frames, length, file.samplerate):
+                        yield places.make_part(index, clip)
             return
-    yield from _decode_with_ffmpeg(source, place)
+    yield from _decode_with_ffmpeg(source, places)
 
 
 def _is_whole(source: BinaryIO, start: int, length: int, total: int) -> bool:
@@ -149,14 +199,15 @@ def _is_whole(source: BinaryIO, start: int, length: int, total: int) -> bool:
     return True
 
 
-def _decode_with_ffmpeg(source: BinaryIO, place: ffmpeg.Place) -> Iterator[Float32]:
+def _decode_with_ffmpeg(source: BinaryIO, places: _Places) -> Iterator[Part]:
     with contextlib.suppress(ffmpeg.FfmpegError):
-        for part in ffmpeg.decode_parts(source, place):
+        for index, part in enumerate(ffmpeg.decode_parts(source, places)):
             damage.check_format(part.sample_rate, part.frames.shape[1])
             if not part.errors:
                 length = round(EXCERPT_SECONDS * part.sample_rate)
                 frames = ffmpeg.scale(part.frames)
-                yield from _make_clip(frames, length, part.sample_rate)
+                for clip in _make_clip(frames, length, part.sample_rate):
+                    yield places.make_part(index, clip)
 
 
 def _make_clip(frames: Float32, length: int, sample_rate: int) -> list[Float32]:

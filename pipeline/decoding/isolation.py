@@ -29,6 +29,7 @@ from pipeline.common.child_process import python_command
 from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
 from pipeline.common.regular_file import NotAFileError, open_regular
 from pipeline.common.rejects import AudioError, Reason
+from pipeline.decoding.excerpts import Part
 from pipeline.decoding.mp3 import Excerpt
 from pipeline.decoding.waveform import Float32, Waveform
 
@@ -42,8 +43,8 @@ ATTEMPTS = 2
 #: The module that a helper runs.
 HELPER = "pipeline.decoding.isolation_helper"
 
-#: Excerpts that were handed over, and the answer at the end.
-_Result = tuple[list[Float32], dict[str, Any]]
+#: Clips that were handed over, and the answer at the end.
+_Result = tuple[list[Part], dict[str, Any]]
 
 _WAVEFORM_BYTES = CLIP_SAMPLES * 4
 #: A clip's file goes through in one piece.
@@ -98,13 +99,27 @@ class IsolatedDecoder:
           OSError: it cannot be read.
           RuntimeError: the helper ended by a programming error, which it printed.
         """
-        request = {"config": dataclasses.asdict(config), "limit": limit}
         try:
             with open_regular(path) as file:
-                excerpts, _ = self._decode(file, b"E", request)
+                parts = self.load_parts(file, config, limit)
         except NotAFileError as error:
             raise AudioError(Reason.NOT_A_FILE, str(error.strerror)) from error
-        return tuple(excerpts)
+        return tuple(part.samples for part in parts)
+
+    def load_parts(
+        self, file: BinaryIO, config: ClipConfig, limit: int
+    ) -> tuple[Part, ...]:
+        """As `excerpts.decode_parts`; the caller may keep what it gets.
+
+        Raises:
+          AudioError: the file cannot be used, also where decoding it crashes or
+            takes too long.
+          OSError: it cannot be read.
+          RuntimeError: the helper ended by a programming error, which it printed.
+        """
+        request = {"config": dataclasses.asdict(config), "limit": limit}
+        parts, _ = self._decode(file, b"E", request)
+        return tuple(parts)
 
     def _decode(self, file: BinaryIO, kind: bytes, request: dict[str, Any]) -> _Result:
         """Has a file decoded, also where the helper dies of something else."""
@@ -170,7 +185,7 @@ class IsolatedDecoder:
             raise TypeError("The helper has no pipes.")
         size = file.seek(0, os.SEEK_END)
         send(requests, kind, json.dumps(request | {"size": size}).encode())
-        excerpts: list[Float32] = []
+        parts: list[Part] = []
         while True:
             kind, payload = receive(answers)
             if kind == b"R":
@@ -179,13 +194,13 @@ class IsolatedDecoder:
                 send(requests, b"B", file.read(count))
                 continue
             if kind == b"C":
-                excerpts.append(self._samples.copy())
+                parts.append(Part(self._samples.copy(), **json.loads(payload)))
                 send(requests, b"N", b"")
                 continue
             answer = json.loads(payload)
             if kind == b"X":
                 return AudioError(Reason(answer["reason"]), answer["message"])
-            return excerpts, answer
+            return parts, answer
 
     def _start(self) -> subprocess.Popen[bytes]:
         arguments = [self._file.fileno(), self._time_limit, MEMORY_LIMIT]

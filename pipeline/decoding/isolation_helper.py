@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
 from pipeline.common.rejects import AudioError, Reason
-from pipeline.decoding.excerpts import decode_excerpts
+from pipeline.decoding.excerpts import decode_parts
 from pipeline.decoding.isolation import receive, request_range, send
 from pipeline.decoding.mp3 import Excerpt
 from pipeline.decoding.waveform import Loader, load_waveform
@@ -126,9 +126,10 @@ def serve(load: Loader, arguments: Sequence[str]) -> int:
         kind, answer = b"W", {}
         try:
             if demand == b"E":
-                for samples in decode_excerpts(file, config, request["limit"], load):
-                    shared[:] = samples
-                    _hand_over(requests, answers)
+                for part in decode_parts(file, config, request["limit"], load):
+                    shared[:] = part.samples
+                    place = {"start": part.start, "seconds": part.seconds}
+                    _hand_over(requests, answers, place)
             else:
                 waveform = load(file, config)
                 answer = {"decoder": waveform.decoder, "seconds": waveform.seconds}
@@ -145,10 +146,12 @@ def serve(load: Loader, arguments: Sequence[str]) -> int:
             send(answers, kind, json.dumps(answer).encode())
 
 
-def _hand_over(requests: IO[bytes], answers: IO[bytes]) -> None:
+def _hand_over(
+    requests: IO[bytes], answers: IO[bytes], place: dict[str, float]
+) -> None:
     """Shows an excerpt, and waits until the other process has it."""
     with _waiting(), _end_with_the_other():
-        send(answers, b"C", b"{}")
+        send(answers, b"C", json.dumps(place).encode())
         receive(requests)
 
 

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from apache_beam.io.filesystem import BeamIOError
 
 from pipeline.common import storage
+from pipeline.common.rejects import AudioError
 from pipeline.inputs import globs
+from pipeline.inputs.archives import paths, reading
 from pipeline.inputs.audio_names import HEAD_BYTES, is_audio_name, looks_like_audio
 from pipeline.inputs.globs import Glob, is_remote
 from pipeline.inputs.join import AudioFile
@@ -34,9 +36,12 @@ def match_audio(pattern: str) -> list[AudioFile]:
             "--audio must name a folder, or a quoted glob such as 'fma_small/**.mp3'. "
             f"Received: {pattern!r}"
         )
-    glob = globs.parse(pattern)
+    glob = parse_glob(pattern)
     try:
-        files = _match_remote(glob) if is_remote(pattern) else _match_local(glob)
+        if paths.split(glob.folder) is None and is_remote(pattern):
+            files = _match_remote(glob)
+        else:
+            files = _match_here(glob)
     except (ValueError, BeamIOError) as error:
         raise UserError(
             f"--audio cannot be matched: {error}. Received: {pattern}"
@@ -54,12 +59,31 @@ def match_audio(pattern: str) -> list[AudioFile]:
     return files
 
 
+def parse_glob(pattern: str) -> Glob:
+    """Tells a glob's folder, which may lie in a ZIP, from its pattern.
+
+    Raises:
+      UserError: the ZIP cannot be read.
+    """
+    found = paths.find_archive(pattern)
+    if found is None:
+        return globs.parse(pattern)
+    archive, inside = found
+    names = reading.read_archive(archive, "--audio").members
+    return paths.parse(archive, inside, names)
+
+
 def glob_base(pattern: str) -> str:
     """The folder of a glob, from which the metadata's paths start.
 
     One that is on an object store and has no wildcards is a file, or a folder.
+
+    Raises:
+      UserError: the ZIP that holds it cannot be read.
     """
-    glob = globs.parse(pattern)
+    glob = parse_glob(pattern)
+    if paths.split(glob.folder):
+        return glob.folder
     if is_remote(pattern) and _names_folder(glob):
         return glob.join(globs.unescape(glob.rest) or "")
     return glob.folder
@@ -74,9 +98,13 @@ def _names_folder(glob: Glob) -> bool:
     return not storage.match(path) and bool(storage.match(f"{path}/**"))
 
 
-def _match_local(glob: Glob) -> list[AudioFile]:
+def _match_here(glob: Glob) -> list[AudioFile]:
+    """What a glob matches on this machine, or in a ZIP."""
     try:
-        entries = globs.match(glob)
+        if paths.split(glob.folder) is None:
+            entries = globs.match(glob)
+        else:
+            entries = paths.match(glob, reading.opener)
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
@@ -85,8 +113,8 @@ def _match_local(glob: Glob) -> list[AudioFile]:
             "its permissions, or leave it out of the glob."
         ) from error
     return [
-        AudioFile(glob.join(name), size, modified, problem)
-        for name, size, modified, problem in entries
+        AudioFile(glob.join(name), size, modified, problem, crc)
+        for name, size, modified, problem, crc in entries
     ]
 
 
@@ -110,6 +138,9 @@ def _match_remote(glob: Glob) -> list[AudioFile]:
 def _explain(glob: Glob) -> str:
     """Why a glob matches nothing, and the next thing to try."""
     quote = "give a folder, or a quoted glob such as 'fma_small/**.mp3'."
+    member = paths.split(glob.folder)
+    if member is not None:
+        return f"nothing in {glob.folder} is named {glob.rest}; give {member[0]} alone."
     if is_remote(glob.folder):
         return f"nothing below {glob.folder} is named {glob.rest}; {quote}"
     folder = glob.folder or "the current folder"
@@ -184,10 +215,11 @@ def make_audio_check() -> Callable[[AudioFile], bool]:
 
 
 def _has_audio_head(file: AudioFile) -> bool:
-    if not is_remote(file.path) and not os.path.isfile(file.path):
+    member = paths.split(file.path) is not None
+    if not (member or is_remote(file.path) or os.path.isfile(file.path)):
         return False  # A pipe may never answer.
     try:
-        with storage.open_patiently(file.path, sparsely=True) as opened:
+        with reading.stream_input(file.path, sparsely=True) as opened:
             return looks_like_audio(opened.read(HEAD_BYTES))
-    except storage.STORE_ERRORS:
+    except (*storage.STORE_ERRORS, AudioError):
         return True

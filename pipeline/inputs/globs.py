@@ -44,12 +44,14 @@ class Entry(NamedTuple):
       size: in bytes.
       modified: seconds since 1970.
       problem: why nothing can be read from it; empty where that is not known.
+      crc: CRC-32 of what is in a ZIP, in hexadecimal; else empty.
     """
 
     name: str
     size: int
     modified: float
     problem: str = ""
+    crc: str = ""
 
 
 def is_remote(path: str) -> bool:

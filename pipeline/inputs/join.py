@@ -29,6 +29,8 @@ class Clip:
       modified: when the file was, in seconds since 1970; 0 where not known.
       whole_name: keep the extension in the name of its WAV, which would be another
         clip's without.
+      crc: CRC-32 of a file in a ZIP, in hexadecimal; else empty.
+      sha1: of the file, in hexadecimal; empty where it is not known.
     """
 
     track_id: str
@@ -39,6 +41,8 @@ class Clip:
     size: int
     modified: float = 0.0
     whole_name: bool = False
+    crc: str = ""
+    sha1: str = ""
 
 
 class AudioFile(NamedTuple):
@@ -49,12 +53,16 @@ class AudioFile(NamedTuple):
       size: in bytes.
       modified: seconds since 1970; 0 where the file system does not tell.
       problem: why it cannot be opened; empty where that is not known.
+      crc: CRC-32 of a file in a ZIP, in hexadecimal; else empty.
+      sha1: of the file, in hexadecimal; empty where it is not known.
     """
 
     path: str
     size: int
     modified: float = 0.0
     problem: str = ""
+    crc: str = ""
+    sha1: str = ""
 
 
 class Pairing(NamedTuple):
@@ -252,6 +260,8 @@ class Join:
             path=file.path,
             size=file.size,
             modified=file.modified,
+            crc=file.crc,
+            sha1=file.sha1,
         )
 
     def _name_wavs(self, clips: list[Clip]) -> list[Clip]:

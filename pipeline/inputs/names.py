@@ -7,6 +7,7 @@ import functools
 import os
 import posixpath
 
+from pipeline.inputs.archives import paths
 from pipeline.inputs.audio_names import split_extension
 from pipeline.inputs.globs import is_remote, to_nfc
 
@@ -81,11 +82,17 @@ class AudioFolder:
 
 
 def name_aliases(folder: str) -> tuple[str, ...]:
-    """Other paths of a local folder: absolute, from the current folder, and real."""
+    """Other paths of a local folder: absolute, from the current folder, and real.
+
+    Of one in a ZIP also the one within.
+    """
+    found = paths.split(folder)
+    inside = (found[1],) if found and found[1] else ()
     if is_remote(folder):
-        return ()
+        return inside
     path = folder or "."
-    return os.path.abspath(path), os.path.relpath(path), os.path.realpath(path)
+    whole = os.path.abspath(path), os.path.relpath(path), os.path.realpath(path)
+    return (*whole, *inside)
 
 
 def audio_key(path: str, base: str, kind: str, aliases: tuple[str, ...] = ()) -> str:

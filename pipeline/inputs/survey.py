@@ -6,16 +6,17 @@ import collections
 import contextlib
 import csv
 import dataclasses
-import io
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TextIO
 
 from pipeline.common import storage
-from pipeline.common.rejects import Reason
+from pipeline.common.rejects import AudioError, Reason
+from pipeline.inputs.archives import reading
 from pipeline.inputs.assign import name_some
-from pipeline.inputs.audio_files import make_audio_check, match_audio
+from pipeline.inputs.audio_files import make_audio_check
 from pipeline.inputs.audio_names import is_audio_name
+from pipeline.inputs.checksums import list_audio
 from pipeline.inputs.genres import GenreTree, read_tree_file
 from pipeline.inputs.join import AudioFile, Join, Pairing
 from pipeline.inputs.metadata import (
@@ -97,7 +98,7 @@ def inspect_inputs(
     Raises:
       UserError: there is nothing to do, or the metadata cannot be used.
     """
-    files = match_audio(audio)
+    files = list_audio(audio)
     with _open_metadata(metadata) as text:
         layout = read_layout(csv.reader(text), metadata)
     genres_file = _find_genres_file(metadata, layout, genres_file)
@@ -136,7 +137,8 @@ def inspect_inputs(
             continue
         pairing = join.pair(group, found)
         clips += [
-            AudioFile(clip.path, clip.size, clip.modified) for clip in pairing.clips
+            AudioFile(clip.path, clip.size, clip.modified, "", clip.crc, clip.sha1)
+            for clip in pairing.clips
         ]
         whole_names += [clip.path for clip in pairing.clips if clip.whole_name]
         missing += _list_missing(pairing)
@@ -182,8 +184,9 @@ def _find_genres_file(
 
 def _read_tree(path: str, metadata: MetadataConfig) -> GenreTree:
     try:
-        data = storage.read_bytes(path, MOST_TREE_BYTES)
-    except storage.STORE_ERRORS as error:
+        with reading.open_input(path) as file:
+            data = file.read(MOST_TREE_BYTES)
+    except (*storage.STORE_ERRORS, AudioError) as error:
         raise UserError(
             f"--labels {metadata.labels.kind} needs the table of genres, genres.csv "
             f"beside --metadata or what --genres_file names; it cannot be read: "
@@ -234,12 +237,9 @@ def _find_several(genres: Iterable[str], metadata: MetadataConfig) -> str:
 @contextlib.contextmanager
 def _open_metadata(metadata: MetadataConfig) -> Iterator[TextIO]:
     try:
-        with (
-            storage.open_patiently(metadata.path) as file,
-            io.TextIOWrapper(file, encoding="utf-8", newline="") as text,
-        ):
+        with reading.read_text(metadata.path) as text:
             yield text
-    except storage.STORE_ERRORS as error:
+    except (*storage.STORE_ERRORS, AudioError) as error:
         raise UserError(
             f"--metadata cannot be read: {error}. Received: {metadata.path}"
         ) from error

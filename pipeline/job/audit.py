@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import apache_beam as beam
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.windowed_value import WindowedValue
 
 from pipeline.common.rejects import ROW_REASONS, Reason, Reject
 from pipeline.inputs.assign import name_some
@@ -68,7 +70,10 @@ class AuditInputs(NamedTuple):
 
 
 class Audit(beam.PTransform):
-    """Compares what went in with what came out: `AuditInputs` to one `AuditResult`."""
+    """Compares what went in with what came out: `AuditInputs` to `AuditResult`s.
+
+    There is one for each bundle of keys; `merge` makes one of them all.
+    """
 
     def expand(self, inputs: AuditInputs) -> Any:
         """Groups by id; only counts and a few names go on."""
@@ -88,9 +93,22 @@ class Audit(beam.PTransform):
             entries
             | "Flatten" >> beam.Flatten()
             | "Group" >> beam.GroupByKey()
-            | "Check" >> beam.MapTuple(check)
-            | "Sum" >> beam.CombineGlobally(_Sum())
+            | "Check" >> beam.ParDo(_CheckFn())
         )
+
+
+class _CheckFn(beam.DoFn):
+    """Checks keys; of each bundle only the sum goes on."""
+
+    def start_bundle(self) -> None:
+        self._total = AuditResult(counts={})
+
+    def process(self, element: tuple[str, Iterable[str]]) -> None:
+        self._total = merge([self._total, check(*element)])
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        timestamp = GlobalWindow().max_timestamp()
+        yield WindowedValue(self._total, timestamp, (GlobalWindow(),))
 
 
 def enter_track(track: Track) -> Iterator[tuple[str, str]]:
@@ -178,22 +196,6 @@ def _check_input(kind: str, name: str, count: Mapping[str, int]) -> AuditResult:
         counts["files_not_wanted"] = count[_NOT_WANTED]
         counts["files_not_audio"] = count[_NOT_AUDIO]
     return AuditResult(counts=counts, problems=() if whole else (problem,))
-
-
-class _Sum(beam.CombineFn):
-    """Adds up results; of names, keeps the first in alphabetical order."""
-
-    def create_accumulator(self) -> AuditResult:
-        return AuditResult(counts={})
-
-    def add_input(self, total: AuditResult, result: AuditResult) -> AuditResult:
-        return merge([total, result])
-
-    def merge_accumulators(self, totals: Iterable[AuditResult]) -> AuditResult:
-        return merge(totals)
-
-    def extract_output(self, total: AuditResult) -> AuditResult:
-        return total
 
 
 def merge(parts: Iterable[AuditResult]) -> AuditResult:

@@ -8,14 +8,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import posixpath
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 
 from pipeline.common import storage
 from pipeline.common.rejects import Reject
-from pipeline.job.audit import AuditResult
+from pipeline.job.audit import AuditResult, merge
 from pipeline.job.checks import check_audit, check_files, check_yield
 from pipeline.job.config import JobConfig
 from pipeline.job.report import make_report
@@ -24,6 +26,7 @@ from pipeline.schema import (
     COMPLETED_FILE,
     JOB_REPORT_FILE,
     MANIFEST_FILE,
+    MUSIC_MODEL_FILE,
     REJECTS_FILE,
     SINGLE_LABEL,
     SPLITS,
@@ -34,11 +37,9 @@ from pipeline.schema import (
     fingerprint,
 )
 from pipeline.shards import replace, runs
-from pipeline.shards.result import ShardReport
+from pipeline.shards.moments import PooledMoments
+from pipeline.shards.result import DatasetConfig, ShardReport
 
-#: Where the transform function is until the dataset is complete.
-TRANSFORM_FOLDER = f"{storage.TEMPORARY_FOLDER}/transform"
-TRANSFORM_PARTS = ("transform_fn", "transformed_metadata")
 #: What of an audit's counts the manifest keeps, under `inputs` and `integrity`.
 INPUTS = ("tracks", "files", "files_not_wanted", "files_not_audio")
 INTEGRITY = (
@@ -51,32 +52,65 @@ INTEGRITY = (
 )
 
 
+#: Shards' indices and moments of their training clips.
+ShardMoments = Sequence[tuple[int, Mapping[str, PooledMoments]]]
+
+
 @dataclasses.dataclass(kw_only=True, eq=False)
 class CompleteDataset(beam.PTransform):
-    """Ends the job.
-
-    From the PCollections (reports, rejects, audit, normalisation, transform function),
-    of which the last only has to be done, to None.
-    """
+    """Ends the job: PCollections (reports, rejects, audit results, moments) to None."""
 
     config: JobConfig
 
-    def expand(self, inputs: tuple[Any, Any, Any, Any, Any]) -> Any:
+    def expand(self, inputs: tuple[Any, Any, Any, Any]) -> Any:
         """Collects everything in one place; all of it is small."""
-        reports, rejects, audit, normalisation, transform_function = inputs
         return (
-            reports.pipeline
-            | "Once" >> beam.Create([self.config])
-            | "Complete"
-            >> beam.Map(
-                complete,
-                beam.pvalue.AsList(reports),
-                beam.pvalue.AsList(rejects),
-                beam.pvalue.AsList(audit),
-                beam.pvalue.AsList(normalisation),
-                beam.pvalue.AsList(transform_function),
+            tuple(
+                collection | f"Part{part}" >> beam.Map(_with_part, part)
+                for part, collection in enumerate(inputs)
             )
+            | "Flatten" >> beam.Flatten()
+            | "InOnePlace" >> beam.GroupByKey()
+            | "Complete" >> beam.Map(_complete_parts, config=self.config)
         )
+
+
+def _with_part(element: Any, part: int) -> tuple[int, tuple[int, Any]]:
+    return 0, (part, element)
+
+
+def _complete_parts(
+    group: tuple[int, Iterable[tuple[int, Any]]], config: JobConfig
+) -> None:
+    parts: tuple[list[Any], ...] = ([], [], [], [])
+    for part, element in group[1]:
+        parts[part].append(element)
+    reports, rejects, audits, moments = parts
+    complete(config, reports, rejects, audits, moments)
+
+
+def analyse_training(
+    dataset: DatasetConfig, moments: ShardMoments
+) -> dict[str, Normalisation]:
+    """Has tft analyse what is normalised, and writes its function into the dataset."""
+    schemas = make_schemas(dataset.representations, dataset.clip)
+    normalised = {name: schema for name, schema in schemas.items() if schema.segments}
+    if not normalised:
+        return {}
+    # Imports TensorFlow; a job without normalised arrays does without.
+    from pipeline.job.normalise import analyse
+
+    with tempfile.TemporaryDirectory() as folder:
+        constants = analyse(moments, normalised, folder)
+        for path in sorted(Path(folder).rglob("*")):
+            if path.is_file():
+                name = path.relative_to(folder).as_posix()
+                target = storage.join(dataset.output, *name.split("/"))
+                storage.make_folder(posixpath.dirname(target))
+                storage.write_atomically(
+                    target, path.read_bytes(), scratch=dataset.output
+                )
+    return constants
 
 
 def complete(
@@ -84,8 +118,10 @@ def complete(
     reports: Sequence[ShardReport],
     rejects: Sequence[Reject],
     audits: Sequence[AuditResult],
-    normalisation: Sequence[Mapping[str, Normalisation]],
-    transform_function: Sequence[Any],
+    moments: ShardMoments,
+    analyse: Callable[
+        [DatasetConfig, ShardMoments], Mapping[str, Normalisation]
+    ] = analyse_training,
 ) -> None:
     """Checks a dataset and writes its last files, the marker after all others.
 
@@ -93,9 +129,9 @@ def complete(
       config: the job.
       reports: of every shard.
       rejects: of every stage.
-      audits: one.
-      normalisation: one mapping, or none where nothing is normalised.
-      transform_function: ignored; makes Beam wait for the transform function.
+      audits: of parts of the inputs.
+      moments: of every shard.
+      analyse: makes normalisation of moments, and writes the transform function.
 
     Raises:
       IncompleteDatasetError: too many rejects, nothing to train on, or something
@@ -103,10 +139,9 @@ def complete(
       SupersededError: a later run has taken over the folder.
       WriteError: the store does not take the files.
     """
-    del transform_function
     dataset = config.dataset
     output = dataset.output
-    [audit] = audits
+    audit = merge(audits)
     lines = "".join(reject.to_json() + "\n" for reject in sorted(rejects))
     report = make_report(reports, rejects) | {
         "command": config.command,
@@ -123,10 +158,12 @@ def complete(
         check_yield(report, config.max_reject_ratio, rejected)
         check_audit(report, audit, dataset)
         check_files(reports, dataset)
-        merged: dict[str, Normalisation] = {}
-        for mapping in normalisation:
-            merged |= mapping
-        manifest = make_manifest(config, reports, report, audit, merged)
+        normalisation = analyse(dataset, moments)
+        manifest = make_manifest(config, reports, report, audit, normalisation)
+        if dataset.music_weights:
+            # So that what is trained on the dataset needs nothing else.
+            weights = storage.read_bytes(dataset.music_weights)
+            _write_bytes(output, MUSIC_MODEL_FILE, weights)
         publish(output, manifest)
         if dataset.replaces:
             replace.replace_dataset(dataset.replaces)
@@ -147,14 +184,6 @@ def publish(output: str, manifest: Manifest) -> None:
     for name, (unfinished, path) in paths.items():
         with storage.writing(path), storage.create(unfinished) as file:
             file.write(texts[name].encode())
-    transform = storage.join(output, TRANSFORM_FOLDER)
-    for name in storage.list_sizes(transform):
-        if name.partition("/")[0] not in TRANSFORM_PARTS:
-            continue
-        path = storage.join(output, *name.split("/"))
-        with storage.writing(path):
-            storage.make_folder(posixpath.dirname(path))
-            storage.rename(storage.join(transform, *name.split("/")), path)
     # On stores without locks the file that names the run goes last.
     for folder in (storage.TEMPORARY_FOLDER, runs.PROGRESS_FOLDER):
         storage.delete_tree(storage.join(output, folder))
@@ -238,4 +267,8 @@ def _find_paths(config: JobConfig) -> dict[str, tuple[str, ...]]:
 
 
 def _write(folder: str, name: str, text: str) -> None:
-    storage.write_atomically(storage.join(folder, name), text.encode(), scratch=folder)
+    _write_bytes(folder, name, text.encode())
+
+
+def _write_bytes(folder: str, name: str, content: bytes) -> None:
+    storage.write_atomically(storage.join(folder, name), content, scratch=folder)

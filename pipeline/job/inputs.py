@@ -6,14 +6,14 @@ Each public transform is a named composite; its DoFns are private and thin.
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 
-from pipeline.common import storage
-from pipeline.inputs.audio_files import make_audio_check, match_audio
+from pipeline.inputs.archives import reading
+from pipeline.inputs.audio_files import make_audio_check
+from pipeline.inputs.checksums import list_audio
 from pipeline.inputs.join import Join
 from pipeline.inputs.metadata import MetadataConfig, Track, read_tracks
 from pipeline.inputs.names import audio_key, make_folder
@@ -31,40 +31,30 @@ class JoinedTracks(NamedTuple):
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class ReadTracks(beam.PTransform):
-    """Reads the metadata file: PBegin to PCollection[Track]."""
+    """Reads the metadata file: PCollection with one element to PCollection[Track]."""
 
     config: MetadataConfig
 
-    def expand(self, begin: Any) -> Any:
+    def expand(self, start: Any) -> Any:
         """Streams the file in one worker."""
-        return (
-            begin
-            | "Metadata" >> beam.Create([self.config])
-            | "Parse" >> beam.ParDo(_ReadTracksFn())
-        )
+        return start | "Parse" >> beam.FlatMap(_read_metadata, config=self.config)
 
 
-class _ReadTracksFn(beam.DoFn):
-    def process(self, config: MetadataConfig) -> Iterator[Track]:
-        with (
-            storage.open_patiently(config.path) as file,
-            io.TextIOWrapper(file, encoding="utf-8", newline="") as text,
-        ):
-            yield from read_tracks(text, config)
+def _read_metadata(_: object, config: MetadataConfig) -> Iterator[Track]:
+    with reading.read_text(config.path) as text:
+        yield from read_tracks(text, config)
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class MatchAudio(beam.PTransform):
-    """Lists audio files: PBegin to PCollection[AudioFile]."""
+    """Lists audio files: PCollection with one element to PCollection[AudioFile]."""
 
     pattern: str
 
-    def expand(self, begin: Any) -> Any:
+    def expand(self, start: Any) -> Any:
         """Matches the glob; directories are not files."""
-        return (
-            begin
-            | "Pattern" >> beam.Create([self.pattern])
-            | "Match" >> beam.FlatMap(match_audio)
+        return start | "Match" >> beam.FlatMap(
+            lambda _, pattern: list_audio(pattern), self.pattern
         )
 
 

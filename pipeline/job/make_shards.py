@@ -35,7 +35,7 @@ class Shards(NamedTuple):
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class MakeShards(beam.PTransform):
-    """Decodes, computes and writes: PCollection[Clip] to `Shards`.
+    """Decodes, computes and writes: (one element, PCollection[Clip]) to `Shards`.
 
     Paths are grouped by the shard that their track's id hashes to; a worker
     then makes whole shards. What leaks from one split to another is known when
@@ -49,11 +49,12 @@ class MakeShards(beam.PTransform):
     config: DatasetConfig
     leaks: str = "drop"
 
-    def expand(self, clips: Any) -> Shards:
+    def expand(self, inputs: tuple[Any, Any]) -> Shards:
         """Groups the paths and makes the shards, also those without a clip."""
+        start, clips = inputs
         count = self.config.num_shards
-        every_shard = clips.pipeline | "EveryShard" >> beam.Create(
-            [(shard, None) for shard in range(count)]
+        every_shard = start | "EveryShard" >> beam.FlatMap(
+            lambda _: [(shard, None) for shard in range(count)]
         )
         keyed = clips | "KeyByShard" >> beam.Map(
             lambda clip: (stable_hash(clip.track_id) % count, clip)
@@ -67,16 +68,15 @@ class MakeShards(beam.PTransform):
                 "shared", "labels", main="shards"
             )
         )
-        if self.leaks == "keep":
-            to_take_out = clips.pipeline | "NoLeaks" >> beam.Create([])
-        else:
-            to_take_out = (
+        parts = {"shards": outputs.shards}
+        if self.leaks != "keep":
+            parts["leaks"] = (
                 outputs.shared
                 | "GroupByArtistAndAudio" >> beam.GroupByKey()
                 | "FindLeaks" >> beam.FlatMapTuple(leaks.find_leaks)
             )
         finished = (
-            {"shards": outputs.shards, "leaks": to_take_out}
+            parts
             | "GroupLeaksByShard" >> beam.CoGroupByKey()
             | "FinishShard"
             >> beam.ParDo(_FinishShardFn(self.config)).with_outputs(
@@ -146,7 +146,7 @@ class _FinishShardFn(beam.DoFn):
     ) -> Iterator[Any]:
         shard, group = element
         [kept] = group["shards"]
-        result = finish.finish_shard(shard, group["leaks"], self._config)
+        result = finish.finish_shard(shard, group.get("leaks", ()), self._config)
         for reject in result.rejects:
             if reject.stage == "split":
                 count_reject(reject)

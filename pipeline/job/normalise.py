@@ -13,14 +13,18 @@ on their order: the same shards give the same bits with any number of workers.
 
 from __future__ import annotations
 
-import dataclasses
+import concurrent.futures
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipeline.common import storage
 from pipeline.common.quiet import keep_back_stderr
@@ -45,72 +49,78 @@ ROWS = 32
 NOISE = 1e-6
 
 
-class Analysis(NamedTuple):
-    """Output of `AnalyzeTraining`."""
+def analyse(
+    shards: Iterable[tuple[int, Mapping[str, PooledMoments]]],
+    schemas: Mapping[str, RepresentationSchema],
+    output: str,
+) -> dict[str, Normalisation]:
+    """Analyses the training split and writes the transform function.
 
-    normalisation: Any  # PCollection with one Mapping[str, Normalisation]
-    transform_function: Any  # PCollection that is done when it is written
+    What tft needs is a handful of rows, for which it has a chain of Beam steps. They
+    run here, in a pipeline of their own, within whatever step calls this: on a cluster
+    each would be a stage that starts workers.
 
-
-@dataclasses.dataclass(kw_only=True, eq=False)
-class AnalyzeTraining(beam.PTransform):
-    """Analyses the training split.
-
-    From PCollection[tuple[int, Mapping[str, PooledMoments]]], by shard, to
-    `Analysis`. Writes the transform function (`transform_fn/` and
-    `transformed_metadata/`, which `tft.TFTransformOutput` opens): it takes raw arrays
-    by the name of their representation and normalises them.
-
-    Attributes:
+    Args:
+      shards: index and moments of each, in any order.
       schemas: the normalised representations.
-      output: dataset folder.
-      temporary: folder for unfinished files.
+      output: local folder, for `transform_fn/` and `transformed_metadata/`, which
+        `tft.TFTransformOutput` opens. The function takes raw arrays by the name of
+        their representation and normalises them.
+
+    Returns:
+      The constants of each representation.
     """
+    batches = [to_record_batch(rows, schemas) for rows in group_shards(shards)]
+    # Beam keeps the state of what runs by thread, and options of file systems.
+    options = FileSystems._pipeline_options
+    try:
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            thread.submit(_run_tft, batches, schemas, output).result()
+    finally:
+        FileSystems.set_options(options)
+    make_reproducible(
+        storage.join(output, tft.TFTransformOutput.TRANSFORM_FN_DIR), scratch=output
+    )
+    return _read_constants(output, schemas)
 
-    schemas: Mapping[str, RepresentationSchema]
-    output: str
-    temporary: str
 
-    def expand(self, moments: Any) -> Analysis:
-        """Analyses, writes the function, and reads its constants."""
-        schemas = dict(self.schemas)
-        config = _adapter_config(schemas)
-        with tft_beam.Context(temp_dir=self.temporary):
-            batches = (
-                moments
-                | "InOnePlace" >> beam.WithKeys(None)
-                | "Together" >> beam.GroupByKey()
-                | "Rows" >> beam.FlatMapTuple(lambda _, shards: group_shards(shards))
-                | "ToArrow" >> beam.Map(to_record_batch, schemas)
-            )
-            function = (batches, config) | "Analyze" >> tft_beam.AnalyzeDataset(
-                make_preprocessing_fn(schemas)
-            )
-            transform_function = (
-                function
-                | "Write" >> tft_beam.WriteTransformFn(self.output)
-                | "MakeReproducible"
-                >> beam.Map(
-                    lambda _, output: make_reproducible(
-                        storage.join(output, tft.TFTransformOutput.TRANSFORM_FN_DIR),
-                        scratch=output,
-                    ),
-                    self.output,
-                )
-            )
-            probe = (
-                moments.pipeline
-                | "Zeros" >> beam.Create([None])
-                | "ZerosToArrow" >> beam.Map(_zeros, schemas)
-            )
-            transformed, _ = (
-                (probe, config),
-                function,
-            ) | "Probe" >> tft_beam.TransformDataset(output_record_batches=True)
-        normalisation = transformed | "Read" >> beam.Map(
-            _read_constants, sorted(schemas)
+def _run_tft(
+    batches: Sequence[pa.RecordBatch],
+    schemas: Mapping[str, RepresentationSchema],
+    output: str,
+) -> None:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        beam.Pipeline(FnApiRunner(), PipelineOptions([])) as pipeline,
+        tft_beam.Context(temp_dir=scratch),
+    ):
+        rows = pipeline | "Rows" >> beam.Create(batches)
+        _ = (
+            (rows, _adapter_config(schemas))
+            | "Analyze" >> tft_beam.AnalyzeDataset(make_preprocessing_fn(schemas))
+            | "Write" >> tft_beam.WriteTransformFn(output)
         )
-        return Analysis(normalisation, transform_function)
+
+
+def _read_constants(
+    output: str, schemas: Mapping[str, RepresentationSchema]
+) -> dict[str, Normalisation]:
+    """What the function says of one row of zeros."""
+    zeros = {
+        name: tf.zeros((1, schema.value.size), tf.float32)
+        for name, schema in schemas.items()
+    }
+    transformed = tft.TFTransformOutput(output).transform_raw_features(zeros)
+
+    def read(name: str) -> tuple[float, ...]:
+        return tuple(float(value) for value in transformed[name].numpy()[0])
+
+    return {
+        name: Normalisation(
+            mean=read(f"{name}_mean"), variance=read(f"{name}_variance")
+        )
+        for name in schemas
+    }
 
 
 def make_preprocessing_fn(
@@ -239,28 +249,3 @@ def _to_list_array(vectors: Sequence[Any]) -> pa.ListArray:
     offsets = np.arange(0, width * len(vectors) + 1, width, dtype=np.int32)
     values = np.concatenate(vectors).astype(np.float32, copy=False)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
-
-
-def _zeros(_: Any, schemas: Mapping[str, RepresentationSchema]) -> pa.RecordBatch:
-    row = {}
-    for name, schema in schemas.items():
-        zeros = np.zeros(len(schema.segments))
-        row[name] = PooledMoments(clips=0, mean=zeros, variance=zeros)
-    return to_record_batch([row], schemas)
-
-
-def _read_constants(
-    transformed: tuple[pa.RecordBatch, Any], names: Iterable[str]
-) -> dict[str, Normalisation]:
-    batch, _ = transformed
-
-    def column(name: str) -> tuple[float, ...]:
-        index = batch.schema.get_field_index(name)
-        return tuple(float(value) for value in batch.column(index)[0].as_py())
-
-    return {
-        name: Normalisation(
-            mean=column(f"{name}_mean"), variance=column(f"{name}_variance")
-        )
-        for name in names
-    }

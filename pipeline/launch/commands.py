@@ -19,14 +19,20 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "demo": ("pipeline.demo", ""),
     "weights": ("pipeline.representations.weights", "beam"),
     "dataflow": ("pipeline.cloud.dataflow", "cloud"),
+    "flink": ("pipeline.cloud.flink", "beam"),
     "train": ("trainer.task", ""),
     "baselines": ("trainer.baselines", ""),
     "folds": ("trainer.folds", ""),
     "compare": ("trainer.compare", ""),
     "report": ("trainer.compare.serve", ""),
     "predict": ("trainer.predict", ""),
+    "label": ("trainer.predict.label", "beam"),
     "export": ("trainer.export", ""),
     "vertex": ("trainer.vertex", "cloud"),
+}
+#: What a flag makes of a command: another module of the same job's kind.
+VARIANTS: Mapping[tuple[str, str], tuple[str, str]] = {
+    ("dataflow", "--label"): ("trainer.predict.label.dataflow", "cloud"),
 }
 #: Extras that bring what a command imports only for some of its options.
 EXTRAS = {"optuna": "tune", "tensorboard": "tensorboard", "google": "cloud"}
@@ -63,6 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_error(f"choose one of {names}. Received: {name!r}")
         return 2
     module, extra = COMMANDS[name]
+    for (command, flag), variant in VARIANTS.items():
+        if command == name and flag in arguments:
+            arguments.remove(flag)
+            module, extra = variant
     sys.argv = [f"fma-{name}", *arguments]
     try:
         with current_folder_kept_out():

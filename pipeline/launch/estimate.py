@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import functools
 import time
 from collections.abc import Mapping, Sequence
+from typing import BinaryIO
 
 from pipeline.common.plain_text import align
 from pipeline.common.rejects import AudioError
@@ -124,13 +124,19 @@ def measure(files: Sequence[AudioFile], config: DatasetConfig) -> Sample:
         )
         for number, file in enumerate(files)
     ]
-    fetch = functools.partial(fetch_audio, excerpt=config.clip.excerpt)
+
+    def fetch(clip: Clip) -> tuple[BinaryIO, float]:
+        started = time.thread_time()
+        file = fetch_audio(clip, config.clip.excerpt)
+        return file, time.thread_time() - started
+
     with concurrent.futures.ThreadPoolExecutor(READ_AHEAD) as executor:
         for clip, reading in read_ahead(
             clips, fetch, executor=executor, depth=READ_AHEAD
         ):
             try:
-                with reading.result() as file:
+                file, reading_seconds = reading.result()
+                with file:
                     started = time.thread_time()
                     clip_records = make_records(
                         clip,
@@ -142,7 +148,7 @@ def measure(files: Sequence[AudioFile], config: DatasetConfig) -> Sample:
                     )
             except AudioError:
                 continue
-            cpu += time.thread_time() - started
+            cpu += time.thread_time() - started + reading_seconds
             usable += 1
             for name, records in clip_records.records.items():
                 sizes[name] += sum(map(len, records))

@@ -31,7 +31,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.transforms import environments
 
 from pipeline.common.child_process import python_command
-from pipeline.common.error_texts import find_exit_code
+from pipeline.common.plain_text import find_exit_code
 from pipeline.common.quiet import filter_stderr
 
 #: Names under which Beam runs on this machine.

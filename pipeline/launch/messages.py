@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.common.error_texts import DISK_FULL, find_message, is_disk_full
-from pipeline.common.plain_text import align, one_line
+from pipeline.common.plain_text import (
+    DISK_FULL,
+    align,
+    find_message,
+    is_disk_full,
+    one_line,
+)
 from pipeline.common.storage import WriteError
 from pipeline.inputs.assign import name_some
 from pipeline.inputs.survey import Inputs, find_similar
@@ -42,10 +47,20 @@ def describe_inputs(inputs: Inputs, job: JobConfig) -> str:
         f"wanted tracks; {len(inputs.clips)} clips to process ({size:,.0f} MB), "
         f"{len(inputs.genres)} genres.",
         f"Split: {job.split.describe()}.{leaking}",
+        *_describe_checksums(inputs),
         *_describe_labels_of(inputs),
         *_describe_metadata(inputs),
     ]
     return "\n".join(lines)
+
+
+def _describe_checksums(inputs: Inputs) -> Iterator[str]:
+    known = sum(bool(file.sha1) for file in inputs.clips)
+    if known:
+        yield (
+            f"The SHA-1 of {known} files is known from the checksums beside them, and "
+            "is checked where a file is read whole."
+        )
 
 
 def _describe_labels_of(inputs: Inputs) -> Iterator[str]:

@@ -10,7 +10,8 @@ from pipeline.common import ownership, storage
 from pipeline.common.files import beam_files
 from pipeline.common.owned_kinds import DATASET, MARK_FILE, WAVS
 from pipeline.inputs import globs
-from pipeline.inputs.audio_files import glob_base
+from pipeline.inputs.archives import paths
+from pipeline.inputs.audio_files import glob_base, parse_glob
 from pipeline.inputs.names import relative_path, wav_name
 from pipeline.inputs.survey import Inputs
 from pipeline.job.config import JobConfig
@@ -35,7 +36,7 @@ def check_output(folder: str, *, overwrite: bool) -> None:
     Raises:
       UserError: it is one of those.
     """
-    _check_name("--output", folder)
+    check_name("--output", folder)
     ownership.check_folder(beam_files(folder), folder, DATASET)
     if not overwrite and storage.exists(storage.join(folder, COMPLETED_FILE)):
         raise UserError(
@@ -44,7 +45,12 @@ def check_output(folder: str, *, overwrite: bool) -> None:
         )
 
 
-def _check_name(flag: str, folder: str) -> None:
+def check_name(flag: str, folder: str) -> None:
+    """Refuses a folder whose name has wildcards.
+
+    Raises:
+      UserError: it has.
+    """
     if set("*?[]") & set(folder):
         raise UserError(
             f"{flag} must not contain any of * ? [ ], which stand for other names "
@@ -59,10 +65,14 @@ def check_apart(job: JobConfig, inputs: Inputs) -> None:
       UserError: names the flag, the input and the place.
     """
     dataset = job.dataset
-    read = [("--metadata", job.metadata.path)]
+    files = {"--metadata": [job.metadata.path], "--audio": inputs.paths}
     if inputs.genres_file:
-        read.append(("--genres_file", inputs.genres_file))
-    read += [("--audio", path) for path in inputs.paths]
+        files["--genres_file"] = [inputs.genres_file]
+    read = [
+        (flag, path)
+        for flag, names in files.items()
+        for path in dict.fromkeys(map(name_stored, names))
+    ]
     ownership.check_apart(dataset.output, read, flag="--output")
     names = [MANIFEST_FILE, COMPLETED_FILE, MARK_FILE, JOB_REPORT_FILE]
     names += [clips_file(0, dataset.num_shards), REJECTS_FILE]
@@ -72,16 +82,22 @@ def check_apart(job: JobConfig, inputs: Inputs) -> None:
         for split in SPLITS
     ]
     names += [f"{runs.NEXT_FOLDER}/{name}" for name in names]
-    _check_not_matched(job.audio, "--output", dataset.output, names)
+    check_not_matched(job.audio, "--output", dataset.output, names)
     wavs = dataset.wav_output
     if not wavs:
         return
-    _check_name("--wav_output", wavs)
+    check_name("--wav_output", wavs)
     ownership.check_apart(dataset.output, [("--wav_output", wavs)], flag="--output")
     targets = list_wavs(job, inputs)
     ownership.check_files_apart(wavs, targets, read, flag="--wav_output")
-    _check_not_matched(job.audio, "--wav_output", wavs, [*targets, MARK_FILE])
+    check_not_matched(job.audio, "--wav_output", wavs, [*targets, MARK_FILE])
     ownership.check_folder(beam_files(wavs), wavs, WAVS, flag="--wav_output")
+
+
+def name_stored(path: str) -> str:
+    """The file that holds an input: itself, or its ZIP."""
+    found = paths.split(path)
+    return found[0] if found else path
 
 
 def list_wavs(job: JobConfig, inputs: Inputs) -> list[str]:
@@ -94,10 +110,23 @@ def list_wavs(job: JobConfig, inputs: Inputs) -> list[str]:
     ]
 
 
-def _check_not_matched(
+def check_not_matched(
     pattern: str, flag: str, folder: str, names: Iterable[str]
 ) -> None:
-    glob = globs.parse(pattern)
+    """Refuses a folder where the glob would match what is written.
+
+    Args:
+      pattern: of `--audio`.
+      flag: that named the folder.
+      folder: to be written to.
+      names: of the files that will be, relative to it.
+
+    Raises:
+      UserError: it would match one.
+    """
+    glob = parse_glob(pattern)
+    if paths.split(glob.folder):
+        return  # Nothing is written into a ZIP.
     base = ownership.resolve(glob_base(pattern)).rstrip("/") + "/"
     matches = re.compile(globs.translate(glob.rest)).fullmatch
     root = ownership.resolve(folder).rstrip("/")
@@ -146,12 +175,12 @@ def prepare_output(
         one.
     """
     folder = dataset.output
-    _check_name("--output", folder)
+    check_name("--output", folder)
     files = beam_files(folder)
     # Before anything is made where nothing may be.
     ownership.check_folder(files, folder, DATASET)
     if dataset.wav_output:
-        _check_name("--wav_output", dataset.wav_output)
+        check_name("--wav_output", dataset.wav_output)
         ownership.claim(
             beam_files(dataset.wav_output),
             dataset.wav_output,

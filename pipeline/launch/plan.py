@@ -8,14 +8,21 @@ import dataclasses
 import os
 import shlex
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
+from apache_beam.options.pipeline_options import (
+    FlinkRunnerOptions,
+    PipelineOptions,
+    SetupOptions,
+    StandardOptions,
+)
 
 from pipeline.common import gcs
 from pipeline.common.clip_config import ClipConfig
 from pipeline.common.credentials import SCHEME
+from pipeline.inputs import globs
+from pipeline.inputs.archives.reading import find_csv
 from pipeline.inputs.audio_files import glob_base
 from pipeline.inputs.genres import LABELS, LabelRule
 from pipeline.inputs.metadata import MetadataConfig
@@ -25,13 +32,19 @@ from pipeline.inputs.survey import Inputs, inspect_inputs
 from pipeline.job.config import JobConfig
 from pipeline.job.graph import build
 from pipeline.launch import estimate, local, output
-from pipeline.launch.runners import check_flags
+from pipeline.launch.flink import rest
+from pipeline.launch.flink.run import open_run
+from pipeline.launch.runners import check_flags, try_runner
 from pipeline.launch.versions import find_versions, fingerprint_tools
 from pipeline.representations import DEFAULTS, NAMES, embeddings
 from pipeline.representations.music_model import prepare_one_thread
 from pipeline.representations.weights import find_weights
 from pipeline.schema import UserError
 from pipeline.shards.result import DatasetConfig
+
+#: A shard is the unit of work; this many clips take a vCPU some seconds.
+CLIPS_A_SHARD = 64
+SHARDS = (16, 4096)
 
 
 def parse_beam_options(arguments: Sequence[str]) -> PipelineOptions:
@@ -103,9 +116,12 @@ def make_job(
     if assume_inputs is None:
         paths = [arguments.audio, arguments.metadata, arguments.genres_file]
         gcs.check_readable([*paths, arguments.output, arguments.wav_output])
-    audio_base = glob_base(arguments.audio)
+        audio_base = glob_base(arguments.audio)
+        table = find_csv(arguments.metadata, "tracks.csv", "--metadata")
+    else:
+        audio_base, table = globs.parse(arguments.audio).folder, arguments.metadata
     metadata = MetadataConfig(
-        path=arguments.metadata,
+        path=table,
         subset=arguments.subset,
         genres=tuple(g.strip() for g in arguments.genres.split(",") if g.strip()),
         split=_make_split(arguments),
@@ -119,7 +135,7 @@ def make_job(
         inputs = inspect_inputs(
             arguments.audio,
             metadata,
-            genres_file=arguments.genres_file,
+            genres_file=find_csv(arguments.genres_file, "genres.csv", "--genres_file"),
             min_tracks=arguments.min_tracks,
         )
     else:
@@ -214,19 +230,97 @@ def _make_split(arguments: argparse.Namespace) -> SplitConfig | None:
     return SplitConfig(rule=arguments.split, percent=(training, validation, test))
 
 
+def find_cluster(options: PipelineOptions) -> rest.Cluster | None:
+    """The Flink cluster that the options name; None for other runners.
+
+    Raises:
+      UserError: it is not there, or Beam does not support it.
+    """
+    name = (options.view_as(StandardOptions).runner or "").rpartition(".")[2]
+    master = options.view_as(FlinkRunnerOptions).flink_master
+    if name != "FlinkRunner" or master in ("[auto]", "[local]"):
+        return None
+    return rest.find_cluster(options)
+
+
+def make_paths_absolute(arguments: argparse.Namespace) -> None:
+    """Workers elsewhere have other current folders; changed in place."""
+    for name in ("audio", "metadata", "output", "wav_output"):
+        path = getattr(arguments, name)
+        if path and "://" not in path:
+            setattr(arguments, name, os.path.abspath(path))
+
+
+@contextlib.contextmanager
+def checked_runner(
+    job: JobConfig,
+    inputs: Inputs,
+    flags: Sequence[str],
+    cluster: rest.Cluster | None = None,
+    *,
+    detach: bool = False,
+) -> Iterator[Callable[[JobConfig], None]]:
+    """Makes sure that the runner can run something; yields what runs a job there.
+
+    Raises:
+      UserError: it cannot; says why.
+    """
+    if cluster is not None:
+        with open_run(flags, cluster, job, inputs, detach=detach) as run:
+            yield run
+        return
+    try_runner(parse_beam_options(flags), flags)
+    yield lambda prepared: run_job(prepared, inputs, flags)
+
+
+def suggest_shards(clips: int) -> int:
+    """Number of shards for a number of clips, whatever the number of workers."""
+    low, high = SHARDS
+    shards = low
+    while shards < high and shards * CLIPS_A_SHARD < clips:
+        shards *= 2
+    return shards
+
+
+def is_given(command_line: Sequence[str], *flags: str) -> bool:
+    """Whether one of the flags is on a command line."""
+    return any(item.partition("=")[0] in flags for item in command_line)
+
+
 def run_job(job: JobConfig, inputs: Inputs, flags: Sequence[str]) -> None:
     """Runs a job on whatever runner Beam's flags name, and waits for its end."""
+
+    def add_steps(pipeline: beam.Pipeline, progress_file: str, launcher: int) -> None:
+        changed = job.with_dataset(progress_file=progress_file, launcher=launcher)
+        build(pipeline, changed)
+
+    run_steps(add_steps, len(inputs.clips), flags)
+
+
+def run_steps(
+    add_steps: Callable[[beam.Pipeline, str, int], None],
+    total: int,
+    flags: Sequence[str],
+) -> None:
+    """Runs a graph on whatever runner Beam's flags name, and waits for its end.
+
+    Args:
+      add_steps: adds them to a pipeline; takes a local file that grows by a byte for
+        each of what there is to do, and a process that workers on this machine end
+        with, as `DatasetConfig` has both.
+      total: how much there is to do.
+      flags: of Beam.
+    """
     options = parse_beam_options(flags)
     if not local.is_local(options):
         with beam.Pipeline(options=options) as pipeline:
-            build(pipeline, job)
+            add_steps(pipeline, "", 0)
         return
-    local.choose_mode(options, flags, len(inputs.clips), os.cpu_count() or 1)
+    local.choose_mode(options, flags, total, os.cpu_count() or 1)
     print(f"Running {local.describe_mode(options)}.", flush=True)
-    with local.show_progress(len(inputs.clips)) as progress_file:
-        job = job.with_dataset(progress_file=progress_file, launcher=os.getpid())
+    with local.show_progress(total) as progress_file:
         pipeline = beam.Pipeline(runner=local.make_runner(options), options=options)
-        build(pipeline, job)
+        add_steps(pipeline, progress_file, os.getpid())
         local.run(pipeline)
 
 
@@ -245,7 +339,9 @@ def estimate_job(job: JobConfig, inputs: Inputs) -> str:
     )
 
 
-def note_command(job: JobConfig, argv: Sequence[str]) -> JobConfig:
+def note_command(
+    job: JobConfig, argv: Sequence[str], name: str = "preprocess"
+) -> JobConfig:
     """Lets the dataset's report say what makes the same again."""
-    command = shlex.join(["./launch.sh", "preprocess", *argv])
+    command = shlex.join(["./launch.sh", name, *argv])
     return dataclasses.replace(job, command=command)

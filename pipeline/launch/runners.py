@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 import apache_beam as beam
 from apache_beam.options.pipeline_options import (
     DirectOptions,
-    FlinkRunnerOptions,
     PipelineOptions,
     PortableOptions,
     StandardOptions,
@@ -96,13 +95,6 @@ def _check_server(flag: str, address: str | None, example: str) -> None:
         ) from error
 
 
-def _check_flink(options: PipelineOptions, flags: Sequence[str]) -> None:
-    master = options.view_as(FlinkRunnerOptions).flink_master
-    if master not in ("[auto]", "[local]"):
-        _check_server("--flink_master", master, "localhost:8081")
-    _check_trial(options, flags)
-
-
 def _check_portable(options: PipelineOptions, flags: Sequence[str]) -> None:
     endpoint = options.view_as(PortableOptions).job_endpoint
     if endpoint != "embed":
@@ -140,7 +132,8 @@ RUNNERS = {
     "DirectRunner": Runner(needs="nothing", check=_check_nothing),
     "FnApiRunner": Runner(needs="nothing", check=_check_nothing),
     "PrismRunner": Runner(needs="its program, which Beam fetches", check=_check_trial),
-    "FlinkRunner": Runner(needs="Java, Beam's job server, Flink", check=_check_flink),
+    # At an address, `launch.flink` looks at the cluster; without one, Beam starts it.
+    "FlinkRunner": Runner(needs="Java, Beam's job server", check=_check_trial),
     "SparkRunner": Runner(needs="Java, Beam's job server, Spark", check=_check_trial),
     "PortableRunner": Runner(needs="a job server", check=_check_portable),
     "DataflowRunner": Runner(needs="a project and a bucket", check=_check_dataflow),

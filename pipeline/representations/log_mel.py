@@ -25,7 +25,8 @@ HOP_LENGTH = 256
 BANDS = 96
 #: Frames of a patch (3 s).
 PATCH_FRAMES = 187
-_COMPRESSION = np.float32(10_000)
+#: Factor of the power before its logarithm.
+COMPRESSION = np.float32(10_000)
 
 
 def log_mel_patches(samples: Float32, rate: int, count: int) -> Float32:
@@ -80,21 +81,23 @@ def _log_mel(padded: Float32) -> Float32:
     framed = as_strided(
         padded, (frames, N_FFT), (HOP_LENGTH * step, step), writeable=False
     )
-    spectrum = scipy.fft.rfft(framed * _window(), axis=1, overwrite_x=True)
+    spectrum = scipy.fft.rfft(framed * window(), axis=1, overwrite_x=True)
     power = np.square(spectrum.real) + np.square(spectrum.imag)
-    mel = power @ _filters()
-    mel *= _COMPRESSION
+    mel = power @ filters()
+    mel *= COMPRESSION
     mel += np.float32(1)
     logarithms: Float32 = np.log10(mel, out=mel)
     return logarithms
 
 
 @functools.cache
-def _window() -> Float32:
+def window() -> Float32:
+    """Periodic Hann window, (512,)."""
     return np.asarray(get_window("hann", N_FFT), np.float32)
 
 
 @functools.cache
-def _filters() -> Float32:
-    filters = mel_filterbank(sr=RATE, n_fft=N_FFT, n_mels=BANDS)
-    return np.ascontiguousarray(filters.T, np.float32)
+def filters() -> Float32:
+    """Mel filters, (257, 96)."""
+    bank = mel_filterbank(sr=RATE, n_fft=N_FFT, n_mels=BANDS)
+    return np.ascontiguousarray(bank.T, np.float32)

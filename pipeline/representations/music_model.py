@@ -155,6 +155,18 @@ def prepare_one_thread() -> None:
         os.environ.setdefault(variable, "1")
 
 
+def build_network(
+    model: MusicModel, weights: Mapping[str, Float32]
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The network as a function from patches to embeddings, for a graph to hold."""
+    build = _vgg if model.name in _POOLS else _musicnn
+
+    def network(patches: tf.Tensor) -> tf.Tensor:
+        return build(_Layers(weights), model.name, patches[..., None])
+
+    return network
+
+
 def make_network(
     model: MusicModel, weights: Mapping[str, Float32]
 ) -> Callable[[Float32], Float32]:
@@ -165,14 +177,8 @@ def make_network(
     """
     import tensorflow as tf
 
-    build = _vgg if model.name in _POOLS else _musicnn
-    constants = {name: tf.constant(values) for name, values in weights.items()}
     signature = tf.TensorSpec((None, PATCH_FRAMES, BANDS), tf.float32)
-
-    @tf.function(input_signature=[signature])
-    def network(patches: tf.Tensor) -> tf.Tensor:
-        return build(_Layers(constants), model.name, patches[..., None])
-
+    network = tf.function(build_network(model, weights), input_signature=[signature])
     function = network.get_concrete_function()
 
     def embed(patches: Float32) -> Float32:

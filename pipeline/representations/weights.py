@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.common import storage
@@ -26,7 +26,6 @@ from pipeline.representations.music_model import (
     MusicModel,
     digest_weights,
     identify,
-    load_network,
     read_weights,
     write_weights,
 )
@@ -127,14 +126,14 @@ def _find_cached(name: str) -> Path:
     return weights_file(name)
 
 
-def open_network(name: str) -> Callable[[Float32], Float32]:
-    """A cached model, as a function from patches to embeddings.
+def read_cached(name: str) -> tuple[bytes, str]:
+    """A cached model's file of weights, and its path.
 
     Raises:
-      UserError: its weights are not there.
+      UserError: it is not there.
     """
     path = _find_cached(name)
-    return load_network(path.read_bytes(), str(path))
+    return path.read_bytes(), str(path)
 
 
 def is_cached(model: MusicModel) -> bool:

@@ -41,6 +41,8 @@ SCHEMA_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 COMPLETED_FILE = "COMPLETED"
 JOB_REPORT_FILE = "report.json"
+#: Weights of the music model, in datasets with `embeddings` and in models of them.
+MUSIC_MODEL_FILE = "music_model.npz"
 REJECTS_FILE = "rejects-00000-of-00001.jsonl"
 CLIPS_FOLDER = "clips"
 #: What readers look for: a dataset may have several files of rejects.

@@ -15,11 +15,11 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
+from typing import Protocol
 
 from pipeline.common import gcs, storage
 from pipeline.common.credentials import SCHEME
 from pipeline.schema import COMPLETED_FILE, JOB_REPORT_FILE
-from pipeline.shards.result import DatasetConfig
 
 PROGRESS_FOLDER = "_progress"
 RUN_FILE = "RUN"
@@ -35,6 +35,28 @@ _LAST_STEP_SECONDS = 600.0
 _NO_LOCKS = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOTSUP)
 
 
+class Place(Protocol):
+    """Where a run writes to: a `DatasetConfig`, or what else has shards.
+
+    Attributes:
+      output: folder to write to.
+      replaces: folder whose place it takes in the end; empty for none.
+      run: name of the run; empty: not checked.
+    """
+
+    @property
+    def output(self) -> str:
+        """See above."""
+
+    @property
+    def replaces(self) -> str:
+        """See above."""
+
+    @property
+    def run(self) -> str:
+        """See above."""
+
+
 class SupersededError(Exception):
     """Another job has taken over the folder, or has completed it."""
 
@@ -47,12 +69,12 @@ def describe(folder: str) -> str:
     )
 
 
-def home(config: DatasetConfig) -> str:
+def home(config: Place) -> str:
     """The folder that the user named."""
     return config.replaces or config.output
 
 
-def run_path(config: DatasetConfig) -> str:
+def run_path(config: Place) -> str:
     """The file that names the run."""
     return storage.join(config.output, PROGRESS_FOLDER, RUN_FILE)
 
@@ -87,7 +109,7 @@ def _is_still(descriptor: int, folder: str) -> bool:
         return False
 
 
-def begin_run(config: DatasetConfig) -> None:
+def begin_run(config: Place) -> None:
     """Takes over the folder: runs that began earlier may not write any more.
 
     The caller holds the lock.
@@ -107,7 +129,7 @@ def begin_run(config: DatasetConfig) -> None:
             return
 
 
-def check_run(config: DatasetConfig) -> None:
+def check_run(config: Place) -> None:
     """Makes sure that no other run has taken over the folder, or completed it.
 
     Raises:
@@ -127,7 +149,7 @@ def check_run(config: DatasetConfig) -> None:
 
 
 @contextlib.contextmanager
-def writing(config: DatasetConfig) -> Iterator[None]:
+def writing(config: Place) -> Iterator[None]:
     """Some files get their names here, if the run still may.
 
     Raises:
@@ -139,7 +161,7 @@ def writing(config: DatasetConfig) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def completing(config: DatasetConfig) -> Iterator[bool]:
+def completing(config: Place) -> Iterator[bool]:
     """The last step, in which no other run can begin.
 
     Yields:
@@ -178,7 +200,7 @@ def completing(config: DatasetConfig) -> Iterator[bool]:
             raise
 
 
-def _has_reported(config: DatasetConfig, folder: str, marker: str) -> bool:
+def _has_reported(config: Place, folder: str, marker: str) -> bool:
     """Whether a marker is there beside a report of this very run."""
     if not storage.exists(storage.join(folder, marker)):
         return False
@@ -189,7 +211,7 @@ def _has_reported(config: DatasetConfig, folder: str, marker: str) -> bool:
     return isinstance(report, dict) and report.get("run") == config.run
 
 
-def is_superseded(config: DatasetConfig) -> bool:
+def is_superseded(config: Place) -> bool:
     """Whether what went wrong is that another run has taken over."""
     try:
         if config.run and not _has_reported(config, home(config), COMPLETED_FILE):

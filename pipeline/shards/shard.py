@@ -25,6 +25,8 @@ from pipeline.common.regular_file import NotAFileError
 from pipeline.common.rejects import AudioError, Reason, Reject
 from pipeline.decoding import mp3
 from pipeline.decoding.waveform import Loader, load_waveform
+from pipeline.inputs.archives import paths, reading
+from pipeline.inputs.checksums import check_sha1
 from pipeline.inputs.join import Clip
 from pipeline.inputs.names import relative_path, wav_name
 from pipeline.representations.spectrum import Float32, Workspace
@@ -37,6 +39,7 @@ from pipeline.shards.writer import open_writer
 __all__ = [
     "READ_AHEAD",
     "DatasetConfig",
+    "count_progress",
     "fetch_audio",
     "keep_or_make_shard",
     "make_shard",
@@ -80,7 +83,7 @@ def keep_or_make_shard(
     earlier = resume.find_finished(shard, fingerprint, config)
     if earlier is not None:
         for _ in clips:
-            _count_progress(config.progress_file)
+            count_progress(config.progress_file)
         return earlier, True
     with runs.writing(config):
         resume.forget_result(shard, config)
@@ -176,7 +179,7 @@ def make_shard(
                     wavs.append(executor.submit(write_wav, clip, samples, config))
                     if len(wavs) > READ_AHEAD:  # Each holds 5 MB of samples.
                         wavs.popleft().result()
-            _count_progress(config.progress_file)
+            count_progress(config.progress_file)
         for wav in wavs:
             wav.result()
         writer.commit(runs.writing(config))
@@ -228,12 +231,18 @@ def fetch_audio(clip: Clip, excerpt: str) -> BinaryIO:
         the name leads to is none.
     """
     try:
-        if clip.size <= WHOLE_FILE_BYTES:
+        if clip.size <= WHOLE_FILE_BYTES and not paths.split(clip.path):
             data = storage.read_bytes(clip.path, WHOLE_FILE_BYTES + 1)
             if len(data) <= WHOLE_FILE_BYTES:
-                return io.BytesIO(data)
+                whole = io.BytesIO(data)
+                check_sha1(whole, clip.sha1)
+                return whole
             # It has grown since it was listed.
-        file = storage.open_patiently(clip.path, sparsely=True)
+        file: BinaryIO = reading.open_input(clip.path, sparsely=True)
+        if paths.split(clip.path):  # Unpacked whole.
+            check_sha1(file, clip.sha1)
+        if isinstance(file, io.BytesIO):
+            return file
         source = mp3.prepare(file, excerpt)
     except NotAFileError as error:
         raise AudioError(Reason.NOT_A_FILE, str(error.strerror)) from error
@@ -266,7 +275,7 @@ def _make_reject(clip: Clip, stage: str, reason: Reason, message: str) -> Reject
     )
 
 
-def _count_progress(path: str) -> None:
+def count_progress(path: str) -> None:
     """Appends a byte: the file's size is the number of clips done, by anyone."""
     if path:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)

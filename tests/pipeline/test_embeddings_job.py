@@ -1,7 +1,5 @@
 """Embeddings from the command line to the dataset, with a network of chance weights."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -13,6 +11,7 @@ from pipeline.inspect import reading
 from pipeline.representations import music_model, weights
 from pipeline.representations.log_mel import log_mel_patches
 from tests.support.corpora import write_tone
+from tests.support.music_models import publish_chance_weights
 
 ONE_PROCESS = ("--direct_running_mode=in_memory", "--direct_num_workers=1")
 
@@ -38,26 +37,9 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def network(cache, monkeypatch):
     """MSD_vgg with other weights, in the cache."""
-    rng = np.random.default_rng(0)
-    arrays = {}
-    for layer in range(6):
-        width = 128 if layer else 1
-        suffix = f"_{layer}" if layer else ""
-        for part in ("gamma", "beta", "moving_mean", "moving_variance"):
-            values = rng.uniform(0.5, 1, width).astype(np.float32)
-            arrays[f"batch_normalization{suffix}/{part}"] = values
-        if layer:
-            shape = (3, 3, 128 if layer > 1 else 1, 128)
-            kernel = rng.normal(0, 0.03, shape).astype(np.float32)
-            arrays[f"{layer}CNN/kernel"] = kernel
-            arrays[f"{layer}CNN/bias"] = np.zeros(128, np.float32)
-    model = dataclasses.replace(
-        music_model.MODELS["MSD_vgg"], sha256=music_model.digest_weights(arrays)
-    )
-    monkeypatch.setitem(music_model.MODELS, "MSD_vgg", model)
-    content = music_model.write_weights(arrays)
+    content = publish_chance_weights(monkeypatch)
     LocalFiles().write(str(weights.weights_file("MSD_vgg")), content)
-    return music_model.make_network(model, arrays)
+    return music_model.load_network(content, "cache")
 
 
 def run(corpus, output, *options: str) -> int:
@@ -91,6 +73,9 @@ def test_a_dataset_holds_what_the_network_hears(corpus, network, tmp_path, capsy
     assert run(corpus, output, *options) == 0
     manifest = reading.read_manifest(str(output))
     assert manifest.settings["music_model"] == "MSD_vgg"
+    assert (output / "music_model.npz").read_bytes() == weights.weights_file(
+        "MSD_vgg"
+    ).read_bytes()
     schema = manifest.representations["embeddings"]
     assert len(manifest.normalisation["embeddings"].mean) == 256
     assert manifest.records["mel"]["training"] == 4

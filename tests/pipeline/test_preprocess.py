@@ -284,7 +284,7 @@ def test_an_interruption_says_how_to_go_on(dataset, tmp_path, capsys, monkeypatc
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipeline.preprocess.run_job", interrupt)
+    monkeypatch.setattr("pipeline.launch.plan.run_job", interrupt)
     code = run(
         "--audio", f"{dataset}/audio/*.wav", "--metadata", dataset / "tracks.csv",
         "--output", tmp_path / "out",

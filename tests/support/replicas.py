@@ -19,10 +19,10 @@ import tensorflow as tf
 from pipeline.schema import UserError
 from trainer.config import Schedule, TrainConfig
 from trainer.data.dataset import Dataset, open_dataset
-from trainer.networks.augmentation import Loudness
-from trainer.networks.windows import build_windows_model
 from trainer.runtime.checkpoint import CheckpointFolder
 from trainer.training.fit import Phase, fit
+from trainer.training.networks.augmentation import Loudness
+from trainer.training.networks.windows import build_windows_model
 from trainer.training.run import Run
 from trainer.training.step import Forward, Learner
 

@@ -15,25 +15,32 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
-from trainer.baselines.distances import squared_distances
+from trainer.baselines.choice import (
+    Classifier,
+    Examples,
+    Float64s,
+    Floats,
+    choose,
+    expand,
+    expand_all,
+    temper,
+)
 from trainer.baselines.principal import find_components
-from trainer.evaluation.calibration import fit_temperature
-
-Floats = NDArray[np.float32] | NDArray[np.float64]
-Float64s = NDArray[np.float64]
+from trainer.predict import classical
+from trainer.predict.distances import squared_distances
 
 #: Rows in a block: 64 rows of 85,210 float64 values take 44 MB.
 ROW_BLOCK = 64
@@ -52,65 +59,23 @@ NEIGHBOURS = (51, 31, 21, 15, 11, 7, 5, 3, 1)
 #: Gamma, times the mean squared distance; 2 is scikit-learn's gamma="scale".
 SVM_GAMMA_TIMES_DISTANCE = (0.5, 2.0)
 SVM_C = (1.0, 10.0)
-#: Bounds of the temperature: scores of naive Bayes are sums over all values.
-SCORE_TEMPERATURES = (0.1, 1e6)
-
-_TEMPERED = (
-    "Probabilities are softmax(scores / temperature); the temperature minimises the "
-    "log-loss on the validation split and changes no prediction."
-)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Examples:
-    """What a classifier is fitted to and chosen with.
-
-    Attributes:
-      training: normalised values `(clips, values)`, or for `fit_knn` and
-        `fit_rbf_svm` the squared distances `(clips, training clips)`.
-      training_labels: int64 `(clips,)`.
-      validation: as `training`; without rows, defaults are taken.
-      validation_labels: int64 `(clips,)`.
-      genres: number of genres, of which the training split may lack some.
-      folds: fold of each validation clip, int64 `(clips,)`; candidates are judged by
-        the mean of their accuracies over folds. None for one fold.
-    """
-
-    training: Floats
-    training_labels: NDArray[np.int64]
-    validation: Floats
-    validation_labels: NDArray[np.int64]
-    genres: int
-    folds: NDArray[np.int64] | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Classifier:
-    """A fitted classifier.
-
-    Attributes:
-      parameters: how it was fitted; JSON values.
-      predict: maps rows like the training ones to probabilities, float64
-        `(rows, genres)`; within this module also to scores.
-      notes: sentences that a reader of its scores has to know.
-    """
-
-    parameters: Mapping[str, Any]
-    predict: Callable[[Floats], Float64s]
-    notes: tuple[str, ...] = ()
 
 
 def fit_logistic_regression(examples: Examples) -> Classifier:
     """Multinomial logistic regression with an L2 penalty; lbfgs keeps float32."""
     values = examples.training.shape[1]
     grid = [multiple / values for multiple in LOGISTIC_C_TIMES_VALUES]
+    if examples.chosen is not None:
+        grid = [examples.chosen["C"]]
+    elif not len(examples.validation):
+        grid = grid[1:2]
 
     def candidates() -> Iterator[Classifier]:
         # Each fit starts from the solution for the stronger penalty before it.
         model = LogisticRegression(
             warm_start=True, tol=LOGISTIC_TOLERANCE, max_iter=LOGISTIC_MAX_ITERATIONS
         )
-        for strength in grid if len(examples.validation) else grid[1:2]:
+        for strength in grid:
             model.set_params(C=strength)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
@@ -123,9 +88,21 @@ def fit_logistic_regression(examples: Examples) -> Classifier:
 def _logistic_classifier(model: Any, genres: int) -> Classifier:
     iterations = int(model.n_iter_.max())
     stopped = iterations >= LOGISTIC_MAX_ITERATIONS
+
+    def extract(_: Floats) -> classical.Classifier:
+        coefficients, intercepts = model.coef_, model.intercept_
+        if len(coefficients) == 1:  # of two genres there is only the second's
+            coefficients = np.concatenate([np.zeros_like(coefficients), coefficients])
+            intercepts = np.concatenate([np.zeros_like(intercepts), intercepts])
+        return classical.LogisticRegression(
+            coefficients=coefficients.T, intercepts=intercepts
+        )
+
     return Classifier(
         parameters={"C": float(model.C), "iterations": iterations},
         predict=lambda rows: expand(model.predict_proba(rows), model.classes_, genres),
+        classes=model.classes_,
+        extract=extract,
         notes=(f"Stopped after {iterations} iterations.",) if stopped else (),
     )
 
@@ -145,20 +122,35 @@ def fit_gaussian_nb(examples: Examples) -> Classifier:
     largest = float((square - mean**2).max())
 
     def candidates() -> Iterator[Classifier]:
-        grid = NAIVE_BAYES_SMOOTHING
-        for smoothing in grid if len(examples.validation) else grid[-1:]:
+        grid: tuple[float, ...] = NAIVE_BAYES_SMOOTHING
+        if examples.chosen is not None:
+            grid = (examples.chosen["var_smoothing"],)
+        elif not len(examples.validation):
+            grid = grid[-1:]
+        for smoothing in grid:
             smoothed = copy.copy(model)
             smoothed.var_ = model.var_ + smoothing * largest
             yield Classifier(
                 parameters={"var_smoothing": smoothing},
-                predict=_expanded(
+                predict=expand_all(
                     _by_block(smoothed.predict_joint_log_proba),
                     classes,
                     examples.genres,
                 ),
+                classes=classes,
+                extract=functools.partial(_extract_naive_bayes, smoothed),
             )
 
     return temper(choose(candidates(), examples), examples)
+
+
+def _extract_naive_bayes(model: Any, _: Floats) -> classical.GaussianNaiveBayes:
+    return classical.GaussianNaiveBayes(
+        means=model.theta_,
+        variances=model.var_,
+        log_priors=np.log(model.class_prior_),
+        temperature=1.0,
+    )
 
 
 def _by_block(predict: Callable[[Floats], Float64s]) -> Callable[[Floats], Float64s]:
@@ -177,16 +169,29 @@ def fit_knn(examples: Examples) -> Classifier:
     """Majority of the nearest training clips, from squared distances."""
     clips = len(examples.training)
     grid = [k for k in NEIGHBOURS if k <= max(1, clips // 4)]
+    if examples.chosen is not None:
+        grid = [examples.chosen["k"]]
+    elif not len(examples.validation):
+        grid = [min(5, clips)]
+
+    def extract(k: int, classes: NDArray[np.int64], rows: Floats) -> Any:
+        labels = np.searchsorted(classes, examples.training_labels)
+        return classical.NearestNeighbours(
+            vectors=rows.astype(np.float32, copy=False), labels=labels, neighbours=k
+        )
 
     def candidates() -> Iterator[Classifier]:
-        for k in grid if len(examples.validation) else [min(5, clips)]:
+        for k in grid:
             model = KNeighborsClassifier(k, metric="precomputed")
             model.fit(examples.training, examples.training_labels)
             yield Classifier(
                 parameters={"k": k},
-                predict=_expanded(
+                predict=expand_all(
                     model.predict_proba, model.classes_, examples.genres, absent=0.0
                 ),
+                classes=model.classes_,
+                extract=functools.partial(extract, k, model.classes_),
+                clips=clips,
                 notes=("A training clip counts among its own neighbours.",),
             )
 
@@ -202,12 +207,15 @@ def fit_rbf_svm(examples: Examples) -> Classifier:
     mean_distance = float(examples.training.mean())
 
     def candidates() -> Iterator[Classifier]:
-        chosen = len(examples.validation) > 0
-        multiples = SVM_GAMMA_TIMES_DISTANCE if chosen else (2.0,)
-        strengths = SVM_C if chosen else (1.0,)
-        for multiple in multiples:
-            # Clips that are all alike have no distance to scale by.
-            gamma = multiple / (mean_distance or 1.0)
+        # Clips that are all alike have no distance to scale by.
+        scale = 1 / (mean_distance or 1.0)
+        gammas = [multiple * scale for multiple in SVM_GAMMA_TIMES_DISTANCE]
+        strengths: tuple[float, ...] = SVM_C
+        if examples.chosen is not None:
+            gammas, strengths = [examples.chosen["gamma"]], (examples.chosen["C"],)
+        elif not len(examples.validation):
+            gammas, strengths = [2.0 * scale], (1.0,)
+        for gamma in gammas:
             kernel = rbf_kernel(examples.training, gamma)
             for strength in strengths:
                 model = SVC(kernel="precomputed", C=strength)
@@ -218,12 +226,28 @@ def fit_rbf_svm(examples: Examples) -> Classifier:
                         "gamma": gamma,
                         "support_vectors": int(model.n_support_.sum()),
                     },
-                    predict=_expanded(
+                    predict=expand_all(
                         _svm_scores(model, gamma), model.classes_, examples.genres
                     ),
+                    classes=model.classes_,
+                    extract=functools.partial(_extract_svm, model, gamma),
+                    clips=int(model.n_support_.sum()),
                 )
 
     return temper(choose(candidates(), examples), examples)
+
+
+def _extract_svm(model: Any, gamma: float, rows: Floats) -> classical.RbfSvm:
+    # Of two classes scikit-learn turns libsvm's signs round.
+    sign = -1.0 if len(model.classes_) == 2 else 1.0
+    return classical.RbfSvm(
+        vectors=rows[model.support_],
+        counts=model.n_support_.astype(np.int64),
+        coefficients=sign * model.dual_coef_,
+        intercepts=sign * model.intercept_,
+        gamma=gamma,
+        temperature=1.0,
+    )
 
 
 def fit_on_components(
@@ -257,6 +281,23 @@ def fit_on_components(
                 validation=validation,
             )
         )
+
+        def extract(rows: Floats) -> classical.Classifier:
+            centre, matrix = components.as_projection(rows)
+            classifier = inner.extract(training)
+            if isinstance(classifier, classical.LogisticRegression):
+                # Linear in the components is linear in the values.
+                coefficients = matrix @ classifier.coefficients
+                return classical.LogisticRegression(
+                    coefficients=coefficients,
+                    intercepts=classifier.intercepts - centre @ coefficients,
+                )
+            return classical.OnComponents(
+                centre=centre.astype(np.float32),
+                matrix=matrix.astype(np.float32),
+                classifier=classifier,
+            )
+
         return Classifier(
             parameters={
                 "components": training.shape[1],
@@ -264,6 +305,8 @@ def fit_on_components(
                 **inner.parameters,
             },
             predict=lambda rows: inner.predict(read(rows)),
+            classes=inner.classes,
+            extract=extract,
             notes=inner.notes,
         )
 
@@ -288,67 +331,3 @@ def _svm_scores(model: Any, gamma: float) -> Callable[[Floats], Float64s]:
         return decision
 
     return scores
-
-
-def choose(candidates: Iterable[Classifier], examples: Examples) -> Classifier:
-    """The candidate of the best accuracy over folds, the first of equals.
-
-    Candidates are fitted as they are drawn, so only two are held at a time.
-    """
-    best: Classifier | None = None
-    best_score = -1.0
-    for candidate in candidates:
-        score = 0.0
-        if len(examples.validation):
-            predicted = np.argmax(candidate.predict(examples.validation), axis=1)
-            score = mean_over_folds(
-                predicted == examples.validation_labels, examples.folds
-            )
-        # Sums of the same numbers in another order are no better.
-        if score > best_score + 1e-9:
-            best, best_score = candidate, score
-    if best is None:
-        raise ValueError("Expected at least one candidate. Received: none")
-    return best
-
-
-def mean_over_folds(hits: NDArray[np.bool_], folds: NDArray[np.int64] | None) -> float:
-    """Mean over folds of the share of hits, `(clips,)`; negative folds are left out."""
-    if folds is None or not np.any(folds >= 0):
-        return float(hits.mean())
-    used = [fold for fold in np.unique(folds) if fold >= 0]
-    return float(np.mean([hits[folds == fold].mean() for fold in used]))
-
-
-def temper(classifier: Classifier, examples: Examples) -> Classifier:
-    """Turns a classifier of scores into one of probabilities."""
-    temperature = 1.0
-    if len(examples.validation):
-        scores = classifier.predict(examples.validation)
-        temperature = fit_temperature(
-            scores, examples.validation_labels, SCORE_TEMPERATURES
-        )
-    return Classifier(
-        parameters={**classifier.parameters, "temperature": temperature},
-        predict=lambda rows: softmax(classifier.predict(rows) / temperature, axis=1),
-        notes=(*classifier.notes, _TEMPERED),
-    )
-
-
-def expand(
-    scores: Floats, classes: NDArray[np.int64], genres: int, *, absent: float = 0.0
-) -> Float64s:
-    """Gives genres that the training split lacks a column of their own."""
-    expanded = np.full((len(scores), genres), absent)
-    expanded[:, classes] = scores
-    return expanded
-
-
-def _expanded(
-    predict: Callable[[Floats], Floats],
-    classes: NDArray[np.int64],
-    genres: int,
-    *,
-    absent: float = -np.inf,
-) -> Callable[[Floats], Float64s]:
-    return lambda rows: expand(predict(rows), classes, genres, absent=absent)

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 
+from trainer.predict.distances import COLUMN_BLOCK
+
 Float64s = NDArray[np.float64]
 
 #: Components that are kept.
@@ -63,6 +65,25 @@ class PrincipalComponents:
         products *= -0.5
         scores: Float64s = (products @ self.vectors) * self.scale
         return scores
+
+    def as_projection(
+        self, rows: NDArray[np.float32] | Float64s
+    ) -> tuple[Float64s, Float64s]:
+        """The same as `project` from the values themselves.
+
+        Args:
+          rows: values of the training clips, `(clips, values)`.
+
+        Returns:
+          Centre `(values,)` and matrix `(values, k)`: scores are (x - centre) matrix.
+        """
+        centre = rows.mean(axis=0, dtype=np.float64)
+        scaled = self.vectors * self.scale
+        matrix = np.empty((rows.shape[1], scaled.shape[1]))
+        for start in range(0, rows.shape[1], COLUMN_BLOCK):
+            block = slice(start, start + COLUMN_BLOCK)
+            matrix[block] = (rows[:, block] - centre[block]).T @ scaled
+        return centre, matrix
 
 
 def find_components(

@@ -21,12 +21,20 @@ from pipeline.common import ownership
 from pipeline.common.credentials import require_credentials
 from pipeline.common.owned_kinds import COMPARISON, HTML, MARKDOWN, PICTURE
 from pipeline.common.plain_text import allow_any_text, one_line, print_error
+from pipeline.inputs.archives.paths import drop_scheme, find_archive
 from pipeline.schema import UserError
 from trainer.compare.comparison import (
     Comparison,
     check_comparable,
     comparison_json,
     make_comparison,
+)
+from trainer.compare.ensemble import (
+    MEMBERS,
+    TITLE,
+    check_folder,
+    score_ensemble,
+    write_ensemble,
 )
 from trainer.compare.html.clip_media import (
     find_audio,
@@ -37,7 +45,12 @@ from trainer.compare.html.clip_media import (
 from trainer.compare.html.facts import DataFacts, read_facts
 from trainer.compare.html.hard_clips import HardClip, Media, find_hard_clips
 from trainer.compare.html.page import format_page
+from trainer.compare.html.several import format_several_page
 from trainer.compare.serve import HTML_FILE
+from trainer.compare.several import comparison_json as comparison_several_json
+from trainer.compare.several import find_several
+from trainer.compare.several import format_markdown as format_several_markdown
+from trainer.compare.several import format_text as format_several_text
 from trainer.compare.text import format_markdown, format_text
 from trainer.data.artists import read_artists
 from trainer.data.dataset import Dataset, open_dataset
@@ -45,8 +58,9 @@ from trainer.evaluation import plots
 from trainer.evaluation.model_files import files_of
 from trainer.evaluation.predictions import with_artists
 from trainer.evaluation.report import Report
-from trainer.evaluation.report_folder import Result, read_results
+from trainer.evaluation.report_folder import Result, read_reports, read_results
 from trainer.evaluation.scores import evaluate
+from trainer.evaluation.tasks.several_report import MultiLabelReport
 
 COMPARISON_FILE = "report.json"
 MARKDOWN_FILE = "report.md"
@@ -129,7 +143,7 @@ def make_media(
     """Pictures of clips from the dataset, and their sounds from local files.
 
     Raises:
-      UserError: there is no such folder of audio files.
+      UserError: there is no such folder or ZIP of audio files.
     """
     tracks = {clip.track_id for clip in clips}
     images = {}
@@ -140,12 +154,19 @@ def make_media(
         }
     sounds = {}
     if audio is not None:
-        if not os.path.isdir(audio):
+        audio = drop_scheme(audio)
+        if not (os.path.isdir(audio) or find_archive(audio)):
             raise UserError(
-                f"--audio {audio} is no folder; give the one that the audio files "
-                "were preprocessed from."
+                f"--audio {audio} is no folder and no ZIP; give the one that the audio "
+                "files were preprocessed from."
             )
-        sounds = sound_uris(find_audio(audio, tracks))
+        try:
+            sounds = sound_uris(find_audio(audio, tracks))
+        except OSError as error:
+            raise UserError(
+                f"--audio cannot be used ({error.strerror}); give a whole ZIP. "
+                f"Received: {audio}"
+            ) from error
     return Media(images=images, sounds=sounds)
 
 
@@ -214,6 +235,29 @@ def check_output(folder: str) -> None:
         ownership.check_file(files, path, kind, flag="--output")
 
 
+def add_ensemble(
+    results: Sequence[Result], folder: str, most: int
+) -> tuple[list[Result], str]:
+    """Scores the mean of the best few models and keeps it, where that can be.
+
+    Args:
+      results: of the models in `folder`.
+      folder: of the models; gets `ensemble/`.
+      most: members at most.
+
+    Returns:
+      `results` and the ensemble's; and what is to be said about it.
+    """
+    scored = score_ensemble(results, folder, most)
+    if isinstance(scored, str):
+        return list(results), scored
+    try:
+        write_ensemble(scored, folder)
+    except UserError as error:
+        return [*results, scored.result], f"The ensemble is not kept: {error}"
+    return [*results, scored.result], ""
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The command's flags."""
     parser = argparse.ArgumentParser(
@@ -241,8 +285,17 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--audio",
         metavar="DIR",
-        help="folder of the audio files: the report plays parts of the clips that "
-        "models get most wrong",
+        help="folder or ZIP of the audio files: the report plays parts of the clips "
+        "that models get most wrong",
+    )
+    parser.add_argument(
+        "--ensemble",
+        type=int,
+        default=MEMBERS,
+        metavar="N",
+        help="score the mean of the best models, N at most, which are chosen on the "
+        "validation split or within the folds, and keep it in MODELS/ensemble; 0 for "
+        "none (default: %(default)s)",
     )
     return parser
 
@@ -254,15 +307,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = args.models.rstrip("/") or "/"
     output = args.output or os.path.dirname(folder) or "."
     try:
+        if args.ensemble < 0 or args.ensemble == 1:
+            raise UserError(
+                "--ensemble must be 2 or more, or 0 for none. Received: "
+                f"{args.ensemble}"
+            )
         require_credentials([folder, output, args.data])
-        results = read_results(folder)
+        several = find_several(read_reports(folder), folder)
+        if several is not None:
+            check_output(output)
+            _compare_several(several, output, command_line(args))
+            return 0
+        results = [
+            result for result in read_results(folder) if result.report.model != TITLE
+        ]
         check_comparable([result.report for result in results], folder)
         check_output(output)
+        if args.ensemble:
+            check_folder(folder)
         dataset = find_dataset([result.report for result in results], args.data)
         if dataset is not None:
             results = add_artists(results, dataset)
+        remark = ""
+        if args.ensemble:
+            results, remark = add_ensemble(results, folder, args.ensemble)
         comparison = make_comparison(results, folder)
         print(format_text(comparison))
+        if remark:
+            print(one_line(remark))
         for path in write_comparison(
             output,
             comparison,
@@ -280,12 +352,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _compare_several(
+    reports: Sequence[MultiLabelReport], output: str, command: str
+) -> None:
+    """Compares models of several genres a clip; of them, no ensemble is chosen."""
+    print(format_several_text(reports))
+    contents = {
+        HTML_FILE: format_several_page(
+            reports, command=command, created=datetime.date.today().isoformat()
+        ).encode(),
+        COMPARISON_FILE: comparison_several_json(reports).encode(),
+        MARKDOWN_FILE: format_several_markdown(reports).encode(),
+    }
+    files = files_of(output)
+    for name, content in contents.items():
+        path = os.path.join(output, name)
+        ownership.replace_file(files, path, content, FILES[name], flag="--output")
+        print(f"wrote {one_line(path)}")
+    print(
+        "No ensemble is chosen of models of several genres a clip; give predict "
+        "--model more than once for a mean."
+    )
+
+
 def command_line(args: argparse.Namespace) -> str:
     """The command that these flags came from."""
     flags = [
-        f"--{name} {shlex.quote(value)}"
+        f"--{name} {shlex.quote(str(value))}"
         for name, value in vars(args).items()
-        if value is not None
+        if value is not None and (name, value) != ("ensemble", MEMBERS)
     ]
     return " ".join(["./launch.sh compare", *flags])
 

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from pipeline.schema import UserError
 from trainer.evaluation.bootstrap import Interval, difference_interval, group_clips
 from trainer.evaluation.predictions import ClipPredictions
-from trainer.evaluation.report import Report
+from trainer.evaluation.report import MODEL_FILE, Report
 from trainer.evaluation.report_folder import Result
+from trainer.predict.baseline import DESCRIPTION_FILE
+from trainer.predict.ensemble_folder import ENSEMBLE_FILE
 
 COMPARISON_VERSION = 1
+#: A model folder that can predict holds one of them.
+KEPT_FILES = (MODEL_FILE, DESCRIPTION_FILE, ENSEMBLE_FILE)
 
 #: What the 2020 article's repository reports for transfer learning on mel images.
 ARTICLE_ACCURACY = 0.40
@@ -75,6 +82,27 @@ class Comparison:
             and not first.synthetic
             and any(report.representation == "mel" for report in self.reports)
         )
+
+
+def use_command(result: Result) -> str:
+    """What names the genres of files with a model; empty where it was not kept."""
+    folder = result.folder
+    if not folder or not any(
+        tf.io.gfile.exists(os.path.join(folder, name)) for name in KEPT_FILES
+    ):
+        return ""
+    return f"./launch.sh predict --model {shlex.quote(folder)} FILE"
+
+
+def describe_use(comparison: Comparison) -> str:
+    """How to use the most accurate model, and if that was not kept, the next one."""
+    commands = [use_command(result) for result in comparison.results]
+    for number, command in enumerate(commands):
+        if command:
+            first = "" if number == 0 else " The models above it were not kept."
+            title, report = comparison.titles[number], comparison.reports[number]
+            return f"To use {title} ({report.representation}): {command}{first}"
+    return "None of the models was kept: they are measured only."
 
 
 def describe_article(comparison: Comparison) -> str:
@@ -228,6 +256,7 @@ def comparison_json(comparison: Comparison) -> str:
                 "title": title,
                 "behind_best_interval": behind,
                 "within_noise_of_best": comparison.within_noise(number),
+                "use": use_command(result),
                 **_numbers(result),
             }
             for number, (title, behind, result) in enumerate(

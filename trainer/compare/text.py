@@ -13,6 +13,7 @@ from trainer.compare.comparison import (
     describe_article,
     describe_noise,
     describe_test,
+    describe_use,
 )
 
 _HEADER = (
@@ -78,7 +79,8 @@ def format_text(comparison: Comparison) -> str:
     lines.insert(1, "  ".join("-" * width for width in widths))
     noise = describe_noise(comparison)
     above = describe_test(comparison.reports)
-    text = [above, "", *lines, "", *([noise, ""] if noise else [])]
+    use = describe_use(comparison)
+    text = [above, "", *lines, "", *([noise, ""] if noise else []), use, ""]
     return "\n".join(map(one_line, text))
 
 
@@ -128,6 +130,8 @@ def format_markdown(comparison: Comparison) -> str:
         *_markdown_table(_FULL_HEADER, rows),
         "",
         *([markdown(noise), ""] if noise else []),
+        markdown(describe_use(comparison)),
+        "",
         f"Intervals are percentiles of a bootstrap over {groups}. A training accuracy "
         "far above the test's is a sign of overfitting. `calibrated` is the "
         "calibration error after temperature scaling, which is fitted to the "

@@ -36,7 +36,9 @@ def format_card(report: Report) -> str:
             "`./launch.sh predict` makes it from an audio file; so does the "
             "SavedModel of `./launch.sh export` for `mel` and `windows`."
             if "trainable_weights" in report.parameters
-            else "This baseline is measured only: it cannot be loaded again."
+            else "`./launch.sh predict` makes it from an audio file."
+            if report.weights is not None
+            else "This model is measured only: it was not kept."
         ),
         "",
         "## Data",

@@ -4,6 +4,7 @@ A report folder holds
 
     report.json       how the model was trained and how well it does
     predictions.csv   each test clip's genre, prediction and probabilities
+    validation.csv    the same of the validation clips
     confusion.png     the test split's confusion matrix
     model_card.md     the same for people
 """
@@ -33,6 +34,7 @@ MODEL_FILE = "model.keras"
 REPORT_FILE = "report.json"
 HISTORY_FILE = "history.json"
 PREDICTIONS_FILE = "predictions.csv"
+VALIDATION_FILE = "validation.csv"
 CONFUSION_FILE = "confusion.png"
 CARD_FILE = "model_card.md"
 

@@ -25,6 +25,7 @@ from trainer.evaluation.report import (
     HISTORY_FILE,
     PREDICTIONS_FILE,
     REPORT_FILE,
+    VALIDATION_FILE,
     Report,
 )
 from trainer.evaluation.tasks.several_files import make_files
@@ -40,13 +41,17 @@ class Result:
     Attributes:
       report: how it was trained and how well it does.
       predictions: of the test clips, where they were kept.
+      validation: of the validation clips, likewise.
       phases: history of each phase of training (see `PhaseHistory`); none
         for models without epochs.
+      folder: path that it was read from.
     """
 
     report: Report
     predictions: ClipPredictions | None = None
+    validation: ClipPredictions | None = None
     phases: Sequence[Mapping[str, Any]] = ()
+    folder: str = ""
 
 
 def read_results(folder: str) -> list[Result]:
@@ -55,6 +60,15 @@ def read_results(folder: str) -> list[Result]:
     Raises:
       UserError: there is no such folder, no report in it, or a damaged file.
     """
+    return [read_result(path) for path in _list_models(folder)]
+
+
+def _list_models(folder: str) -> list[str]:
+    """Paths of the folders that hold a report.
+
+    Raises:
+      UserError: there is no such folder, or no report in it.
+    """
     if not tf.io.gfile.isdir(folder):
         raise UserError(
             f"There is no folder {folder}; give --models the folder that the models "
@@ -62,16 +76,23 @@ def read_results(folder: str) -> list[Result]:
         )
     names = sorted(name.rstrip("/") for name in tf.io.gfile.listdir(folder))
     folders = [os.path.join(folder, name) for name in names]
-    results = [
-        read_result(path)
-        for path in folders
-        if tf.io.gfile.exists(os.path.join(path, REPORT_FILE))
+    paths = [
+        path for path in folders if tf.io.gfile.exists(os.path.join(path, REPORT_FILE))
     ]
-    if not results:
+    if not paths:
         raise UserError(
             f"No folder in {folder} holds a {REPORT_FILE}; train a model into it first."
         )
-    return results
+    return paths
+
+
+def read_reports(folder: str) -> list[AnyReport]:
+    """Reads the reports of all models in a folder of model folders, by name.
+
+    Raises:
+      UserError: there is no such folder, no report in it, or a damaged one.
+    """
+    return [read_report(path) for path in _list_models(folder)]
 
 
 def read_result(path: str) -> Result:
@@ -100,11 +121,22 @@ def read_result(path: str) -> Result:
                 f"it tells of {report.test.clips}; train the model again or remove "
                 "this file."
             )
+    content = folder.read(VALIDATION_FILE)
+    validation = None
+    if content is not None:
+        text = content.decode(errors="replace")
+        validation = parse_predictions(text, genres, folder.join(VALIDATION_FILE))
     content = folder.read(HISTORY_FILE)
     phases: Sequence[Mapping[str, Any]] = ()
     if content is not None:
         phases = _parse_history(content, folder.join(HISTORY_FILE))
-    return Result(report=report, predictions=predictions, phases=phases)
+    return Result(
+        report=report,
+        predictions=predictions,
+        validation=validation,
+        phases=phases,
+        folder=folder.path,
+    )
 
 
 def read_report(path: str) -> AnyReport:
@@ -185,6 +217,7 @@ def write_report(
     report: AnyReport,
     test_predictions: ClipPredictions,
     genres: Sequence[str],
+    validation: ClipPredictions | None = None,
 ) -> None:
     """Writes the files of a report; `report.json` last.
 
@@ -193,6 +226,7 @@ def write_report(
       report: what to write.
       test_predictions: what `report.test` was computed from.
       genres: names of the probabilities' columns.
+      validation: the predictions that ensembles are chosen with.
     """
     if isinstance(report, MultiLabelReport):
         write_files(folder, make_files(report, test_predictions, genres))
@@ -200,6 +234,11 @@ def write_report(
     title = f"{report.model} on {report.representation}"
     contents = {
         PREDICTIONS_FILE: predictions_csv(test_predictions, genres).encode(),
+        **(
+            {VALIDATION_FILE: predictions_csv(validation, genres).encode()}
+            if validation is not None and validation.track_ids
+            else {}
+        ),
         CONFUSION_FILE: plots.confusion_png(report.test, title),
         CARD_FILE: format_card(report).encode(),
         REPORT_FILE: report.to_json().encode(),

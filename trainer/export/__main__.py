@@ -29,12 +29,12 @@ from pipeline.common.credentials import require_credentials
 from pipeline.common.files import Files, join, temporary_name
 from pipeline.common.owned_kinds import EXPORT
 from pipeline.common.plain_text import allow_any_text, one_line, print_error
-from pipeline.schema import Field, UserError
+from pipeline.schema import MULTI_LABEL, Field, UserError
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from trainer.predict.predictor import Predictor
+    from trainer.predict.network import Network
 
 SAVED_MODEL_FILE = "saved_model.pb"
 #: Folder of a SavedModel that TensorFlow leaves to others.
@@ -42,7 +42,7 @@ EXTRA = "assets.extra"
 EXPORT_VERSION = 1
 
 
-def export_model(predictor: Predictor, folder: str) -> dict[str, Any]:
+def export_model(predictor: Network, folder: str) -> dict[str, Any]:
     """Writes a SavedModel; returns what its signature `describe` says.
 
     Args:
@@ -118,7 +118,7 @@ def _replace_export(files: Files, folder: str, contents: Mapping[str, bytes]) ->
             files.delete(temporary)
 
 
-def describe(predictor: Predictor, signatures: Sequence[str]) -> dict[str, Any]:
+def describe(predictor: Network, signatures: Sequence[str]) -> dict[str, Any]:
     """All that a user of the export may want to know: JSON values."""
     manifest = predictor.manifest
     return {
@@ -126,6 +126,11 @@ def describe(predictor: Predictor, signatures: Sequence[str]) -> dict[str, Any]:
         "genres": list(manifest.genres),
         "representation": predictor.representation,
         "temperature": predictor.temperature,
+        **(
+            {}
+            if predictor.thresholds is None
+            else {"thresholds": list(predictor.thresholds)}
+        ),
         "fingerprint": manifest.fingerprint,
         "signatures": [*signatures, "describe"],
         "manifest": json.loads(manifest.to_json()),
@@ -139,7 +144,7 @@ class Serving:
       signatures: functions and the inputs that they take, by name.
     """
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Network) -> None:
         import tensorflow as tf
 
         self._predictor = predictor
@@ -211,16 +216,25 @@ class Serving:
         import tensorflow as tf
 
         from trainer.evaluation.calibration import FLOOR
+        from trainer.evaluation.tasks.several_scores import FLOOR as PAIR_FLOOR
 
         predictor = self._predictor
         genres = len(predictor.manifest.genres)
         flat = tf.reshape(records, (-1, *records.shape[2:]))
         outputs = predictor.model(flat, training=False)
         mean = tf.reduce_mean(tf.reshape(outputs, (-1, self._records, genres)), axis=1)
-        scores = tf.math.log(tf.maximum(mean, FLOOR)) / predictor.temperature
-        probabilities = tf.nn.softmax(scores)
         names = tf.constant(predictor.manifest.genres)
-        return {
+        given: dict[str, tf.Tensor] = {}
+        if predictor.manifest.task == MULTI_LABEL:
+            p = tf.clip_by_value(mean, PAIR_FLOOR, 1 - PAIR_FLOOR)
+            odds = tf.math.log(p) - tf.math.log1p(-p)
+            probabilities = tf.sigmoid(odds / predictor.temperature)
+            thresholds = predictor.thresholds or [0.5] * genres
+            given = {"given": probabilities >= tf.constant(thresholds, tf.float32)}
+        else:
+            scores = tf.math.log(tf.maximum(mean, FLOOR)) / predictor.temperature
+            probabilities = tf.nn.softmax(scores)
+        return given | {
             "genre": tf.gather(names, tf.argmax(probabilities, axis=1)),
             "genres": tf.tile(names[tf.newaxis], (tf.shape(mean)[0], 1)),
             "probabilities": probabilities,
@@ -235,7 +249,7 @@ def _records_spec(value: Field, records: int) -> tf.TensorSpec:
 
 
 def find_graph(
-    predictor: Predictor,
+    predictor: Network,
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None:
     """What makes records of frames `(n, channels)` and a rate, in the graph.
 
@@ -247,12 +261,18 @@ def find_graph(
     """
     import tensorflow as tf
 
-    from trainer.export import graph_audio
+    from trainer.data.music_model import EMBEDDINGS
+    from trainer.export import graph_audio, graph_embeddings
+    from trainer.predict.music_model import open_music_model
 
-    compute = graph_audio.COMPUTE.get(predictor.representation)
-    if compute is None:
+    if predictor.representation not in (EMBEDDINGS, *graph_audio.COMPUTE):
         return None
     config = predictor.config
+    if predictor.representation == EMBEDDINGS:
+        weights = open_music_model(predictor.music_model, config.music_model)
+        compute = graph_embeddings.find_embeddings(*weights)
+    else:
+        compute = graph_audio.COMPUTE[predictor.representation]
 
     def make(frames: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
         return compute(graph_audio.make_clip(frames, rate, config), config)
@@ -296,11 +316,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         require_credentials([flags.model, output])
         from trainer.evaluation.model_files import files_of
-        from trainer.predict.predictor import load_predictor
+        from trainer.predict.network import load_network
 
         ownership.check_folder(files_of(output), output, EXPORT)
         started = time.perf_counter()
-        facts = export_model(load_predictor(flags.model), output)
+        facts = export_model(load_network(flags.model), output)
     except UserError as error:
         print_error(error)
         return 2

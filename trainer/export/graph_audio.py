@@ -3,19 +3,14 @@
 What is exported with a model has to do without Python. Here is the same arithmetic
 as in `pipeline.decoding.waveform` and `pipeline.representations`, equal to it within
 rounding: tests hold both side by side.
-
-Sampling rates other than `RATES` end in an `InvalidArgumentError` that says so.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-import soxr
 import tensorflow as tf
 from librosa.filters import mel as mel_filterbank
 
@@ -39,60 +34,32 @@ from pipeline.decoding.waveform import (
     MIN_DOWNMIX,
     MIN_PEAK,
 )
-from pipeline.representations.mel import DEPTH_DB, SIZE, image_spans, pixel_edges
+from pipeline.representations.mel import DEPTH_DB, IMAGE_FRAMES, SIZE, pixel_edges
 from pipeline.representations.spectrum import hann_window
 from pipeline.representations.windows import window_starts
+from trainer.export.graph_resampling import resample
 from trainer.export.graph_wav import check
 
-#: Sampling rates in Hz that can be resampled in the graph.
-RATES = (
-    8_000,
-    11_025,
-    12_000,
-    16_000,
-    22_050,
-    24_000,
-    32_000,
-    44_100,
-    48_000,
-    88_200,
-    96_000,
-    176_400,
-    192_000,
-)
 
-#: Input samples on each side that soxr's filter spans, at rates up to 44,100 Hz.
-FILTER_REACH = 192
-#: Outputs at the beginning that soxr computes in a way of its own.
-FIRST_OUTPUTS = 96
-#: Input samples that a row of the resampling product advances by, about.
-_BLOCK = 256
+class Clip(NamedTuple):
+    """A clip in the graph.
 
-
-class ResamplingFilter(NamedTuple):
-    """soxr's filter from one rate to 44,100 Hz.
-
-    Output m is the sum over n of `input[n] * taps[m * down - n * up + reach * up]`,
-    but for the first few: these are `first @ input`, as soxr begins a little otherwise.
+    Attributes:
+      samples: mono at 44,100 Hz, float32 `(1321967,)`.
+      heard: of these, so many come before they begin again; int32.
     """
 
-    up: int
-    down: int
-    reach: int  # in input samples
-    taps: npt.NDArray[np.float32]  # (2 * reach * up + 1,)
-    first: npt.NDArray[np.float32]  # (FIRST_OUTPUTS, inputs)
+    samples: tf.Tensor
+    heard: tf.Tensor
 
 
-def make_clip(frames: tf.Tensor, rate: tf.Tensor, config: ClipConfig) -> tf.Tensor:
+def make_clip(frames: tf.Tensor, rate: tf.Tensor, config: ClipConfig) -> Clip:
     """Downmixes, excerpts, resamples and fits to a clip, as `load_waveform` does.
 
     Args:
       frames: float32 `(n, channels)`.
       rate: in Hz, int32.
       config: clip parameters.
-
-    Returns:
-      Mono at 44,100 Hz, float32 `(1321967,)`.
     """
     count = tf.shape(frames)[0]
     seconds = tf.cast(count, tf.float32) / tf.cast(rate, tf.float32)
@@ -117,7 +84,16 @@ def make_clip(frames: tf.Tensor, rate: tf.Tensor, config: ClipConfig) -> tf.Tens
             check(peak >= MIN_PEAK, "The audio is silent"),
         ]
     ):
-        return fit_length(resample(samples, rate))
+        return Clip(fit_length(resample(samples, rate)), tf.constant(CLIP_SAMPLES))
+
+
+def even_starts(last: tf.Tensor, count: int) -> tf.Tensor:
+    """`numpy.linspace(0, last, count)` without fractions, int32; of one, the middle."""
+    if count == 1:
+        return last[tf.newaxis] // 2
+    steps = tf.cast(last, tf.float64) / (count - 1)
+    inner = tf.range(count - 1, dtype=tf.float64) * steps
+    return tf.concat([tf.cast(inner, tf.int32), last[tf.newaxis]], axis=0)
 
 
 def _adds_up(frames: tf.Tensor, samples: tf.Tensor) -> tf.Tensor:
@@ -152,92 +128,36 @@ def fit_length(samples: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(fitted, (CLIP_SAMPLES,))
 
 
-def resample(samples: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
-    """Resamples `(n,)` from one of `RATES` to 44,100 Hz, as the pipeline does."""
-    matches = tf.equal(rate, RATES)
-    message = "The sampling rate must be one of " + ", ".join(map(str, RATES))
-    with tf.control_dependencies([check(tf.reduce_any(matches), message)]):
-        branch = tf.cast(tf.argmax(tf.cast(matches, tf.int32)), tf.int32)
-    return tf.switch_case(
-        branch, [functools.partial(_resample_from, samples, rate) for rate in RATES]
-    )
-
-
-def _resample_from(samples: tf.Tensor, rate: int) -> tf.Tensor:
-    if rate == SAMPLE_RATE:
-        return samples
-    up, down, reach, taps, first = resampling_filter(rate)
-    # Blocks of `up` outputs depend on `down` new inputs: a matrix product.
-    repeats = max(1, _BLOCK // down)
-    rows, columns = repeats * down + 2 * reach + 1, repeats * up
-    offsets = (
-        tf.range(columns)[tf.newaxis, :] * down
-        - (tf.range(rows)[:, tf.newaxis] - reach) * up
-        + reach * up
-    )
-    inside = tf.logical_and(offsets >= 0, offsets < len(taps))
-    weights = tf.where(
-        inside, tf.gather(taps, tf.clip_by_value(offsets, 0, len(taps) - 1)), 0.0
-    )
-    count = tf.size(samples)
-    # As soxr: n * 44100 / rate, rounded.
-    length = tf.cast((2 * tf.cast(count, tf.int64) * up + down) // (2 * down), tf.int32)
-    blocks = -(-length // columns)
-    after = blocks * repeats * down + reach + 1 - count
-    padded = tf.pad(samples, [[reach, tf.maximum(after, 0)]])
-    framed = tf.signal.frame(padded, rows, repeats * down)[:blocks]
-    regular = tf.reshape(framed @ weights, [-1])
-    inputs = first.shape[1]
-    head = tf.pad(samples[:inputs], [[0, tf.maximum(inputs - count, 0)]])
-    beginning = tf.linalg.matvec(first, tf.ensure_shape(head, (inputs,)))
-    return tf.concat([beginning, regular[FIRST_OUTPUTS:]], axis=0)[:length]
-
-
-@functools.cache
-def resampling_filter(rate: int) -> ResamplingFilter:
-    """Measures soxr's filter ("HQ") by its response to impulses.
-
-    The filter is linear and repeats after `down` inputs, so that impulses at that
-    many different phases, far enough apart, tell all of it.
-    """
-    common = math.gcd(SAMPLE_RATE, rate)
-    up, down = SAMPLE_RATE // common, rate // common
-    reach = math.ceil(FILTER_REACH * max(1.0, rate / SAMPLE_RATE))
-    distance = down * math.ceil(2 * reach / down) + 1
-    places = 2 * reach + distance * np.arange(down)
-    impulses = np.zeros(places[-1] + 2 * reach + 1)
-    impulses[places] = 1
-    response = soxr.resample(impulses, rate, SAMPLE_RATE, quality="HQ")
-    taps = np.zeros(2 * reach * up + 1, np.float32)
-    for place in places:
-        first = math.ceil((place - reach) * up / down)
-        last = (place + reach) * up // down
-        outputs = np.arange(first, last + 1)
-        taps[outputs * down - place * up + reach * up] = response[outputs]
-    inputs = math.ceil(FIRST_OUTPUTS * down / up) + reach
-    # Each input sample alone, as a channel of its own.
-    alone = np.eye(inputs + 2 * reach, inputs)
-    first = soxr.resample(alone, rate, SAMPLE_RATE, quality="HQ")[:FIRST_OUTPUTS]
-    return ResamplingFilter(up, down, reach, taps, first.astype(np.float32))
-
-
-def make_mel_images(samples: tf.Tensor, config: ClipConfig) -> tf.Tensor:
+def make_mel_images(clip: Clip, config: ClipConfig) -> tf.Tensor:
     """`pipeline.representations.mel.compute`: uint8 `(images, 224, 224, 3)`."""
-    padded = tf.pad(samples, [[N_FFT // 2, N_FFT // 2]])
+    padded = tf.pad(clip.samples, [[N_FFT // 2, N_FFT // 2]])
     framed = tf.signal.frame(padded, N_FFT, HOP_LENGTH)
     spectrum = tf.signal.rfft(framed * hann_window())
     power = tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum))
     filters = mel_filterbank(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=SIZE)
     mel = power @ np.ascontiguousarray(filters.T, np.float32)
     loudest = tf.reduce_max(mel)
-    spans = image_spans(config.mel_images_per_clip, CLIP_FRAMES, CLIP_FRAMES)
-    return tf.stack([_draw(mel, span, loudest, config.mel_channels) for span in spans])
+    count, length = config.mel_images_per_clip, IMAGE_FRAMES
+    starts, channels = [tf.constant(0)], config.mel_channels
+    if count == 1:
+        length = CLIP_FRAMES
+    else:
+        heard = 1 + clip.heard // HOP_LENGTH
+        starts = tf.unstack(even_starts(tf.maximum(heard - length, 0), count))
+    images = [
+        _draw(
+            tf.ensure_shape(mel[start : start + length], (length, SIZE)),
+            loudest,
+            channels,
+        )
+        for start in starts
+    ]
+    return tf.stack(images)
 
 
-def _draw(mel: tf.Tensor, span: slice, loudest: tf.Tensor, channels: str) -> tf.Tensor:
-    """An image `(224, 224, 3)` of some of the mel power's frames `(frames, 224)`."""
-    frames = mel[span]
-    pixels = np.repeat(np.arange(SIZE), np.diff(pixel_edges(span.stop - span.start)))
+def _draw(frames: tf.Tensor, loudest: tf.Tensor, channels: str) -> tf.Tensor:
+    """An image `(224, 224, 3)` of mel power `(frames, 224)`."""
+    pixels = np.repeat(np.arange(SIZE), np.diff(pixel_edges(frames.shape[0])))
     mean = tf.math.segment_mean(frames, pixels)
     if channels == "repeat":
         levels = [_to_levels(mean, loudest)] * 3
@@ -256,9 +176,10 @@ def _to_levels(power: tf.Tensor, loudest: tf.Tensor) -> tf.Tensor:
     return tf.transpose(tf.cast(tf.maximum(levels, 0), tf.uint8))
 
 
-def cut_windows(samples: tf.Tensor, config: ClipConfig) -> tf.Tensor:
+def cut_windows(clip: Clip, config: ClipConfig) -> tf.Tensor:
     """`pipeline.representations.windows.compute`: float32 `(windows, 10000)`."""
     starts = window_starts(config.windows_per_clip)
+    samples = clip.samples
     return tf.stack([samples[start : start + WINDOW_SAMPLES] for start in starts])
 
 

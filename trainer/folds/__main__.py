@@ -19,7 +19,7 @@ import numpy as np
 
 import trainer.runtime.quiet  # noqa: F401  (before anything that imports TensorFlow)
 from pipeline.common.plain_text import one_line, print_error
-from pipeline.schema import UserError, fingerprint
+from pipeline.schema import MULTI_LABEL, UserError, fingerprint
 from trainer.baselines.__main__ import BASELINES as ALL_BASELINES
 from trainer.baselines.__main__ import (
     DEFAULT_REPRESENTATIONS,
@@ -72,6 +72,12 @@ def cross_validate(
     Raises:
       UserError: there are too few artists or clips, or a training fails.
     """
+    if dataset.manifest.task == MULTI_LABEL:
+        raise UserError(
+            f"The clips in {dataset.folder} have several genres each, which "
+            "./launch.sh folds does not cross-validate; use ./launch.sh train and baselines, or "
+            "preprocess with --labels top."
+        )
     clips = assign_folds(dataset, folds, seed)
     folders = [f"{output}/{name}" for name in folder_names(dataset, models)]
     try_folders(folders)

@@ -15,6 +15,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from pipeline import schema
 from trainer.data.dataset import Dataset
+from trainer.data.music_model import EMBEDDINGS, read_music_model
 from trainer.data.streams import parse_batch
 
 _BATCH = 64
@@ -237,6 +238,10 @@ def link_fold(
         files=files,
         fingerprint=schema.fingerprint([manifest.fingerprint, count, fold]),
     )
+    if EMBEDDINGS in manifest.representations:
+        for name, content in read_music_model(dataset.folder, EMBEDDINGS).items():
+            with open(f"{folder}/{name}", "wb") as weights:
+                weights.write(content)
     with open(f"{folder}/{schema.MANIFEST_FILE}", "w") as file:
         file.write(changed.to_json())
     with open(f"{folder}/{schema.COMPLETED_FILE}", "w") as file:

@@ -12,17 +12,53 @@ from typing import TYPE_CHECKING
 from pipeline.common.credentials import require_credentials
 from pipeline.common.plain_text import allow_any_text, one_line, print_error
 from pipeline.inputs import globs
+from pipeline.inputs.archives import paths
+from pipeline.inputs.archives.members import open_member, read_archive
 from pipeline.inputs.audio_names import is_audio_name
 from pipeline.inputs.globs import Glob
 from pipeline.schema import UserError
 from trainer.config import EXCERPTS
 
 if TYPE_CHECKING:
-    from trainer.predict.predictor import Ensemble, Prediction
+    from pipeline.common.clip_config import ClipConfig
+    from pipeline.representations.spectrum import Float32
+    from trainer.predict.audio import AudioPredictor, Prediction
 
 
-def find_files(paths: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Replaces folders by the audio files in them, by name; links are followed.
+def find_members(text: str) -> list[str]:
+    """The audio files of a ZIP, or those that a glob of it matches, by name.
+
+    Raises:
+      UserError: there are none, or the ZIP cannot be used.
+    """
+    found = paths.find_archive(text)
+    if found is None:
+        raise ValueError(f"Expected a ZIP, or files in one. Received: {text}")
+    archive, pattern = found
+    try:
+        names = read_archive(archive).members
+        glob = paths.parse(archive, pattern, names)
+        entries = paths.match(glob)
+    except OSError as error:
+        raise UserError(
+            f"{archive} cannot be used ({error.strerror}); name a whole ZIP that is "
+            f"there. Received: {text}"
+        ) from error
+    files = [glob.join(entry.name) for entry in entries]
+    # One that is named is tried, whatever its extension.
+    inside = files if pattern in names else [f for f in files if is_audio_name(f)]
+    if not inside:
+        raise UserError(
+            f"{text} holds no file with an extension that is known for audio (mp3, "
+            "wav, flac, ...); name the files."
+        )
+    return sorted(inside)
+
+
+def find_files(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Replaces folders and ZIPs by the audio files in them, by name.
+
+    Links are followed.
 
     Returns:
       Paths; and what is wrong with those that are folders which cannot be read.
@@ -32,7 +68,11 @@ def find_files(paths: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """
     files: list[str] = []
     problems: dict[str, str] = {}
-    for path in paths:
+    for path in names:
+        path = paths.drop_scheme(path)
+        if paths.find_archive(path):
+            files += find_members(path)
+            continue
         if not os.path.isdir(path):
             files.append(path)
             continue
@@ -57,23 +97,23 @@ def find_files(paths: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def predict_files(
-    ensemble: Ensemble, paths: Sequence[str], problems: Mapping[str, str]
+    predictor: AudioPredictor, files: Sequence[str], problems: Mapping[str, str]
 ) -> Iterator[tuple[str, Prediction | str]]:
     """Yields each path with its prediction, or with what is wrong with the file.
 
     Args:
-      ensemble: the models.
-      paths: files, and the folders of `problems`.
+      predictor: the models.
+      files: paths of files, and the folders of `problems`.
       problems: what is known to be wrong, by path.
     """
     from pipeline.common.rejects import AudioError
 
-    for path in paths:
+    for path in files:
         if path in problems:
             yield path, problems[path]
             continue
         try:
-            yield path, ensemble.predict(path)
+            yield path, predictor.predict(path)
         except AudioError as error:
             yield path, str(error)
         except OSError as error:
@@ -95,7 +135,8 @@ def make_parser() -> argparse.ArgumentParser:
         "files",
         nargs="+",
         metavar="FILE",
-        help="MP3, WAV, FLAC, ... of any length, or a folder",
+        help="MP3, WAV, FLAC, ... of any length, a folder, a ZIP, or files in one, as "
+        "'music.zip!/rock/*.mp3'",
     )
     parser.add_argument(
         "--model",
@@ -151,19 +192,33 @@ def run(flags: argparse.Namespace) -> int:
         if value < 1:
             raise UserError(f"--{name} must be 1 or more. Received: {value}")
     require_credentials(flags.model)
-    paths, problems = find_files(flags.files)
+    files, problems = find_files(flags.files)
     from pipeline.decoding.isolation import IsolatedDecoder
-    from trainer.predict.predictor import load_ensemble  # Imports TensorFlow.
+    from trainer.predict.loading import load_audio_predictor  # Imports TensorFlow.
 
     failed = False
     with IsolatedDecoder() as decoder:
-        ensemble = load_ensemble(
-            flags.model, excerpts=flags.excerpts, load=decoder.load_excerpts
+
+        def load(path: str, config: ClipConfig, limit: int) -> tuple[Float32, ...]:
+            member = paths.split(path)
+            if member is None:
+                return decoder.load_excerpts(path, config, limit)
+            with open_member(*member) as file:
+                parts = decoder.load_parts(file, config, limit)
+                return tuple(part.samples for part in parts)
+
+        predictor = load_audio_predictor(
+            flags.model, excerpts=flags.excerpts, load=load
         )
-        table = Table(paths, ensemble.genres, min(flags.top, len(ensemble.genres)))
+        table = Table(
+            files,
+            predictor.genres,
+            min(flags.top, len(predictor.genres)),
+            several=predictor.predictor.thresholds is not None,
+        )
         if not flags.json:
             print(table.header(), flush=True)
-        for path, result in predict_files(ensemble, paths, problems):
+        for path, result in predict_files(predictor, files, problems):
             failed = failed or isinstance(result, str)
             if flags.json:
                 print(format_json(path, result, flags.top), flush=True)
@@ -182,21 +237,39 @@ class Table:
       paths: all files.
       genres: all genres.
       top: how many genres a line names.
+      several: whether a line names those that reach their thresholds instead.
     """
 
-    def __init__(self, paths: Sequence[str], genres: Sequence[str], top: int) -> None:
+    def __init__(
+        self,
+        paths: Sequence[str],
+        genres: Sequence[str],
+        top: int,
+        *,
+        several: bool = False,
+    ) -> None:
         self._path_width = max(len(one_line(path)) for path in (*paths, "file"))
         self._genre_width = max(len(one_line(genre)) for genre in genres) + len(
             " 0.000"
         )
         self._top = top
+        self._several = several
 
     def header(self) -> str:
         """The first line."""
+        if self._several:
+            return self._align("file", ["genres over their thresholds"])
         return self._align("file", [str(place + 1) for place in range(self._top)])
 
     def row(self, path: str, prediction: Prediction) -> str:
         """One file's line."""
+        if prediction.given is not None:
+            # Of several genres, those that are given, however many.
+            given = ", ".join(
+                f"{one_line(name)} {share:.3f}"
+                for name, share in prediction.given.items()
+            )
+            return self._align(one_line(path), [given or "none"])
         best = list(prediction.genres.items())[: self._top]
         cells = [f"{one_line(genre)} {share:.3f}" for genre, share in best]
         return self._align(one_line(path), cells)
@@ -219,6 +292,8 @@ def format_json(path: str, result: Prediction | str, top: int) -> str:
         best = list(result.genres.items())[:top]
         content["excerpts"] = result.excerpts
         content["genres"] = {genre: round(share, 6) for genre, share in best}
+        if result.given is not None:
+            content["given"] = {n: round(s, 6) for n, s in result.given.items()}
     return json.dumps(content, allow_nan=False)
 
 

@@ -233,15 +233,23 @@ def try_folders(paths: Iterable[str]) -> None:
 
 
 def write_report_folder(
-    path: str, result: AnyReport, test: ClipPredictions, genres: Sequence[str]
+    path: str,
+    result: AnyReport,
+    test: ClipPredictions,
+    genres: Sequence[str],
+    *,
+    validation: ClipPredictions | None = None,
+    files: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Writes the folder of a model of which only the report is kept.
+    """Writes the folder of a model that is finished at once.
 
     Args:
       path: of the folder, local or remote.
       result: how it was trained and how well it does.
       test: the predictions that the report is about.
       genres: names of the probabilities' columns.
+      validation: predictions that ensembles are chosen with.
+      files: the model itself, and what belongs to it; none: only a report is kept.
 
     Raises:
       UserError: it is not ours, or cannot be written.
@@ -250,7 +258,10 @@ def write_report_folder(
     folder.claim()
     folder.publish(lambda _: None)
     folder.write(
-        lambda: _report_contents(result, test, genres),
+        lambda: {
+            **(files or {}),
+            **_report_contents(result, test, genres, validation),
+        },
         representation=result.representation,
         genres=len(genres),
         run=result.fingerprint,
@@ -259,10 +270,13 @@ def write_report_folder(
 
 
 def _report_contents(
-    result: AnyReport, test: ClipPredictions, genres: Sequence[str]
+    result: AnyReport,
+    test: ClipPredictions,
+    genres: Sequence[str],
+    validation: ClipPredictions | None,
 ) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
-        write_report(folder, result, test, genres)
+        write_report(folder, result, test, genres, validation)
         return _read_files(folder)
 
 
@@ -277,8 +291,9 @@ def _read_files(folder: str) -> dict[str, bytes]:
 def needed_bytes(model: keras.Model, manifest: Manifest) -> int:
     """Bytes that a model's folder takes at most."""
     genres = len(manifest.genres)
-    test_clips = manifest.clip_totals["test"]
-    predictions = test_clips * (LINE_BYTES + GENRE_BYTES * genres)
+    clips = manifest.clip_totals
+    predicted = clips["test"] + clips["validation"]
+    predictions = predicted * (LINE_BYTES + GENRE_BYTES * genres)
     return 4 * int(model.count_params()) + predictions + EXTRA_BYTES
 
 
@@ -286,7 +301,7 @@ def make_contents(
     fitted: FittedModel,
     manifest: Manifest,
     result: AnyReport | None,
-    test: ClipPredictions | None,
+    music_model: Mapping[str, bytes],
 ) -> dict[str, bytes]:
     """All files of a model folder by name, but for `model.json`; the report last.
 
@@ -294,7 +309,7 @@ def make_contents(
       fitted: the model.
       manifest: the dataset's; prediction takes its settings from here.
       result: the report, if there is one.
-      test: the predictions that the report is about.
+      music_model: see `trainer.data.music_model.read_music_model`.
     """
     with tempfile.TemporaryDirectory() as folder:
         # Without the optimizer's state the file is a third as large.
@@ -302,12 +317,16 @@ def make_contents(
         bare = keras.Model(model.input, model.output, name=model.name)
         bare.save(os.path.join(folder, MODEL_FILE))
         contents = _read_files(folder)
-    if result is not None and test is not None:
-        contents |= _report_contents(result, test, manifest.genres)
+    if result is not None:
+        of = fitted.predictions
+        contents |= _report_contents(
+            result, of["test"], manifest.genres, of.get("validation")
+        )
     title = "loss and accuracy, record by record"
     return {
         MANIFEST_FILE: manifest.to_json().encode(),
         HISTORY_FILE: history.history_json(fitted.phases).encode(),
         HISTORY_PLOT: history.history_png(fitted.phases, title),
+        **music_model,
         **contents,
     }

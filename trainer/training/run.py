@@ -18,12 +18,12 @@ from trainer.data.split import Split, open_splits
 from trainer.evaluation.history import PhaseHistory
 from trainer.evaluation.predictions import ClipPredictions, mean_by_clip, with_artists
 from trainer.evaluation.tasks.task import find_task
-from trainer.networks import augmentation
 from trainer.runtime import devices
 from trainer.runtime.checkpoint import CheckpointFolder
 from trainer.runtime.exchange import gather_clips
 from trainer.runtime.preemption import PreemptedError, Preemption
 from trainer.training.fit import Phase, evaluation_batch_size
+from trainer.training.networks import augmentation
 from trainer.training.step import Forward, predict_records
 
 

@@ -14,17 +14,18 @@ from pipeline.schema import SPLITS, UserError
 from trainer.config import SCHEDULES, TrainConfig
 from trainer.data import checksums
 from trainer.data.dataset import Dataset, open_dataset
+from trainer.data.music_model import read_music_model
 from trainer.evaluation.report import REPORT_FILE
 from trainer.evaluation.report_folder import read_report
 from trainer.evaluation.tasks.task import AnyReport, describe_report
-from trainer.networks import layers, mobilenet
-from trainer.networks.vectors import build_vector_model
-from trainer.networks.windows import build_windows_model
 from trainer.runtime import hypertune
 from trainer.runtime.devices import gather_floats, wait_for_all
 from trainer.runtime.preemption import Preemption, watch_for_preemption
 from trainer.training.fit import fit
 from trainer.training.model_folder import ModelFolder, make_contents, needed_bytes
+from trainer.training.networks import layers, mobilenet
+from trainer.training.networks.vectors import build_vector_model
+from trainer.training.networks.windows import build_windows_model
 from trainer.training.run import FittedModel, Run
 from trainer.training.transfer import fit_mobilenet
 
@@ -59,12 +60,15 @@ def train(
     folder = ModelFolder.at(config.output)
     folder.check()
 
+    music_model = read_music_model(config.data, config.model)
+
     def reserve(model: keras.Model) -> None:
-        folder.reserve(needed_bytes(model, run.dataset.manifest))
+        needed = needed_bytes(model, run.dataset.manifest)
+        folder.reserve(needed + sum(map(len, music_model.values())))
 
     with open_run(config, on_epoch=on_epoch, on_model=reserve) as run:
         try:
-            return _train(run, folder, notes)
+            return _train(run, folder, notes, music_model)
         finally:
             if run.devices.chief:
                 folder.release()
@@ -156,7 +160,12 @@ def _fit(run: Run) -> FittedModel:
     return fit_mobilenet(run) if run.config.model == "mel" else fit_small(run)
 
 
-def _train(run: Run, folder: ModelFolder, notes: Sequence[str]) -> AnyReport | None:
+def _train(
+    run: Run,
+    folder: ModelFolder,
+    notes: Sequence[str],
+    music_model: Mapping[str, bytes],
+) -> AnyReport | None:
     config, manifest, devices = run.config, run.dataset.manifest, run.devices
     if devices.chief:
         _announce(run)
@@ -188,7 +197,7 @@ def _train(run: Run, folder: ModelFolder, notes: Sequence[str]) -> AnyReport | N
         else:
             print("the test split is empty: no report is written", flush=True)
         folder.write(
-            lambda: make_contents(fitted, manifest, result, predictions.get("test")),
+            lambda: make_contents(fitted, manifest, result, music_model),
             representation=config.model,
             genres=len(manifest.genres),
             run=run.key,

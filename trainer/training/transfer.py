@@ -19,7 +19,6 @@ from trainer.config import SCHEDULES, Schedule
 from trainer.data.split import Split, open_splits
 from trainer.evaluation.history import PhaseHistory
 from trainer.evaluation.model_files import files_of
-from trainer.networks import mobilenet
 from trainer.runtime.devices import gather_floats
 from trainer.training.bottleneck import (
     NAME,
@@ -28,6 +27,7 @@ from trainer.training.bottleneck import (
     write_outputs,
 )
 from trainer.training.fit import evaluation_batch_size, fit
+from trainer.training.networks import mobilenet
 from trainer.training.run import FittedModel, Run
 
 IMAGENET_RATE = 1e-5

@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
 from pipeline.common.rejects import AudioError
-from pipeline.decoding.excerpts import excerpt_starts, load_excerpts
+from pipeline.decoding.excerpts import decode_parts, excerpt_starts, load_excerpts
 from pipeline.decoding.waveform import load_waveform
 from tests.support.audio_files import (
     RATE,
@@ -85,3 +85,25 @@ def test_excerpts_lie_in_the_file_and_do_not_overlap(seconds, limit):
     assert starts[0] >= 0
     assert starts[-1] + length <= frames
     assert (np.diff(starts) >= length).all()
+
+
+def test_parts_say_where_they_lie(tmp_path):
+    tone = make_sine(440, 100)
+    for name, content in {
+        "a.wav": encode(tone, kind="WAV"),
+        "a.mp3": encode(tone),
+    }.items():
+        path = write(tmp_path / name, content)
+        with open(path, "rb") as file:
+            parts = list(decode_parts(file, CONFIG, 10))
+        assert [part.seconds for part in parts] == pytest.approx([100] * 3, abs=0.1)
+        starts = [100 / 6 - 15, 50 - 15, 500 / 6 - 15]
+        assert [part.start for part in parts] == pytest.approx(starts, abs=0.1)
+    with open(path, "rb") as file:
+        [middle] = decode_parts(file, CONFIG, 1)
+    assert middle.start == pytest.approx(35, abs=0.1)
+    with open(
+        write(tmp_path / "b.wav", encode(tone[: 8 * 44_100], kind="WAV")), "rb"
+    ) as file:
+        [only] = decode_parts(file, CONFIG, 10)
+    assert (only.start, only.seconds) == (0, 8)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import apache_beam as beam
+import numpy as np
 import pytest
 from apache_beam.testing.test_pipeline import TestPipeline
 
@@ -27,6 +28,7 @@ from pipeline.schema import (
 )
 from pipeline.shards import runs
 from pipeline.shards.finish import clips_file
+from pipeline.shards.moments import PooledMoments
 from pipeline.shards.result import DatasetConfig, ShardReport
 from pipeline.shards.runs import SupersededError
 
@@ -108,12 +110,12 @@ def write_files(output: Path, reports) -> None:
 
 def finish(output: Path, reports, rejects=(), config=None, **changes) -> None:
     clips = sum(sum(report.clips.values()) for report in reports)
-    values = {"audits": [make_audit(clips)], "normalisation": [NORMALISATION]}
+    values = {"audits": [make_audit(clips)], "moments": []}
     complete(
         config or make_config(output),
         reports=reports,
         rejects=list(rejects),
-        transform_function=[],
+        analyse=lambda *_: NORMALISATION,
         **(values | changes),
     )
 
@@ -122,6 +124,12 @@ def make_reject(name: str, stage: str = "decode", reason=Reason.CORRUPT) -> Reje
     return Reject(path=name, track_id="t", stage=stage, reason=reason, message="m")
 
 
+#: Two shards of two clips, with means 0 and 1, and one without training clips.
+MOMENTS = [
+    (0, {"windows": PooledMoments(clips=2, mean=np.zeros(1), variance=np.ones(1))}),
+    (1, {"windows": PooledMoments(clips=2, mean=np.ones(1), variance=np.ones(1))}),
+    (2, {}),
+]
 NORMALISATION = {"windows": Normalisation(mean=(0.0,), variance=(1.0,))}
 
 
@@ -139,8 +147,7 @@ def test_complete_writes_everything_and_the_marker(tmp_path):
             pipeline | "A" >> beam.Create(reports),
             pipeline | "B" >> beam.Create(rejects),
             pipeline | "C" >> beam.Create([audit]),
-            pipeline | "D" >> beam.Create([NORMALISATION]),
-            pipeline | "E" >> beam.Create([None]),
+            pipeline | "D" >> beam.Create(MOMENTS),
         ) | CompleteDataset(config=make_config(tmp_path))
     manifest = Manifest.from_json(
         (tmp_path / "manifest.json").read_text(), source="manifest.json"
@@ -163,7 +170,10 @@ def test_complete_writes_everything_and_the_marker(tmp_path):
     }
     assert manifest.files == reports[1].files | reports[0].files
     assert manifest.rejects == {"corrupt": 1, "missing": 1}
-    assert manifest.normalisation == NORMALISATION
+    assert manifest.normalisation["windows"] == Normalisation(
+        mean=(0.5,), variance=(1.25,)
+    )
+    assert (tmp_path / "transform_fn" / "saved_model.pb").exists()
     text = (tmp_path / "manifest.json").read_bytes()
     assert (tmp_path / "COMPLETED").read_text() == (
         f"{manifest.fingerprint}\n"
@@ -179,6 +189,8 @@ def test_complete_writes_everything_and_the_marker(tmp_path):
         "mel",
         "rejects-00000-of-00001.jsonl",
         "report.json",
+        "transform_fn",
+        "transformed_metadata",
         "windows",
     }
 

@@ -50,7 +50,11 @@ def test_read_tracks_yields_each_row(tmp_path):
         path, [{"path": "x/a.mp3", "genre": "Low"}, {"path": "b.mp3", "genre": ""}]
     )
     with test_pipeline() as pipeline:
-        tracks = pipeline | ReadTracks(config=MetadataConfig(path=str(path)))
+        tracks = (
+            pipeline
+            | "S" >> beam.Impulse()
+            | ReadTracks(config=MetadataConfig(path=str(path)))
+        )
         keys = tracks | beam.Map(lambda track: (track.key, track.genre))
         assert_that(keys, equal_to([("x/a", "Low"), ("b", "")]))
 
@@ -61,7 +65,7 @@ def test_match_audio_lists_files_with_sizes(tmp_path):
     (tmp_path / "c.mp3").write_bytes(b"")
     (tmp_path / "c.txt").write_bytes(b"no")
     with test_pipeline() as pipeline:
-        files = pipeline | MatchAudio(pattern=f"{tmp_path}/**.mp3")
+        files = pipeline | beam.Impulse() | MatchAudio(pattern=f"{tmp_path}/**.mp3")
         expected = []
         for name, size in (("deep/er/a b.mp3", 3), ("c.mp3", 0)):
             modified = (tmp_path / name).stat().st_mtime
@@ -78,8 +82,8 @@ def test_a_store_that_fails_twice_costs_nothing(tmp_path, monkeypatch):
     config = MetadataConfig(path=str(tmp_path / "tracks.csv"))
     failures = make_store_flaky(monkeypatch)
     with test_pipeline() as pipeline:
-        files = pipeline | MatchAudio(pattern=f"{tmp_path}/*.mp3")
-        tracks = pipeline | ReadTracks(config=config)
+        files = pipeline | beam.Impulse() | MatchAudio(pattern=f"{tmp_path}/*.mp3")
+        tracks = pipeline | "S" >> beam.Impulse() | ReadTracks(config=config)
         names = tracks | "Path" >> beam.Map(lambda track: track.path)
         assert_that(names, equal_to([row["path"] for row in rows]))
         sizes = files | "Size" >> beam.Map(lambda file: file.size)
@@ -183,9 +187,10 @@ def test_the_survey_and_the_job_agree(tmp_path, monkeypatch):
     )
     inputs = inspect_inputs("music", config)
     with test_pipeline() as pipeline:
+        start = pipeline | beam.Impulse()
         joined = (
-            pipeline | ReadTracks(config=inputs.metadata),
-            pipeline | MatchAudio(pattern="music"),
+            start | ReadTracks(config=inputs.metadata),
+            start | MatchAudio(pattern="music"),
         ) | JoinTracks(
             genres=inputs.genres,
             kind="plain",

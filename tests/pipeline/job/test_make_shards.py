@@ -62,6 +62,11 @@ def make_config(output: Path, **changes) -> DatasetConfig:
     return config
 
 
+def begin(pipeline, clips) -> tuple:
+    """What the transform starts from."""
+    return pipeline | beam.Impulse(), pipeline | beam.Create(clips)
+
+
 def test_make_shards_writes_every_shard_and_counts(tmp_path):
     clips = [
         make_clip(write_tone(tmp_path / f"{i}.wav", 300 + i), f"t{i}") for i in range(4)
@@ -71,9 +76,7 @@ def test_make_shards_writes_every_shard_and_counts(tmp_path):
     clips.append(make_clip(broken, "t-broken"))
     output = tmp_path / "out"
     with test_pipeline() as pipeline:
-        made_shards = (
-            pipeline | beam.Create(clips) | MakeShards(config=make_config(output))
-        )
+        made_shards = begin(pipeline, clips) | MakeShards(config=make_config(output))
         assert_that(
             made_shards.rejects
             | "R" >> beam.Map(lambda r: (r.track_id, r.reason, r.stage)),
@@ -125,7 +128,7 @@ def test_shards_are_the_same_bytes_for_any_order_and_retry(tmp_path, options):
             runner="FnApiRunner",
             options=beam.options.pipeline_options.PipelineOptions(options),
         ) as pipeline:
-            _ = pipeline | beam.Create(ordered) | MakeShards(config=make_config(output))
+            _ = begin(pipeline, ordered) | MakeShards(config=make_config(output))
         contents.append(read_dataset(output))
         assert not list((output / "_temporary").iterdir())
     assert contents[0] == contents[1]
@@ -138,11 +141,7 @@ def test_programming_errors_fail_the_job(tmp_path, monkeypatch):
     monkeypatch.setattr("pipeline.shards.shard.make_records", broken)
     clip = make_clip(write_tone(tmp_path / "a.wav", 440))
     with pytest.raises(TypeError, match="a bug"), test_pipeline() as pipeline:
-        _ = (
-            pipeline
-            | beam.Create([clip])
-            | MakeShards(config=make_config(tmp_path / "out"))
-        )
+        _ = begin(pipeline, [clip]) | MakeShards(config=make_config(tmp_path / "out"))
 
 
 def read_dataset(output: Path) -> dict[str, bytes]:
@@ -176,7 +175,7 @@ def run(clips, config, **options) -> tuple[list[Reject], list[int]]:
     # What checks a PCollection is pickled: files alone bring its content here.
     rejects, counts = (Path(config.output + name) for name in ("-rejects", "-counts"))
     with test_pipeline() as pipeline:
-        made = pipeline | beam.Create(clips) | MakeShards(config=config, **options)
+        made = begin(pipeline, clips) | MakeShards(config=config, **options)
         lines = made.rejects | "Line" >> beam.Map(lambda reject: reject.to_json())
         assert_that(lines, lambda rows: write_lines(rejects, rows))
         pooled = made.moments | "Count" >> beam.Map(count_pooled)
@@ -269,7 +268,7 @@ def test_changed_inputs_and_options_are_never_mixed_in(tmp_path):
     ):
         prepare_output(variant, overwrite=False)
         with test_pipeline() as pipeline:
-            made_shards = pipeline | beam.Create(rows) | MakeShards(config=variant)
+            made_shards = begin(pipeline, rows) | MakeShards(config=variant)
             assert_that(
                 made_shards.reports | beam.Map(lambda r: r.kept),
                 lambda found, kept=kept: (

@@ -1,7 +1,9 @@
 import csv
 import dataclasses
 import json
+import random
 import re
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,12 +11,15 @@ import pytest
 
 from pipeline import schema
 from tests.support import trainer_fixtures
+from tests.support.mutations import mutate_bytes
 from trainer.baselines import __main__ as command
 from trainer.baselines import vectors
 from trainer.baselines.__main__ import BASELINES, main
 from trainer.data.dataset import Arrays, load_arrays, open_dataset
 from trainer.data.normalisation import normalise
-from trainer.evaluation.report_folder import read_report, read_results
+from trainer.evaluation.calibration import apply_temperature
+from trainer.evaluation.report_folder import read_report, read_result, read_results
+from trainer.predict.loading import load_predictor
 
 NAMES = [baseline.name for baseline in BASELINES]
 CLIPS = {"training": 8, "validation": 4, "test": 4}
@@ -87,6 +92,62 @@ def test_scores_are_those_of_the_predictions_file(models):
     assert hits / len(rows) == report.test.accuracy
 
 
+def test_kept_baselines_predict_what_was_reported(models, data):
+    dataset = open_dataset(data)
+    for representation in ("features", "statistics"):
+        test = dataset.load(representation, "test")
+        for name in NAMES:
+            folder = f"{models}/{name}-{representation}"
+            predictor = load_predictor(folder)
+            assert predictor.genres == dataset.manifest.genres
+            assert set(predictor.sources) == {representation}
+            assert len(predictor.fingerprint) == 64
+            found = predictor.predict({representation: test.values[:, np.newaxis]})
+            result = read_result(folder)
+            assert result.predictions.track_ids == tuple(test.track_ids)
+            expected = result.predictions.probabilities
+            assert predictor.temperature == result.report.calibration.temperature
+            expected = apply_temperature(expected, predictor.temperature)
+            np.testing.assert_allclose(found, expected, atol=1e-4, err_msg=folder)
+            assert result.validation.track_ids
+            assert result.report.weights > 0
+
+
+def test_a_large_baseline_is_measured_and_not_kept(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "MAX_KEPT_BYTES", 10_000)
+    argv = ["--data", data, "--output", str(tmp_path), "--representation", "statistics"]
+    assert main([*argv, "--models", "knn", "gaussian_nb"]) == 0
+    report = read_report(f"{tmp_path}/knn-statistics")
+    assert any("not kept: it holds 24 training clips" in note for note in report.notes)
+    assert not (tmp_path / "knn-statistics" / "baseline.npz").exists()
+    assert "was not kept" in (tmp_path / "knn-statistics/model_card.md").read_text()
+    with pytest.raises(schema.UserError, match="measured only"):
+        load_predictor(f"{tmp_path}/knn-statistics")
+    assert load_predictor(f"{tmp_path}/gaussian_nb-statistics")
+
+
+@pytest.mark.parametrize("name", ["baseline.npz", "baseline.json", "manifest.json"])
+def test_damaged_baselines_are_refused(models, tmp_path, name):
+    for keep_digests in (True, False):
+        for seed in range(40):
+            folder = tmp_path / f"{keep_digests}-{seed}"
+            shutil.copytree(f"{models}/rbf_svm-statistics", folder)
+            content = mutate_bytes((folder / name).read_bytes(), random.Random(seed))
+            (folder / name).write_bytes(content)
+            if keep_digests:
+                with pytest.raises(schema.UserError, match="copy the model folder"):
+                    load_predictor(str(folder))
+                continue
+            (folder / "model.json").unlink()
+            try:
+                predictor = load_predictor(str(folder))
+                values = np.zeros((2, 1, 518), np.float32)
+                found = predictor.predict({"statistics": values})
+            except schema.UserError:
+                continue
+            np.testing.assert_allclose(found.sum(axis=1), 1)
+
+
 def test_progress_is_a_line_a_model(data, tmp_path, capsys):
     argv = ["--data", data, "--output", str(tmp_path), "--representation", "features"]
     assert main([*argv, "--models", "knn", "gaussian_nb"]) == 0
@@ -96,7 +157,7 @@ def test_progress_is_a_line_a_model(data, tmp_path, capsys):
     )
     for name in ("knn", "gaussian_nb"):
         (line,) = [line for line in lines if line.startswith(f"{name}-features: ")]
-        assert re.search(r"test accuracy [\d.]+, .*, [\d.]+ s$", line)
+        assert re.search(r"test accuracy [\d.]+ .* [\d.]+ s$", line)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "gaussian_nb-features",
         "knn-features",

@@ -11,10 +11,11 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
-from trainer.baselines import classifiers, distances
-from trainer.baselines.classifiers import Classifier, Examples
-from trainer.baselines.distances import squared_distances
+from trainer.baselines import choice, classifiers
+from trainer.baselines.choice import Classifier, Examples
 from trainer.evaluation.calibration import fit_temperature
+from trainer.predict import classical, distances
+from trainer.predict.distances import squared_distances
 
 GENRES = 4
 FITS = {
@@ -30,6 +31,8 @@ FITS = {
     ),
 }
 ON_VALUES = ("logistic_regression", "gaussian_nb")
+#: What choosing does not look at.
+UNUSED = {"classes": np.arange(GENRES), "extract": lambda rows: None}
 
 
 def make_clips(clips, values=300, seed=0, genres=GENRES, noise=4.0):
@@ -174,6 +177,43 @@ def test_two_genres_work(name):
     assert np.mean(probabilities.argmax(1) == labels) > 0.7
 
 
+@pytest.mark.parametrize("genres", [2, GENRES])
+@pytest.mark.parametrize("name", FITS)
+def test_arrays_predict_what_was_fitted(name, genres):
+    examples = make_examples(genres=genres)
+    # One genre has no training clips, if more than two are left.
+    known = examples.training_labels != (1 if genres > 2 else genres)
+    examples = dataclasses.replace(
+        examples,
+        training=examples.training[known],
+        training_labels=examples.training_labels[known],
+    )
+    test, _ = make_clips(40, seed=2, genres=genres)
+    classifier, expected = fit(name, examples, test)
+    kind, arrays = classical.to_arrays(classifier.extract(examples.training))
+    found = classical.from_arrays(kind, arrays).predict(test)
+    assert found.shape == (40, len(classifier.classes))
+    np.testing.assert_allclose(found, expected[:, classifier.classes], atol=2e-5)
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_chosen_parameters_are_taken_again(name):
+    examples = make_examples()
+    test, _ = make_clips(40, seed=2)
+    first, expected = fit(name, examples, test)
+    empty = dataclasses.replace(
+        examples,
+        validation=examples.validation[:0],
+        validation_labels=examples.validation_labels[:0],
+        chosen=first.parameters,
+    )
+    second, found = fit(name, empty, test)
+    for parameters in (first.parameters, second.parameters):
+        parameters.pop("iterations", None)
+    assert second.parameters == first.parameters
+    np.testing.assert_allclose(found, expected, atol=5e-3)
+
+
 @pytest.mark.parametrize("name", FITS)
 def test_genre_without_training_clips_is_never_predicted(name):
     examples = make_examples()
@@ -219,24 +259,25 @@ def test_choose_takes_the_first_of_equals():
         return Classifier(
             parameters={"name": name},
             predict=lambda rows: np.tile(np.eye(GENRES)[genre], (len(rows), 1)),
+            **UNUSED,
         )
 
     examples = dataclasses.replace(
         make_examples(), validation_labels=np.array([0] * 12 + [1] * 8)
     )
     candidates = [constant(1, "a"), constant(0, "b"), constant(0, "c")]
-    assert classifiers.choose(candidates, examples).parameters == {"name": "b"}
+    assert choice.choose(candidates, examples).parameters == {"name": "b"}
     with pytest.raises(ValueError, match="at least one candidate"):
-        classifiers.choose([], examples)
+        choice.choose([], examples)
 
 
 def test_accuracies_are_averaged_over_folds():
     hits = np.array([True, True, True, False, False, True])
     folds = np.array([0, 0, 0, 1, 2, -1])
-    assert classifiers.mean_over_folds(hits, None) == pytest.approx(4 / 6)
-    assert classifiers.mean_over_folds(hits, folds) == pytest.approx(1 / 3)
+    assert choice.mean_over_folds(hits, None) == pytest.approx(4 / 6)
+    assert choice.mean_over_folds(hits, folds) == pytest.approx(1 / 3)
     nowhere = np.full(6, -1)
-    assert classifiers.mean_over_folds(hits, nowhere) == pytest.approx(4 / 6)
+    assert choice.mean_over_folds(hits, nowhere) == pytest.approx(4 / 6)
 
 
 def test_folds_decide_which_candidate_is_taken():
@@ -244,6 +285,7 @@ def test_folds_decide_which_candidate_is_taken():
         return Classifier(
             parameters={"name": name},
             predict=lambda rows: np.eye(GENRES)[predicted],
+            **UNUSED,
         )
 
     # One artist has 8 of 12 clips; "many" is right on these alone.
@@ -253,9 +295,9 @@ def test_folds_decide_which_candidate_is_taken():
         folds=np.array([0] * 8 + [1] * 2 + [2] * 2),
     )
     candidates = [named("many", [0] * 8 + [1] * 4), named("few", [1] * 8 + [0] * 4)]
-    assert classifiers.choose(candidates, examples).parameters == {"name": "few"}
+    assert choice.choose(candidates, examples).parameters == {"name": "few"}
     without = dataclasses.replace(examples, folds=None)
-    assert classifiers.choose(candidates, without).parameters == {"name": "many"}
+    assert choice.choose(candidates, without).parameters == {"name": "many"}
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 300.0])
@@ -264,7 +306,7 @@ def test_temperature_undoes_a_scale(scale):
     logits = rng.normal(size=(20_000, 3))
     gumbel = rng.gumbel(size=logits.shape)
     labels = np.argmax(logits + gumbel, axis=1)  # drawn from softmax(logits)
-    bounds = classifiers.SCORE_TEMPERATURES
+    bounds = choice.SCORE_TEMPERATURES
     found = fit_temperature(logits * scale, labels, bounds)
     assert found == pytest.approx(scale, rel=0.05)
     tempered = softmax(logits * scale / found, axis=1)

@@ -77,5 +77,6 @@ def test_limits_that_do_not_hold_are_not_named():
 
 def test_how_to_use_a_model_depends_on_its_kind():
     assert "launch.sh predict" in make_card(parameters=KERAS)
-    assert "cannot be loaded again" in make_card()
+    assert "launch.sh predict" in make_card(weights=80)
+    assert "was not kept" in make_card()
     assert "too few validation clips" in make_card(calibration=None)

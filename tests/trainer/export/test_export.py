@@ -18,8 +18,9 @@ from tests.support.audio_files import encode, make_music, represent_file
 from tests.support.trainer_fixtures import write_dataset
 from tests.trainer.predict.test_predict import CONFIG, GENRES, make_manifest, make_model
 from trainer.export import __main__ as export
-from trainer.networks.vectors import build_vector_model
-from trainer.predict.predictor import load_ensemble, load_predictor
+from trainer.predict.loading import load_audio_predictor
+from trainer.predict.network import load_network
+from trainer.training.networks.vectors import build_vector_model
 
 TEMPERATURE = 1.7
 
@@ -67,13 +68,13 @@ def wavs(tmp_path_factory) -> list[Path]:
 
 def check_wavs(folder, served, wavs):
     """Compares what is served of WAV files with prediction."""
-    ensemble = load_ensemble([str(folder)], excerpts=1)
+    predictor = load_audio_predictor([str(folder)], excerpts=1)
     found = served(audio_bytes=tf.constant([path.read_bytes() for path in wavs]))
     assert found["genres"].numpy().tolist() == [
         [genre.encode() for genre in GENRES]
     ] * len(wavs)
     for row, path in enumerate(wavs):
-        expected = ensemble.predict(str(path)).genres
+        expected = predictor.predict(str(path)).genres
         shares = found["probabilities"][row].numpy()
         np.testing.assert_allclose(
             shares, [expected[genre] for genre in GENRES], atol=1e-3
@@ -96,8 +97,8 @@ def test_the_genuine_clip_is_served_as_it_was_trained(folders, mel, genuine_path
     samples, rate = soundfile.read(genuine_path, dtype="float32", always_2d=True)
     content = encode(samples, rate, "WAV", subtype="FLOAT")
     found = mel.signatures["serving_default"](audio_bytes=tf.constant([content]))
-    ensemble = load_ensemble([str(folders["mel"])])
-    expected = ensemble.predict(str(genuine_path)).genres
+    predictor = load_audio_predictor([str(folders["mel"])])
+    expected = predictor.predict(str(genuine_path)).genres
     np.testing.assert_allclose(
         found["probabilities"][0], [expected[genre] for genre in GENRES], atol=1e-3
     )
@@ -118,7 +119,7 @@ def test_records_give_what_the_model_gives(folders, wavs, name):
     records = represent_file(str(wavs[0]), CONFIG, [name])[name]
     field = "image" if name == "mel" else "window"
     value = records if name == "mel" else records[None]
-    predictor = load_predictor(str(folders[name]))
+    predictor = load_network(str(folders[name]))
     serve, (spec,) = export.Serving(predictor).signatures["serve_records"]
     assert spec.name == field
     assert spec.is_compatible_with(tf.constant(value))
@@ -202,7 +203,7 @@ def vector_model(tmp_path_factory) -> Path:
 
 def test_vector_models_take_their_records(vector_model):
     assert export.main([f"--model={vector_model}"]) == 0
-    model = load_predictor(str(vector_model)).model
+    model = load_network(str(vector_model)).model
     values = np.random.default_rng(0).normal(size=(3, 518)).astype(np.float32)
     loaded = tf.saved_model.load(str(vector_model / "export"))
     served = loaded.signatures["serving_default"]
@@ -216,7 +217,7 @@ def test_what_cannot_be_written_leaves_the_old_export(vector_model, tmp_path, ca
     assert export.main(argv) == 0
     before = read_folder(output)
     capsys.readouterr()
-    predictor = load_predictor(str(vector_model))
+    predictor = load_network(str(vector_model))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, limits[1]))
     try:

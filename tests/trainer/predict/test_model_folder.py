@@ -17,7 +17,8 @@ from tests.support.mutations import mutate_bytes, mutate_json
 from tests.trainer.predict.test_predict import make_manifest, make_model
 from trainer.evaluation.model_digests import ModelDigests, digest_bytes
 from trainer.evaluation.report import REPORT_FILE
-from trainer.predict import predictor
+from trainer.predict import network
+from trainer.predict.audio import AudioPredictor
 from trainer.predict.model_archive import CONFIG, METADATA, WEIGHTS, check_archive
 from trainer.predict.model_folder import read_model_folder
 
@@ -56,7 +57,7 @@ def write_digests(folder: Path, **changes) -> None:
 def refuse(folder: Path, *messages: str) -> None:
     """What is refused names the folder and takes one line."""
     with pytest.raises(UserError) as error:
-        predictor.load_predictor(str(folder))
+        network.load_network(str(folder))
     text = str(error.value)
     assert str(folder) in text
     assert "\n" not in text
@@ -105,7 +106,7 @@ def test_whole_folders_are_read_with_digests_and_without(folder):
     write_digests(folder)
     assert read_model_folder(f"{folder}/").temperature == 1.5
     (folder / "notes.txt").write_text("anybody's")
-    assert predictor.load_predictor(str(folder)).representation == "mel"
+    assert network.load_network(str(folder)).representation == "mel"
 
 
 @pytest.mark.parametrize("name", ["model.keras", "manifest.json", "report.json"])
@@ -332,14 +333,15 @@ def try_folder(whole: Path, folder: Path, seed: int, *, load: bool) -> str:
         content = read_model_folder(str(folder))
         if not load:
             return "read"
-        model = predictor.Predictor(
-            model=predictor.load_model(content),
+        model = network.Network(
+            model=network.load_model(content),
             representation=content.archive.name,
             manifest=content.manifest,
             temperature=content.temperature,
         )
-        model.config  # noqa: B018
-        probabilities = model.predict_clips([np.zeros(1_321_967, np.float32)])
+        probabilities = AudioPredictor(model).predict_clips(
+            [np.zeros(1_321_967, np.float32)]
+        )
     except UserError as error:
         return "refused" if len(str(error)) < 2000 else "a long sentence"
     assert probabilities.shape == (len(content.manifest.genres),)

@@ -17,10 +17,11 @@ from pipeline.decoding import isolation
 from pipeline.decoding.waveform import downmix, fit_length, resample
 from pipeline.representations import make_schemas
 from tests.support.audio_files import encode, make_music, make_sine, represent_file
-from trainer.networks import mobilenet
-from trainer.networks.windows import build_windows_model
 from trainer.predict import __main__ as predict
-from trainer.predict.predictor import load_ensemble, load_predictor
+from trainer.predict.loading import load_audio_predictor
+from trainer.predict.network import load_network
+from trainer.training.networks import mobilenet
+from trainer.training.networks.windows import build_windows_model
 
 GENRES = ("Folk", "Jazz", "Pop", "Rock")
 CONFIG = ClipConfig(windows_per_clip=2)
@@ -85,15 +86,15 @@ def run(capsys, model: Path, *arguments: str) -> tuple[int, list[str], list[str]
 
 @pytest.mark.parametrize("name", ["windows", "mel"])
 def test_probabilities_are_the_mean_over_the_clips_records(models, songs, name):
-    ensemble = load_ensemble([str(models / name)])
-    (predictor,) = ensemble.predictors
-    assert (predictor.representation, predictor.manifest) == (name, make_manifest())
+    predictor = load_audio_predictor([str(models / name)])
+    network = predictor.predictor
+    assert (network.representation, network.manifest) == (name, make_manifest())
     model = keras.models.load_model(models / name / "model.keras")
     for path in songs.values():
         records = represent_file(path, CONFIG, [name])[name]
         assert len(records) == (2 if name == "windows" else 1)
         expected = model.predict(records, verbose=0).mean(axis=0)
-        prediction = ensemble.predict(path)
+        prediction = predictor.predict(path)
         found = prediction.genres
         assert prediction.excerpts == 1
         assert list(found.values()) == sorted(found.values(), reverse=True)
@@ -101,8 +102,8 @@ def test_probabilities_are_the_mean_over_the_clips_records(models, songs, name):
 
 
 def test_formats_of_one_song_agree(models, songs):
-    ensemble = load_ensemble([str(models / "mel")])
-    found = [ensemble.predict(path).genres for path in songs.values()]
+    predictor = load_audio_predictor([str(models / "mel")])
+    found = [predictor.predict(path).genres for path in songs.values()]
     assert len(found) == 4
     for other in found[1:]:
         assert other == pytest.approx(found[0], abs=0.05)
@@ -111,7 +112,7 @@ def test_formats_of_one_song_agree(models, songs):
 def test_one_line_for_each_file_in_a_table(models, songs, capsys):
     code, out, err = run(capsys, models / "mel", songs["wav"], songs["flac"])
     assert (code, err) == (0, [])
-    best = load_ensemble([str(models / "mel")]).predict(songs["wav"]).genres
+    best = load_audio_predictor([str(models / "mel")]).predict(songs["wav"]).genres
     names = [f"{genre} {p:.3f}" for genre, p in list(best.items())[:3]]
     assert [line.split() for line in out] == [
         ["file", "1", "2", "3"],
@@ -125,27 +126,30 @@ def test_one_line_for_each_file_in_a_table(models, songs, capsys):
 
 
 def test_the_temperature_of_the_report_is_applied(models, songs, tmp_path):
-    plain = load_ensemble([str(models / "mel")]).predict(songs["wav"]).genres
+    plain = load_audio_predictor([str(models / "mel")]).predict(songs["wav"]).genres
     folder = tmp_path / "model"
     shutil.copytree(models / "mel", folder)
     report = {"calibration": {"temperature": 2.5}}
     (folder / "report.json").write_text(json.dumps(report))
-    found = load_ensemble([str(folder)]).predict(songs["wav"]).genres
+    found = load_audio_predictor([str(folder)]).predict(songs["wav"]).genres
     expected = np.array(list(plain.values())) ** (1 / 2.5)
     np.testing.assert_allclose(
         list(found.values()), expected / expected.sum(), rtol=1e-5
     )
     assert list(found) == list(plain)
     (folder / "report.json").write_text('{"calibration": null}')
-    assert load_predictor(str(folder)).temperature == 1
+    assert load_network(str(folder)).temperature == 1
     (folder / "report.json").write_text("[]")
     with pytest.raises(schema.UserError, match="does not hold a model's report"):
-        load_predictor(str(folder))
+        load_network(str(folder))
 
 
 def test_several_models_are_averaged(models, songs, capsys):
     folders = [str(models / name) for name in ("mel", "windows")]
-    each = [load_ensemble([folder]).predict(songs["wav"]).genres for folder in folders]
+    each = [
+        load_audio_predictor([folder]).predict(songs["wav"]).genres
+        for folder in folders
+    ]
     code, out, _ = run(
         capsys, models / "mel", f"--model={folders[1]}", songs["wav"], "--json"
     )
@@ -174,19 +178,18 @@ def test_a_long_file_is_the_mean_of_its_excerpts(models, tmp_path):
         make_sine(440, 30.0, 22_050),
     ]
     path.write_bytes(encode(np.concatenate(parts), 22_050, "WAV"))
-    ensemble = load_ensemble([str(models / "mel")])
-    (predictor,) = ensemble.predictors
+    predictor = load_audio_predictor([str(models / "mel")])
     each = [
         predictor.predict_clips([fit_length(resample(downmix(part), 22_050))])
         for part in np.float32(parts)
     ]
-    found = ensemble.predict(str(path))
+    found = predictor.predict(str(path))
     assert found.excerpts == 3
     expected = dict(zip(GENRES, np.mean(each, axis=0), strict=True))
     assert found.genres == pytest.approx(expected, abs=2e-3)
     # One excerpt: the middle, as in training.
-    ensemble.excerpts = 1
-    found = ensemble.predict(str(path))
+    predictor.excerpts = 1
+    found = predictor.predict(str(path))
     assert found.excerpts == 1
     expected = dict(zip(GENRES, each[1], strict=True))
     assert found.genres == pytest.approx(expected, abs=2e-3)
@@ -198,9 +201,9 @@ def test_an_answer_for_a_file_that_training_would_reject(models, songs, tmp_path
     (tmp_path / "a.mp3").write_bytes(data)
     with pytest.raises(AudioError, match="checksum"):
         represent_file(str(tmp_path / "a.mp3"), CONFIG, ["mel"])
-    ensemble = load_ensemble([str(models / "mel")])
-    found = ensemble.predict(str(tmp_path / "a.mp3")).genres
-    expected = ensemble.predict(songs["mp3"]).genres
+    predictor = load_audio_predictor([str(models / "mel")])
+    found = predictor.predict(str(tmp_path / "a.mp3")).genres
+    expected = predictor.predict(songs["mp3"]).genres
     assert found == pytest.approx(expected, abs=0.02)
 
 
@@ -227,12 +230,12 @@ def test_the_second_file_is_quick(tmp_path, songs):
     head = mobilenet.build_head(1280, len(GENRES))
     mobilenet.attach_head(bottleneck, head, "mel").save(tmp_path / "model.keras")
     (tmp_path / "manifest.json").write_text(manifest.to_json())
-    ensemble = load_ensemble([str(tmp_path)])
-    ensemble.predict(songs["mp3"])
+    predictor = load_audio_predictor([str(tmp_path)])
+    predictor.predict(songs["mp3"])
     times = []
     for _ in range(4):
         started = time.process_time()
-        ensemble.predict(songs["mp3"])
+        predictor.predict(songs["mp3"])
         times.append(time.process_time() - started)
     assert min(times) < 0.3
 

@@ -24,10 +24,10 @@ from trainer.config import Schedule, TrainConfig
 from trainer.data.dataset import open_dataset
 from trainer.data.split import open_splits
 from trainer.evaluation.history import PhaseHistory
-from trainer.networks.augmentation import Loudness
 from trainer.runtime.checkpoint import SUFFIX, Checkpoint, CheckpointFolder
 from trainer.runtime.devices import find_devices
 from trainer.training.fit import Phase, fit
+from trainer.training.networks.augmentation import Loudness
 from trainer.training.run import Run
 from trainer.training.step import Learner
 

@@ -31,6 +31,7 @@ FILES = {
     "model.keras",
     "model_card.md",
     "predictions.csv",
+    "validation.csv",
     "report.json",
 }
 

@@ -16,11 +16,11 @@ from trainer.data.dataset import open_dataset
 from trainer.data.split import open_splits
 from trainer.evaluation.history import METRICS, PhaseHistory
 from trainer.evaluation.report_folder import read_report
-from trainer.networks import mobilenet
-from trainer.networks.vectors import build_vector_model
 from trainer.runtime.devices import find_devices
 from trainer.training import step, transfer
 from trainer.training.fit import Phase, fit
+from trainer.training.networks import mobilenet
+from trainer.training.networks.vectors import build_vector_model
 from trainer.training.run import Run
 
 CLIPS = {"training": 8, "validation": 4, "test": 4}
@@ -34,6 +34,7 @@ FILES = {
     "manifest.json",
     "model.keras",
     "predictions.csv",
+    "validation.csv",
     "report.json",
 }
 
@@ -501,7 +502,7 @@ import sys
 import trainer.runtime.quiet
 import trainer.task, trainer.training.train, trainer.baselines.__main__
 import trainer.compare.__main__
-import trainer.predict.predictor
+import trainer.predict.loading
 names = {"apache_beam", "tensorflow_transform", "librosa", "pydub", "tf_keras"}
 found = [name for name in sys.modules if name.partition(".")[0] in names]
 found += [

@@ -8,7 +8,7 @@ import os
 import struct
 import zlib
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import matplotlib as mpl
 import numpy as np
@@ -16,6 +16,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from pipeline.common.regular_file import open_regular
+from pipeline.inputs.archives import paths
+from pipeline.inputs.archives.members import open_member, read_archive
 from pipeline.schema import SPLITS
 from trainer.data.dataset import Dataset
 from trainer.data.streams import parse_batch
@@ -121,7 +123,7 @@ def png_uri(levels: NDArray[np.uint8], colormap: str) -> str:
 
 
 def find_audio(folder: str, track_ids: Collection[str]) -> dict[str, str]:
-    """Finds the audio files of tracks below a folder.
+    """Finds the audio files of tracks below a folder, or in a ZIP.
 
     A file belongs to a track whose id is its path without extension, as in a plain
     CSV, or the number in its name, as in FMA.
@@ -129,20 +131,37 @@ def find_audio(folder: str, track_ids: Collection[str]) -> dict[str, str]:
     Returns:
       Paths by track id.
     """
-    paths: dict[str, str] = {}
+    found: dict[str, str] = {}
+    for name, path in _list_files(folder):
+        key = os.path.splitext(name)[0]
+        stem = os.path.basename(key)
+        number = str(int(stem)) if stem.isdecimal() else key
+        for track in (key, number):
+            if track in track_ids:
+                found.setdefault(track, path)
+    return found
+
+
+def _list_files(folder: str) -> Iterator[tuple[str, str]]:
+    """Yields names below a folder, or in a ZIP, and paths."""
+    archive = paths.find_archive(folder)
+    if archive is not None:
+        glob = paths.parse(*archive, read_archive(archive[0]).members)
+        for entry in paths.match(glob):
+            yield entry.name, glob.join(entry.name)
+        return
     for parent, _, names in os.walk(folder):
         for name in sorted(names):
             path = os.path.join(parent, name)
-            stem = os.path.splitext(name)[0]
-            key = os.path.splitext(os.path.relpath(path, folder))[0]
-            number = str(int(stem)) if stem.isdecimal() else key
-            for track in (key.replace(os.sep, "/"), number):
-                if track in track_ids:
-                    paths.setdefault(track, path)
-    return paths
+            yield os.path.relpath(path, folder).replace(os.sep, "/"), path
 
 
-def sound_uris(paths: Mapping[str, str]) -> dict[str, str]:
+def _open(path: str) -> BinaryIO:
+    found = paths.split(path)
+    return open_regular(path) if found is None else open_member(*found)
+
+
+def sound_uris(files: Mapping[str, str]) -> dict[str, str]:
     """The middle of audio files as `data:` addresses of small MP3s.
 
     Files that cannot be decoded (any more) are left out.
@@ -156,12 +175,12 @@ def sound_uris(paths: Mapping[str, str]) -> dict[str, str]:
 
     config = ClipConfig(min_duration=1.0)
     sounds: dict[str, str] = {}
-    if not paths:
+    if not files:
         return sounds
     with IsolatedDecoder() as decoder:
-        for track, path in paths.items():
+        for track, path in files.items():
             try:
-                with open_regular(path) as file:
+                with _open(path) as file:
                     samples = decoder.load_waveform(file, config).samples
             except (AudioError, OSError):
                 continue

@@ -9,6 +9,7 @@ from trainer.compare.comparison import (
     Comparison,
     describe_article,
     describe_noise,
+    describe_use,
 )
 from trainer.compare.html.charts import Bar, interval_chart, percent
 from trainer.compare.html.markup import (
@@ -55,6 +56,7 @@ def comparison_section(comparison: Comparison) -> Markup:
         element("p", describe_noise(comparison), class_="note")
         if len(reports) > 1
         else "",
+        element("p", describe_use(comparison), class_="note"),
         scrolling("Scores of all models", _score_table(comparison)),
         element(
             "p",

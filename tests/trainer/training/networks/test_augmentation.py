@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from pipeline.schema import Field, Normalisation, RepresentationSchema, Segment
-from trainer.networks.augmentation import (
+from trainer.training.networks.augmentation import (
     Jitter,
     Loudness,
     SpecAugment,

@@ -7,7 +7,11 @@ from collections.abc import Sequence
 import keras
 
 from pipeline.schema import Normalisation, RepresentationSchema
-from trainer.networks.layers import add_output, build_normalisation, has_replicas
+from trainer.training.networks.layers import (
+    add_output,
+    build_normalisation,
+    has_replicas,
+)
 
 
 def build_windows_model(

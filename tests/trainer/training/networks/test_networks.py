@@ -13,9 +13,9 @@ from pipeline.schema import (
 from tests.conftest import find_data
 from tests.support import trainer_fixtures
 from trainer.data.dataset import load_arrays, open_dataset
-from trainer.networks import layers, mobilenet
-from trainer.networks.vectors import build_vector_model
-from trainer.networks.windows import build_windows_model
+from trainer.training.networks import layers, mobilenet
+from trainer.training.networks.vectors import build_vector_model
+from trainer.training.networks.windows import build_windows_model
 
 IMAGE = RepresentationSchema(
     name="mel",

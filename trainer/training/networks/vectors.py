@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import keras
 
 from pipeline.schema import Normalisation, RepresentationSchema
-from trainer.networks.layers import add_output, build_normalisation
+from trainer.training.networks.layers import add_output, build_normalisation
 
 
 def build_vector_model(

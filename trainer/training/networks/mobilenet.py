@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from pipeline.common.error_texts import is_failed_download
+from pipeline.common.plain_text import is_failed_download
 from pipeline.schema import RepresentationSchema, UserError
-from trainer.networks.layers import add_output, has_replicas
+from trainer.training.networks.layers import add_output, has_replicas
 
 #: Name under which Keras keeps the ImageNet weights it has downloaded.
 IMAGENET_FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"

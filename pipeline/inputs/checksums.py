@@ -1,0 +1,157 @@
+"""SHA-1 of single audio files, from the `checksums` that FMA puts beside them.
+
+The format is that of `sha1sum`: forty hexadecimal digits, two blanks (or a blank and an
+asterisk), a path relative to the file. It is looked for in the folder of the audio
+glob, in the one above, in those below it while they are few, and among the files that
+the glob matches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import BinaryIO
+
+from pipeline.common import storage
+from pipeline.common.rejects import AudioError, Reason
+from pipeline.inputs.archives import paths, reading
+from pipeline.inputs.audio_files import match_audio, parse_glob
+from pipeline.inputs.globs import is_remote, to_nfc
+from pipeline.inputs.join import AudioFile
+from pipeline.inputs.names import relative_path
+from pipeline.schema import UserError, shorten
+
+CHECKSUMS_FILE = "checksums"
+#: FMA's largest has 106,574 lines of 57 bytes.
+MOST_BYTES = 64 << 20
+#: Folders of one depth, below the glob's, that are looked into.
+MOST_FOLDERS = 8
+
+_LINE = re.compile(r"([0-9a-f]{40}) [ *](.+)")
+
+
+def list_audio(pattern: str) -> list[AudioFile]:
+    """The files of a glob, each with its SHA-1 where that is known.
+
+    Raises:
+      UserError: as `match_audio`, or a file of checksums is not what it should be.
+    """
+    return add_checksums(match_audio(pattern), parse_glob(pattern).folder)
+
+
+def add_checksums(files: Sequence[AudioFile], folder: str) -> list[AudioFile]:
+    """Tells each file its SHA-1, where that is known.
+
+    Args:
+      files: that a glob matches.
+      folder: of the glob.
+
+    Raises:
+      UserError: a file of checksums is not what it should be.
+    """
+    known: dict[str, str] = {}
+    for path in _find_tables(files, folder):
+        parent = posixpath.dirname(path)
+        for name, sha1 in read_checksums(path).items():
+            known.setdefault(to_nfc(posixpath.join(parent, name)), sha1)
+    if not known:
+        return list(files)
+    return [
+        file._replace(sha1=known.get(to_nfc(file.path), file.sha1)) for file in files
+    ]
+
+
+def _find_tables(files: Sequence[AudioFile], folder: str) -> Iterator[str]:
+    """Paths of files of checksums that are there."""
+    listed = {
+        file.path for file in files if posixpath.basename(file.path) == CHECKSUMS_FILE
+    }
+    yield from sorted(listed)
+    above = posixpath.dirname(folder)
+    folders = [folder]
+    if folder and folder not in (".", "/") and not folder.endswith("!"):
+        folders.append(above)
+    below = {posixpath.dirname(relative_path(file.path, folder)) for file in files}
+    depth = 1
+    while level := {
+        "/".join(parts[:depth])
+        for parts in (name.split("/") for name in below if name)
+        if len(parts) >= depth
+    }:
+        if len(level) > MOST_FOLDERS:
+            break  # A store would take a request for each.
+        folders += sorted(posixpath.join(folder, name) for name in level)
+        depth += 1
+    for place in folders:
+        path = posixpath.join(place, CHECKSUMS_FILE)
+        if path not in listed and _is_there(path):
+            yield path
+
+
+def _is_there(path: str) -> bool:
+    found = paths.split(path)
+    if found is not None:
+        return found[1] in reading.read_archive(found[0], "--audio").members
+    if is_remote(path) and path.count("/") < 3:
+        return False  # Above a bucket.
+    return storage.exists(path)
+
+
+def read_checksums(path: str) -> Mapping[str, str]:
+    """SHA-1 by relative path; empty for a file that holds something else.
+
+    Raises:
+      UserError: it cannot be read, or a line of it is none of `sha1sum`'s.
+    """
+    try:
+        with reading.open_input(path) as file:
+            data = file.read(MOST_BYTES + 1)
+    except (*storage.STORE_ERRORS, AudioError) as error:
+        raise UserError(
+            f"--audio: the checksums beside it cannot be read ({error}); mend or "
+            f"remove them. Received: {path}"
+        ) from error
+    lines = data.decode("utf-8", "replace").splitlines()
+    return _parse(lines, path) if len(data) <= MOST_BYTES else {}
+
+
+def _parse(lines: Iterable[str], path: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    strange: tuple[int, str] | None = None
+    for number, line in enumerate(lines, 1):
+        match = _LINE.fullmatch(line)
+        if match is not None:
+            found[posixpath.normpath(match[2])] = match[1]
+        elif line.strip() and strange is None:
+            strange = number, line
+    if found and strange is not None:
+        number, line = strange
+        raise UserError(
+            f"--audio: line {number} of {path} is none that sha1sum writes; mend or "
+            f"remove that file. Received: {shorten(line)}"
+        )
+    return found
+
+
+def check_sha1(file: BinaryIO, expected: str) -> None:
+    """Holds a whole file, from its start on, against its SHA-1, and rewinds it.
+
+    Args:
+      file: seekable.
+      expected: forty hexadecimal digits; empty where it is not known.
+
+    Raises:
+      AudioError: it is another.
+    """
+    if not expected:
+        return
+    found = hashlib.file_digest(file, "sha1").hexdigest()
+    file.seek(0)
+    if found != expected:
+        raise AudioError(
+            Reason.SHA1_MISMATCH,
+            f"its SHA-1 is {found}, not {expected} as in the {CHECKSUMS_FILE} beside "
+            "it: damaged, or changed (then remove its line there)",
+        )

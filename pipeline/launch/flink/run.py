@@ -1,0 +1,337 @@
+"""A job on a Flink cluster, from the look before it to its end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+
+from apache_beam.options.pipeline_options import (
+    FlinkRunnerOptions,
+    PipelineOptions,
+    PortableOptions,
+    SetupOptions,
+)
+
+from pipeline.common import storage
+from pipeline.inputs.survey import Inputs
+from pipeline.job.config import JobConfig
+from pipeline.job.graph import build
+from pipeline.launch import messages
+from pipeline.launch.flink import rest
+from pipeline.launch.flink.follow import Follower, Reached
+from pipeline.launch.flink.job_server import (
+    JobServer,
+    SubmitError,
+    built_package,
+    complete_flags,
+)
+from pipeline.launch.flink.look import Looker, claimed
+from pipeline.schema import COMPLETED_FILE, JOB_REPORT_FILE, UserError
+from pipeline.shards import resume, runs
+from pipeline.shards.result import DatasetConfig
+
+#: Seconds that Ctrl-C waits for the cluster to end the job.
+CANCEL_SECONDS = 60.0
+#: Seconds in which a lost TaskManager may come back before a job is given again.
+REPLACE_SECONDS = 120.0
+
+_KEEPING = """\
+Workers start anew for each stage, since {reason}; that costs 10 s or more a stage. To
+keep them, lay Beam's job server into Flink's lib/ and change its configuration:
+  cp beam-runners-flink-{version}-job-server-*.jar FLINK/lib/
+  classloader.resolve-order: parent-first"""
+
+
+class ClusterJobError(Exception):
+    """The job ended badly on the cluster; the message is for people."""
+
+
+class DetachedError(Exception):
+    """The job goes on without this command; the message says how to watch it."""
+
+
+class FlinkRun:
+    """Runs a job on a cluster: `check`, then `run`.
+
+    Args:
+      flags: of Beam, from the command line.
+      cluster: where.
+      inputs: of the job.
+      stack: ends what is started.
+      detach: leave the job alone once it runs.
+    """
+
+    def __init__(
+        self,
+        flags: Sequence[str],
+        cluster: rest.Cluster,
+        inputs: Inputs,
+        stack: contextlib.ExitStack,
+        *,
+        detach: bool,
+    ) -> None:
+        self._cluster = cluster
+        self._inputs = inputs
+        self._stack = stack
+        self._detach = detach
+        options = PipelineOptions(list(flags))
+        asked = options.view_as(FlinkRunnerOptions).parallelism
+        if asked > cluster.slots:
+            raise UserError(
+                f"--parallelism must not exceed the cluster's {cluster.slots} slots. "
+                f"Received: {asked}"
+            )
+        version = options.view_as(FlinkRunnerOptions).flink_version
+        if _is_given(flags, "--flink_version") and version != cluster.version:
+            raise UserError(
+                f"--flink_version must be the cluster's, {cluster.version}; leave it "
+                f"out. Received: {version}"
+            )
+        self._parallelism = asked if asked > 0 else cluster.slots
+        self._flags = complete_flags(flags, cluster, self._parallelism)
+        self._options = PipelineOptions(self._flags)
+        self._artifacts = ""
+        self._server: JobServer | None = None
+
+    def check(self, job: JobConfig) -> None:
+        """Looks at the workers.
+
+        Raises:
+          UserError: they are not what the job needs.
+        """
+        cluster = self._cluster
+        if cluster.keeps_workers:
+            kept = "; workers outlive a stage"
+        else:
+            kept = ""
+            print(
+                _KEEPING.format(reason=cluster.reason, version=cluster.version),
+                flush=True,
+            )
+        print(
+            f"Flink {cluster.version} at {cluster.url}: {self._parallelism} of "
+            f"{cluster.slots} slots{kept}.",
+            flush=True,
+        )
+        if not cluster.free_slots:
+            raise UserError(
+                f"all {cluster.slots} slots of --flink_master {cluster.url} are taken "
+                "by other jobs; wait for them, or cancel one."
+            )
+        output = job.dataset.output
+        with claimed(output):
+            server = self._start_server(output)
+            if not self._options.view_as(SetupOptions).setup_file and (
+                self._options.view_as(PortableOptions).environment_type != "LOOPBACK"
+            ):
+                package = self._stack.enter_context(built_package())
+                self._flags.append(f"--extra_package={package}")
+            looker = Looker(
+                server=server,
+                cluster=cluster,
+                flags=self._flags,
+                slots=min(self._parallelism, cluster.free_slots),
+                say=_say,
+            )
+            try:
+                looker.look(job, self._inputs)
+            except BaseException:
+                self._tidy()
+                raise
+
+    def _start_server(self, output: str) -> JobServer:
+        given = [f for f in self._flags if f.partition("=")[0] == "--artifacts_dir"]
+        self._artifacts = (
+            ""
+            if given
+            else storage.join(
+                output, storage.TEMPORARY_FOLDER, f"artifacts-{uuid.uuid4().hex}"
+            )
+        )
+        folder = self._artifacts or given[-1].partition("=")[2]
+        self._server = JobServer(self._options, self._cluster, folder)
+        self._stack.callback(self._server.close)
+        return self._server
+
+    def _tidy(self) -> None:
+        """Deletes what was staged."""
+        if self._artifacts:
+            with contextlib.suppress(*storage.STORE_ERRORS):
+                storage.delete_tree(self._artifacts)
+
+    def run(self, job: JobConfig) -> None:
+        """Runs a job to its end, and again while it gets further than before.
+
+        Raises:
+          ClusterJobError: it failed for good.
+          DetachedError: it was to be left alone, and runs.
+          KeyboardInterrupt: it is cancelled, or was left alone.
+        """
+        dataset = job.dataset
+        server = self._server
+        if server is None or dataset.replaces:
+            # What is staged lies in the folder that becomes the dataset.
+            server = self._start_server(dataset.output)
+        best = Reached(shards=len(resume.list_finished(dataset)), stages=0)
+        attempt = 1
+        while True:
+            name = f"fma-{dataset.run[:12]}-{attempt}"
+            failed, reached = self._run_once(server, name, job)
+            if failed is None or _is_completed(dataset):
+                self._tidy()
+                return
+            if messages.explain_failure(RuntimeError(failed)) is not None:
+                self._tidy()
+                raise RuntimeError(failed)
+            if runs.is_superseded(dataset):
+                raise runs.SupersededError(runs.describe(runs.home(dataset)))
+            if reached <= best:
+                self._tidy()
+                raise ClusterJobError(
+                    f"the job failed on the cluster: {_describe(failed)}. "
+                    f"{reached.shards} of {dataset.num_shards} shards are finished; "
+                    f"{messages.GO_ON}"
+                )
+            best = reached
+            attempt += 1
+            _say(
+                f"The job failed ({_describe(failed)}); it got further than before and "
+                f"is submitted again: {reached.shards} of {dataset.num_shards} shards "
+                "are finished and kept."
+            )
+            self._await_slots()
+
+    def _run_once(
+        self, server: JobServer, name: str, job: JobConfig
+    ) -> tuple[str | None, Reached]:
+        """Submits and follows; returns why it failed, if it did, and how far it got."""
+        flags = [*self._flags, f"--parallelism={self._parallelism}"]
+        follower = Follower(self._cluster.url, job.dataset, len(self._inputs.clips))
+        job_id: str | None = None
+        try:
+            job_id = server.submit(name, flags, lambda pipeline: build(pipeline, job))
+            _say(f"Running as {self._cluster.url}/#/job/{job_id}/overview")
+            if self._detach:
+                raise DetachedError(
+                    f"The job goes on; {_describe_cancel(self._cluster.url, job_id)}"
+                )
+            state, failed = follower.follow(job_id, _say)
+        except SubmitError as error:
+            return str(error), follower.reached
+        except KeyboardInterrupt:
+            self._cancel(job_id, name, job.dataset)
+            raise
+        return (None if state == "FINISHED" else failed), follower.reached
+
+    def _cancel(self, job_id: str | None, name: str, dataset: DatasetConfig) -> None:
+        url = self._cluster.url
+        print("\nCancelling the job in the cluster ...", file=sys.stderr, flush=True)
+        try:
+            if job_id is None:
+                with contextlib.suppress(rest.OutageError):
+                    job_id = rest.find_job(url, name)
+            state = "CANCELED"
+            if job_id is not None:
+                state = rest.cancel(url, job_id, CANCEL_SECONDS)
+        except KeyboardInterrupt:
+            state = ""
+        if state not in rest.FINAL and job_id is not None:
+            print(
+                f"The job runs on; {_describe_cancel(url, job_id)}",
+                file=sys.stderr,
+                flush=True,
+            )
+            # Whatever still waits inside Beam waits in vain.
+            self._stack.close()
+            os._exit(130)
+        self._tidy()
+        shards = len(resume.list_finished(dataset))
+        print(
+            f"The job is cancelled; {shards} of {dataset.num_shards} shards are "
+            "finished and kept.",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def _await_slots(self) -> None:
+        """Waits for lost TaskManagers, and then takes what is there."""
+        deadline = time.monotonic() + REPLACE_SECONDS
+        while time.monotonic() < deadline:
+            with contextlib.suppress(rest.OutageError, rest.UnknownJobError):
+                slots = rest.ask(self._cluster.url, "/overview")["slots-total"]
+                if slots >= self._parallelism:
+                    return
+            time.sleep(1)
+        with contextlib.suppress(rest.OutageError, rest.UnknownJobError):
+            slots = rest.ask(self._cluster.url, "/overview")["slots-total"]
+            if 0 < slots < self._parallelism:
+                self._parallelism = slots
+                _say(f"{slots} slots are left; the job goes on with them.")
+
+
+@contextlib.contextmanager
+def open_run(
+    flags: Sequence[str],
+    cluster: rest.Cluster,
+    job: JobConfig,
+    inputs: Inputs,
+    *,
+    detach: bool,
+) -> Iterator[Callable[[JobConfig], None]]:
+    """Looks at a cluster's workers; yields what runs a job there.
+
+    Raises:
+      UserError: the workers are not what the job needs.
+    """
+    with contextlib.ExitStack() as stack:
+        # Whoever ends this command, with whatever signal, means the cluster's job too.
+        if threading.current_thread() is threading.main_thread():
+            before = signal.signal(signal.SIGTERM, _interrupt)
+            stack.callback(signal.signal, signal.SIGTERM, before)
+        run = FlinkRun(flags, cluster, inputs, stack, detach=detach)
+        run.check(job)
+        yield run.run
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _is_given(flags: Sequence[str], name: str) -> bool:
+    return any(flag.partition("=")[0] == name for flag in flags)
+
+
+def _is_completed(dataset: DatasetConfig) -> bool:
+    """Whether this very run has completed the dataset, whatever failed afterwards."""
+    folder = runs.home(dataset)
+    try:
+        if not storage.exists(storage.join(folder, COMPLETED_FILE)):
+            return False
+        report = storage.read_text(storage.join(folder, JOB_REPORT_FILE))
+    except storage.STORE_ERRORS:
+        return False
+    return bool(json.loads(report).get("run") == dataset.run)
+
+
+def _describe(failed: str) -> str:
+    return (
+        rest.find_cause([failed])[:300].rstrip(". ") or "the cluster does not say why"
+    )
+
+
+def _describe_cancel(url: str, job: str) -> str:
+    return (
+        f"watch it at {url}/#/job/{job}/overview, cancel it with: "
+        f"curl -X PATCH '{url}/jobs/{job}?mode=cancel'"
+    )
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

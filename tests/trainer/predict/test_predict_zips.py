@@ -1,0 +1,73 @@
+import pytest
+
+from pipeline.schema import UserError
+from tests.support.zips import damage, write_zip
+from trainer.compare.html.clip_media import find_audio
+from trainer.predict.__main__ import find_files
+
+CONTENTS = {
+    "music/b.mp3": b"2",
+    "music/a.mp3": b"1",
+    "music/notes.txt": b"3",
+    "music/x/000007.wav": b"4" * 99,
+}
+
+
+@pytest.fixture
+def catalogue(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_zip(tmp_path / "music.zip", CONTENTS)
+    return tmp_path / "music.zip"
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("music.zip", ["a.mp3", "b.mp3", "x/000007.wav"]),
+        ("zip://music.zip", ["a.mp3", "b.mp3", "x/000007.wav"]),
+        ("music.zip!/music/x", ["x/000007.wav"]),
+        ("music.zip!/music/*.mp3", ["a.mp3", "b.mp3"]),
+        ("music.zip!/music/notes.txt", ["notes.txt"]),
+    ],
+)
+def test_a_zip_stands_for_its_audio(catalogue, name, files):
+    found, problems = find_files([name])
+    assert found == [f"music.zip!/music/{file}" for file in files]
+    assert not problems
+
+
+def test_a_zip_without_audio_or_without_an_end_is_one_sentence(catalogue):
+    with pytest.raises(UserError, match="holds no file with an extension"):
+        find_files(["music.zip!/music/*.txt"])
+    catalogue.write_bytes(catalogue.read_bytes()[:-30])
+    with pytest.raises(UserError, match=r"music.zip cannot be used \(is no whole ZIP"):
+        find_files(["music.zip"])
+    # What is not there is told file by file, as for other files.
+    assert find_files(["no.zip"])[0] == ["no.zip"]
+
+
+def test_members_are_heard_as_files(catalogue, music_files, tmp_path):
+    from pipeline.common.clip_config import ClipConfig
+    from pipeline.common.rejects import AudioError
+    from pipeline.decoding.isolation import IsolatedDecoder
+    from pipeline.inputs.archives.members import open_member
+
+    plain = tmp_path / "a.mp3"
+    plain.write_bytes(music_files["mp3"])
+    path = write_zip(tmp_path / "own.zip", {"a.mp3": music_files["mp3"]})
+    with IsolatedDecoder() as decoder:
+        [mine] = decoder.load_excerpts(str(plain), ClipConfig(), 1)
+        with open_member(str(path), "a.mp3") as file:
+            [theirs] = decoder.load_excerpts_of(file, ClipConfig(), 1)
+        assert (mine == theirs).all()
+    damage(path, "a.mp3")
+    with pytest.raises(AudioError, match="cannot be unpacked"):
+        open_member(str(path), "a.mp3")
+
+
+def test_a_report_finds_its_sounds_in_a_zip(catalogue):
+    found = find_audio("music.zip", {"7", "b", "x"})
+    assert found == {
+        "7": "music.zip!/music/x/000007.wav",
+        "b": "music.zip!/music/b.mp3",
+    }

@@ -1,0 +1,145 @@
+"""How a classifier is chosen, and what all of them are made to."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from trainer.evaluation.calibration import fit_temperature
+from trainer.predict import classical
+
+Floats = NDArray[np.float32] | NDArray[np.float64]
+Float64s = NDArray[np.float64]
+
+#: Bounds of the temperature: scores of naive Bayes are sums over all values.
+SCORE_TEMPERATURES = (0.1, 1e6)
+
+_TEMPERED = (
+    "Probabilities are softmax(scores / temperature); the temperature minimises the "
+    "log-loss on the validation split and changes no prediction."
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Examples:
+    """What a classifier is fitted to and chosen with.
+
+    Attributes:
+      training: normalised values `(clips, values)`, or for `fit_knn` and
+        `fit_rbf_svm` the squared distances `(clips, training clips)`.
+      training_labels: int64 `(clips,)`.
+      validation: as `training`; without rows, defaults are taken.
+      validation_labels: int64 `(clips,)`.
+      genres: number of genres, of which the training split may lack some.
+      folds: fold of each validation clip, int64 `(clips,)`; candidates are judged by
+        the mean of their accuracies over folds. None for one fold.
+      chosen: parameters of an earlier fit, which are taken in place of a choice.
+    """
+
+    training: Floats
+    training_labels: NDArray[np.int64]
+    validation: Floats
+    validation_labels: NDArray[np.int64]
+    genres: int
+    folds: NDArray[np.int64] | None = None
+    chosen: Mapping[str, Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Classifier:
+    """A fitted classifier.
+
+    Attributes:
+      parameters: how it was fitted; JSON values.
+      predict: maps rows like the training ones to probabilities, float64
+        `(rows, genres)`; within this module also to scores.
+      classes: indices of the genres that the training split has, int64.
+      extract: makes arrays of it that predict from values alone, given the values
+        `(training clips, values)` that it was fitted to.
+      clips: number of training clips whose values are among these arrays.
+      notes: sentences that a reader of its scores has to know.
+    """
+
+    parameters: Mapping[str, Any]
+    predict: Callable[[Floats], Float64s]
+    classes: NDArray[np.int64]
+    extract: Callable[[Floats], classical.Classifier]
+    clips: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def choose(candidates: Iterable[Classifier], examples: Examples) -> Classifier:
+    """The candidate of the best accuracy over folds, the first of equals.
+
+    Candidates are fitted as they are drawn, so only two are held at a time.
+    """
+    best: Classifier | None = None
+    best_score = -1.0
+    for candidate in candidates:
+        score = 0.0
+        if len(examples.validation):
+            predicted = np.argmax(candidate.predict(examples.validation), axis=1)
+            score = mean_over_folds(
+                predicted == examples.validation_labels, examples.folds
+            )
+        # Sums of the same numbers in another order are no better.
+        if score > best_score + 1e-9:
+            best, best_score = candidate, score
+    if best is None:
+        raise ValueError("Expected at least one candidate. Received: none")
+    return best
+
+
+def mean_over_folds(hits: NDArray[np.bool_], folds: NDArray[np.int64] | None) -> float:
+    """Mean over folds of the share of hits, `(clips,)`; negative folds are left out."""
+    if folds is None or not np.any(folds >= 0):
+        return float(hits.mean())
+    used = [fold for fold in np.unique(folds) if fold >= 0]
+    return float(np.mean([hits[folds == fold].mean() for fold in used]))
+
+
+def temper(classifier: Classifier, examples: Examples) -> Classifier:
+    """Turns a classifier of scores into one of probabilities."""
+    temperature = 1.0
+    if examples.chosen is not None:
+        temperature = examples.chosen["temperature"]
+    elif len(examples.validation):
+        scores = classifier.predict(examples.validation)
+        temperature = fit_temperature(
+            scores, examples.validation_labels, SCORE_TEMPERATURES
+        )
+    return Classifier(
+        parameters={**classifier.parameters, "temperature": temperature},
+        predict=lambda rows: softmax(classifier.predict(rows) / temperature, axis=1),
+        classes=classifier.classes,
+        extract=lambda rows: dataclasses.replace(
+            classifier.extract(rows), temperature=temperature
+        ),
+        clips=classifier.clips,
+        notes=(*classifier.notes, _TEMPERED),
+    )
+
+
+def expand(
+    scores: Floats, classes: NDArray[np.int64], genres: int, *, absent: float = 0.0
+) -> Float64s:
+    """Gives genres that the training split lacks a column of their own."""
+    expanded = np.full((len(scores), genres), absent)
+    expanded[:, classes] = scores
+    return expanded
+
+
+def expand_all(
+    predict: Callable[[Floats], Floats],
+    classes: NDArray[np.int64],
+    genres: int,
+    *,
+    absent: float = -np.inf,
+) -> Callable[[Floats], Float64s]:
+    """Has a function of rows return what `expand` makes of it."""
+    return lambda rows: expand(predict(rows), classes, genres, absent=absent)

@@ -1,0 +1,197 @@
+"""From audio files to genres, by any predictor."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.schema import MANIFEST_FILE, MULTI_LABEL, Manifest, UserError
+from trainer.config import EXCERPTS
+from trainer.predict.music_model import open_music_model
+from trainer.predict.protocol import Predictor
+
+#: What `pipeline.decoding.excerpts.load_excerpts` does.
+LoadExcerpts = Callable[[str, Any, int], Sequence[NDArray[np.float32]]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """The genres of one file.
+
+    Attributes:
+      genres: probability of each genre, highest first.
+      excerpts: number of 30 s excerpts that they are the mean over.
+      given: of several genres a clip, those that reach their thresholds, each with its
+        ancestors ("Electronic > IDM"), highest first; None of one genre a clip.
+    """
+
+    genres: dict[str, float]
+    excerpts: int
+    given: dict[str, float] | None = None
+
+
+class AudioPredictor:
+    """Names the genres of audio files.
+
+    Attributes:
+      predictor: what names the genres of their records.
+      excerpts: take no more than this many of a long file.
+      config: how files are decoded (`pipeline.common.clip_config.ClipConfig`).
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        *,
+        excerpts: int = EXCERPTS,
+        load: LoadExcerpts | None = None,
+    ) -> None:
+        """Loads what audio needs to become records, before the first file.
+
+        Args:
+          predictor: what names the genres of their records.
+          excerpts: take no more than this many of a long file.
+          load: decodes a file's excerpts; `IsolatedDecoder.load_excerpts` does so in
+            a process of its own. By default, they are decoded in this one.
+
+        Raises:
+          UserError: this version of the pipeline does not make the records that the
+            predictor reads, or the music model's weights are not there.
+        """
+        from pipeline.decoding.excerpts import load_excerpts
+
+        self.predictor = predictor
+        self.excerpts = excerpts
+        self._load = load or load_excerpts
+        # What two models read of one kind is made once.
+        self._groups: list[tuple[Any, list[str]]] = []
+        for name, manifest in predictor.sources.items():
+            config = read_config(name, manifest)
+            for known, names in self._groups:
+                if known == config:
+                    names.append(name)
+                    break
+            else:
+                self._groups.append((config, [name]))
+        self._workspaces = [
+            _make_workspace(config, names, predictor.music_model)
+            for config, names in self._groups
+        ]
+        # A damaged frame is a click in a file that somebody wants to know about.
+        self.config = dataclasses.replace(self._groups[0][0], ignore_checksums=True)
+
+    @property
+    def genres(self) -> tuple[str, ...]:
+        """Names, in the order of the probabilities."""
+        return self.predictor.genres
+
+    def make_records(
+        self, clips: Sequence[NDArray[np.float32]]
+    ) -> dict[str, NDArray[Any]]:
+        """What the predictor reads, made as for training.
+
+        Args:
+          clips: waveforms `(1321967,)`, at least one.
+
+        Returns:
+          By representation, `(clips, records_per_clip, *value.shape)`.
+        """
+        from pipeline.representations import compute_representations
+
+        records: dict[str, NDArray[Any]] = {}
+        for (config, names), workspace in zip(
+            self._groups, self._workspaces, strict=True
+        ):
+            made = [
+                compute_representations(clip, names, config, workspace)
+                for clip in clips
+            ]
+            records |= {name: np.stack([one[name] for one in made]) for name in names}
+        return records
+
+    def predict_clips(
+        self, clips: Sequence[NDArray[np.float32]]
+    ) -> NDArray[np.float64]:
+        """Calibrated probabilities `(genres,)`: the mean over clips.
+
+        Args:
+          clips: waveforms `(1321967,)`, at least one.
+
+        Raises:
+          UserError: the model gives no numbers.
+        """
+        probabilities: NDArray[np.float64] = self.predictor.predict(
+            self.make_records(clips)
+        ).mean(axis=0)
+        return probabilities
+
+    def predict(self, path: str) -> Prediction:
+        """Names the genres of one audio file.
+
+        Raises:
+          pipeline.common.rejects.AudioError: the file cannot be used as audio.
+          OSError: it cannot be read.
+          UserError: the model gives no numbers.
+        """
+        clips = self._load(path, self.config, self.excerpts)
+        probabilities = dict(
+            zip(self.genres, self.predict_clips(clips).tolist(), strict=True)
+        )
+        genres = dict(sorted(probabilities.items(), key=lambda pair: -pair[1]))
+        manifest = next(iter(self.predictor.sources.values()))
+        given = None
+        if manifest.task == MULTI_LABEL and self.predictor.thresholds is not None:
+            least = dict(zip(self.genres, self.predictor.thresholds, strict=True))
+            given = {
+                " > ".join(manifest.genre_path(genre)): probability
+                for genre, probability in genres.items()
+                if probability >= least[genre]
+            }
+        return Prediction(genres=genres, excerpts=len(clips), given=given)
+
+
+def read_config(name: str, manifest: Manifest) -> Any:
+    """Clip parameters (`pipeline.common.clip_config.ClipConfig`) of a dataset.
+
+    Args:
+      name: a representation of it.
+      manifest: the dataset's.
+
+    Raises:
+      UserError: this version of the pipeline does not make the records that the
+        dataset had.
+    """
+    from pipeline.common.clip_config import ClipConfig
+    from pipeline.representations import NAMES, make_schemas
+
+    try:
+        config = ClipConfig.from_dict(manifest.settings)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"The settings in {MANIFEST_FILE} of the {name} model are damaged "
+            f"({error}); copy the model folder again, or train the model again."
+        ) from error
+    layout = manifest.representations[name]
+    if name not in NAMES or make_schemas([name], config, layout.label)[name] != layout:
+        raise UserError(
+            f"The {name!r:.40} records of {MANIFEST_FILE} are not those that this "
+            "version of the pipeline makes; preprocess and train again, or use "
+            "the version that made them."
+        )
+    return config
+
+
+def _make_workspace(
+    config: Any, names: Sequence[str], music_model: bytes | None
+) -> Any:
+    from pipeline.representations import embeddings
+    from pipeline.representations.music_model import load_network
+    from pipeline.representations.spectrum import Workspace
+
+    if embeddings.NAME not in names:
+        return Workspace()
+    return Workspace(load_network(*open_music_model(music_model, config.music_model)))

@@ -1,0 +1,106 @@
+"""Labels a catalogue on Google Cloud Dataflow: `./launch.sh dataflow --label`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+import apache_beam as beam
+
+from pipeline.cloud import dataflow
+from pipeline.cloud.follow import Follower
+from pipeline.cloud.submission import (
+    check_service,
+    console_link,
+    make_options,
+    make_request,
+    submit,
+)
+from pipeline.common import gcs
+from pipeline.common.credentials import SCHEME
+from pipeline.common.plain_text import one_line, print_error
+from pipeline.launch import local
+from pipeline.launch.plan import parse_beam_options
+from pipeline.schema import UserError
+from pipeline.shards.runs import SupersededError
+from trainer.predict.label import __main__ as label
+
+_EPILOG = """\
+All of Apache Beam's options may follow. The model, the audio and the output lie on
+gs://; docs/cloud.md tells what a project needs.
+
+example:
+  ./launch.sh dataflow --label --project my-project --region europe-west1 \\
+      --bucket my-bucket --model gs://my-bucket/models/mel \\
+      --audio 'gs://my-bucket/music/**.mp3' --output gs://my-bucket/labels --wait
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The flags of `./launch.sh label`, and those of a submission."""
+    parser = label.make_parser("dataflow --label")
+    parser.epilog = _EPILOG
+    dataflow.add_cloud_flags(parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Submits, and follows if asked; returns the exit code."""
+    local.quiet()
+    flags, rest = make_parser().parse_known_args(argv)
+    # The request is what a dry run prints, so that it can be piped.
+    stream = sys.stderr if flags.dry_run else sys.stdout
+    try:
+        place = dataflow.make_config(flags, what="labels")
+        for flag, path in [
+            *(("--model", folder) for folder in flags.model),
+            ("--audio", flags.audio),
+            ("--output", flags.output),
+        ]:
+            if not path.startswith(SCHEME):
+                raise UserError(
+                    f"{flag} must be on gs://, since workers cannot reach this "
+                    f"machine's files. Received: {path}"
+                )
+        options = make_options(place, rest)
+        if flags.dry_run:
+            options.append("--dry_run=True")
+        beam_options = parse_beam_options(options)
+        gcs.check_readable([f"{SCHEME}{place.bucket}"], project=place.project)
+        config, files = label.check(flags)
+        print(label.describe(config, files), file=stream, flush=True)
+        from trainer.predict.label.graph import build
+        from trainer.predict.label.launch import describe_result
+
+        def add_steps(pipeline: beam.Pipeline) -> None:
+            build(pipeline, config)
+
+        if flags.dry_run:
+            request = make_request(add_steps, beam_options)
+            print(json.dumps(request, indent=1, sort_keys=True))
+            return 0
+        gcs.check_writable(flags.output, project=place.project)
+        check_service(beam_options)
+        label.prepare(config, overwrite=flags.overwrite)
+        job_id, client = submit(add_steps, beam_options)
+    except UserError as error:
+        print_error(error)
+        return 2
+    except SupersededError as error:
+        print_error(error)
+        return 1
+    print(f"Submitted: {job_id}\n{console_link(place, job_id)}", flush=True)
+    if not flags.wait:
+        return 0
+    follower = Follower(client, job_id, files, dataflow.say)
+    code = dataflow.follow(follower, place, job_id)
+    if not code:
+        print(describe_result(config.output))
+        print(f"\nLabels: {one_line(config.output)}")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

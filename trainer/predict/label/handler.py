@@ -1,0 +1,134 @@
+"""The product's predictor as a model of Beam's RunInference."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+import threadpoolctl
+from apache_beam.ml.inference.base import ModelHandler
+
+from pipeline.decoding.isolation import IsolatedDecoder
+from pipeline.inputs.audio_files import make_audio_check
+from pipeline.inputs.join import AudioFile
+from pipeline.job import lifeline
+from pipeline.job.counters import METRICS, count_files, count_reject
+from trainer.predict.label.config import LabelConfig
+from trainer.predict.label.shards import LabelledShard, keep_or_make_shard
+
+#: What a follower of a job in a cloud shows, as of preprocessing.
+PROGRESS_COUNTER = "clips_read"
+#: A shard and its files.
+ShardFiles = tuple[int, Sequence[AudioFile]]
+
+
+class LoadedModels:
+    """The models of one process, and what each of its threads decodes with."""
+
+    def __init__(self, config: LabelConfig) -> None:
+        from trainer.predict.loading import load_predictors  # Imports TensorFlow.
+        from trainer.predict.network import Embedder
+
+        self.config = config
+        self._predictor = load_predictors(config.models)
+        self._embedder = Embedder(self._predictor) if config.embeddings else None
+        self._of_thread = threading.local()
+
+    def label_shard(self, shard: int, files: Iterable[AudioFile]) -> LabelledShard:
+        """Makes a shard, or keeps it (see `shards.keep_or_make_shard`)."""
+        from trainer.predict.label.songs import SongLabeller
+
+        if not hasattr(self._of_thread, "labeller"):
+            self._of_thread.is_audio = make_audio_check()
+            self._of_thread.labeller = SongLabeller(
+                self._predictor,
+                IsolatedDecoder(),
+                excerpts=self.config.excerpts,
+                embedder=self._embedder,
+            )
+        return keep_or_make_shard(
+            shard,
+            files,
+            self.config,
+            self._of_thread.labeller.label,
+            self._of_thread.is_audio,
+        )
+
+
+class ShardLabelHandler(ModelHandler[ShardFiles, LabelledShard, LoadedModels]):
+    """Has the models name the genres of whole shards of files.
+
+    An example is a shard, not a clip: decoded audio never leaves the process, and a
+    shard's rows are written where they are made, so that an interruption costs no more
+    than the shards in work. Clips are put into batches inside.
+
+    Args:
+      config: of the job.
+    """
+
+    def __init__(self, config: LabelConfig) -> None:
+        super().__init__()
+        self._config = config
+
+    def load_model(self) -> LoadedModels:
+        """Loads the models, once a process; in a worker, for one core."""
+        launcher = self._config.launcher
+        if launcher != os.getpid():
+            if launcher:
+                lifeline.end_with(launcher)
+            threadpoolctl.threadpool_limits(1)
+            _use_one_thread()
+        return LoadedModels(self._config)
+
+    def run_inference(
+        self,
+        batch: Sequence[ShardFiles],
+        model: LoadedModels,
+        inference_args: Mapping[str, Any] | None = None,
+    ) -> Iterable[LabelledShard]:
+        """Labels shards.
+
+        Args:
+          batch: shards with their files.
+          model: of `load_model`.
+          inference_args: none are known.
+        """
+        del inference_args
+        results = []
+        for shard, files in batch:
+            result = model.label_shard(shard, files)
+            _count(result)
+            results.append(result)
+        return results
+
+    def batch_elements_kwargs(self) -> Mapping[str, Any]:
+        """A shard is work enough for a call."""
+        return {"min_batch_size": 1, "max_batch_size": 1}
+
+    def get_metrics_namespace(self) -> str:
+        """That of the other counters."""
+        return METRICS
+
+
+def _use_one_thread() -> None:
+    import trainer.runtime.quiet  # noqa: F401  isort: skip
+    import tensorflow as tf
+
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError:
+        return  # Another step of this worker has begun to compute.
+
+
+def _count(result: LabelledShard) -> None:
+    """Shows what became of a shard's files while the job runs."""
+    count = beam.metrics.Metrics.counter
+    count(METRICS, "shards_kept").inc(int(result.kept))
+    count(METRICS, PROGRESS_COUNTER).inc(len(result.songs) + len(result.rejects))
+    count_files("not_audio", len(result.not_audio))
+    for reject in result.rejects:
+        count_reject(reject)

@@ -1,0 +1,257 @@
+"""A trained Keras model: loading it, and asking it for genres."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from trainer.runtime import quiet  # noqa: F401  isort: skip
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from pipeline.schema import MANIFEST_FILE, Manifest, UserError
+from trainer.evaluation.report import MODEL_FILE
+from trainer.evaluation.tasks.task import find_task
+from trainer.predict.audio import read_config
+from trainer.predict.model_folder import ModelContent, read_model_folder
+from trainer.predict.protocol import Predictor
+
+#: What Keras raises where a description or weights do not fit together.
+_KERAS_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,  # with NotImplementedError and RecursionError
+    TypeError,
+    ValueError,
+    tf.errors.OpError,
+)
+
+
+class Network:
+    """A trained Keras model and what it was trained on: a `Predictor`.
+
+    Attributes:
+      model: from records of its representation to probabilities.
+      representation: name of that representation.
+      manifest: the dataset's: genres, and how audio becomes records.
+      temperature: calibrates the probabilities (see `trainer.evaluation.calibration`).
+      fingerprint: see `Predictor`.
+      music_model: likewise.
+      thresholds: likewise.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: keras.Model,
+        representation: str,
+        manifest: Manifest,
+        temperature: float = 1.0,
+        fingerprint: str = "",
+        music_model: bytes | None = None,
+        thresholds: Sequence[float] | None = None,
+    ) -> None:
+        self.model = model
+        self.representation = representation
+        self.manifest = manifest
+        self.temperature = temperature
+        self.fingerprint = fingerprint
+        self.music_model = music_model
+        self.thresholds = thresholds
+
+    @property
+    def sources(self) -> Mapping[str, Manifest]:
+        """See `Predictor`."""
+        return {self.representation: self.manifest}
+
+    @property
+    def genres(self) -> tuple[str, ...]:
+        """See `Predictor`."""
+        return self.manifest.genres
+
+    @property
+    def config(self) -> Any:
+        """Clip parameters; see `trainer.predict.audio.read_config`."""
+        return read_config(self.representation, self.manifest)
+
+    @functools.cached_property
+    def _compiled(self) -> Callable[[Any], Any]:
+        value = self.manifest.representations[self.representation].value
+        spec = tf.TensorSpec((None, *value.shape), tf.as_dtype(value.dtype))
+        compiled: Callable[[Any], Any] = tf.function(
+            lambda records: self.model(records, training=False), input_signature=[spec]
+        )
+        return compiled
+
+    def predict(self, records: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+        """See `Predictor`; the mean over a clip's records, then calibrated."""
+        values = records[self.representation]
+        clips, count = values.shape[:2]
+        flat = values.reshape(clips * count, *values.shape[2:])
+        outputs = np.asarray(self._compiled(flat), np.float64)
+        by_clip = outputs.reshape(clips, count, -1).mean(axis=1)
+        task = find_task(self.manifest)
+        probabilities = task.scale(by_clip, self.temperature)
+        if not np.all(np.isfinite(probabilities)):
+            raise UserError(
+                f"The {self.representation} model gives no numbers; its weights are "
+                "damaged: train it again."
+            )
+        return probabilities
+
+
+class Embedder:
+    """Clips to what the last layer of a network reads.
+
+    Attributes:
+      width: number of values.
+
+    Args:
+      predictor: a network.
+
+    Raises:
+      UserError: it is none, or has no such layer.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        if not isinstance(predictor, Network):
+            raise UserError(
+                "--embeddings takes one --model that is a network, whose penultimate "
+                "layer they are; leave it out, or give such a model."
+            )
+        output = find_penultimate(predictor.model)
+        self.width = int(output.shape[-1])
+        self._name = predictor.representation
+        network = keras.Model(predictor.model.inputs, output, name="penultimate")
+        value = predictor.manifest.representations[self._name].value
+        spec = tf.TensorSpec((None, *value.shape), tf.as_dtype(value.dtype))
+        self._compiled = tf.function(
+            lambda records: network(records, training=False), input_signature=[spec]
+        )
+
+    def embed(self, records: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """Embeddings of clips, float32 `(clips, width)`: the mean over their records.
+
+        Args:
+          records: as `Predictor.predict` takes them.
+        """
+        values = records[self._name]
+        clips, count = values.shape[:2]
+        flat = values.reshape(clips * count, *values.shape[2:])
+        outputs = np.asarray(self._compiled(flat), np.float32)
+        mean: NDArray[np.float32] = outputs.reshape(clips, count, -1).mean(axis=1)
+        return mean
+
+
+def find_penultimate(model: keras.Model) -> keras.KerasTensor:
+    """What the last layer reads, `(records, width)`; a model's layers are a chain.
+
+    Raises:
+      UserError: that is no vector.
+    """
+    *_, before, last = model.layers
+    value = before.output
+    if isinstance(last, keras.Model) and len(last.layers) > 2:
+        # A head of several layers.
+        inner = last.layers[-2].output
+        value = keras.Model(last.inputs, inner, name="head_without_last")(value)
+    if len(value.shape) != 2:
+        raise UserError(
+            f"The {model.name} model has no vector before its last layer; leave out "
+            "--embeddings, or give another --model."
+        )
+    return value
+
+
+def load_network(folder: str) -> Network:
+    """Loads a model folder that `trainer.task` has written.
+
+    Raises:
+      UserError: there is no such folder, or what is in it is no whole model of ours.
+    """
+    content = read_model_folder(folder)
+    return Network(
+        model=load_model(content),
+        representation=content.archive.name,
+        manifest=content.manifest,
+        temperature=content.temperature,
+        fingerprint=content.fingerprint,
+        music_model=content.music_model,
+        thresholds=content.thresholds,
+    )
+
+
+def load_model(folder: ModelContent) -> keras.Model:
+    """Makes the Keras model of a folder whose files were checked.
+
+    Raises:
+      UserError: Keras does not make a model of it, or one of other inputs and outputs
+        than the manifest has.
+    """
+    try:
+        # In a graph, variables have shapes and no memory.
+        with tf.Graph().as_default():
+            plan = keras.models.model_from_json(folder.archive.config)
+        count = sum(math.prod(weight.shape) for weight in plan.weights)
+        if count != folder.archive.weight_count:
+            raise ValueError(
+                f"its layers have {count:,} weights, the file "
+                f"{folder.archive.weight_count:,}"
+            )
+        _check_shapes(plan, folder.archive.name, folder.manifest)
+        # What was checked is loaded, not what may lie there in the meantime.
+        with tempfile.TemporaryDirectory() as local:
+            path = os.path.join(local, MODEL_FILE)
+            _write_temporary(path, folder.content)
+            return keras.models.load_model(path, compile=False, safe_mode=True)
+    except _KERAS_ERRORS as error:
+        raise UserError(
+            f"{folder.source} cannot be loaded ({_shorten(error)}); copy the model "
+            "folder again, or train the model again."
+        ) from error
+
+
+def _write_temporary(path: str, content: bytes) -> None:
+    try:
+        with open(path, "wb") as file:
+            file.write(content)
+    except OSError as error:
+        raise UserError(
+            f"The temporary folder does not take the model ({error.strerror}): "
+            f"{path}; make room there, or set TMPDIR to another."
+        ) from error
+
+
+def _check_shapes(model: keras.Model, name: str, manifest: Manifest) -> None:
+    """Compares inputs and outputs with the manifest.
+
+    Raises:
+      ValueError: they differ.
+    """
+    value = manifest.representations[name].value
+    signature = [((None, *value.shape), value.dtype)]
+    inputs = [(tensor.shape, tensor.dtype) for tensor in model.inputs]
+    if inputs != signature:
+        raise ValueError(f"it reads {inputs}, {MANIFEST_FILE} describes {signature}")
+    outputs = [tensor.shape for tensor in model.outputs]
+    if outputs != [(None, len(manifest.genres))]:
+        raise ValueError(
+            f"its output has the shape {outputs}, {MANIFEST_FILE} has "
+            f"{len(manifest.genres)} genres"
+        )
+
+
+def _shorten(error: BaseException) -> str:
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -1,0 +1,64 @@
+"""What everything that names genres has in common: networks, baselines, ensembles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from pipeline.schema import Manifest
+
+
+class Predictor(Protocol):
+    """Names the genres of clips, given as records.
+
+    Labelling, the app, comparison and export know this and no more: what decodes the
+    audio and makes the records is `trainer.predict.audio.AudioPredictor`.
+    """
+
+    @property
+    def sources(self) -> Mapping[str, Manifest]:
+        """The representations that it reads, by name.
+
+        Each with the manifest of a dataset that held its records: how a clip becomes
+        one, and how many a clip has.
+        """
+
+    @property
+    def genres(self) -> tuple[str, ...]:
+        """Names, in the order of the probabilities."""
+
+    @property
+    def temperature(self) -> float:
+        """What `predict` has calibrated its probabilities with; 1 for nothing."""
+
+    @property
+    def thresholds(self) -> Sequence[float] | None:
+        """Of several genres a clip, the probability from which each is given.
+
+        None where a clip has one genre, or nothing was fitted.
+        """
+
+    @property
+    def music_model(self) -> bytes | None:
+        """Weights of the music model that makes `embeddings`, where it has them.
+
+        Without them, the user's cache is asked (`trainer.predict.music_model`).
+        """
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal SHA-256 of all that decides what `predict` returns."""
+
+    def predict(self, records: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        """Calibrated probabilities of clips: float64 `(clips, genres)`.
+
+        Args:
+          records: by representation, at least those of `sources`, each in the dtype
+            of its schema and of shape `(clips, records_per_clip, *value.shape)`. One
+            clip or more.
+
+        Raises:
+          UserError: the model gives no numbers.
+        """
