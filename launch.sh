@@ -12,6 +12,12 @@ usage: ./launch.sh COMMAND [OPTION ...]
 
   local [--output DIR]   make the demo corpus, preprocess it, train every model
                          and compare them (DIR: demo-run)
+  fma --subset SUBSET [--output DIR] [--mirror URL|FOLDER]
+                         fetch the Free Music Archive (small, medium, large, full),
+                         preprocess it, train every model and compare them
+                         (DIR: fma-run); goes on where it was interrupted
+  fma download|preprocess|train|compare OPTION ...
+                         one of these steps; each needs those before it
   test [PYTEST OPTION]   check style and types, run the tests
 
   preprocess OPTION ...  audio files to TFRecords              (preprocess --help)
@@ -124,6 +130,35 @@ step() {
   printf '\n== %s\n' "$*"
 }
 
+# Of which every model is trained.
+representations=(windows mel features statistics)
+
+# train_networks DATASET MODELS: what an earlier run has trained on it stays.
+train_networks() {
+  local model
+  for model in "${representations[@]}"; do
+    if [[ $2/$model/report.json -nt $1/COMPLETED ]]; then
+      echo "$2/$model is trained."
+    else
+      fma train --data "$1" --model "$model" --output "$2/$model"
+    fi
+  done
+}
+
+# show_results OUTPUT DATASET MODELS EXAMPLE [LABEL FOLDER]
+show_results() {
+  cat <<TEXT
+
+${5:+$5 $6
+}dataset  $2
+models   $3
+report   $1/report.html (./launch.sh report $1)
+
+Try a model:
+  ./launch.sh predict --model $3/features $4
+TEXT
+}
+
 run_local() {
   local output=demo-run
   while (($#)); do
@@ -139,28 +174,82 @@ run_local() {
   step "2/4 Preprocessing"
   fma preprocess --audio "$corpus/fma_demo/**.mp3" \
     --metadata "$corpus/fma_metadata/tracks.csv" --subset small \
-    --representations windows mel features statistics \
+    --representations "${representations[@]}" \
     --description "Synthetic demo corpus, made by pipeline.demo" --synthetic \
     --output "$dataset" --overwrite
   step "3/4 Training"
-  local model
-  for model in windows mel features statistics; do
-    fma train --data "$dataset" --model "$model" --output "$models/$model"
-  done
+  train_networks "$dataset" "$models"
   fma baselines --data "$dataset" --output "$models"
   step "4/4 Comparison on held-out tracks"
   fma compare --models "$models" --output "$output" \
     --data "$dataset" --audio "$corpus/fma_demo"
-  cat <<TEXT
+  show_results "$output" "$dataset" "$models" "$corpus/fma_demo/000/000002.mp3" \
+    "corpus  " "$corpus"
+}
 
-corpus   $corpus
-dataset  $dataset
-models   $models
-report   $output/report.html (./launch.sh report $output)
+# run_fma [STEP] OPTION ...: the steps, or one of them.
+run_fma() {
+  local steps=(download preprocess train compare) name
+  local output=fma-run subset='' mirror=''
+  case ${1:-} in
+    # In place of this shell, so that signals arrive.
+    download) shift && exec "$python" -m pipeline.launch.commands download "$@" ;;
+    -h | --help) usage && return ;;
+    preprocess | train | compare) steps=("$1") && shift ;;
+  esac
+  while (($#)); do
+    case $1 in
+      --output | --subset | --mirror)
+        (($# > 1)) || fail "$1 needs a value; see ./launch.sh."
+        printf -v "${1#--}" %s "$2" && shift 2 ;;
+      --output=* | --subset=* | --mirror=*)
+        name=${1%%=*} && printf -v "${name#--}" %s "${1#*=}" && shift ;;
+      *) fail "unknown option; see ./launch.sh. Received: $1" ;;
+    esac
+  done
+  local dataset=$output/dataset models=$output/models zips=$output/download shards
+  [[ -z $mirror || ! -d $mirror ]] || zips=$mirror
+  case $subset in
+    small) shards=32 ;;
+    medium) shards=128 ;;
+    large | full) shards=512 ;;
+    *) fail "--subset must be small, medium, large or full. Received: $subset" ;;
+  esac
+  local audio=$zips/fma_$subset.zip number=0
+  for name in "${steps[@]}"; do
+    step "$((++number))/${#steps[@]} FMA, $subset: $name"
+    "fma_$name"
+  done
+}
 
-Try a model:
-  ./launch.sh predict --model $models/features $corpus/fma_demo/000/000002.mp3
-TEXT
+fma_download() {
+  fma download --subset "$subset" --output "$output" --whole_run \
+    ${mirror:+--mirror "$mirror"}
+}
+
+fma_preprocess() {
+  if [[ -e $dataset/COMPLETED ]]; then
+    echo "$dataset is complete."
+    return
+  fi
+  fma preprocess --audio "$audio" --metadata "$zips/fma_metadata.zip" \
+    --subset "$subset" --representations "${representations[@]}" \
+    --num_shards "$shards" --description "Free Music Archive, fma_$subset" \
+    --output "$dataset"
+}
+
+fma_train() {
+  train_networks "$dataset" "$models"
+  # The feature vectors of more clips do not fit into memory.
+  local inputs=(statistics)
+  [[ $subset != small ]] || inputs+=(features)
+  fma baselines --data "$dataset" --output "$models" --representation "${inputs[@]}"
+}
+
+fma_compare() {
+  fma compare --models "$models" --output "$output" --data "$dataset" \
+    --audio "$audio"
+  show_results "$output" "$dataset" "$models" "some-song.mp3" "audio   " "$audio"
 }
 
 run_tests() {
@@ -178,9 +267,9 @@ main() {
   local command=${1:-}
   (($#)) && shift
   case $command in
-    local | setup | test | preprocess | inspect | show | demo | weights | dataflow) ;;
-    flink | train | baselines | folds | compare | report | predict | label) ;;
-    export | vertex) ;;
+    local | fma | setup | test | preprocess | inspect | show | demo | weights) ;;
+    dataflow | flink | train | baselines | folds | compare | report | predict) ;;
+    label | export | vertex) ;;
     run) (($#)) || fail "run needs a module, such as benchmarks.run" ;;
     '' | help | -h | --help) usage && return ;;
     *) usage >&2 && fail "unknown command. Received: $command" ;;
@@ -198,6 +287,7 @@ main() {
     test) run_tests "$@" ;;
     setup) ;;
     local) run_local "$@" ;;
+    fma) run_fma "$@" ;;
     # In place of this shell, so that signals arrive.
     run) exec "$python" -m "$@" ;;
     *) exec "$python" -m pipeline.launch.commands "$command" "$@" ;;

@@ -193,6 +193,12 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="clips in the picture, of as many genres as can be (default: %(default)s)",
     )
+    parser.add_argument(
+        "--against",
+        metavar="FILE",
+        help="say how far the clips' statistics are from those of FMA's features.csv, "
+        "or of the ZIP that holds it",
+    )
     return parser
 
 
@@ -230,6 +236,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             figure = draw_dataset(folder, manifest, arguments.clips)
             write_picture(figure, arguments.picture, flag="--picture")
             print(f"\nPicture: {one_line(arguments.picture)}")
+        if arguments.against:
+            # Imports Beam.
+            from pipeline.inspect.against import describe_distances
+
+            print(f"\n{describe_distances(folder, manifest, arguments.against)}")
     except UserError as error:
         print_error(error)
         return 2

@@ -16,6 +16,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "preprocess": ("pipeline.preprocess", "beam"),
     "inspect": ("pipeline.inspect", "beam"),
     "show": ("pipeline.show", ""),
+    "download": ("pipeline.launch.fma", ""),
     "demo": ("pipeline.demo", ""),
     "weights": ("pipeline.representations.weights", "beam"),
     "dataflow": ("pipeline.cloud.dataflow", "cloud"),

@@ -19,9 +19,9 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
 
 from pipeline.common import ownership, storage
-from pipeline.common.error_texts import find_message
 from pipeline.common.files import beam_files
 from pipeline.common.owned_kinds import DATASET, MARK_FILE
+from pipeline.common.plain_text import find_message
 from pipeline.inputs.survey import Inputs
 from pipeline.job.config import JobConfig
 from pipeline.launch.flink import rest
