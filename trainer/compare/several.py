@@ -79,7 +79,8 @@ def describe_test(reports: Sequence[MultiLabelReport]) -> str:
     unscored = [s.path for s in test.genres if s.average_precision is None]
     left_out = ""
     if unscored:
-        left_out = f" No clip of {', '.join(unscored)}, or only such: the means leave them out."
+        named = ", ".join(unscored)
+        left_out = f" No clip of {named}, or only such: the means leave them out."
     return (
         f"{test.clips} test clips{artists}, {len(test.genres)} genres, "
         f"{test.labels_per_clip:.1f} a clip on average.{left_out}"

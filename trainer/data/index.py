@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -106,7 +106,7 @@ class IndexColumns:
         """
         labels: Labels = np.zeros((0, *self._label.shape), self._label.dtype)
         if self._labels:
-            labels = np.concatenate(self._labels)
+            labels = cast(Labels, np.concatenate(self._labels))
         problem = find_bad_label(labels, genres)
         if problem:
             raise self._refusal(problem)

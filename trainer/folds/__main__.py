@@ -75,8 +75,8 @@ def cross_validate(
     if dataset.manifest.task == MULTI_LABEL:
         raise UserError(
             f"The clips in {dataset.folder} have several genres each, which "
-            "./launch.sh folds does not cross-validate; use ./launch.sh train and baselines, or "
-            "preprocess with --labels top."
+            "./launch.sh folds does not cross-validate; use ./launch.sh train and "
+            "baselines, or preprocess with --labels top."
         )
     clips = assign_folds(dataset, folds, seed)
     folders = [f"{output}/{name}" for name in folder_names(dataset, models)]
