@@ -29,6 +29,7 @@ usage: ./launch.sh COMMAND [OPTION ...]
   report DIR             open or serve a report
   predict OPTION FILE    genres of audio files                 (predict --help)
   label OPTION ...       genres of a whole catalogue           (label --help)
+  app OPTION ...         a page for dropped songs              (app --help)
   export OPTION ...      a model as a SavedModel for serving   (export --help)
   show FILE              draw the representations of an audio file
   demo OPTION ...        make the demo corpus                  (demo --help)
@@ -130,13 +131,11 @@ step() {
   printf '\n== %s\n' "$*"
 }
 
-# Of which every model is trained.
-representations=(windows mel features statistics)
-
 # train_networks DATASET MODELS: what an earlier run has trained on it stays.
 train_networks() {
   local model
-  for model in "${representations[@]}"; do
+  for model in windows mel features statistics embeddings; do
+    [[ -d $1/$model ]] || continue
     if [[ $2/$model/report.json -nt $1/COMPLETED ]]; then
       echo "$2/$model is trained."
     else
@@ -169,12 +168,12 @@ run_local() {
     esac
   done
   local corpus=$output/corpus dataset=$output/dataset models=$output/models
+  fma weights --optional
   step "1/4 Demo corpus"
   fma demo --output "$corpus"
   step "2/4 Preprocessing"
   fma preprocess --audio "$corpus/fma_demo/**.mp3" \
     --metadata "$corpus/fma_metadata/tracks.csv" --subset small \
-    --representations "${representations[@]}" \
     --description "Synthetic demo corpus, made by pipeline.demo" --synthetic \
     --output "$dataset" --overwrite
   step "3/4 Training"
@@ -232,10 +231,10 @@ fma_preprocess() {
     echo "$dataset is complete."
     return
   fi
+  fma weights --optional
   fma preprocess --audio "$audio" --metadata "$zips/fma_metadata.zip" \
-    --subset "$subset" --representations "${representations[@]}" \
-    --num_shards "$shards" --description "Free Music Archive, fma_$subset" \
-    --output "$dataset"
+    --subset "$subset" --num_shards "$shards" \
+    --description "Free Music Archive, fma_$subset" --output "$dataset"
 }
 
 fma_train() {
@@ -243,6 +242,7 @@ fma_train() {
   # The feature vectors of more clips do not fit into memory.
   local inputs=(statistics)
   [[ $subset != small ]] || inputs+=(features)
+  [[ ! -d $dataset/embeddings ]] || inputs+=(embeddings)
   fma baselines --data "$dataset" --output "$models" --representation "${inputs[@]}"
 }
 
@@ -269,7 +269,7 @@ main() {
   case $command in
     local | fma | setup | test | preprocess | inspect | show | demo | weights) ;;
     dataflow | flink | train | baselines | folds | compare | report | predict) ;;
-    label | export | vertex) ;;
+    label | app | export | vertex) ;;
     run) (($#)) || fail "run needs a module, such as benchmarks.run" ;;
     '' | help | -h | --help) usage && return ;;
     *) usage >&2 && fail "unknown command. Received: $command" ;;

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from benchmarks.ways import ARTICLE
 from pipeline.common.clip_config import ClipConfig
-from pipeline.representations import DEFAULTS, make_schemas
+from pipeline.representations import make_schemas
 from pipeline.schema import RepresentationSchema
 from pipeline.shards.moments import Moments, pool_clips
 
@@ -20,7 +21,7 @@ def measure_analysis(small: int = 100, large: int = 3000) -> float:
     """CPU milliseconds a clip: the slope between two numbers of clips."""
     schemas = {
         name: schema
-        for name, schema in make_schemas(DEFAULTS, ClipConfig()).items()
+        for name, schema in make_schemas(ARTICLE, ClipConfig()).items()
         if schema.segments
     }
     _time_analysis(schemas, _make_moments(schemas, SHARDS))

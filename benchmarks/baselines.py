@@ -20,8 +20,8 @@ import numpy as np
 import psutil
 
 from pipeline.common.plain_text import align
-from trainer.baselines.__main__ import BASELINES
 from trainer.baselines.classifiers import Examples
+from trainer.baselines.fitting import BASELINES
 from trainer.predict.distances import squared_distances
 
 GENRES = 8

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.ways import ARTICLE
+
 #: Seconds between looks at the process tree.
 INTERVAL = 0.05
 
@@ -64,6 +66,9 @@ def run_job(
         f"--audio={metadata.parent}/*.mp3",
         f"--metadata={metadata}",
         f"--output={output}",
+        "--mel_images_per_clip=1",
+        "--representations",
+        *ARTICLE,
         *options,
     ]
     started = time.monotonic()

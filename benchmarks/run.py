@@ -27,10 +27,9 @@ from benchmarks import plots
 from benchmarks.analysis import measure_analysis
 from benchmarks.clips import make_clips
 from benchmarks.jobs import MODES, JobTimes, run_job
-from benchmarks.ways import make_ours, make_stages, make_ways
+from benchmarks.ways import ARTICLE, make_ours, make_stages, make_ways
 from pipeline.common.plain_text import align
 from pipeline.demo.corpus import DemoConfig, make_corpus
-from pipeline.representations import DEFAULTS
 
 #: Two workers on a store where opening a file takes 80 ms.
 STORE = "80 ms store"
@@ -80,7 +79,7 @@ def measure_jobs(
     modes.append((STORE, MODES["2 workers"], "benchmarks.slow_store"))
     clips = itertools.cycle(sorted(large.parent.glob("*.mp3")))
     with threadpoolctl.threadpool_limits(1):
-        make_bare = make_ours(DEFAULTS, records=True)
+        make_bare = make_ours(ARTICLE, records=True)
     for repeat in range(repeats):
         for mode, options, module in modes:
             if mode == "1 worker" and (repeat or not one_worker):

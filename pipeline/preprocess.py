@@ -336,12 +336,8 @@ def preprocess(
             job = job.with_dataset(num_shards=suggest_shards(len(inputs.clips)))
         job = note_command(job, command, name)
         print(messages.describe_inputs(inputs, job), flush=True)
-        if arguments.representations is None and not job.dataset.music_weights:
-            print(
-                "Without embeddings: the music model's weights are not there; "
-                "./launch.sh weights fetches them.",
-                flush=True,
-            )
+        for line in messages.describe_music_model(job, arguments.representations):
+            print(line, flush=True)
         if arguments.estimate:
             print(f"\n{estimate_job(job, inputs)}")
             return 0

@@ -18,6 +18,7 @@ from pipeline.common import ownership
 from pipeline.common.clip_config import (
     CLIP_FRAMES,
     CLIP_SAMPLES,
+    HOP_LENGTH,
     SAMPLE_RATE,
     WINDOW_SAMPLES,
     ClipConfig,
@@ -27,26 +28,30 @@ from pipeline.common.owned_kinds import PICTURE, PNG_METADATA
 from pipeline.common.plain_text import one_line, print_error
 from pipeline.common.rejects import AudioError
 from pipeline.decoding.waveform import load_waveform
-from pipeline.representations import DEFAULTS, compute_representations
+from pipeline.representations import compute_representations
 from pipeline.representations.features import CHROMA, MFCC
+from pipeline.representations.mel import image_spans
 from pipeline.representations.spectrum import Workspace
 from pipeline.representations.windows import window_starts
 from pipeline.schema import UserError
 
 SECONDS = CLIP_SAMPLES / SAMPLE_RATE
+DRAWN = ("windows", "mel", "features")
 
 
 def draw_clip(
     samples: NDArray[np.float32],
     arrays: Mapping[str, NDArray[Any]],
     config: ClipConfig,
+    length: int = CLIP_SAMPLES,
 ) -> Figure:
-    """Draws raw windows, mel image and feature rows, one above the other.
+    """Draws raw windows, mel images and feature rows, one above the other.
 
     Args:
       samples: the clip, shape (1321967,).
       arrays: its representations, as `compute_representations` gives them.
       config: their parameters.
+      length: samples that are the audio's own.
     """
     figure = Figure(figsize=(10, 9), layout="constrained")
     FigureCanvasAgg(figure)
@@ -68,14 +73,22 @@ def draw_clip(
     )
     wave.set_ylabel("amplitude")
 
-    image.imshow(
-        arrays["mel"][0], origin="lower", aspect="auto", extent=(0, SECONDS, 0, 224)
-    )
+    count = config.mel_images_per_clip
+    frame = HOP_LENGTH / SAMPLE_RATE
+    for span, values in zip(
+        image_spans(count, CLIP_FRAMES, 1 + length // HOP_LENGTH),
+        arrays["mel"],
+        strict=True,
+    ):
+        extent = (span.start * frame, span.stop * frame, 0, 224)
+        image.imshow(values, origin="lower", aspect="auto", extent=extent)
+    several = f"{count} images of 3 s, each " if count > 1 else ""
     image.set_title(
-        "mel: 224 x 224 x 3 (red: mean, green: maximum, blue: minimum power)",
+        f"mel: {several}224 x 224 x 3 (red: mean, green: maximum, blue: minimum power)",
         loc="left",
     )
     image.set_ylabel("mel band")
+    image.set_ylim(0, 224)
 
     count = MFCC + CHROMA + 1
     matrix = arrays["features"][0, : count * CLIP_FRAMES].reshape(count, CLIP_FRAMES)
@@ -97,9 +110,12 @@ def draw_clip(
     rows.set_yticks(
         [MFCC / 2, MFCC + CHROMA / 2, count - 0.5], ["MFCC", "chroma", "zero crossings"]
     )
-    rows.set_xlabel("seconds")
+    begins_again = "; dotted: the file's end, behind which it is repeated"
+    rows.set_xlabel("seconds" + begins_again * (length < CLIP_SAMPLES))
     for axes in (wave, image, rows):
         axes.set_xlim(0, SECONDS)
+        if length < CLIP_SAMPLES:
+            axes.axvline(length / SAMPLE_RATE, color="black", linestyle=":")
     return figure
 
 
@@ -112,7 +128,18 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("file", help="audio file")
     parser.add_argument("--output", default="clip.png", metavar="PNG")
-    parser.add_argument("--windows_per_clip", type=int, default=8, metavar="N")
+    clip = ClipConfig()
+    for flag, count in (
+        ("--windows_per_clip", clip.windows_per_clip),
+        ("--mel_images_per_clip", clip.mel_images_per_clip),
+    ):
+        parser.add_argument(
+            flag,
+            type=int,
+            default=count,
+            metavar="N",
+            help="as of preprocess (default: %(default)s)",
+        )
     return parser
 
 
@@ -121,7 +148,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = make_parser().parse_args(argv)
     output = arguments.output
     try:
-        config = ClipConfig(windows_per_clip=arguments.windows_per_clip)
+        config = ClipConfig(
+            windows_per_clip=arguments.windows_per_clip,
+            mel_images_per_clip=arguments.mel_images_per_clip,
+        )
         files = LocalFiles()
         ownership.check_file(files, output, PICTURE, flag="--output")
         ownership.check_files_apart(
@@ -133,10 +163,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not os.path.isfile(arguments.file):
             raise UserError(f"There is no such file. Received: {arguments.file}")
         with open(arguments.file, "rb") as file:
-            samples = load_waveform(file, config).samples
-        arrays = compute_representations(samples, DEFAULTS, config, Workspace())
+            waveform = load_waveform(file, config)
+        samples, length = waveform.samples, waveform.length
+        arrays = compute_representations(
+            samples, DRAWN, config, Workspace(), length=length
+        )
         buffer = io.BytesIO()
-        draw_clip(samples, arrays, config).savefig(
+        draw_clip(samples, arrays, config, length).savefig(
             buffer, format="png", dpi=100, metadata=PNG_METADATA
         )
         data = buffer.getvalue()

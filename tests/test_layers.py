@@ -24,7 +24,7 @@ LAYERS = (
     {"trainer.runtime"},
     {"trainer.training", "trainer.predict"},
     {"trainer.task", "trainer.baselines", "trainer.compare", "trainer.export"},
-    {"trainer.folds", "trainer.vertex"},
+    {"trainer.folds", "trainer.vertex", "trainer.app"},
 )
 FLOORS = {name: floor for floor, names in enumerate(LAYERS) for name in names}
 
@@ -43,7 +43,7 @@ LIGHT = {
     "pipeline.common.regular_file",
 }
 #: Folders of the trainer that decode audio, and so take more of the pipeline.
-AUDIO = {"trainer.predict", "trainer.export", "trainer.compare"}
+AUDIO = {"trainer.predict", "trainer.export", "trainer.compare", "trainer.app"}
 #: What needs Beam, and the one part of the trainer that imports it.
 BEAM = {"pipeline.shards", "pipeline.job", "pipeline.launch", "pipeline.cloud"}
 LABELLING = "trainer.predict.label"

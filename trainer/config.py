@@ -189,7 +189,8 @@ class TrainConfig:
     )
     dropout: float | None = _regular(_defaults(DROPOUT), SHARE)
     units: int | None = _regular(
-        f"of hidden layers, 0 for none; for mel, of one in the head {_defaults(UNITS)}",
+        f"of hidden layers, 0 for none; for mel, of one in the head "
+        f"{_defaults(UNITS)}, and 0 for vectors of fewer than 500 training clips",
         SIZE,
     )
     weight_decay: float | None = _regular(

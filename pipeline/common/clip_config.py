@@ -51,7 +51,7 @@ class ClipConfig:
 
     windows_per_clip: int = 8
     mel_channels: str = "statistics"
-    mel_images_per_clip: int = 1
+    mel_images_per_clip: int = 5
     music_model: str = ""
     embedding_patches: int = 5
     embedding_records: str = "mean"

@@ -69,6 +69,9 @@ _SAVED_MODEL = (
 _MANIFEST = frozenset({"schema_version", "fingerprint", "genres", "representations"})
 _DATASET_FILES = (
     rf"(?:windows|mel|features|statistics|embeddings)/{_SPLITS}-{_SHARD}\.tfrecord",
+    # By which other libraries read the shards.
+    r"(?:windows|mel|features|statistics|embeddings)/(?:(?:features|dataset_info)\.json"
+    r"|label\.labels\.txt|schema\.pbtxt)",
     rf"clips/{_SHARD}\.jsonl",
     rf"rejects-{_SHARD}\.jsonl",
     r"(?:_unfinished-)?(?:manifest\.json|COMPLETED)",
@@ -126,7 +129,11 @@ CACHE = Kind(
 )
 EXPORT = Kind(
     name="export",
-    files=_SAVED_MODEL,
+    files=(
+        *_SAVED_MODEL,
+        r"model(?:-int8|-float16)?\.(?:tflite|onnx)(?:\.json)?",
+        r"model_card\.md",
+    ),
     proof={
         "assets.extra/description.json": frozenset({"export_version", "signatures"})
     },

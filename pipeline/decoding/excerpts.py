@@ -20,10 +20,9 @@ from pipeline.decoding.waveform import (
     MIN_PEAK,
     Loader,
     decode_links,
-    fit_length,
+    fit_clip,
     load_waveform,
     mix,
-    resample,
 )
 
 Float32 = NDArray[np.float32]
@@ -34,16 +33,18 @@ class Part(NamedTuple):
 
     Attributes:
       samples: waveform `(1321967,)`, mono at 44,100 Hz.
+      length: so many of them are the file's own, see `waveform.Waveform`.
       start: seconds from the beginning of the file.
       seconds: length of the whole file.
     """
 
     samples: Float32
+    length: int
     start: float
     seconds: float
 
 
-def load_excerpts(path: str, config: ClipConfig, limit: int) -> list[Float32]:
+def load_excerpts(path: str, config: ClipConfig, limit: int) -> list[Part]:
     """Decodes one or more clips of a local audio file, in this process.
 
     Args:
@@ -52,29 +53,14 @@ def load_excerpts(path: str, config: ClipConfig, limit: int) -> list[Float32]:
       limit: take no more than this many.
 
     Returns:
-      Waveforms `(1321967,)`, at least one.
+      Clips, at least one, in their order.
 
     Raises:
       AudioError: the file cannot be used.
       OSError: it cannot be read, or is no file.
     """
     with open_regular(path) as file:
-        return list(decode_excerpts(file, config, limit))
-
-
-def decode_excerpts(
-    file: BinaryIO, config: ClipConfig, limit: int, load: Loader = load_waveform
-) -> Iterator[Float32]:
-    """As `decode_parts`, for who does not ask where they lie.
-
-    Yields:
-      Waveforms `(1321967,)`, at least one.
-
-    Raises:
-      AudioError: the file cannot be used.
-    """
-    for part in decode_parts(file, config, limit, load):
-        yield part.samples
+        return list(decode_parts(file, config, limit))
 
 
 def decode_parts(
@@ -110,7 +96,7 @@ def decode_parts(
         spare = waveform.seconds - EXCERPT_SECONDS
         excerpted = config.excerpt == "middle" and waveform.seconds > MAX_CLIP_SECONDS
         start = spare / 2 if excerpted else 0.0
-        yield Part(waveform.samples, start, waveform.seconds)
+        yield Part(waveform.samples, waveform.length, start, waveform.seconds)
 
 
 def excerpt_starts(
@@ -142,8 +128,8 @@ class _Places:
         self._starts = (starts / sample_rate).tolist()
         return [(start, length) for start in starts.tolist()]
 
-    def make_part(self, index: int, samples: Float32) -> Part:
-        return Part(samples, self._starts[index], self._seconds)
+    def make_part(self, index: int, samples: Float32, length: int) -> Part:
+        return Part(samples, length, self._starts[index], self._seconds)
 
 
 def _decode_parts(file: BinaryIO, config: ClipConfig, limit: int) -> Iterator[Part]:
@@ -158,14 +144,15 @@ def _decode_parts(file: BinaryIO, config: ClipConfig, limit: int) -> Iterator[Pa
         for index, (start, _) in enumerate(places(round(found.seconds * rate), rate)):
             with contextlib.suppress(AudioError):
                 excerpt = mp3.Excerpt(mp3.cut(file, found, start / rate), found.seconds)
-                yield places.make_part(index, load_waveform(excerpt, config).samples)
+                waveform = load_waveform(excerpt, config)
+                yield places.make_part(index, waveform.samples, waveform.length)
         return
     source = damage.check_length(tags.strip_to(file, begin, end))
     if ogg.is_ogg(source) and len(links := ogg.find_links(source)) > 1:
         for index, part in enumerate(decode_links(source, links, places)):
             if MIN_PEAK <= part.peak <= MAX_PEAK:
-                samples = resample(part.samples, part.sample_rate)
-                yield places.make_part(index, fit_length(samples))
+                clip = fit_clip(part.samples, part.sample_rate)
+                yield places.make_part(index, *clip)
         return
     try:
         yield from _read_parts(source, places)
@@ -185,7 +172,7 @@ def _read_parts(source: BinaryIO, places: _Places) -> Iterator[Part]:
                 frames = file.read(length, dtype="float32", always_2d=True)
                 if not is_ogg or _is_whole(source, start, length, file.frames):
                     for clip in _make_clip(frames, length, file.samplerate):
-                        yield places.make_part(index, clip)
+                        yield places.make_part(index, *clip)
             return
     yield from _decode_with_ffmpeg(source, places)
 
@@ -207,15 +194,17 @@ def _decode_with_ffmpeg(source: BinaryIO, places: _Places) -> Iterator[Part]:
                 length = round(EXCERPT_SECONDS * part.sample_rate)
                 frames = ffmpeg.scale(part.frames)
                 for clip in _make_clip(frames, length, part.sample_rate):
-                    yield places.make_part(index, clip)
+                    yield places.make_part(index, *clip)
 
 
-def _make_clip(frames: Float32, length: int, sample_rate: int) -> list[Float32]:
-    """A clip, unless it is silent or damaged."""
+def _make_clip(
+    frames: Float32, length: int, sample_rate: int
+) -> list[tuple[Float32, int]]:
+    """A clip and its own length, unless it is silent or damaged."""
     if len(frames) < MIN_DECODED * length:
         return []
     try:
         samples, peak = mix(frames)
     except AudioError:
         return []
-    return [fit_length(resample(samples, sample_rate))] if peak >= MIN_PEAK else []
+    return [fit_clip(samples, sample_rate)] if peak >= MIN_PEAK else []

@@ -31,7 +31,7 @@ from pipeline.common.regular_file import NotAFileError, open_regular
 from pipeline.common.rejects import AudioError, Reason
 from pipeline.decoding.excerpts import Part
 from pipeline.decoding.mp3 import Excerpt
-from pipeline.decoding.waveform import Float32, Waveform
+from pipeline.decoding.waveform import Waveform
 
 #: A clip takes some 0.05 s; ten minutes of AAC take two.
 TIME_LIMIT = 20.0
@@ -90,7 +90,7 @@ class IsolatedDecoder:
 
     def load_excerpts(
         self, path: str, config: ClipConfig, limit: int
-    ) -> tuple[Float32, ...]:
+    ) -> tuple[Part, ...]:
         """As `excerpts.load_excerpts`; the caller may keep what it gets.
 
         Raises:
@@ -101,10 +101,9 @@ class IsolatedDecoder:
         """
         try:
             with open_regular(path) as file:
-                parts = self.load_parts(file, config, limit)
+                return self.load_parts(file, config, limit)
         except NotAFileError as error:
             raise AudioError(Reason.NOT_A_FILE, str(error.strerror)) from error
-        return tuple(part.samples for part in parts)
 
     def load_parts(
         self, file: BinaryIO, config: ClipConfig, limit: int

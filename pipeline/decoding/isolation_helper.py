@@ -10,7 +10,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
@@ -128,11 +128,16 @@ def serve(load: Loader, arguments: Sequence[str]) -> int:
             if demand == b"E":
                 for part in decode_parts(file, config, request["limit"], load):
                     shared[:] = part.samples
-                    place = {"start": part.start, "seconds": part.seconds}
+                    place = part._asdict()
+                    del place["samples"]
                     _hand_over(requests, answers, place)
             else:
                 waveform = load(file, config)
-                answer = {"decoder": waveform.decoder, "seconds": waveform.seconds}
+                answer = {
+                    "length": waveform.length,
+                    "decoder": waveform.decoder,
+                    "seconds": waveform.seconds,
+                }
                 shared[:] = waveform.samples
         except AudioError as error:
             kind, answer = b"X", {"reason": error.reason, "message": str(error)}
@@ -147,7 +152,7 @@ def serve(load: Loader, arguments: Sequence[str]) -> int:
 
 
 def _hand_over(
-    requests: IO[bytes], answers: IO[bytes], place: dict[str, float]
+    requests: IO[bytes], answers: IO[bytes], place: Mapping[str, float]
 ) -> None:
     """Shows an excerpt, and waits until the other process has it."""
     with _waiting(), _end_with_the_other():

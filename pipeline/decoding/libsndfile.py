@@ -12,7 +12,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from pipeline.common.rejects import AudioError, Reason
-from pipeline.decoding import ogg, tags
+from pipeline.decoding import mp3, ogg, tags
 from pipeline.decoding.damage import MIN_PRESENT
 
 #: libsndfile gives more frames than any file has where it does not know.
@@ -45,6 +45,18 @@ def open_sound(source: BinaryIO) -> Iterator[soundfile.SoundFile]:
 def has_length(file: soundfile.SoundFile) -> bool:
     """Whether libsndfile knows how long a file is."""
     return bool(file.frames < _UNKNOWN_FRAMES)
+
+
+def announced_seconds(source: BinaryIO) -> float:
+    """Length by the file's own header; 0 where it does not tell."""
+    stream = mp3.read_stream(source)
+    if stream is not None and stream.frames is not None:
+        return stream.frames * stream.frame.seconds
+    try:
+        with open_sound(source) as file:
+            return file.frames / file.samplerate if has_length(file) else 0.0
+    except soundfile.LibsndfileError:
+        return 0.0
 
 
 class _Reader:

@@ -52,11 +52,14 @@ class Waveform:
 
     Attributes:
       samples: mono at 44,100 Hz, shape (1321967,), float32, full scale 1.
+      length: so many of them are the file's or its excerpt's own; behind them a
+        shorter one is padded or begins again (see `fit_length`).
       decoder: `libsndfile` or `ffmpeg`.
       seconds: length of the whole file.
     """
 
     samples: Float32
+    length: int
     decoder: str
     seconds: float
 
@@ -102,19 +105,27 @@ def load_waveform(file: BinaryIO, config: ClipConfig) -> Waveform:
       AudioError: the file cannot be used; says why.
     """
     decoded = _decode(file, config)
-    seconds = decoded.seconds
-    if seconds < config.min_duration:
+    if decoded.seconds < config.min_duration:
         raise AudioError(
             Reason.TOO_SHORT,
-            f"lasts {seconds:.2f} s; at least {config.min_duration:g} s are needed "
-            "(--min_duration)",
+            f"lasts {decoded.seconds:.2f} s; at least {config.min_duration:g} s are "
+            "needed (--min_duration)",
         )
     if decoded.peak < MIN_PEAK:
         raise AudioError(Reason.SILENT, f"peaks at {decoded.peak:.1e} of full scale")
-    samples = resample(decoded.samples, decoded.sample_rate)
+    samples, length = fit_clip(decoded.samples, decoded.sample_rate)
     return Waveform(
-        samples=fit_length(samples), decoder=decoded.decoder, seconds=seconds
+        samples=samples,
+        length=length,
+        decoder=decoded.decoder,
+        seconds=decoded.seconds,
     )
+
+
+def fit_clip(samples: Float32, sample_rate: int) -> tuple[Float32, int]:
+    """Resamples (n,) and fits it to a clip; also gives the audio's own length."""
+    samples = resample(samples, sample_rate)
+    return fit_length(samples), min(len(samples), CLIP_SAMPLES)
 
 
 def downmix(frames: Float32) -> Float32:
@@ -217,7 +228,7 @@ def _decode_source(source: BinaryIO, config: ClipConfig) -> _Decoded:
             message = f"{trouble} ffmpeg says: {error}"
             raise AudioError(Reason.UNDECODABLE, message) from error
         second, announced = first, 0.0
-    return _choose(first, second, announced or _announced_seconds(source))
+    return _choose(first, second, announced or libsndfile.announced_seconds(source))
 
 
 def mix(frames: Float32) -> tuple[Float32, float]:
@@ -249,18 +260,6 @@ def _check_digest(frames: Float32, digest: libsndfile.FlacDigest | None) -> None
         raise AudioError(
             Reason.CHECKSUM, "its audio is not what its MD5 says (--ignore_checksums)"
         )
-
-
-def _announced_seconds(source: BinaryIO) -> float:
-    """Length by the file's own header; 0 where it does not tell."""
-    stream = mp3.read_stream(source)
-    if stream is not None and stream.frames is not None:
-        return stream.frames * stream.frame.seconds
-    try:
-        with libsndfile.open_sound(source) as file:
-            return file.frames / file.samplerate if libsndfile.has_length(file) else 0.0
-    except soundfile.LibsndfileError:
-        return 0.0
 
 
 def _choose(first: _Decoded | None, second: _Decoded, announced: float) -> _Decoded:

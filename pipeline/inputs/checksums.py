@@ -9,10 +9,11 @@ the glob matches.
 from __future__ import annotations
 
 import hashlib
+import io
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from pipeline.common import storage
 from pipeline.common.rejects import AudioError, Reason
@@ -147,7 +148,7 @@ def check_sha1(file: BinaryIO, expected: str) -> None:
     """
     if not expected:
         return
-    found = hashlib.file_digest(file, "sha1").hexdigest()
+    found = hashlib.file_digest(cast(io.BytesIO, file), "sha1").hexdigest()
     file.seek(0)
     if found != expected:
         raise AudioError(

@@ -155,7 +155,11 @@ def _draw_values(
     axes: Axes, schema: RepresentationSchema, values: NDArray[Any], manifest: Manifest
 ) -> None:
     if schema.value.dtype == "uint8":
-        axes.imshow(values[0], origin="lower", aspect="auto")
+        # Several images of a clip side by side, in the order of time.
+        side_by_side = np.concatenate(list(values), axis=1)
+        axes.imshow(side_by_side, origin="lower", aspect="auto")
+        for number in range(1, len(values)):
+            axes.axvline(number * values.shape[2] - 0.5, color="white", linewidth=0.8)
         return
     normalisation = manifest.normalisation.get(schema.name)
     lengths = [segment.length for segment in schema.segments]

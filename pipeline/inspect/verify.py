@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from pipeline.common.rejects import ROW_REASONS
 from pipeline.inputs.splits import split_by_hash
@@ -20,6 +20,7 @@ from pipeline.inspect.verify_shard import (
     TrainingMoments,
 )
 from pipeline.schema import SINGLE_LABEL, SPLITS, Manifest, UserError
+from pipeline.schema.readers import READER_FILES
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -132,8 +133,30 @@ def _check_files(folder: str, manifest: Manifest, problems: Problems) -> None:
         problems.add("missing file", f"{path} is missing")
     for path in sorted(shards - names):
         problems.add("stray file", f"{path} does not belong to this dataset")
+    _check_reader_files(folder, manifest, paths, problems)
     for path in sorted(manifest.files.keys() - names):
         problems.add("manifest", f"the manifest lists {path}, which cannot be")
+
+
+def _check_reader_files(
+    folder: str, manifest: Manifest, paths: Collection[str], problems: Problems
+) -> None:
+    """Holds what other libraries read against the manifest, where it is there.
+
+    Datasets of versions that did not write it have none.
+    """
+    expected = manifest.reader_files()
+    names = {
+        f"{name}/{file}" for name in manifest.representations for file in READER_FILES
+    }
+    there = names.intersection(paths)
+    for path in sorted(expected.keys() - there if there else ()):
+        problems.add("missing file", f"{path} is missing")
+    for path in sorted(there - expected.keys()):
+        problems.add("stray file", f"{path} does not belong to this dataset")
+    for path in sorted(there & expected.keys()):
+        if reading.read_bytes(reading.join(folder, path)) != expected[path].encode():
+            problems.add("reader's file", f"{path} does not fit the manifest")
 
 
 def _compare(

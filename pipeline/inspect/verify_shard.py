@@ -90,6 +90,7 @@ class ShardReader:
         self._shard = shard
         self._problems = problems
         self._moments = moments
+        self._is_part = schema.records_per_clip > 1
         self._name = shard_file(schema.name, split, shard, manifest.num_shards)
         self._path = reading.join(folder, self._name)
 
@@ -192,14 +193,15 @@ class ShardReader:
             raise TypeError(f"Expected an array. Received: {type(value).__name__}")
         value = np.ascontiguousarray(value)
         low, high = float(value.min()), float(value.max())
-        limit = MAX_SAMPLE if self._schema.name == "windows" else MAX_VALUE
+        is_window = self._schema.name == "windows"
+        limit = MAX_SAMPLE if is_window else MAX_VALUE
         what = ""
         if not np.isfinite((low, high)).all():
             what = "has values that are no finite numbers"
         elif max(-low, high) > limit:
             what = f"has values from {low:.3g} to {high:.3g}"
-        elif low == high and self._schema.name != "windows":
-            # Silence in a window is music; in a whole clip it is not.
+        elif low == high and not (low == 0 and self._is_part) and not is_window:
+            # Silence in a part of a clip is music; in a whole clip it is not.
             what = f"has the one value {low:g} throughout"
         if what:
             self._problems.add("values", f"{self._name}: clip {track_id} {what}")

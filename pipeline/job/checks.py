@@ -9,6 +9,7 @@ from pipeline.common import storage
 from pipeline.job.audit import AuditResult
 from pipeline.representations import make_schemas
 from pipeline.schema import CLIPS_FOLDER
+from pipeline.schema.readers import READER_FILES
 from pipeline.shards.finish import clips_file
 from pipeline.shards.result import DatasetConfig, ShardReport
 
@@ -98,6 +99,8 @@ def check_files(reports: Sequence[ShardReport], dataset: DatasetConfig) -> None:
         f"{name}/{path}": size
         for name in dataset.representations
         for path, size in storage.list_sizes(storage.join(dataset.output, name)).items()
+        # What an earlier attempt of this step may have left.
+        if path not in READER_FILES
     }
     lists = {clips_file(report.shard, dataset.num_shards) for report in reports}
     folder = storage.join(dataset.output, CLIPS_FOLDER)

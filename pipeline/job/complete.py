@@ -21,7 +21,8 @@ from pipeline.job.audit import AuditResult, merge
 from pipeline.job.checks import check_audit, check_files, check_yield
 from pipeline.job.config import JobConfig
 from pipeline.job.report import make_report
-from pipeline.representations import make_schemas
+from pipeline.representations import embeddings, make_schemas
+from pipeline.representations.music_model import MODELS
 from pipeline.schema import (
     COMPLETED_FILE,
     JOB_REPORT_FILE,
@@ -164,6 +165,8 @@ def complete(
             # So that what is trained on the dataset needs nothing else.
             weights = storage.read_bytes(dataset.music_weights)
             _write_bytes(output, MUSIC_MODEL_FILE, weights)
+        for name, text in manifest.reader_files().items():
+            _write(output, name, text)
         publish(output, manifest)
         if dataset.replaces:
             replace.replace_dataset(dataset.replaces)
@@ -250,6 +253,9 @@ def make_manifest(
         fingerprint=fingerprint(shaping),
         description=config.description,
         synthetic=config.synthetic,
+        music_model=MODELS[dataset.clip.music_model].to_dict()
+        if embeddings.NAME in dataset.representations
+        else {},
         files={
             path: file
             for shard in sorted(reports, key=lambda r: r.shard)

@@ -1,8 +1,9 @@
 """Makes TensorFlow write the same bytes for the same SavedModel.
 
-Names of functions end in a number that counts what the process has traced before,
-functions come in no order, and `fingerprint.pb` holds a random number. Functions
-are numbered anew here and sorted; that file, which nothing needs, is deleted.
+Names of functions end in a number that counts what the process has traced before, and
+so do those of what they capture; functions come in no order, and `fingerprint.pb` holds
+a random number. Functions are numbered anew here and sorted; that file, which nothing
+needs, is deleted.
 
 Imports TensorFlow.
 """
@@ -18,6 +19,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from pipeline.common import storage
 
 SAVED_MODEL_FILE, FINGERPRINT_FILE = "saved_model.pb", "fingerprint.pb"
+_NAME = "_user_specified_name"
 _NUMBERED = re.compile(r"(__inference_.*_)(\d+)")
 
 
@@ -47,6 +49,7 @@ def renumber_functions(data: bytes) -> bytes:
         functions = graph.graph_def.library.function
         names = _renumber(function.signature.name for function in functions)
         _replace_strings(graph, names)
+        _renumber_captures(functions)
         ordered = sorted(functions, key=lambda function: function.signature.name)
         del functions[:]
         functions.extend(ordered)
@@ -58,6 +61,20 @@ def _renumber(names: Iterable[str]) -> dict[str, str]:
     # Those of one name in the order in which they were traced.
     ordered = sorted(matches, key=lambda match: (match[1], int(match[2])))
     return {match[0]: f"{match[1]}{number}" for number, match in enumerate(ordered)}
+
+
+def _renumber_captures(functions: Iterable[Any]) -> None:
+    """Numbers arguments without a name of their own from 0, in the order they had."""
+    captures = [
+        attributes.attr[_NAME]
+        for function in functions
+        for attributes in function.arg_attr.values()
+        # Looking for it by its name would make it.
+        if _NAME in attributes.attr and attributes.attr[_NAME].s.isdigit()
+    ]
+    numbers = sorted({int(capture.s) for capture in captures})
+    for capture in captures:
+        capture.s = str(numbers.index(int(capture.s))).encode()
 
 
 def _replace_strings(message: Any, names: Mapping[str, str]) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.common.child_process import current_folder_kept_out
 from pipeline.common.plain_text import print_error
+from pipeline.launch import indexes
 
 #: The module of each command, and the extra of the package that it needs.
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -28,6 +30,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "report": ("trainer.compare.serve", ""),
     "predict": ("trainer.predict", ""),
     "label": ("trainer.predict.label", "beam"),
+    "app": ("trainer.app", ""),
     "export": ("trainer.export", ""),
     "vertex": ("trainer.vertex", "cloud"),
 }
@@ -75,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.remove(flag)
             module, extra = variant
     sys.argv = [f"fma-{name}", *arguments]
+    if name == "weights":  # Fetched from where the set-up fetches.
+        os.environ.update(indexes.pip_variables(os.environ))
     try:
         with current_folder_kept_out():
             return find_main(module)()

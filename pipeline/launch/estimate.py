@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import io
 import time
 from collections.abc import Mapping, Sequence
 from typing import BinaryIO
@@ -11,8 +12,16 @@ from typing import BinaryIO
 from pipeline.common.plain_text import align
 from pipeline.common.rejects import AudioError
 from pipeline.common.storage import read_ahead
+from pipeline.decoding.waveform import Waveform
 from pipeline.inputs.join import AudioFile, Clip
-from pipeline.shards.records import make_records, make_workspace, warm_up
+from pipeline.representations import embeddings
+from pipeline.representations.spectrum import Workspace
+from pipeline.shards.records import (
+    ClipRecords,
+    make_records,
+    make_workspace,
+    warm_up,
+)
 from pipeline.shards.shard import READ_AHEAD, DatasetConfig, fetch_audio
 
 #: Clips measured, evenly spread over the matched ones.
@@ -58,13 +67,15 @@ class Sample:
     Attributes:
       clips: number that could be used.
       rejects: number that could not.
-      cpu_seconds: CPU time a file, usable or not.
+      cpu_seconds: CPU time of a usable file.
+      embedding_seconds: what of it the music model takes; 0 without embeddings.
       record_bytes: size of a clip's records, by representation.
     """
 
     clips: int
     rejects: int
     cpu_seconds: float
+    embedding_seconds: float
     record_bytes: Mapping[str, float]
 
 
@@ -112,7 +123,8 @@ def measure(files: Sequence[AudioFile], config: DatasetConfig) -> Sample:
     warm_up(config.representations, config.clip, workspace)
     sizes = dict.fromkeys(config.representations, 0)
     usable = 0
-    cpu = 0.0
+    cpu = embedding = 0.0
+    names = [name for name in config.representations if name != embeddings.NAME]
     clips = [
         Clip(
             track_id=str(number),
@@ -141,7 +153,7 @@ def measure(files: Sequence[AudioFile], config: DatasetConfig) -> Sample:
                     clip_records = make_records(
                         clip,
                         file,
-                        config.representations,
+                        names,
                         config.clip,
                         workspace,
                         label=config.label,
@@ -149,15 +161,40 @@ def measure(files: Sequence[AudioFile], config: DatasetConfig) -> Sample:
             except AudioError:
                 continue
             cpu += time.thread_time() - started + reading_seconds
+            records = dict(clip_records.records)
+            if embeddings.NAME in config.representations:
+                started = time.process_time()  # TensorFlow has threads of its own.
+                records |= _embed(clip, clip_records, config, workspace)
+                embedding += time.process_time() - started
             usable += 1
-            for name, records in clip_records.records.items():
-                sizes[name] += sum(map(len, records))
+            for name, values in records.items():
+                sizes[name] += sum(map(len, values))
     return Sample(
         clips=usable,
         rejects=len(files) - usable,
-        cpu_seconds=cpu / max(usable, 1),
+        cpu_seconds=(cpu + embedding) / max(usable, 1),
+        embedding_seconds=embedding / max(usable, 1),
         record_bytes={name: size / max(usable, 1) for name, size in sizes.items()},
     )
+
+
+def _embed(
+    clip: Clip, decoded: ClipRecords, config: DatasetConfig, workspace: Workspace
+) -> Mapping[str, Sequence[bytes]]:
+    """The records of a decoded clip's embedding."""
+
+    def load(*_: object) -> Waveform:
+        return Waveform(
+            samples=decoded.samples,
+            length=decoded.length,
+            decoder=decoded.decoder,
+            seconds=decoded.seconds,
+        )
+
+    names = [embeddings.NAME]
+    return make_records(
+        clip, io.BytesIO(), names, config.clip, workspace, load, config.label
+    ).records
 
 
 def extrapolate(files: Sequence[AudioFile], sample: Sample, prices: Prices) -> Estimate:
@@ -191,7 +228,9 @@ def extrapolate(files: Sequence[AudioFile], sample: Sample, prices: Prices) -> E
 
 def describe(estimate: Estimate, sample: Sample, prices: Prices) -> str:
     """An estimate as text."""
-    rejects = f"; {sample.rejects} files not usable" if sample.rejects else ""
+    part = f", {sample.embedding_seconds * 1000:.0f} ms of them for its embedding"
+    rejects = part * bool(sample.embedding_seconds)
+    rejects += f"; {sample.rejects} files not usable" if sample.rejects else ""
     rows = [
         ["clips", f"{estimate.clips:,}"],
         ["audio to read", _size(estimate.bytes_in)],

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pipeline.common.credentials import SCHEME
 from pipeline.common.plain_text import (
     DISK_FULL,
     align,
@@ -17,6 +18,7 @@ from pipeline.inputs.assign import name_some
 from pipeline.inputs.survey import Inputs, find_similar
 from pipeline.job.checks import IncompleteDatasetError
 from pipeline.job.config import JobConfig
+from pipeline.representations.music_model import MODELS
 from pipeline.schema import MULTI_LABEL, SPLITS, Manifest
 from pipeline.shards.result import DatasetConfig
 from pipeline.shards.runs import SupersededError
@@ -52,6 +54,33 @@ def describe_inputs(inputs: Inputs, job: JobConfig) -> str:
         *_describe_metadata(inputs),
     ]
     return "\n".join(lines)
+
+
+def describe_music_model(
+    job: JobConfig, representations: Sequence[str] | None
+) -> list[str]:
+    """A line on the embeddings, where there are any or by default would be.
+
+    Args:
+      job: what is to be made.
+      representations: what was asked for; None for the defaults.
+    """
+    dataset = job.dataset
+    if dataset.music_weights:
+        model = MODELS[dataset.clip.music_model]
+        trained = f"trained on {model.trained_on}"
+        return [f"Embeddings: {model.name} ({model.licence}), {trained}."]
+    if representations is not None:
+        return []
+    if dataset.output.startswith(SCHEME):
+        return [
+            "Without embeddings: workers read the music model's weights from gs://; "
+            "copy what ./launch.sh weights fetches there and give --music_model."
+        ]
+    return [
+        "Without embeddings: the music model's weights are not there; "
+        "./launch.sh weights fetches them."
+    ]
 
 
 def _describe_checksums(inputs: Inputs) -> Iterator[str]:

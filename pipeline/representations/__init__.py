@@ -23,9 +23,10 @@ _MODULES: dict[str, ModuleType] = {
     module.NAME: module for module in (windows, mel, features, statistics, embeddings)
 }
 
-#: Every representation, and those that are made unless told otherwise.
+#: Every representation, and those that are made unless told otherwise; `embeddings` too
+#: where the music model's weights are there.
 NAMES = tuple(_MODULES)
-DEFAULTS = ("windows", "mel", "features")
+DEFAULTS = ("windows", "mel", "features", "statistics")
 
 
 def make_schemas(
@@ -59,7 +60,8 @@ def compute_representations(
       names: which ones.
       config: their parameters.
       workspace: the thread's buffers; results do not refer to them.
-      length: samples before the waveform begins again from its start, where it does.
+      length: samples that are the audio's own, where others follow (see
+        `pipeline.decoding.waveform.Waveform`).
 
     Returns:
       Arrays of shape (records_per_clip, *value.shape), by name.

@@ -32,7 +32,7 @@ COMPRESSION = np.float32(10_000)
 def log_mel_patches(samples: Float32, rate: int, count: int) -> Float32:
     """Patches of a waveform, evenly spaced from its start to its end.
 
-    A waveform shorter than a patch is repeated.
+    A waveform shorter than a patch is padded with silence to one.
 
     Args:
       samples: mono, float32 of shape (n,), n > 0.
@@ -45,7 +45,7 @@ def log_mel_patches(samples: Float32, rate: int, count: int) -> Float32:
     resampled = soxr.resample(samples, rate, RATE, quality="HQ")
     shortest = (PATCH_FRAMES - 1) * HOP_LENGTH
     if len(resampled) < shortest:
-        resampled = np.resize(resampled, shortest)
+        resampled = np.pad(resampled, (0, shortest - len(resampled)))
     padded = np.pad(resampled, N_FFT // 2)
     length = (PATCH_FRAMES - 1) * HOP_LENGTH + N_FFT
     starts = patch_starts(1 + len(resampled) // HOP_LENGTH, count) * HOP_LENGTH
@@ -57,7 +57,7 @@ def patch_starts(frames: int, count: int) -> NDArray[np.int64]:
     last = frames - PATCH_FRAMES
     if count == 1:
         return np.array([last // 2])
-    return np.linspace(0, last, count).astype(np.int64)
+    return np.arange(count) * last // (count - 1)
 
 
 def log_mel(samples: Float32) -> Float32:

@@ -16,8 +16,6 @@ NAME = "mel"
 SIZE = 224
 #: dB between the loudest mel cell (255) and black (0).
 DEPTH_DB = 80.0
-
-
 #: Frames of one of several images: 3 s.
 IMAGE_FRAMES = 258
 
@@ -37,8 +35,9 @@ def make_schema(config: ClipConfig) -> RepresentationSchema:
 def compute(spectrum: Spectrum, config: ClipConfig) -> NDArray[np.uint8]:
     """Draws the images: shape (mel_images_per_clip, 224, 224, 3), uint8.
 
-    A single image shows the whole clip; several show 3 s each, evenly spaced over
-    what was heard before the clip was repeated.
+    A single image shows the whole clip, a short one repeated to 30 s. Several show 3 s
+    each, evenly spaced over the audio's own length, with nothing repeated; audio under
+    3 s is padded with silence, and the images are alike.
 
     Axes are mel band (row 0 the lowest), time, channel. The frames under a pixel,
     11 or 12 of them in the image of a whole clip, one or two in one of 3 s, are
@@ -46,9 +45,11 @@ def compute(spectrum: Spectrum, config: ClipConfig) -> NDArray[np.uint8]:
     alone, repeated. Then dB relative to the clip's loudest mel cell, -80..0 mapped to
     0..255.
     """
-    mel = spectrum.mel(SIZE)
-    loudest = mel.max()
-    spans = image_spans(config.mel_images_per_clip, len(mel), spectrum.heard_frames)
+    count = config.mel_images_per_clip
+    heard = spectrum.frames if count == 1 else spectrum.heard_frames
+    mel = spectrum.mel(SIZE) if count == 1 else spectrum.heard_mel(SIZE, IMAGE_FRAMES)
+    loudest = mel[:heard].max()
+    spans = image_spans(count, spectrum.frames, heard)
     return np.stack([_draw(mel[span], loudest, config.mel_channels) for span in spans])
 
 
@@ -57,14 +58,14 @@ def image_spans(count: int, frames: int, heard_frames: int) -> Sequence[slice]:
 
     Args:
       count: number of images.
-      frames: of the whole spectrogram, at least 258.
-      heard_frames: those before the waveform begins again.
+      frames: of the whole spectrogram.
+      heard_frames: those over the audio's own samples.
     """
     if count == 1:
         return [slice(0, frames)]
     last = max(0, heard_frames - IMAGE_FRAMES)
-    starts = np.linspace(0, last, count).astype(np.int64)
-    return [slice(int(start), int(start) + IMAGE_FRAMES) for start in starts]
+    starts = [number * last // (count - 1) for number in range(count)]
+    return [slice(start, start + IMAGE_FRAMES) for start in starts]
 
 
 def _draw(mel: NDArray[Any], loudest: np.float32, channels: str) -> NDArray[np.uint8]:

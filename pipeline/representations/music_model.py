@@ -47,20 +47,39 @@ class MusicModel:
       name: of the network.
       sha256: of its weights, by `digest_weights`.
       size: values of an embedding.
-      trained_on: the music that it was trained on, in a sentence.
+      trained_on: the music that it was trained on.
+      overlap: a sentence on what of a test set it may have heard.
+      licence: SPDX name of the weights' licence.
+      source: where the weights were published.
     """
 
     name: str
     sha256: str
     size: int
     trained_on: str
+    overlap: str
+    licence: str = "ISC"
+    source: str = "musicnn 0.1.0 on PyPI (Pons and Serra, arXiv:1909.06654)"
+
+    def to_dict(self) -> dict[str, str]:
+        """What manifests and model cards carry, `size` left out."""
+        facts = dataclasses.asdict(self)
+        del facts["size"]
+        return facts
 
 
-_MSD = (
-    "the Million Song Dataset's commercial recordings, tagged by Last.fm's listeners; "
-    "music that a test set holds may be among them"
-)
-_MTT = "MagnaTagATune: the catalogue of one small label, tagged by listeners"
+_MSD = {
+    "trained_on": "the Million Song Dataset's songs, tagged by Last.fm's listeners",
+    "overlap": "Songs of the Million Song Dataset are commercial music, and recordings "
+    "of a test set may be among them: scores on well-known music can be too good. "
+    "MTT_vgg and MTT_musicnn are the cautious choice.",
+}
+_MTT = {
+    "trained_on": "MagnaTagATune: the catalogue of the label Magnatune, tagged by "
+    "players of a game",
+    "overlap": "Songs of MagnaTagATune are those of one small label, Magnatune: only "
+    "its music in a test set may have been heard in training.",
+}
 
 MODELS: Mapping[str, MusicModel] = {
     model.name: model
@@ -69,25 +88,25 @@ MODELS: Mapping[str, MusicModel] = {
             name="MSD_vgg",
             sha256="355d69aa8c2f35d34458190cab49d594ed06be2e067860c634ccb8bf6121c302",
             size=256,
-            trained_on=_MSD,
+            **_MSD,
         ),
         MusicModel(
             name="MSD_musicnn",
             sha256="a435820f343a66206c37970a0547fcb66a005f2ade016b2b53f6cf51f33f8569",
             size=200,
-            trained_on=_MSD,
+            **_MSD,
         ),
         MusicModel(
             name="MTT_vgg",
             sha256="c190ba22f2f1f9bba2268368c989cee6b4d7d99bf7ec997f0305aabad5e53459",
             size=256,
-            trained_on=_MTT,
+            **_MTT,
         ),
         MusicModel(
             name="MTT_musicnn",
             sha256="7e01a96749979f48bc7b25078a8e03cd8e06b4bb6f3b1de2930a92eaa7b1d114",
             size=200,
-            trained_on=_MTT,
+            **_MTT,
         ),
     )
 }

@@ -75,8 +75,8 @@ class Spectrum:
       samples: mono waveform at 44,100 Hz, shape (n,), float32.
       workspace: the thread's buffers.
       double: whether the power is that of a float64 FFT; see `compute_power`.
-      length: samples before the waveform begins again from its start; all of them
-        where none is given.
+      length: samples that are the audio's own, before the waveform is padded or
+        begins again; all of them where none is given.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Spectrum:
 
     @property
     def heard_frames(self) -> int:
-        """Number of frames before the waveform begins again, 1 + length // 512."""
+        """Number of frames over the audio's own samples, 1 + length // 512."""
         return 1 + self.length // HOP_LENGTH
 
     @functools.cached_property
@@ -132,9 +132,35 @@ class Spectrum:
     def mel(self, bands: int) -> Float32:
         """Mel power spectrogram (Slaney), shape (frames, bands)."""
         out = self.workspace.array(f"mel-{bands}", self.frames, bands)
-        for block in mel_blocks(bands):
-            out[:, block.bands] = self.power[:, block.bins] @ block.weights
-        return out
+        return _apply_filters(self.power, bands, out)
+
+    def heard_mel(self, bands: int, least: int) -> Float32:
+        """`mel` of the audio's own samples, followed by silence.
+
+        Returns:
+          Shape (frames, bands): `heard_frames`, or `least` if that is more.
+        """
+        mel = self.mel(bands)
+        frames = max(self.heard_frames, least)
+        if self.length == len(self.samples) and frames <= len(mel):
+            return mel
+        # Windows from here on reach behind the end.
+        first = max((self.length - N_FFT // 2) // HOP_LENGTH + 1, 0)
+        before = min(first, N_FFT // 2 // HOP_LENGTH)
+        end = np.zeros((frames - 1 - first + before) * HOP_LENGTH, np.float32)
+        own = self.samples[(first - before) * HOP_LENGTH : self.length]
+        end = np.append(own, end[len(own) :])
+        power = compute_power(end, Workspace(), double=self.double)[before:]
+        heard = np.empty((frames, bands), np.float32)
+        heard[:first] = mel[:first]
+        _apply_filters(power, bands, heard[first:])
+        return heard
+
+
+def _apply_filters(power: Float32, bands: int, out: Float32) -> Float32:
+    for block in mel_blocks(bands):
+        out[:, block.bands] = power[:, block.bins] @ block.weights
+    return out
 
 
 def frame_samples(samples: Float32, workspace: Workspace) -> Float32:

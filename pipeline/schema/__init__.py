@@ -5,6 +5,7 @@ trainer builds its parse spec from that file and from nothing else.
 
     basics   errors, and how values are told
     records  the fields of a record, and of a representation's
+    readers  files by which other libraries read the shards
     checks   is what was read a manifest, and a whole one
 """
 
@@ -16,7 +17,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.schema import checks
+from pipeline.schema import checks, readers
 from pipeline.schema.basics import SPLITS as SPLITS
 from pipeline.schema.basics import UserError as UserError
 from pipeline.schema.basics import shard_file as shard_file
@@ -88,6 +89,9 @@ class Manifest:
         `audio_with_several_genres`.
       description: what the corpus is, in its owner's words; may be empty.
       synthetic: nobody recorded the music: scores on it say nothing about real music.
+      music_model: of the network that made `embeddings`: `name`, `sha256` of its
+        weights, `licence`, `source`, `trained_on`, and `overlap`, a warning about test
+        sets; empty without embeddings.
       schema_version: version of this layout.
     """
 
@@ -111,6 +115,7 @@ class Manifest:
     description: str = ""
     split: Split | None = None
     synthetic: bool = False
+    music_model: Mapping[str, str] = dataclasses.field(default_factory=dict)
     task: str = SINGLE_LABEL
     genre_paths: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     clip_totals: Mapping[str, int] = dataclasses.field(default_factory=dict)
@@ -138,6 +143,27 @@ class Manifest:
             shard_file(representation, split, shard, self.num_shards)
             for shard in range(self.num_shards)
         ]
+
+    def reader_files(self) -> dict[str, str]:
+        """Files by which other libraries read the shards: texts by path.
+
+        Empty for a manifest without `files`.
+        """
+        if not self.files:
+            return {}
+        shards = {
+            name: {
+                split: [self.files[path] for path in self.shard_files(name, split)]
+                for split in SPLITS
+            }
+            for name in self.representations
+        }
+        return readers.make_reader_files(
+            genres=self.genres,
+            representations=self.representations,
+            shard_files=shards,
+            description=self.description,
+        )
 
     def to_json(self) -> str:
         """Serialises with stable key order, one item a line."""
@@ -167,6 +193,7 @@ class Manifest:
             )
         raw.setdefault("description", "")
         raw.setdefault("split", None)
+        raw.setdefault("music_model", {})
         raw.setdefault("synthetic", begins_synthetic(raw["description"]))
         raw.setdefault("task", SINGLE_LABEL)
         raw.setdefault("genre_paths", {})

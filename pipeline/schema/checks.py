@@ -120,6 +120,7 @@ def _read_values(raw: Mapping[str, Any]) -> dict[str, Any]:
         "split_rule": _text(raw["split_rule"], "split_rule"),
         "split": _split(raw["split"], "split"),
         "synthetic": _truth(raw["synthetic"], "synthetic"),
+        "music_model": _mapping(raw, "music_model", _text),
         "artists_in_several_splits": _list(raw, "artists_in_several_splits", _text),
         "audio_in_several_splits": _list(raw, "audio_in_several_splits", _text),
         "inputs": _mapping(raw, "inputs", _count),

@@ -36,6 +36,7 @@ class ClipRecords:
       records: serialised Examples, by representation.
       moments: by representation, where it is normalised.
       samples: the waveform; until the next clip is loaded, see `Loader`.
+      length: so many samples are the audio's own, see `Waveform`.
       decoder: which one decoded it.
       seconds: length of the whole file.
       audio: checksum of the waveform, by `checksum_audio`.
@@ -46,6 +47,7 @@ class ClipRecords:
     records: Mapping[str, Sequence[bytes]]
     moments: Mapping[str, Moments]
     samples: Float32
+    length: int
     decoder: str
     seconds: float
     audio: str
@@ -80,7 +82,9 @@ def make_records(
     waveform = load(file, config)
     decoded = time.perf_counter()
     schemas = make_schemas(names, config, label)
-    arrays = compute_representations(waveform.samples, names, config, workspace)
+    arrays = compute_representations(
+        waveform.samples, names, config, workspace, length=waveform.length
+    )
     records = {
         name: _encode(schemas[name], clip, waveform.decoder, values)
         for name, values in arrays.items()
@@ -95,6 +99,7 @@ def make_records(
         records=records,
         moments=moments,
         samples=waveform.samples,
+        length=waveform.length,
         decoder=waveform.decoder,
         seconds=waveform.seconds,
         audio=checksum_audio(waveform.samples),

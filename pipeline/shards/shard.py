@@ -175,7 +175,7 @@ def make_shard(
                 compute_ms.append(content.compute_ms)
                 if config.wav_output:
                     # The next clip is decoded to the same memory.
-                    samples = content.samples.copy()
+                    samples = content.samples[: content.length].copy()
                     wavs.append(executor.submit(write_wav, clip, samples, config))
                     if len(wavs) > READ_AHEAD:  # Each holds 5 MB of samples.
                         wavs.popleft().result()
@@ -254,7 +254,13 @@ def fetch_audio(clip: Clip, excerpt: str) -> BinaryIO:
 
 
 def write_wav(clip: Clip, samples: Float32, config: DatasetConfig) -> None:
-    """Keeps a decoded clip as a 32-bit float WAV, which decodes to the same bits."""
+    """Keeps a decoded clip as a 32-bit float WAV, which decodes to the same bits.
+
+    Args:
+      clip: names the WAV.
+      samples: the audio's own, mono at 44,100 Hz.
+      config: has the folder.
+    """
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, SAMPLE_RATE, format="WAV", subtype="FLOAT")
     # libsndfile writes the time into its PEAK chunk, behind name, size and version.

@@ -1,5 +1,7 @@
 """Embeddings from the command line to the dataset, with a network of chance weights."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -55,6 +57,15 @@ def test_without_weights_embeddings_are_left_out_and_said(
     assert "Without embeddings" in capsys.readouterr().out
 
 
+def test_the_estimate_says_what_an_embedding_costs(corpus, network, tmp_path, capsys):
+    assert run(corpus, tmp_path / "out", "--estimate") == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"ms of CPU each, [1-9]\d* ms of them for its embedding", printed)
+    sizes = dict(re.findall(r"(\w+) to write +([\d.]+ \w+)", printed))
+    assert list(sizes) == ["windows", "mel", "features", "statistics", "embeddings"]
+    assert sizes["mel"] == "3.0 MB"  # Four clips of five images of 150,528 bytes.
+
+
 def test_asked_for_without_weights_they_are_refused(corpus, cache, tmp_path, capsys):
     options = ("--representations", "mel", "embeddings")
     assert run(corpus, tmp_path / "out", *options) == 2
@@ -73,6 +84,11 @@ def test_a_dataset_holds_what_the_network_hears(corpus, network, tmp_path, capsy
     assert run(corpus, output, *options) == 0
     manifest = reading.read_manifest(str(output))
     assert manifest.settings["music_model"] == "MSD_vgg"
+    model = music_model.MODELS["MSD_vgg"]
+    assert manifest.music_model == model.to_dict()
+    assert manifest.music_model["licence"] == "ISC"
+    assert "cautious choice" in manifest.music_model["overlap"]
+    assert "Embeddings: MSD_vgg (ISC), trained on" in capsys.readouterr().out
     assert (output / "music_model.npz").read_bytes() == weights.weights_file(
         "MSD_vgg"
     ).read_bytes()
@@ -83,6 +99,8 @@ def test_a_dataset_holds_what_the_network_hears(corpus, network, tmp_path, capsy
         str(output / "embeddings" / "test-00000-of-00001.tfrecord"), schema
     )
     with open(corpus / "music" / "2.wav", "rb") as file:
-        samples = load_waveform(file, ClipConfig()).samples
-    expected = network(log_mel_patches(samples, SAMPLE_RATE, 5)).mean(axis=0)
+        waveform = load_waveform(file, ClipConfig())
+    assert waveform.length < len(waveform.samples) / 2  # It is repeated elsewhere.
+    heard = waveform.samples[: waveform.length]
+    expected = network(log_mel_patches(heard, SAMPLE_RATE, 5)).mean(axis=0)
     np.testing.assert_allclose(record["embedding"], expected, rtol=1e-4, atol=1e-5)

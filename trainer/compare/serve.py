@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,21 +43,22 @@ def find_report(path: str) -> str:
     return page
 
 
-class PageServer(http.server.ThreadingHTTPServer):
-    """Serves one page and nothing else, on this machine alone.
+class LoopbackServer(http.server.ThreadingHTTPServer):
+    """Serves this machine alone, under its own names.
 
     Args:
-      page: path; read anew for each request.
+      handler: answers requests.
       port: 0 for any that is free.
 
     Raises:
       OSError: the port is taken.
     """
 
-    def __init__(self, page: str, port: int) -> None:
-        self.page = page
+    def __init__(
+        self, handler: type[http.server.BaseHTTPRequestHandler], port: int
+    ) -> None:
         self._connections: list[socket.socket] = []
-        super().__init__((HOST, port), _Handler)
+        super().__init__((HOST, port), handler)
 
     @property
     def hosts(self) -> frozenset[str]:
@@ -83,6 +84,22 @@ class PageServer(http.server.ThreadingHTTPServer):
         """Says nothing of browsers that go away."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
+
+
+class PageServer(LoopbackServer):
+    """Serves one page and nothing else.
+
+    Args:
+      page: path; read anew for each request.
+      port: 0 for any that is free.
+
+    Raises:
+      OSError: the port is taken.
+    """
+
+    def __init__(self, page: str, port: int) -> None:
+        self.page = page
+        super().__init__(_Handler, port)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -131,10 +148,21 @@ def make_server(page: str, port: int) -> PageServer:
     Raises:
       UserError: there is no such port, or it is taken.
     """
+    with checked_port(port):
+        return PageServer(page, port)
+
+
+@contextlib.contextmanager
+def checked_port(port: int) -> Iterator[None]:
+    """Makes a server's errors sentences.
+
+    Raises:
+      UserError: there is no such port, or it is taken.
+    """
     if not 0 <= port <= MAX_PORT:
         raise UserError(f"--port must be from 0 to {MAX_PORT}. Received: {port}")
     try:
-        return PageServer(page, port)
+        yield
     except OSError as error:
         raise UserError(
             f"Port {port} cannot be used ({error.strerror}); give another --port."

@@ -9,6 +9,7 @@ https://arxiv.org/abs/1706.04599, sections 2 and 4.2.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -189,6 +190,39 @@ def calibrate(
         before=measure_reliability(test.probabilities, test.labels),
         after=measure_reliability(scaled, test.labels),
     )
+
+
+def calibrate_folds(parts: Sequence[ClipPredictions]) -> Calibration | None:
+    """Fits temperatures to the clips of a cross-validation, each fold's to the others.
+
+    Args:
+      parts: predictions of each fold, by a model that did not hear it; two or more.
+
+    Returns:
+      With the temperature of all clips, and the reliability of what the other folds'
+      temperatures make of each; None where there are fewer than `MIN_CLIPS` others.
+    """
+    scaled = []
+    for part in parts:
+        others = [other for other in parts if other is not part]
+        if sum(len(other.labels) for other in others) < MIN_CLIPS:
+            return None
+        scaled.append(apply_temperature(part.probabilities, fit_probabilities(others)))
+    labels = np.concatenate([part.labels for part in parts])
+    raw = np.concatenate([part.probabilities for part in parts])
+    return Calibration(
+        temperature=fit_probabilities(parts),
+        clips=len(labels),
+        before=measure_reliability(raw, labels),
+        after=measure_reliability(np.concatenate(scaled), labels),
+    )
+
+
+def fit_probabilities(parts: Sequence[ClipPredictions]) -> float:
+    """The temperature with the least log-loss over some predictions."""
+    probabilities = np.concatenate([part.probabilities for part in parts])
+    labels = np.concatenate([part.labels for part in parts])
+    return fit_temperature(_log(probabilities), labels)
 
 
 def _log(probabilities: Float64s) -> Float64s:

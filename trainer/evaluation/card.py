@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pipeline.common.plain_text import code_span, markdown
 
@@ -96,6 +96,36 @@ def format_card(report: Report) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def format_exports(files: Mapping[str, Mapping[str, Any]]) -> str:
+    """Markdown: the exported files of a model.
+
+    Args:
+      files: descriptions by name, see `trainer.export.files`.
+    """
+    lines = [
+        "## Exported files",
+        "",
+        "| file | weights | largest difference of a test clip's probability "
+        "| validation accuracy, before and in the file |",
+        "|---|---|---:|---:|",
+    ]
+    for name, facts in files.items():
+        clips, difference = facts["test_clips"], facts.get("largest_difference")
+        before = facts.get("validation_accuracy")
+        near = "not measured" if difference is None else f"{difference:.1g}"
+        cells = [
+            code_span(name),
+            facts["quantize"] or "float32",
+            f"{near} ({clips} clips)",
+            "the same"
+            if before is None
+            else f"{before:.3f}, {facts['validation_accuracy_quantized']:.3f} "
+            f"({facts['validation_clips']} clips)",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
 
 
 def _first_lines(report: Report) -> list[str]:

@@ -46,7 +46,7 @@ class Clip(NamedTuple):
 
     Attributes:
       samples: mono at 44,100 Hz, float32 `(1321967,)`.
-      heard: of these, so many come before they begin again; int32.
+      heard: so many of them are the audio's own; int32.
     """
 
     samples: tf.Tensor
@@ -84,16 +84,16 @@ def make_clip(frames: tf.Tensor, rate: tf.Tensor, config: ClipConfig) -> Clip:
             check(peak >= MIN_PEAK, "The audio is silent"),
         ]
     ):
-        return Clip(fit_length(resample(samples, rate)), tf.constant(CLIP_SAMPLES))
+        resampled = resample(samples, rate)
+        own = tf.minimum(tf.size(resampled), CLIP_SAMPLES)
+        return Clip(fit_length(resampled), own)
 
 
 def even_starts(last: tf.Tensor, count: int) -> tf.Tensor:
-    """`numpy.linspace(0, last, count)` without fractions, int32; of one, the middle."""
+    """`count` whole numbers from 0 to `last`, int32; of one, the middle."""
     if count == 1:
         return last[tf.newaxis] // 2
-    steps = tf.cast(last, tf.float64) / (count - 1)
-    inner = tf.range(count - 1, dtype=tf.float64) * steps
-    return tf.concat([tf.cast(inner, tf.int32), last[tf.newaxis]], axis=0)
+    return tf.range(count) * last // (count - 1)
 
 
 def _adds_up(frames: tf.Tensor, samples: tf.Tensor) -> tf.Tensor:
@@ -130,19 +130,22 @@ def fit_length(samples: tf.Tensor) -> tf.Tensor:
 
 def make_mel_images(clip: Clip, config: ClipConfig) -> tf.Tensor:
     """`pipeline.representations.mel.compute`: uint8 `(images, 224, 224, 3)`."""
-    padded = tf.pad(clip.samples, [[N_FFT // 2, N_FFT // 2]])
+    count, samples, heard = config.mel_images_per_clip, clip.samples, CLIP_FRAMES
+    if count > 1:
+        silent = tf.range(CLIP_SAMPLES) >= clip.heard
+        samples = tf.where(silent, 0.0, samples)
+        heard = 1 + clip.heard // HOP_LENGTH
+    padded = tf.pad(samples, [[N_FFT // 2, N_FFT // 2]])
     framed = tf.signal.frame(padded, N_FFT, HOP_LENGTH)
     spectrum = tf.signal.rfft(framed * hann_window())
     power = tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum))
     filters = mel_filterbank(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=SIZE)
     mel = power @ np.ascontiguousarray(filters.T, np.float32)
-    loudest = tf.reduce_max(mel)
-    count, length = config.mel_images_per_clip, IMAGE_FRAMES
-    starts, channels = [tf.constant(0)], config.mel_channels
+    loudest = tf.reduce_max(mel[:heard])
+    length, starts, channels = IMAGE_FRAMES, [tf.constant(0)], config.mel_channels
     if count == 1:
         length = CLIP_FRAMES
     else:
-        heard = 1 + clip.heard // HOP_LENGTH
         starts = tf.unstack(even_starts(tf.maximum(heard - length, 0), count))
     images = [
         _draw(

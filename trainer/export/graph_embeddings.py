@@ -64,13 +64,13 @@ def find_embeddings(
 
 def make_patches(samples: tf.Tensor, count: int) -> tf.Tensor:
     """`log_mel_patches` of `(n,)` at 44,100 Hz: float32 `(count, 187, 96)`."""
-    repeated = _repeat(convert(samples, SAMPLE_RATE, RATE))
-    padded = tf.pad(repeated, [[N_FFT // 2, N_FFT // 2]])
-    if repeated.shape[0] is None:
-        frames = 1 + tf.size(repeated) // HOP_LENGTH
+    resampled = _pad(convert(samples, SAMPLE_RATE, RATE))
+    padded = tf.pad(resampled, [[N_FFT // 2, N_FFT // 2]])
+    if resampled.shape[0] is None:
+        frames = 1 + tf.size(resampled) // HOP_LENGTH
         starts = tf.unstack(even_starts(frames - PATCH_FRAMES, count) * HOP_LENGTH)
     else:
-        starts = patch_starts(1 + repeated.shape[0] // HOP_LENGTH, count) * HOP_LENGTH
+        starts = patch_starts(1 + resampled.shape[0] // HOP_LENGTH, count) * HOP_LENGTH
     patches = tf.stack([padded[start : start + _PATCH_SAMPLES] for start in starts])
     # A Fourier transform as convolution, which every format of a model has.
     spectrum = tf.nn.conv1d(patches[..., tf.newaxis], _fourier(), HOP_LENGTH, "VALID")
@@ -81,17 +81,12 @@ def make_patches(samples: tf.Tensor, count: int) -> tf.Tensor:
     return tf.reshape(levels, (count, PATCH_FRAMES, BANDS))
 
 
-def _repeat(resampled: tf.Tensor) -> tf.Tensor:
-    """What is shorter than a patch, as often as makes one."""
+def _pad(resampled: tf.Tensor) -> tf.Tensor:
+    """Samples, at least those of a patch: what is shorter gets silence after it."""
     shortest = (PATCH_FRAMES - 1) * HOP_LENGTH
     if resampled.shape[0] is not None and resampled.shape[0] >= shortest:
         return resampled
-    present = tf.maximum(tf.size(resampled), 1)
-    return tf.cond(
-        present < shortest,
-        lambda: tf.tile(resampled, [shortest // present + 1])[:shortest],
-        lambda: resampled,
-    )
+    return tf.pad(resampled, [[0, tf.maximum(shortest - tf.size(resampled), 0)]])
 
 
 def _fourier() -> NDArray[np.float32]:

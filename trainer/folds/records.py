@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import os
+import warnings
 from collections.abc import Mapping
 
 import google_crc32c
@@ -19,6 +20,11 @@ from trainer.data.music_model import EMBEDDINGS, read_music_model
 from trainer.data.streams import parse_batch
 
 _BATCH = 64
+#: One in so many clips of the folds that train is held out of them, to stop by.
+STOPPING = 8
+#: Artists (clips, where none is known) of a genre, on average, below which none is:
+#: each counts more in training.
+MIN_GROUPS_TO_STOP = 10
 EMPTY_FILE = schema.ShardFile(records=0, size=0, crc32c="00000000")
 
 
@@ -31,6 +37,8 @@ class FoldedClips:
       labels: genres, int64 `(clips,)`.
       artist_ids: of each clip; empty where it is not known.
       folds: int64 `(clips,)`, from 0.
+      stopping: whether a clip is one to stop by, where its fold trains: bool
+        `(clips,)`.
       count: number of folds.
       rule: sentence that says how they were made.
     """
@@ -39,6 +47,7 @@ class FoldedClips:
     labels: npt.NDArray[np.int64]
     artist_ids: tuple[str, ...]
     folds: npt.NDArray[np.int64]
+    stopping: npt.NDArray[np.bool_]
     count: int
     rule: str
 
@@ -47,14 +56,20 @@ class FoldedClips:
         sizes = np.bincount(self.folds, minlength=self.count).tolist()
         return f"{len(self.track_ids)} clips, {self.rule}; sizes {sizes}"
 
+    @property
+    def parts(self) -> npt.NDArray[np.int64]:
+        """Part of the records that a clip is in: two a fold, one to stop by."""
+        parts: npt.NDArray[np.int64] = 2 * self.folds + self.stopping
+        return parts
+
     def by_track(self) -> dict[str, int]:
-        """From track id to fold."""
-        return dict(zip(self.track_ids, self.folds.tolist(), strict=True))
+        """From track id to part."""
+        return dict(zip(self.track_ids, self.parts.tolist(), strict=True))
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class FoldFile:
-    """The records of one representation in one fold.
+    """The records of one representation in one part of the clips.
 
     Attributes:
       sums: of the records' mean in each segment, `(segments,)`.
@@ -106,11 +121,20 @@ def assign_folds(dataset: Dataset, folds: int, seed: int) -> FoldedClips:
     numbers = np.zeros(len(tracks), np.int64)
     for fold, (_, test) in enumerate(splitter.split(labels, labels, groups)):
         numbers[test] = fold
+    stopping = np.zeros(len(tracks), bool)
+    if len(set(groups)) >= MIN_GROUPS_TO_STOP * len(manifest.genres):
+        splitter = StratifiedGroupKFold(STOPPING, shuffle=True, random_state=seed)
+        with warnings.catch_warnings():
+            # A genre may have fewer clips than that.
+            warnings.simplefilter("ignore", UserWarning)
+            _, held = next(splitter.split(labels, labels, groups))
+        stopping[held] = True
     return FoldedClips(
         track_ids=tracks,
         labels=labels,
         artist_ids=tuple(clips[track][0] for track in tracks),
         folds=numbers,
+        stopping=stopping,
         count=folds,
         rule=f"cross-validation in {folds} folds, "
         + ("whole artists together" if known else "by clip: no artist is known"),
@@ -120,24 +144,25 @@ def assign_folds(dataset: Dataset, folds: int, seed: int) -> FoldedClips:
 def split_records(
     dataset: Dataset, clips: FoldedClips, folder: str
 ) -> dict[str, list[FoldFile]]:
-    """Writes all records again, a file for each representation and fold.
+    """Writes all records again, a file for each representation and part.
 
     Returns:
-      What each fold holds, by representation.
+      What each part holds, by representation.
     """
-    fold_of = clips.by_track()
+    part_of = clips.by_track()
+    parts = 2 * clips.count
     fold_files: dict[str, list[FoldFile]] = {}
     for name, layout in dataset.manifest.representations.items():
         os.makedirs(f"{folder}/{name}")
         writers = [
-            tf.io.TFRecordWriter(f"{folder}/{name}/{fold}.tfrecord")
-            for fold in range(clips.count)
+            tf.io.TFRecordWriter(f"{folder}/{name}/{part}.tfrecord")
+            for part in range(parts)
         ]
         edges = np.cumsum([0, *(segment.length for segment in layout.segments)])
         lengths = np.diff(edges)
-        sums = np.zeros((clips.count, len(lengths)))
+        sums = np.zeros((parts, len(lengths)))
         squares = np.zeros_like(sums)
-        counts = [0] * clips.count
+        counts = [0] * parts
         for split in schema.SPLITS:
             files = dataset.files(name, split)
             for batch in tf.data.TFRecordDataset(files).batch(_BATCH):
@@ -146,23 +171,23 @@ def split_records(
                 for record, track, value in zip(
                     batch.numpy(), parsed["track_id"].numpy(), values, strict=True
                 ):
-                    fold = fold_of[track.decode()]
-                    writers[fold].write(record)
-                    counts[fold] += 1
+                    part = part_of[track.decode()]
+                    writers[part].write(record)
+                    counts[part] += 1
                     if layout.segments:
                         flat = value.astype(np.float64)
-                        sums[fold] += np.add.reduceat(flat, edges[:-1]) / lengths
+                        sums[part] += np.add.reduceat(flat, edges[:-1]) / lengths
                         squared = np.add.reduceat(flat**2, edges[:-1])
-                        squares[fold] += squared / lengths
+                        squares[part] += squared / lengths
         for writer in writers:
             writer.close()
         fold_files[name] = [
             FoldFile(
-                sums=sums[fold],
-                squares=squares[fold],
-                file=_describe(f"{folder}/{name}/{fold}.tfrecord", counts[fold]),
+                sums=sums[part],
+                squares=squares[part],
+                file=_describe(f"{folder}/{name}/{part}.tfrecord", counts[part]),
             )
-            for fold in range(clips.count)
+            for part in range(parts)
         ]
     return fold_files
 
@@ -181,9 +206,11 @@ def link_fold(
     fold_files: Mapping[str, list[FoldFile]],
     records: str,
     folder: str,
-    fold: int,
+    fold: int | None,
+    *,
+    stopping: bool = True,
 ) -> None:
-    """Makes a dataset that tests one fold and chooses with the next.
+    """Makes a dataset that tests one fold and trains on the others.
 
     Args:
       dataset: the original one.
@@ -191,11 +218,16 @@ def link_fold(
       fold_files: what `split_records` returned.
       records: where it wrote to.
       folder: the new dataset's; its shards are links.
-      fold: to test.
+      fold: to test; None to train on all and test none.
+      stopping: whether clips to stop by are the validation split, or train too.
     """
-    count = clips.count
-    roles = {fold: "test", (fold + 1) % count: "validation"}
-    role_of = [roles.get(number, "training") for number in range(count)]
+    count = 2 * clips.count
+    role_of = [
+        "test"
+        if number // 2 == fold
+        else ("validation" if stopping and number % 2 else "training")
+        for number in range(count)
+    ]
     manifest = dataset.manifest
     by_role: dict[str, dict[str, int]] = {}
     files: dict[str, schema.ShardFile] = {}
@@ -215,7 +247,7 @@ def link_fold(
                         files[shard] = EMPTY_FILE
         by_role[name] = {split: counts[split] for split in schema.SPLITS}
     training = [n for n, role in enumerate(role_of) if role == "training"]
-    roles_of_clips = np.array(role_of)[clips.folds]
+    roles_of_clips = np.array(role_of)[clips.parts]
     changed = dataclasses.replace(
         manifest,
         num_shards=count,
@@ -226,17 +258,20 @@ def link_fold(
             }
             for split in schema.SPLITS
         },
+        clip_totals={
+            split: int(np.sum(roles_of_clips == split)) for split in schema.SPLITS
+        },
         records=by_role,
         normalisation={
             name: _normalise([fold_files[name][number] for number in training])
             for name, layout in manifest.representations.items()
             if layout.segments
         },
-        split_rule=f"{clips.rule}, fold {fold + 1}",
+        split_rule=clips.rule if fold is None else f"{clips.rule}, fold {fold + 1}",
         split=None,
         artists_in_several_splits=(),
         files=files,
-        fingerprint=schema.fingerprint([manifest.fingerprint, count, fold]),
+        fingerprint=schema.fingerprint([manifest.fingerprint, count, fold, stopping]),
     )
     if EMBEDDINGS in manifest.representations:
         for name, content in read_music_model(dataset.folder, EMBEDDINGS).items():

@@ -21,7 +21,7 @@ from trainer.config import EXCERPTS
 
 if TYPE_CHECKING:
     from pipeline.common.clip_config import ClipConfig
-    from pipeline.representations.spectrum import Float32
+    from pipeline.decoding.excerpts import Part
     from trainer.predict.audio import AudioPredictor, Prediction
 
 
@@ -199,13 +199,12 @@ def run(flags: argparse.Namespace) -> int:
     failed = False
     with IsolatedDecoder() as decoder:
 
-        def load(path: str, config: ClipConfig, limit: int) -> tuple[Float32, ...]:
+        def load(path: str, config: ClipConfig, limit: int) -> tuple[Part, ...]:
             member = paths.split(path)
             if member is None:
                 return decoder.load_excerpts(path, config, limit)
             with open_member(*member) as file:
-                parts = decoder.load_parts(file, config, limit)
-                return tuple(part.samples for part in parts)
+                return decoder.load_parts(file, config, limit)
 
         predictor = load_audio_predictor(
             flags.model, excerpts=flags.excerpts, load=load

@@ -9,13 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.schema import MANIFEST_FILE, MULTI_LABEL, Manifest, UserError
+from pipeline.schema import (
+    MANIFEST_FILE,
+    MULTI_LABEL,
+    MUSIC_MODEL_FILE,
+    Manifest,
+    UserError,
+)
 from trainer.config import EXCERPTS
-from trainer.predict.music_model import open_music_model
 from trainer.predict.protocol import Predictor
 
 #: What `pipeline.decoding.excerpts.load_excerpts` does.
-LoadExcerpts = Callable[[str, Any, int], Sequence[NDArray[np.float32]]]
+LoadExcerpts = Callable[[str, Any, int], Sequence[Any]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,13 +94,11 @@ class AudioPredictor:
         """Names, in the order of the probabilities."""
         return self.predictor.genres
 
-    def make_records(
-        self, clips: Sequence[NDArray[np.float32]]
-    ) -> dict[str, NDArray[Any]]:
+    def make_records(self, clips: Sequence[Any]) -> dict[str, NDArray[Any]]:
         """What the predictor reads, made as for training.
 
         Args:
-          clips: waveforms `(1321967,)`, at least one.
+          clips: `pipeline.decoding.excerpts.Part`s, at least one.
 
         Returns:
           By representation, `(clips, records_per_clip, *value.shape)`.
@@ -107,19 +110,19 @@ class AudioPredictor:
             self._groups, self._workspaces, strict=True
         ):
             made = [
-                compute_representations(clip, names, config, workspace)
+                compute_representations(
+                    clip.samples, names, config, workspace, length=clip.length
+                )
                 for clip in clips
             ]
             records |= {name: np.stack([one[name] for one in made]) for name in names}
         return records
 
-    def predict_clips(
-        self, clips: Sequence[NDArray[np.float32]]
-    ) -> NDArray[np.float64]:
+    def predict_clips(self, clips: Sequence[Any]) -> NDArray[np.float64]:
         """Calibrated probabilities `(genres,)`: the mean over clips.
 
         Args:
-          clips: waveforms `(1321967,)`, at least one.
+          clips: `pipeline.decoding.excerpts.Part`s, at least one.
 
         Raises:
           UserError: the model gives no numbers.
@@ -195,3 +198,31 @@ def _make_workspace(
     if embeddings.NAME not in names:
         return Workspace()
     return Workspace(load_network(*open_music_model(music_model, config.music_model)))
+
+
+def open_music_model(content: bytes | None, wanted: str) -> tuple[bytes, str]:
+    """The file of weights that a predictor carries, or else the user's cache has.
+
+    Args:
+      content: what the predictor carries.
+      wanted: name of the music model that made the training set.
+
+    Returns:
+      The file, and where it comes from.
+
+    Raises:
+      UserError: it is not there, or another one than is wanted.
+    """
+    from pipeline.representations.music_model import identify, read_weights
+
+    if content is None:
+        from pipeline.representations.weights import read_cached
+
+        return read_cached(wanted)
+    found = identify(read_weights(content, MUSIC_MODEL_FILE), MUSIC_MODEL_FILE)
+    if found.name != wanted:
+        raise UserError(
+            f"{MUSIC_MODEL_FILE} holds {found.name}, the model beside it was trained "
+            f"on {wanted}; copy the model folder again, or train the model again."
+        )
+    return content, MUSIC_MODEL_FILE

@@ -154,6 +154,12 @@ class Embedder:
         return mean
 
 
+def find_network(predictor: Predictor) -> Network | None:
+    """The first network of a predictor: itself, or a member; None without any."""
+    members = getattr(predictor, "members", (predictor,))
+    return next((one for one in members if isinstance(one, Network)), None)
+
+
 def find_penultimate(model: keras.Model) -> keras.KerasTensor:
     """What the last layer reads, `(records, width)`; a model's layers are a chain.
 

@@ -44,7 +44,7 @@ class Predictor(Protocol):
     def music_model(self) -> bytes | None:
         """Weights of the music model that makes `embeddings`, where it has them.
 
-        Without them, the user's cache is asked (`trainer.predict.music_model`).
+        Without them, the user's cache is asked (`trainer.predict.audio`).
         """
 
     @property

@@ -277,14 +277,17 @@ def _report_contents(
 ) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         write_report(folder, result, test, genres, validation)
-        return _read_files(folder)
+        return read_files(folder)
 
 
-def _read_files(folder: str) -> dict[str, bytes]:
+def read_files(folder: str) -> dict[str, bytes]:
+    """The files of a local folder by name, without those in folders."""
     contents = {}
     for name in sorted(os.listdir(folder)):
-        with open(os.path.join(folder, name), "rb") as file:
-            contents[name] = file.read()
+        path = os.path.join(folder, name)
+        if os.path.isfile(path):
+            with open(path, "rb") as file:
+                contents[name] = file.read()
     return contents
 
 
@@ -316,7 +319,7 @@ def make_contents(
         model = fitted.model
         bare = keras.Model(model.input, model.output, name=model.name)
         bare.save(os.path.join(folder, MODEL_FILE))
-        contents = _read_files(folder)
+        contents = read_files(folder)
     if result is not None:
         of = fitted.predictions
         contents |= _report_contents(

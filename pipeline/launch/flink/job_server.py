@@ -13,8 +13,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
+import grpc
 from apache_beam.options.pipeline_options import (
     FlinkRunnerOptions,
     JobServerOptions,
@@ -23,6 +25,7 @@ from apache_beam.options.pipeline_options import (
     SetupOptions,
 )
 from apache_beam.runners.portability.flink_runner import FlinkJarJobServer
+from apache_beam.runners.runner import PipelineState
 
 from pipeline.launch.flink import rest
 from pipeline.schema import UserError
@@ -90,6 +93,7 @@ class JobServer:
         self._endpoint = options.view_as(PortableOptions).job_endpoint or ""
         self._process: subprocess.Popen[bytes] | None = None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
+        self._heard = 0
         # A jar for the cluster is made by Beam, without a server.
         self._whole_jar = options.view_as(FlinkRunnerOptions).flink_submit_uber_jar
         if not self._endpoint and not self._whole_jar:
@@ -166,16 +170,18 @@ class JobServer:
             options.view_as(PortableOptions).job_endpoint = self._endpoint
         # Nothing lives in __main__, so nothing of it has to travel.
         options.view_as(SetupOptions).save_main_session = False
-        outcome: list[BaseException] = []
+        self._heard = os.fstat(self._log.fileno()).st_size
+        results: list[Any] = []
+        errors: list[BaseException] = []
 
         def run() -> None:
             try:
                 pipeline = beam.Pipeline(options=options)
                 build(pipeline)
-                pipeline.run()
+                results.append(pipeline.run())
             # Whatever it is, the thread that waits raises it.
             except BaseException as error:  # noqa: BLE001
-                outcome.append(error)
+                errors.append(error)
 
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
@@ -185,20 +191,19 @@ class JobServer:
                 if job:
                     thread.join(max(0.0, deadline - time.monotonic()))
                     return job
-            if outcome:
-                self._raise(outcome[0])
-            words = "" if thread.is_alive() else self._last_words()
-            if words or (self._process and self._process.poll() is not None):
-                raise SubmitError(f"Flink does not take the job: {words}")
+            if errors:
+                words = self._last_words() or str(errors[0]).splitlines()[0][:300]
+                raise SubmitError(f"Flink does not take the job: {words}") from errors[
+                    0
+                ]
+            gone = self._process is not None and self._process.poll() is not None
+            if gone or (results and _has_failed(results[0])):
+                raise SubmitError(f"Flink does not take the job: {self._last_words()}")
             time.sleep(0.2)
         raise SubmitError(
             f"Flink did not take the job within {seconds:.0f} s"
             + (f": {words}" if (words := self._last_words()) else ".")
         )
-
-    def _raise(self, error: BaseException) -> None:
-        words = self._last_words() or str(error).splitlines()[0][:300]
-        raise SubmitError(f"Flink does not take the job: {words}") from error
 
     def _await_port(self, deadline: float) -> None:
         host, _, port = self._endpoint.rpartition(":")
@@ -219,8 +224,8 @@ class JobServer:
             time.sleep(0.1)
 
     def _last_words(self) -> str:
-        """What the server said of a failure, in a line."""
-        self._log.seek(0)
+        """What the server said of a failure since the last job, in a line."""
+        self._log.seek(self._heard)
         text = self._log.read().decode(errors="replace")
         lines = [
             line for line in text.splitlines() if "rror" in line or "xcept" in line
@@ -256,6 +261,14 @@ def complete_flags(
         *flags,
         *(f"{flag}={value}" for flag, value in defaults.items() if flag not in given),
     ]
+
+
+def _has_failed(result: Any) -> bool:
+    """Whether the job server has given a job up."""
+    try:
+        return result.state in (PipelineState.FAILED, PipelineState.CANCELLED)
+    except grpc.RpcError:
+        return False
 
 
 def _free_port() -> int:

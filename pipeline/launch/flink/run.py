@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -42,6 +43,8 @@ CANCEL_SECONDS = 60.0
 #: Seconds in which a lost TaskManager may come back before a job is given again.
 REPLACE_SECONDS = 120.0
 
+#: What Flink says when a worker does not answer any more.
+_WORKER_GONE = re.compile("StatusRuntimeException|SDK harness|died with exit code")
 _KEEPING = """\
 Workers start anew for each stage, since {reason}; that costs 10 s or more a stage. To
 keep them, lay Beam's job server into Flink's lib/ and change its configuration:
@@ -321,9 +324,10 @@ def _is_completed(dataset: DatasetConfig) -> bool:
 
 
 def _describe(failed: str) -> str:
-    return (
-        rest.find_cause([failed])[:300].rstrip(". ") or "the cluster does not say why"
-    )
+    cause = rest.find_cause([failed])[:300].rstrip(". ")
+    if _WORKER_GONE.search(cause):
+        return f"a Python worker is gone: {cause}"
+    return cause or "the cluster does not say why"
 
 
 def _describe_cancel(url: str, job: str) -> str:

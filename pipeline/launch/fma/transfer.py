@@ -167,7 +167,7 @@ def _open_part(path: str) -> Iterator[BinaryIO]:
                 f"Another process is fetching {path.removesuffix('.part')}; wait for "
                 "it, or give another --output."
             ) from error
-        yield file  # type: ignore[misc]
+        yield file
 
 
 def _attempt(url: str, part: BinaryIO, report: Report, options: Options) -> None:

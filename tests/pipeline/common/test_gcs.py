@@ -11,11 +11,16 @@ from pipeline import preprocess
 from pipeline.common import gcs
 from pipeline.common.clip_config import ClipConfig
 from pipeline.decoding.waveform import load_waveform
+from pipeline.representations.music_model import load_network
+from pipeline.representations.weights import find_weights
 from pipeline.schema import Manifest, UserError, completion_marker
 from pipeline.shards import shard
+from pipeline.shards.records import make_workspace
+from pipeline.shards.result import DatasetConfig
 from tests.support.audio_files import encode_with_ffmpeg
 from tests.support.cloud.environment import BUCKET, loopback_cloud
 from tests.support.corpora import RATE, make_clip, write_plain_corpus
+from tests.support.music_models import publish_chance_weights
 
 REPRESENTATIONS = ("mel", "features")
 
@@ -166,6 +171,26 @@ def test_of_a_long_file_only_the_excerpt_is_fetched(cloud, monkeypatch, tmp_path
     assert np.array_equal(*samples)
     # Of ten minutes, half a minute and the header.
     assert sum(fetched) < len(data) / 8
+
+
+def test_a_worker_reads_the_music_models_weights_there(cloud, monkeypatch):
+    content = publish_chance_weights(monkeypatch)
+    cloud.put("weights/model.npz", content)
+    path = f"gs://{BUCKET}/weights/model.npz"
+    model, found = find_weights(path)
+    assert (model.name, found) == ("MSD_vgg", path)
+    config = DatasetConfig(
+        output=f"gs://{BUCKET}/dataset",
+        representations=("embeddings",),
+        clip=ClipConfig(music_model=model.name),
+        genres=("g",),
+        music_weights=path,
+    )
+    patches = np.ones((2, 187, 96), np.float32)
+    here = load_network(content, "here")(patches)
+    np.testing.assert_array_equal(make_workspace(config).network(patches), here)
+    with pytest.raises(UserError, match=r"can be read\. Received: gs://.*none\.npz"):
+        find_weights(f"gs://{BUCKET}/weights/none.npz")
 
 
 def test_reads_text_or_says_that_there_is_none(cloud):

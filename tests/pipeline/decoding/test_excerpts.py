@@ -28,21 +28,24 @@ def write(path, content):
 def test_a_short_file_is_the_clip_that_training_makes(tmp_path, seconds):
     content = encode(make_markers(31)[: round(seconds * RATE)], kind="FLAC")
     (found,) = load_excerpts(write(tmp_path / "a.flac", content), CONFIG, 10)
-    np.testing.assert_array_equal(
-        found, load_waveform(io.BytesIO(content), CONFIG).samples
-    )
+    expected = load_waveform(io.BytesIO(content), CONFIG)
+    np.testing.assert_array_equal(found.samples, expected.samples)
+    assert found.length == expected.length
 
 
 def test_parts_of_a_long_file_are_taken_from_their_middles(tmp_path):
     path = write(tmp_path / "a.wav", encode(make_markers(150), kind="WAV"))
     found = load_excerpts(path, CONFIG, 10)
-    assert [clip.shape for clip in found] == [(CLIP_SAMPLES,)] * 5
-    assert [round(find_marker(clip)) for clip in found] == [0, 30, 60, 90, 120]
+    assert [clip.samples.shape for clip in found] == [(CLIP_SAMPLES,)] * 5
+    assert {clip.length for clip in found} == {CLIP_SAMPLES}
+    starts = [round(find_marker(clip.samples)) for clip in found]
+    assert starts == [0, 30, 60, 90, 120]
     found = load_excerpts(path, CONFIG, 2)
     # Halves of 75 s: 22.5 to 52.5 and 97.5 to 127.5.
-    assert [round(find_marker(clip)) for clip in found] in ([22, 97], [23, 98])
+    starts = [round(find_marker(clip.samples)) for clip in found]
+    assert starts in ([22, 97], [23, 98])
     (middle,) = load_excerpts(path, CONFIG, 1)
-    assert round(find_marker(middle)) == 60
+    assert round(find_marker(middle.samples)) == 60
 
 
 def test_what_libsndfile_cannot_read_is_cut_too(tmp_path):
@@ -50,7 +53,7 @@ def test_what_libsndfile_cannot_read_is_cut_too(tmp_path):
         make_markers(64, 22_050), "-c:a", "aac", rate=22_050, extension="m4a"
     )
     found = load_excerpts(write(tmp_path / "a.m4a", content), CONFIG, 10)
-    assert [round(find_marker(clip)) for clip in found] == [1, 33]
+    assert [round(find_marker(clip.samples)) for clip in found] == [1, 33]
 
 
 def test_silent_parts_are_left_out(tmp_path):
@@ -60,7 +63,7 @@ def test_silent_parts_are_left_out(tmp_path):
         write(tmp_path / "a.flac", encode(sound, kind="FLAC")), CONFIG, 10
     )
     assert len(found) == 1
-    assert np.abs(found[0]).max() > 0.4
+    assert np.abs(found[0].samples).max() > 0.4
     path = write(tmp_path / "b.flac", encode(np.tile(silence, (3, 1)), kind="FLAC"))
     with pytest.raises(AudioError, match="peaks at"):
         load_excerpts(path, CONFIG, 10)

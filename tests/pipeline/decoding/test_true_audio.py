@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.common.clip_config import ClipConfig
 from pipeline.common.rejects import AudioError, Reason
-from pipeline.decoding.excerpts import decode_excerpts
+from pipeline.decoding.excerpts import decode_parts
 from pipeline.decoding.waveform import load_waveform
 from tests.support.audio_files import encode, encode_with_ffmpeg, make_id3
 from tests.whole.campaigns.fuzz import find_misplaced
@@ -262,8 +262,8 @@ def test_damage_elsewhere_in_a_long_ogg_file_does_not_matter(oggs):
 def test_damaged_excerpts_of_an_ogg_file_are_left_out(oggs):
     changed = bytearray(oggs["VORBIS"])
     changed[len(changed) // 4] ^= 0xFF
-    [only] = decode_excerpts(io.BytesIO(changed), ClipConfig(), 2)
-    assert find_second(only) == pytest.approx(37.5, abs=0.2)
+    [only] = decode_parts(io.BytesIO(changed), ClipConfig(), 2)
+    assert find_second(only.samples) == pytest.approx(37.5, abs=0.2)
 
 
 def test_links_of_different_rates(glide):
@@ -396,9 +396,9 @@ def test_excerpts_of_a_long_file_lie_where_they_should(files, kind):
     data = files[kind]
     if kind in MP3S:
         data = make_id3(65_530) + data + make_ape(100_000) + ID3V1
-    found = list(decode_excerpts(io.BytesIO(data), ClipConfig(), 10))
+    found = list(decode_parts(io.BytesIO(data), ClipConfig(), 10))
     # Halves of 35 s.
-    starts = [find_second(samples) for samples in found]
+    starts = [find_second(part.samples) for part in found]
     assert starts == pytest.approx([2.5, 37.5], abs=0.2)
 
 
@@ -412,7 +412,7 @@ def test_excerpts_are_checked_as_clips_are(files):
         (files["m4a"][:-100_000], Reason.UNDECODABLE),
     ):
         with pytest.raises(AudioError) as caught:
-            list(decode_excerpts(io.BytesIO(data), ClipConfig(), 10))
+            list(decode_parts(io.BytesIO(data), ClipConfig(), 10))
         assert caught.value.reason == reason
 
 
@@ -420,6 +420,6 @@ def test_excerpts_of_a_chain(glide):
     data = encode(glide[: 40 * RATE], RATE, "OGG") + encode(
         glide[40 * RATE :], RATE, "OGG"
     )
-    found = list(decode_excerpts(io.BytesIO(data), ClipConfig(), 10))
-    starts = [find_second(samples) for samples in found]
+    found = list(decode_parts(io.BytesIO(data), ClipConfig(), 10))
+    starts = [find_second(part.samples) for part in found]
     assert starts == pytest.approx([2.5, 37.5], abs=0.2)

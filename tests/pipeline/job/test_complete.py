@@ -37,7 +37,7 @@ def make_config(output, **changes) -> JobConfig:
     dataset = DatasetConfig(
         output=str(output),
         representations=("windows", "mel"),
-        clip=ClipConfig(windows_per_clip=2),
+        clip=ClipConfig(windows_per_clip=2, mel_images_per_clip=1),
         genres=("High", "Low"),
         num_shards=2,
     )

@@ -4,6 +4,7 @@ from pipeline.common.quiet import keep_back_stderr
 
 with keep_back_stderr():
     import tensorflow as tf
+    from tensorflow.core.protobuf import saved_model_pb2
 
     from pipeline.job.saved_model import make_reproducible, renumber_functions
 
@@ -61,3 +62,18 @@ def test_renumbering_twice_changes_nothing(tmp_path, folders):
     data = (tmp_path / "1" / "saved_model.pb").read_bytes()
     once = renumber_functions(data)
     assert renumber_functions(once) == once
+
+
+def test_captures_are_numbered_anew(folders, tmp_path):
+    """tft's functions capture tensors, which TensorFlow names by a count."""
+    data = (tmp_path / "0" / "saved_model.pb").read_bytes()
+
+    def renumber(first: int) -> saved_model_pb2.SavedModel:
+        model = saved_model_pb2.SavedModel.FromString(data)
+        functions = model.meta_graphs[0].graph_def.library.function
+        for number, function in enumerate(functions):
+            attributes = function.arg_attr[0].attr
+            attributes["_user_specified_name"].s = b"%d" % (first + number)
+        return renumber_functions(model.SerializeToString())
+
+    assert renumber(98) == renumber(2736)

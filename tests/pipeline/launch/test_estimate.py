@@ -6,7 +6,11 @@ from pipeline.launch import estimate
 from tests.support.corpora import write_csv, write_plain_corpus, write_tone
 
 SAMPLE = estimate.Sample(
-    clips=3, rejects=1, cpu_seconds=0.1, record_bytes={"mel": 150_000.0}
+    clips=3,
+    rejects=1,
+    cpu_seconds=0.1,
+    embedding_seconds=0.0,
+    record_bytes={"mel": 150_000.0},
 )
 
 

@@ -53,11 +53,13 @@ def test_patches_reach_from_the_start_to_the_end():
     assert list(patch_starts(PATCH_FRAMES, 5)) == [0] * 5
 
 
-def test_a_short_waveform_is_repeated():
+def test_a_waveform_under_a_patch_is_padded_with_silence():
     samples = make_mono(1, RATE)
-    [patch] = log_mel_patches(samples, RATE, 1)
-    repeated = np.resize(samples, (PATCH_FRAMES - 1) * HOP_LENGTH)
-    np.testing.assert_array_equal(patch, log_mel(repeated))
+    [patch, again] = log_mel_patches(samples, RATE, 2)
+    padded = np.zeros((PATCH_FRAMES - 1) * HOP_LENGTH, np.float32)
+    padded[: len(samples)] = samples
+    np.testing.assert_array_equal(patch, log_mel(padded))
+    np.testing.assert_array_equal(patch, again)
 
 
 def test_other_rates_are_resampled():

@@ -13,14 +13,14 @@ from pipeline.common.clip_config import (
 )
 from pipeline.representations import mel
 from pipeline.representations.spectrum import Spectrum, Workspace
-from tests.support.audio_files import SIGNALS, make_sine
+from tests.support.audio_files import SIGNALS, make_music, make_sine
 
-DEFAULT = ClipConfig()
-REPEAT = ClipConfig(mel_channels="repeat")
-FIVE = ClipConfig(mel_images_per_clip=5)
+WHOLE = ClipConfig(mel_images_per_clip=1)
+REPEAT = ClipConfig(mel_channels="repeat", mel_images_per_clip=1)
+FIVE = ClipConfig()
 
 
-def draw(samples: np.ndarray, config: ClipConfig = DEFAULT) -> np.ndarray:
+def draw(samples: np.ndarray, config: ClipConfig = WHOLE) -> np.ndarray:
     return mel.compute(Spectrum(samples, Workspace()), config)[0]
 
 
@@ -110,7 +110,7 @@ def test_pixels_have_eleven_or_twelve_frames():
     assert CLIP_FRAMES == 1 + CLIP_SAMPLES // HOP_LENGTH
 
 
-@pytest.mark.parametrize("config", [DEFAULT, REPEAT])
+@pytest.mark.parametrize("config", [WHOLE, REPEAT])
 def test_schema(config):
     schema = mel.make_schema(config)
     assert schema.value.shape == (224, 224, 3)
@@ -145,6 +145,32 @@ def test_what_was_repeated_is_drawn_once():
     assert (spans[0].start, spans[-1].stop) == (0, frames)
     whole = mel.compute(Spectrum(samples, Workspace()), FIVE)
     assert not np.array_equal(images[1], whole[1])
+
+
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize("length", [400, 1_500, 20_000, 132_096, 400_123, 1_320_000])
+def test_images_are_those_of_the_audio_alone(length, double):
+    """Whatever follows it, and where it is padded: silence."""
+    heard = make_music(30.0)[:length, 0]
+    repeated = np.resize(heard, CLIP_SAMPLES)
+    spectrum = Spectrum(repeated, Workspace(), double=double, length=length)
+    images = mel.compute(spectrum, FIVE)
+    padded = np.zeros(max(length, mel.IMAGE_FRAMES * HOP_LENGTH), np.float32)
+    padded[:length] = heard
+    power = librosa.feature.melspectrogram(y=padded, sr=SAMPLE_RATE, n_mels=224)
+    heard_frames = 1 + length // HOP_LENGTH
+    loudest = power[:, :heard_frames].max()
+    spans = mel.image_spans(5, CLIP_FRAMES, heard_frames)
+    for image, span in zip(images, spans, strict=True):
+        part = power[:, span]
+        edges = mel.pixel_edges(mel.IMAGE_FRAMES)
+        groups = [part[:, a:b] for a, b in itertools.pairwise(edges)]
+        pixels = np.stack([group.mean(axis=1) for group in groups], axis=1)
+        decibels = 10 * np.log10(np.maximum(pixels, 1e-10) / loudest)
+        expected = np.clip((decibels + 80) / 80 * 255, 0, 255).round()
+        difference = np.abs(image[..., 0] - expected)
+        assert difference.max() <= 2
+        assert np.mean(difference > 1) < 1e-4
 
 
 @pytest.mark.parametrize("frames", [10, 257, 258, 259, CLIP_FRAMES])

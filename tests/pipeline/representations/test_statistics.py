@@ -192,7 +192,7 @@ def test_schema():
     assert schema.records_per_clip == 1
     assert [segment.length for segment in schema.segments] == [1] * 518
     assert "statistics" in NAMES
-    assert "statistics" not in DEFAULTS
+    assert "statistics" in DEFAULTS
 
 
 def test_refuses_a_spectrum_of_single_precision(signal):

@@ -61,7 +61,9 @@ def parse(record: bytes, schema: RepresentationSchema) -> dict[str, object]:
 def test_records_hold_the_clip_and_its_arrays(made, arrays, name):
     schema = make_schemas(NAMES, CONFIG)[name]
     records = made.records[name]
-    assert len(records) == schema.records_per_clip == {"windows": 3}.get(name, 1)
+    assert (
+        len(records) == schema.records_per_clip == {"windows": 3, "mel": 5}.get(name, 1)
+    )
     for index, record in enumerate(records):
         values = parse(record, schema)
         np.testing.assert_array_equal(

@@ -12,7 +12,7 @@ from apache_beam.io.filesystem import BeamIOError
 from google.api_core.exceptions import Forbidden
 
 from pipeline.common import storage
-from pipeline.common.clip_config import ClipConfig
+from pipeline.common.clip_config import SAMPLE_RATE, ClipConfig
 from pipeline.common.quiet import keep_back_stderr
 from pipeline.common.rejects import AudioError, Reason
 from pipeline.decoding.isolation import IsolatedDecoder
@@ -462,6 +462,19 @@ def test_a_kept_wav_decodes_to_the_same_samples(tmp_path, music_mp3, monkeypatch
     again = load_waveform(io.BytesIO(path.read_bytes()), ClipConfig())
     np.testing.assert_array_equal(again.samples, samples)
     assert again.decoder == "libsndfile"
+
+
+def test_a_kept_wav_is_as_long_as_the_audio(tmp_path):
+    path = tmp_path / "a.flac"
+    path.write_bytes(encode(make_music(6.0, 8_000), 8_000, "FLAC"))
+    options = {"wav_output": str(tmp_path / "wav"), "audio_base": str(tmp_path)}
+    config = make_config(tmp_path / "out", **options)
+    make_shard(0, [make_clip(path, "t")], config, Workspace())
+    wav = (tmp_path / "wav" / "a.wav").read_bytes()
+    found = load_waveform(io.BytesIO(wav), ClipConfig())
+    expected = load_waveform(io.BytesIO(path.read_bytes()), ClipConfig())
+    assert found.length == expected.length == 6 * SAMPLE_RATE
+    np.testing.assert_array_equal(found.samples, expected.samples)
 
 
 # Reading

@@ -12,9 +12,9 @@ import pytest
 from pipeline import schema
 from tests.support import trainer_fixtures
 from tests.support.mutations import mutate_bytes
-from trainer.baselines import __main__ as command
-from trainer.baselines import vectors
-from trainer.baselines.__main__ import BASELINES, main
+from trainer.baselines import fitting, vectors
+from trainer.baselines.__main__ import main
+from trainer.baselines.fitting import BASELINES
 from trainer.data.dataset import Arrays, load_arrays, open_dataset
 from trainer.data.normalisation import normalise
 from trainer.evaluation.calibration import apply_temperature
@@ -114,7 +114,7 @@ def test_kept_baselines_predict_what_was_reported(models, data):
 
 
 def test_a_large_baseline_is_measured_and_not_kept(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "MAX_KEPT_BYTES", 10_000)
+    monkeypatch.setattr(fitting, "MAX_KEPT_BYTES", 10_000)
     argv = ["--data", data, "--output", str(tmp_path), "--representation", "statistics"]
     assert main([*argv, "--models", "knn", "gaussian_nb"]) == 0
     report = read_report(f"{tmp_path}/knn-statistics")
@@ -347,7 +347,7 @@ def test_output_that_cannot_be_written_is_a_user_error(data, tmp_path, capsys):
 def test_what_is_not_ours_is_refused_before_any_work(
     data, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(command, "train_baselines", lambda *_: pytest.fail("begun"))
+    monkeypatch.setattr(fitting, "train_baselines", lambda *_: pytest.fail("begun"))
     notes = tmp_path / "knn-features" / "notes.txt"
     notes.parent.mkdir()
     notes.touch()

@@ -16,8 +16,11 @@ from pipeline.common.files import LocalFiles
 from pipeline.schema import UserError
 from tests.support.audio_files import encode, make_music, represent_file
 from tests.support.trainer_fixtures import write_dataset
-from tests.trainer.predict.test_predict import CONFIG, GENRES, make_manifest, make_model
+from tests.trainer.predict.test_predict import CONFIG, GENRES, make_manifest
+from tests.trainer.predict.test_predict import make_model as make_keras
 from trainer.export import __main__ as export
+from trainer.export import saved_model
+from trainer.export.serving import Serving, make_model
 from trainer.predict.loading import load_audio_predictor
 from trainer.predict.network import load_network
 from trainer.training.networks.vectors import build_vector_model
@@ -34,7 +37,7 @@ def folders(tmp_path_factory) -> dict[str, Path]:
     for name in manifest.representations:
         folder = root / name
         folder.mkdir()
-        make_model(name, manifest).save(folder / "model.keras")
+        make_keras(name, manifest).save(folder / "model.keras")
         (folder / "manifest.json").write_text(manifest.to_json())
         report = {"calibration": {"temperature": TEMPERATURE}}
         (folder / "report.json").write_text(json.dumps(report))
@@ -120,7 +123,7 @@ def test_records_give_what_the_model_gives(folders, wavs, name):
     field = "image" if name == "mel" else "window"
     value = records if name == "mel" else records[None]
     predictor = load_network(str(folders[name]))
-    serve, (spec,) = export.Serving(predictor).signatures["serve_records"]
+    serve, (spec,) = Serving(make_model(predictor)).signatures["serve_records"]
     assert spec.name == field
     assert spec.is_compatible_with(tf.constant(value))
     found = serve(tf.constant(value))
@@ -180,6 +183,27 @@ def test_it_loads_without_keras_and_without_this_project(folders, wavs, tmp_path
     assert any(genre in done.stdout for genre in GENRES)
 
 
+@pytest.mark.parametrize("name", ["mel", "vectors"])
+def test_the_warm_up_request_is_one_of_tensorflow_serving(
+    folders, mel, vector_model, name
+):
+    log = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
+    folder = folders["mel"]
+    if name == "vectors":
+        folder = vector_model
+        assert export.main([f"--model={folder}"]) == 0
+    path = folder / "export" / "assets.extra" / "tf_serving_warmup_requests"
+    [record] = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+    request = log.PredictionLog.FromString(record).predict_log.request
+    assert request.model_spec.signature_name == "serving_default"
+    values = {key: tf.make_ndarray(value) for key, value in request.inputs.items()}
+    served = tf.saved_model.load(str(folder / "export")) if name != "mel" else mel
+    inputs = {key: tf.constant(value) for key, value in values.items()}
+    found = served.signatures["serving_default"](**inputs)["probabilities"]
+    assert found.shape[0] == 1
+    assert np.all(np.isfinite(found))
+
+
 def test_bad_audio_is_an_error_that_says_so(mel):
     with pytest.raises(tf.errors.InvalidArgumentError, match="no WAV file"):
         mel.signatures["serving_default"](audio_bytes=tf.constant([b"ID3 something"]))
@@ -217,14 +241,14 @@ def test_what_cannot_be_written_leaves_the_old_export(vector_model, tmp_path, ca
     assert export.main(argv) == 0
     before = read_folder(output)
     capsys.readouterr()
-    predictor = load_network(str(vector_model))
+    model = make_model(load_network(str(vector_model)))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, limits[1]))
     try:
         with pytest.raises(UserError, match="--output cannot be written"):
-            export.export_model(predictor, str(output))
+            saved_model.export_model(model, str(output))
         with pytest.raises(OSError, match="File too large"):
-            export._replace_export(
+            saved_model._replace_export(
                 LocalFiles(), str(output), {**before, "saved_model.pb": bytes(2_000)}
             )
     finally:

@@ -1,19 +1,23 @@
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipeline.common.owned_kinds import PICTURE
-from pipeline.schema import UserError
+from pipeline.schema import SPLITS, Manifest, UserError
 from tests.support.trainer_fixtures import write_dataset
 from trainer.baselines.vectors import load_normalised
 from trainer.compare import __main__ as compare
 from trainer.data.dataset import open_dataset
 from trainer.evaluation import plots
-from trainer.evaluation.report_folder import read_report
+from trainer.evaluation.report_folder import Result, read_report
 from trainer.folds import __main__ as folds
+from trainer.folds.cross_validation import Plan, find_epochs
 from trainer.folds.records import assign_folds, link_fold, split_records
+from trainer.predict.ensemble import Ensemble
+from trainer.predict.loading import load_predictor
 
 GENRES = ("Folk", "Jazz")
 
@@ -79,7 +83,9 @@ def test_too_few_artists_of_a_genre_are_refused(dataset):
 
 def test_a_fold_is_a_whole_dataset_with_statistics_of_its_own(dataset, tmp_path):
     clips = assign_folds(dataset, 3, 0)
+    assert clips.stopping.sum() == 3
     held = split_records(dataset, clips, f"{tmp_path}/records")
+    stopping = dict(zip(clips.track_ids, clips.stopping.tolist(), strict=True))
     tested = []
     for fold in range(3):
         folder = f"{tmp_path}/fold-{fold}"
@@ -89,18 +95,14 @@ def test_a_fold_is_a_whole_dataset_with_statistics_of_its_own(dataset, tmp_path)
             name: opened.load("statistics", name)
             for name in ("training", "validation", "test")
         }
-        assert [len(split.labels) for split in splits.values()] == [8, 8, 8]
+        # Four fifths, or here two thirds, train, less the few to stop by.
+        assert len(splits["test"].labels) == 8
+        assert 13 <= len(splits["training"].labels) < 16
+        assert all(stopping[track] for track in splits["validation"].track_ids)
+        assert not any(stopping[track] for track in splits["training"].track_ids)
         tested += splits["test"].track_ids
-        assert (
-            len(
-                {
-                    *splits["training"].track_ids,
-                    *splits["validation"].track_ids,
-                    *splits["test"].track_ids,
-                }
-            )
-            == 24
-        )
+        everything = [t for split in splits.values() for t in split.track_ids]
+        assert sorted(everything) == sorted(clips.track_ids)
         values = splits["training"].values.astype(np.float64)
         found = opened.manifest.normalisation["statistics"]
         np.testing.assert_allclose(found.mean, values.mean(axis=0), rtol=1e-6)
@@ -115,7 +117,40 @@ def test_a_fold_is_a_whole_dataset_with_statistics_of_its_own(dataset, tmp_path)
     assert sorted(tested) == sorted(clips.track_ids)
 
 
-def test_a_cross_validation_from_the_command_line(data, tmp_path, capsys, monkeypatch):
+def test_the_last_fit_hears_all_clips(dataset, tmp_path):
+    clips = assign_folds(dataset, 3, 0)
+    held = split_records(dataset, clips, f"{tmp_path}/records")
+    counts = {}
+    for stopping in (True, False):
+        folder = f"{tmp_path}/{stopping}"
+        link_fold(
+            dataset,
+            clips,
+            held,
+            f"{tmp_path}/records",
+            folder,
+            None,
+            stopping=stopping,
+        )
+        manifest = open_dataset(folder).manifest
+        counts[stopping] = [sum(manifest.clips[split].values()) for split in SPLITS]
+    assert counts == {True: [21, 3, 0], False: [24, 0, 0]}
+
+
+def test_of_few_clips_none_is_kept_back_to_stop_by(tmp_path):
+    write_dataset(
+        tmp_path,
+        representations=("statistics",),
+        genres=GENRES,
+        clips_per_split_and_genre={"training": 9},
+        statistics=37,
+    )
+    assert not assign_folds(open_dataset(str(tmp_path)), 3, 0).stopping.any()
+
+
+def test_a_cross_validation_from_the_command_line(
+    data, dataset, tmp_path, capsys, monkeypatch
+):
     # Drawing takes longer than all else.
     for draw in ("confusion_png", "confusions_png", "comparison_png"):
         monkeypatch.setattr(plots, draw, lambda *_: PICTURE.sign)
@@ -147,21 +182,70 @@ def test_a_cross_validation_from_the_command_line(data, tmp_path, capsys, monkey
         parts = [read_report(str(output / name / f"fold-{i}")) for i in range(3)]
         mean = np.mean([part.test.accuracy for part in parts])
         assert report.test.accuracy == pytest.approx(mean)
-        assert "model.keras" in {
-            path.name for path in (output / "statistics" / "fold-0").iterdir()
-        }
+        # A last model, of all clips, answers.
+        predictor = load_predictor(str(output / name))
+        records = {"statistics": dataset.load("statistics", "test").values[:, None]}
+        assert predictor.predict(records).shape == (6, 2)
+        assert predictor.temperature == report.calibration.temperature
+        assert report.calibration.clips == 24
+        assert report.clips["training"] + report.clips["validation"] == 16
+        command = shlex.split(report.command)
+        assert command[:2] == ["./launch.sh", "folds"]
+        folds.make_parser().parse_args(command[2:])
+        assert command[command.index("--models") + 1 :][:2] == [
+            "statistics",
+            "baselines",
+        ]
+        assert command[command.index("--epochs") + 1] == "2"
+    assert "model.keras" in {
+        path.name for path in (output / "statistics" / "fold-0").iterdir()
+    }
+    manifest = Manifest.from_json(
+        (output / "statistics" / "manifest.json").read_text(), source=""
+    )
+    assert sum(manifest.clips["training"].values()) == 24
     # What was cross-validated is compared and shown with the original dataset.
     assert compare.main([f"--models={output}"]) == 0
     page = (tmp_path / "report.html").read_text()
     assert "24 clips of 2 genres" in page
     content = json.loads((tmp_path / "report.json").read_text())
     assert content["test_clips"] == 24
+    (best,) = [m for m in content["models"] if m["model"] == "Ensemble"]
+    assert best["parameters"]["folds"] == 3
+    assert best["test"]["clips"] == best["test"]["artists"] == 24
+    assert best["calibration"]["clips"] == 24
+    assert isinstance(load_predictor(str(output)), Ensemble)
+    assert load_predictor(str(output)).temperature == best["calibration"]["temperature"]
+
+
+def test_flags_of_one_model_go_to_that_model(data, capsys, tmp_path):
+    plan = Plan(
+        output="o",
+        folds=2,
+        models=("mel", "statistics"),
+        flags={"weights": "w.h5", "fine_tune_layers": 3, "epochs": 7},
+    )
+    mel, other = (plan.config(model, "d", "o") for model in plan.models)
+    assert (mel.weights, mel.fine_tune_layers, mel.epochs) == ("w.h5", 3, 7)
+    assert (other.weights, other.fine_tune_layers, other.epochs) == (None, 0, 7)
+    argv = [f"--data={data}", f"--output={tmp_path / 'o'}", "--weights=w.h5"]
+    assert folds.main(argv) == 2
+    assert "--weights is for the model mel" in capsys.readouterr().err
+
+
+def test_the_last_network_trains_as_long_as_the_folds_did():
+    def trained(*epochs):
+        return Result(report=None, phases=[{"best_epoch": epoch} for epoch in epochs])
+
+    found = find_epochs([trained(10, 2), trained(20, 3), trained(60, 9)])
+    assert found == {"epochs": 20, "fine_tune_epochs": 3}
+    assert find_epochs([trained(0), trained(0)])["epochs"] == 1
 
 
 def test_wrong_flags_are_user_errors(data, tmp_path, capsys):
     argv = [f"--data={data}", f"--output={tmp_path / 'o'}"]
-    assert folds.main([*argv, "--folds=2"]) == 2
-    assert "--folds must be 3 or more" in capsys.readouterr().err
+    assert folds.main([*argv, "--folds=1"]) == 2
+    assert "--folds must be 2 or more" in capsys.readouterr().err
     assert folds.main(["--data=/nowhere", argv[1]]) == 2
     assert "no dataset folder" in capsys.readouterr().err
     with pytest.raises(SystemExit) as error:

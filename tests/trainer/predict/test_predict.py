@@ -14,7 +14,8 @@ from pipeline.common.clip_config import ClipConfig
 from pipeline.common.plain_text import one_line
 from pipeline.common.rejects import AudioError
 from pipeline.decoding import isolation
-from pipeline.decoding.waveform import downmix, fit_length, resample
+from pipeline.decoding.excerpts import Part
+from pipeline.decoding.waveform import downmix, fit_clip
 from pipeline.representations import make_schemas
 from tests.support.audio_files import encode, make_music, make_sine, represent_file
 from trainer.predict import __main__ as predict
@@ -92,7 +93,7 @@ def test_probabilities_are_the_mean_over_the_clips_records(models, songs, name):
     model = keras.models.load_model(models / name / "model.keras")
     for path in songs.values():
         records = represent_file(path, CONFIG, [name])[name]
-        assert len(records) == (2 if name == "windows" else 1)
+        assert len(records) == (2 if name == "windows" else 5)
         expected = model.predict(records, verbose=0).mean(axis=0)
         prediction = predictor.predict(path)
         found = prediction.genres
@@ -180,7 +181,7 @@ def test_a_long_file_is_the_mean_of_its_excerpts(models, tmp_path):
     path.write_bytes(encode(np.concatenate(parts), 22_050, "WAV"))
     predictor = load_audio_predictor([str(models / "mel")])
     each = [
-        predictor.predict_clips([fit_length(resample(downmix(part), 22_050))])
+        predictor.predict_clips([Part(*fit_clip(downmix(part), 22_050), 0.0, 90.0)])
         for part in np.float32(parts)
     ]
     found = predictor.predict(str(path))

@@ -58,8 +58,8 @@ def test_members_are_heard_as_files(catalogue, music_files, tmp_path):
     with IsolatedDecoder() as decoder:
         [mine] = decoder.load_excerpts(str(plain), ClipConfig(), 1)
         with open_member(str(path), "a.mp3") as file:
-            [theirs] = decoder.load_excerpts_of(file, ClipConfig(), 1)
-        assert (mine == theirs).all()
+            [theirs] = decoder.load_parts(file, ClipConfig(), 1)
+        assert (mine.samples == theirs.samples).all()
     damage(path, "a.mp3")
     with pytest.raises(AudioError, match="cannot be unpacked"):
         open_member(str(path), "a.mp3")

@@ -1,0 +1,224 @@
+"use strict";
+
+const COLOURS = 7; // Of the most probable genres; the others share one.
+const byId = (name) => document.getElementById(name);
+const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
+const clock = (seconds) =>
+  `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
+
+function make(tag, text, attributes = {}) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  return made;
+}
+
+let model = null;
+
+async function learnModel() {
+  const about = byId("about");
+  try {
+    model = await (await fetch("model")).json();
+  } catch {
+    about.textContent = "The program that serves this page has ended; start it again.";
+    return;
+  }
+  about.textContent = `The model ${model.model} tells ${model.genres.length} genres apart.`;
+  byId("synthetic").hidden = !model.synthetic;
+}
+const ready = learnModel();
+
+// Songs are listened to one after the other.
+let queue = ready;
+
+function addSongs(files) {
+  for (const file of files) {
+    const card = byId("song").content.cloneNode(true).firstElementChild;
+    card.querySelector("h2").textContent = file.name;
+    byId("songs").prepend(card);
+    queue = queue.then(() => listen(file, card));
+  }
+}
+
+function fail(card, sentence) {
+  const outcome = card.querySelector(".outcome");
+  outcome.className = "outcome failed";
+  outcome.setAttribute("role", "alert");
+  outcome.textContent = sentence;
+}
+
+async function listen(file, card) {
+  const outcome = card.querySelector(".outcome");
+  if (model === null) return fail(card, "There is no model to ask.");
+  if (file.size > model.max_bytes) {
+    const most = Math.floor(model.max_bytes / 1e6);
+    return fail(card, `The file is too large: up to ${most} MB are taken.`);
+  }
+  if (file.size === 0) return fail(card, "The file is empty.");
+  outcome.textContent = "Listening …";
+  let response, answer;
+  try {
+    response = await fetch("listen", { method: "POST", body: file });
+    answer = await response.json();
+  } catch {
+    return fail(card, "No answer came: has the program ended, or the file gone?");
+  }
+  if (!response.ok) return fail(card, answer.error);
+  show(file, card, answer);
+}
+
+function show(file, card, answer) {
+  const find = (selector) => card.querySelector(selector);
+  const order = answer.genres.map((_, index) => index);
+  order.sort((a, b) => answer.genres[b] - answer.genres[a]);
+  const tell = (genres, count) =>
+    [...genres.keys()].sort((a, b) => genres[b] - genres[a]).slice(0, count)
+      .map((index) => `${model.genres[index]} ${percent(genres[index])}`).join(", ");
+  const parts = answer.excerpts.length;
+  find(".outcome").textContent =
+    `${clock(answer.seconds)} long; ` +
+    (parts === 1 ? "one part was heard." : `${parts} parts of 30 s were heard.`);
+  find(".lead").textContent = tell(answer.genres, 3);
+  byId("status").textContent = `${file.name}: ${tell(answer.genres, 1)}`;
+  find(".result").hidden = false;
+  const player = find("audio");
+  player.src = URL.createObjectURL(file);
+  player.setAttribute("aria-label", `Player of ${file.name}`);
+  player.addEventListener("error", () => { find(".unplayable").hidden = false; });
+  drawTime(card, answer, order, player, tell);
+  drawTable(find("table"), answer, order);
+  drawSimilar(find(".similar"), answer.similar);
+}
+
+function drawTime(card, answer, order, player, tell) {
+  const find = (selector) => card.querySelector(selector);
+  const place = (element, part) => {
+    element.style.left = `${100 * part.start / answer.seconds}%`;
+    element.style.width = `${100 * (part.end - part.start) / answer.seconds}%`;
+  };
+  const shown = order.slice(0, COLOURS);
+  const others = order.slice(COLOURS);
+  find(".picture").setAttribute("aria-label",
+    "Mel image: low notes at the bottom, loud ones bright");
+  for (const part of answer.excerpts) {
+    const image = make("img", undefined, { src: part.mel, alt: "" });
+    place(image, part);
+    find(".picture").append(image);
+    const label = `${clock(part.start)} to ${clock(part.end)}: ${tell(part.genres, 3)}`;
+    const column = make("button", undefined,
+      { type: "button", "aria-label": `Play from ${label}`, title: label });
+    place(column, part);
+    const shares = shown.map((index) => part.genres[index]);
+    shares.push(others.reduce((sum, index) => sum + part.genres[index], 0));
+    const total = Math.max(1, shares.reduce((sum, share) => sum + share, 0));
+    shares.forEach((share, rank) => {
+      const block = make("span");
+      block.style.height = `${100 * share / total}%`;
+      block.style.background = colour(rank);
+      column.append(block);
+    });
+    column.addEventListener("click", () => {
+      player.currentTime = part.start;
+      player.play().catch(() => {});
+    });
+    find(".columns").append(column);
+  }
+  shown.forEach((index, rank) => addLegend(find(".legend"), rank,
+    `${model.genres[index]} ${percent(answer.genres[index])}`));
+  if (others.length) addLegend(find(".legend"), COLOURS, "others");
+  for (const share of [0, 0.5, 1]) {
+    find(".ticks").append(make("span", clock(share * answer.seconds)));
+  }
+  const follow = () => {
+    const share = Math.min(1, player.currentTime / answer.seconds);
+    find(".playhead").style.left = `calc(${100 * share}% - ${2 * share}px)`;
+  };
+  const step = () => {
+    follow();
+    if (!player.paused) requestAnimationFrame(step);
+  };
+  player.addEventListener("play", step);
+  for (const name of ["timeupdate", "seeking", "seeked"]) {
+    player.addEventListener(name, follow);
+  }
+}
+
+function colour(rank) {
+  return rank < COLOURS ? `var(--c${rank})` : "var(--other)";
+}
+
+function addLegend(list, rank, text) {
+  const mark = make("i");
+  mark.style.background = colour(rank);
+  const item = make("li");
+  item.append(mark, text);
+  list.append(item);
+}
+
+function drawTable(table, answer, order) {
+  const head = make("tr");
+  head.append(make("th", "genre", { scope: "col" }), make("th", "song", { scope: "col" }));
+  for (const part of answer.excerpts) {
+    head.append(make("th", clock(part.start), { scope: "col" }));
+  }
+  const top = make("thead");
+  top.append(head);
+  const body = make("tbody");
+  for (const index of order) {
+    const row = make("tr");
+    row.append(make("th", model.genres[index], { scope: "row" }));
+    row.append(make("td", percent(answer.genres[index])));
+    for (const part of answer.excerpts) {
+      row.append(make("td", percent(part.genres[index])));
+    }
+    body.append(row);
+  }
+  table.append(make("caption", "Probabilities of the song and of its parts"), top, body);
+}
+
+function drawSimilar(section, clips) {
+  if (!model.training_clips) return;
+  section.hidden = false;
+  fetch("model").then((response) => response.json()).then((latest) => {
+    const heard = latest.training_clips_heard;
+    section.querySelector(".note").textContent = heard < latest.training_clips
+      ? `Of ${heard} training clips heard so far, of ${latest.training_clips}.`
+      : `Of ${heard} training clips.`;
+  }).catch(() => {});
+  for (const clip of clips) {
+    const item = make("li");
+    item.append(make("strong", clip.genre), make("div", `clip ${clip.track_id}`),
+      make("div", `similarity ${clip.similarity.toFixed(2)}`));
+    if (clip.playable) {
+      item.append(make("audio", undefined, {
+        controls: "", preload: "none", src: `clip/${encodeURIComponent(clip.track_id)}`,
+        "aria-label": `Player of clip ${clip.track_id}`,
+      }));
+    }
+    section.querySelector("ol").append(item);
+  }
+}
+
+byId("files").addEventListener("change", (event) => {
+  addSongs([...event.target.files]);
+  event.target.value = "";
+});
+addEventListener("dragover", (event) => {
+  event.preventDefault();
+  document.body.classList.add("over");
+});
+addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) document.body.classList.remove("over");
+});
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  document.body.classList.remove("over");
+  addSongs([...event.dataTransfer.files]);
+});
+
+// One song plays at a time.
+document.addEventListener("play", (event) => {
+  for (const player of document.querySelectorAll("audio")) {
+    if (player !== event.target) player.pause();
+  }
+}, true);

@@ -1,0 +1,285 @@
+"""A model in one file, for LiteRT or ONNX, held against the model that it came from.
+
+Beside `model.tflite` or `model.onnx` lies a JSON file of the same name with `.json`
+behind it: labels, how audio becomes the input, and what was measured. `model_card.md`
+says the same for people.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.common import ownership
+from pipeline.common.clip_config import CLIP_SAMPLES, SAMPLE_RATE
+from pipeline.common.files import Files, join
+from pipeline.common.owned_kinds import EXPORT
+from pipeline.schema import MULTI_LABEL, UserError
+from trainer.data.dataset import Dataset
+from trainer.evaluation.card import format_exports
+from trainer.evaluation.model_files import ModelFolder, files_of
+from trainer.evaluation.report import CARD_FILE
+from trainer.export import litert, onnx_file
+from trainer.export.saved_model import saying_what_to_do, write_signatures
+from trainer.export.serving import Model, Portable, describe
+from trainer.predict.protocol import Predictor
+
+#: By format, the ending of its files and how their weights may be kept.
+FORMATS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "litert": (litert.SUFFIX, litert.QUANTIZATIONS),
+    "onnx": (onnx_file.SUFFIX, onnx_file.QUANTIZATIONS),
+}
+#: How far a float32 file's probabilities may lie from the model's.
+MAX_DIFFERENCE = 1e-4
+#: Points of validation accuracy that a quantized file may lose.
+MAX_LOSS = 2.0
+#: Clips that are answered at a time.
+_BATCH = 32
+
+#: From records as a signature takes them to probabilities.
+Answer = Callable[[NDArray[Any]], NDArray[np.float32]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is to be exported.
+
+    Attributes:
+      form: one of `FORMATS`.
+      quantize: how weights are kept, None for float32.
+      folder: to write to.
+      dataset: that the model was trained on, where it is at hand: it says how near
+        the file is to the model.
+    """
+
+    form: str
+    quantize: str | None
+    folder: str
+    dataset: Dataset | None
+
+    def __post_init__(self) -> None:
+        """Refuses what a format cannot do, or cannot be answered for."""
+        suffix, known = FORMATS[self.form]
+        if self.folder.endswith(suffix):
+            raise UserError(
+                f"--output names a folder, in which {self.file_name} is written. "
+                f"Received: {self.folder}"
+            )
+        if self.quantize is not None and self.quantize not in known:
+            raise UserError(
+                f"--quantize of --format {self.form} must be one of "
+                f"{', '.join(known)}. Received: {self.quantize}"
+            )
+        if self.quantize is not None and self.dataset is None:
+            raise UserError(
+                "--quantize needs the dataset that the model was trained on, to "
+                "measure what is lost; name it with --data."
+            )
+
+    @property
+    def file_name(self) -> str:
+        """`model.tflite`, `model-int8.onnx`, ..."""
+        kind = f"-{self.quantize}" if self.quantize else ""
+        return f"model{kind}{FORMATS[self.form][0]}"
+
+
+def export_file(
+    model: Model, predictor: Predictor, source: str, request: Request
+) -> dict[str, Any]:
+    """Writes a file, its description and the card.
+
+    Args:
+      model: what to export.
+      predictor: the same, whose answers are what the file is held against.
+      source: the model's folder.
+      request: what is asked for.
+
+    Returns:
+      The description.
+
+    Raises:
+      UserError: the folder holds something else or cannot be written to, the file
+        does not answer as the model does, or loses too much.
+    """
+    files = files_of(request.folder)
+    ownership.check_folder(files, request.folder, EXPORT)
+    # What is measured on records says nothing of a quantized way from audio.
+    portable = Portable(model, front_end=request.quantize is None)
+    with tempfile.TemporaryDirectory() as folder:
+        write_signatures(model, portable.signatures, folder)
+        names = [*portable.signatures]
+        if request.form == "litert":
+            content = litert.convert(folder, names, request.quantize)
+            answer = _make_answer(model, litert.Runner(content, "serve_records"))
+        else:
+            content = onnx_file.convert(folder, names[0], request.quantize)
+            tail = onnx_file.cut_front_end(content) if len(names) > 1 else content
+            answer = _make_answer(model, onnx_file.Runner(tail), len(names) > 1)
+    facts = {
+        **describe(model, names if request.form == "litert" else names[:1]),
+        "format": request.form,
+        "quantize": request.quantize,
+        "inputs": _describe_inputs(model, portable),
+        **_measure(model, predictor, answer, request),
+    }
+    with saying_what_to_do(request.folder):
+        ownership.claim(files, request.folder, EXPORT)
+        path = join(request.folder, request.file_name)
+        files.write(path, content)
+        files.write(f"{path}.json", (json.dumps(facts, indent=1) + "\n").encode())
+        _write_card(files, request.folder, source)
+    return facts
+
+
+def _make_answer(model: Model, run: Any, tail: bool = False) -> Answer:
+    name = "records" if tail else model.value.name
+
+    def answer(records: NDArray[Any]) -> NDArray[np.float32]:
+        clips = len(records)
+        flat = records if tail or model.records > 1 else records[:, 0]
+        # What lies behind a front end takes one clip at a time.
+        step = 1 if tail else _BATCH
+        parts = [
+            run(**{name: flat[start : start + step]})["probabilities"]
+            for start in range(0, clips, step)
+        ]
+        return np.concatenate(parts)
+
+    return answer
+
+
+def _measure(
+    model: Model, predictor: Predictor, answer: Answer, request: Request
+) -> dict[str, Any]:
+    """How near the file is to the model.
+
+    Raises:
+      UserError: not near enough.
+    """
+    dataset = request.dataset
+    if dataset is None:
+        return {"test_clips": 0}
+    records, _ = load_clips(dataset, model, "test")
+    facts: dict[str, Any] = {"test_clips": len(records)}
+    if len(records):
+        expected = predictor.predict({model.representation: records})
+        difference = float(np.abs(answer(records) - expected).max())
+        facts["largest_difference"] = difference
+        if request.quantize is None and not difference <= MAX_DIFFERENCE:
+            raise UserError(
+                f"The {request.form} file does not answer as the model does: a "
+                f"probability of a test clip is off by {difference:.2g}, more than "
+                f"{MAX_DIFFERENCE:g}; nothing was written. Export another format."
+            )
+    if request.quantize is not None:
+        facts |= _measure_loss(model, predictor, answer, request, dataset)
+    return facts
+
+
+def _measure_loss(
+    model: Model,
+    predictor: Predictor,
+    answer: Answer,
+    request: Request,
+    dataset: Dataset,
+) -> dict[str, Any]:
+    if model.manifest.task == MULTI_LABEL:
+        raise UserError(
+            "--quantize measures accuracy, and clips of several genres each have none; "
+            "export without it."
+        )
+    records, labels = load_clips(dataset, model, "validation")
+    if not len(records):
+        raise UserError(
+            "--quantize measures what is lost on validation clips, and there are none "
+            f"in {dataset.folder}; export without it."
+        )
+    expected = predictor.predict({model.representation: records})
+    found = answer(records)
+    before = float(np.mean(expected.argmax(axis=1) == labels))
+    # A file that gives no numbers names nothing.
+    named = np.where(np.isfinite(found).all(axis=1), found.argmax(axis=1), -1)
+    after = float(np.mean(named == labels))
+    loss = 100 * (before - after)
+    if loss > MAX_LOSS:
+        raise UserError(
+            f"--quantize {request.quantize} costs {loss:.1f} points of accuracy on "
+            f"{len(records)} validation clips ({before:.3f} to {after:.3f}), more than "
+            f"{MAX_LOSS:g}; nothing was written. Export without it."
+        )
+    return {
+        "validation_clips": len(records),
+        "validation_accuracy": before,
+        "validation_accuracy_quantized": after,
+    }
+
+
+def load_clips(
+    dataset: Dataset, model: Model, split: str
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Records of a split `(clips, records, *value.shape)`, and the clips' genres.
+
+    Raises:
+      UserError: the dataset is another one than the model's, or damaged.
+    """
+    if dataset.manifest.fingerprint != model.manifest.fingerprint:
+        raise UserError(
+            "--data must be the dataset that the model was trained on, whose "
+            f"fingerprint is {model.manifest.fingerprint}. Received: {dataset.folder}, "
+            f"whose fingerprint is {dataset.manifest.fingerprint}"
+        )
+    arrays = dataset.load(model.representation, split)
+    shape = (-1, model.records, *model.value.shape)
+    return arrays.values.reshape(shape), arrays.labels[:: model.records]
+
+
+def _describe_inputs(model: Model, portable: Portable) -> dict[str, Any]:
+    """By signature, the input's name, shape, dtype and meaning."""
+    words = {
+        "serve_samples": f"one clip: {CLIP_SAMPLES} samples at {SAMPLE_RATE} Hz, mono, "
+        "full scale 1; of a longer one its middle, a shorter one is repeated",
+        "serve_records": f"records of {model.representation} as the manifest has them",
+    }
+    return {
+        name: {
+            "name": spec.name,
+            "shape": [-1 if size is None else size for size in spec.shape],
+            "dtype": spec.dtype.name,
+            "meaning": words[name],
+        }
+        for name, (_, [spec]) in portable.signatures.items()
+    }
+
+
+def _write_card(files: Files, folder: str, source: str) -> None:
+    """The model's card, and what there is to say of each file in the folder."""
+    facts = {
+        path.removesuffix(".json"): json.loads(files.read(join(folder, path), 1 << 30))
+        for path, _ in sorted(files.walk(folder))
+        if path.endswith((".tflite.json", ".onnx.json"))
+    }
+    card = (ModelFolder(source).read(CARD_FILE) or b"").decode()
+    text = f"{card}\n{format_exports(facts)}" if card else format_exports(facts)
+    files.write(join(folder, CARD_FILE), text.encode())
+
+
+def summarise(facts: Mapping[str, Any]) -> str:
+    """A line on a file's description, for people."""
+    if not facts["test_clips"]:
+        return "not held against the model: its dataset is not at hand (--data)"
+    text = (
+        f"largest difference of a probability over {facts['test_clips']} test clips: "
+        f"{facts['largest_difference']:.1g}"
+    )
+    if facts["quantize"]:
+        text += (
+            f"; validation accuracy {facts['validation_accuracy']:.3f}, in the file "
+            f"{facts['validation_accuracy_quantized']:.3f}"
+        )
+    return text

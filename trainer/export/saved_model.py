@@ -1,0 +1,167 @@
+"""A SavedModel: for TensorFlow, TensorFlow Serving and Vertex AI."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import tempfile
+import wave
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pipeline.common import ownership
+from pipeline.common.clip_config import SAMPLE_RATE
+from pipeline.common.files import Files, join, temporary_name
+from pipeline.common.owned_kinds import EXPORT
+from pipeline.schema import UserError
+from trainer.evaluation.model_files import files_of
+from trainer.export.serving import Model, Serving, Signature, describe
+
+SAVED_MODEL_FILE = "saved_model.pb"
+#: Folder of a SavedModel that TensorFlow leaves to others.
+EXTRA = "assets.extra"
+
+
+def export_model(model: Model, folder: str) -> dict[str, Any]:
+    """Writes a SavedModel; returns what its signature `describe` says.
+
+    Args:
+      model: what to export.
+      folder: local or remote; a SavedModel that is there is replaced.
+
+    Raises:
+      UserError: the folder holds something else or cannot be written to, or the
+        dataset was made by another version of the pipeline.
+    """
+    files = files_of(folder)
+    ownership.check_folder(files, folder, EXPORT)
+    serve = Serving(model)
+    facts = describe(model, [*serve.signatures, "describe"])
+    content = json.dumps(facts, indent=1)
+
+    def describe_export() -> Mapping[str, tf.Tensor]:
+        return {"description": tf.constant(content)}
+
+    signatures = {**serve.signatures, "describe": (describe_export, [])}
+    with saying_what_to_do(folder):
+        with tempfile.TemporaryDirectory() as local:
+            write_signatures(model, signatures, local)
+            contents = _read_folder(local)
+        contents[f"{EXTRA}/description.json"] = f"{content}\n".encode()
+        contents[f"{EXTRA}/tf_serving_warmup_requests"] = make_warm_up(model)
+        _replace_export(files, folder, contents)
+    return facts
+
+
+def write_signatures(
+    model: Model, signatures: Mapping[str, Signature], folder: str
+) -> None:
+    """Writes functions of a model as a SavedModel into a new local folder."""
+    archive = keras.export.ExportArchive()
+    if model.variables is not None:
+        archive.track(model.variables)
+    for name, (function, inputs) in signatures.items():
+        archive.add_endpoint(name, function, input_signature=inputs)
+    archive.write_out(folder, verbose=False)
+
+
+@contextlib.contextmanager
+def saying_what_to_do(folder: str) -> Iterator[None]:
+    """Turns what the file system says into a sentence.
+
+    Raises:
+      UserError: the output cannot be written.
+    """
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        reason = error.message if isinstance(error, tf.errors.OpError) else error
+        raise UserError(
+            f"--output cannot be written ({reason}); make room or choose another "
+            f"folder. Received: {folder}"
+        ) from error
+
+
+def make_warm_up(model: Model) -> bytes:
+    """A file of one request, which TensorFlow Serving answers before it is ready.
+
+    The first request of a model costs seconds, all others a fraction of one. It is a
+    TFRecord of a `tensorflow.serving.PredictionLog`, whose fields' numbers are those
+    of TensorFlow Serving's `prediction_log.proto`, `predict.proto` and `model.proto`.
+    """
+    if model.represent is None:
+        spec = model.records_spec(clips=1)
+        name, value = spec.name, tf.zeros(spec.shape, spec.dtype)
+    else:
+        seconds = math.ceil(model.config.min_duration) + 1
+        name, value = "audio_bytes", tf.constant([_make_tone(seconds)])
+    tensor = tf.make_tensor_proto(tf.get_static_value(value)).SerializeToString()
+    model_spec = _field(1, b"default") + _field(3, b"serving_default")
+    request = _field(1, model_spec) + _field(
+        2, _field(1, name.encode()) + _field(2, tensor)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/requests"
+        with tf.io.TFRecordWriter(path) as writer:
+            writer.write(_field(6, _field(1, request)))
+        return Path(path).read_bytes()
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A length-delimited field of a protocol buffer."""
+    length, digits = len(content), bytearray([number << 3 | 2])
+    while length >= 0x80:
+        digits.append(length & 0x7F | 0x80)
+        length >>= 7
+    return bytes(digits) + bytes([length]) + content
+
+
+def _make_tone(seconds: int) -> bytes:
+    """A WAV file of 440 Hz, mono, 16 bits."""
+    times = np.arange(seconds * SAMPLE_RATE) / SAMPLE_RATE
+    samples = (8_000 * np.sin(2 * np.pi * 440 * times)).astype("<i2")
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(samples.tobytes())
+    return buffer.getvalue()
+
+
+def _read_folder(folder: str) -> dict[str, bytes]:
+    """The files of a local folder, by path relative to it."""
+    paths = [path for path in Path(folder).rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def _replace_export(files: Files, folder: str, contents: Mapping[str, bytes]) -> None:
+    """Puts a whole export in the place of an earlier one.
+
+    Nothing is touched before all is written. `saved_model.pb` goes first and comes
+    last: whoever loads in between finds no model, and never one of two halves.
+
+    Raises:
+      UserError: the folder is not ours.
+      OSError: it cannot be written to.
+    """
+    ownership.claim(files, folder, EXPORT)
+    last = join(folder, SAVED_MODEL_FILE)
+    targets = {join(folder, name): content for name, content in contents.items()}
+    stage = {temporary_name(path): path for path in targets}
+    try:
+        for temporary, path in stage.items():
+            files.write(temporary, targets[path])
+        files.delete(last)
+        for temporary, path in sorted(stage.items(), key=lambda pair: pair[1] == last):
+            files.rename(temporary, path)
+    finally:
+        for temporary in stage:
+            files.delete(temporary)

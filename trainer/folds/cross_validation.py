@@ -1,0 +1,300 @@
+"""Trains models on folds, and once more on all clips."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import statistics
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pipeline.schema import MULTI_LABEL, UserError
+from trainer.baselines.__main__ import choose_representations, train_baselines
+from trainer.baselines.fitting import BASELINES as ALL_BASELINES
+from trainer.baselines.fitting import fit_baselines
+from trainer.config import OPTIONS, TrainConfig
+from trainer.data.dataset import Dataset, open_dataset
+from trainer.evaluation.report import Report
+from trainer.evaluation.report_folder import Result, read_result
+from trainer.folds.join import Kept, join_folds
+from trainer.folds.records import (
+    FoldedClips,
+    FoldFile,
+    assign_folds,
+    link_fold,
+    split_records,
+)
+from trainer.predict import classical
+from trainer.training.model_folder import (
+    ModelFolder,
+    read_files,
+    try_folders,
+    write_report_folder,
+)
+from trainer.training.train import train
+from trainer.training.tuning import tune_and_train
+
+BASELINES = "baselines"
+MEL = "mel"
+#: Files of every folder, which are written anew with the report.
+_NOT_ITS_OWN = ("OWNER.json", "model.json")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is cross-validated.
+
+    Attributes:
+      output: local folder; `NAME/report.json`, the last model, and `NAME/fold-N/` for
+        each model.
+      folds: at least 2: one to test, the others to train on.
+      models: of `trainer.config.MODELS`, and `baselines`.
+      seed: of the folds and of the networks.
+      flags: more of `trainer.config.TrainConfig`, for the networks that know them.
+      trials: of a search for better parameters, in each fold; see
+        `trainer.training.tuning`.
+      command: what does the same again.
+    """
+
+    output: str
+    folds: int
+    models: Sequence[str]
+    seed: int = 0
+    flags: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    trials: int = 0
+    command: str = ""
+
+    def config(self, model: str, data: str, output: str) -> TrainConfig:
+        """Of a network, with the flags that it knows."""
+        flags = {
+            name: value
+            for name, value in self.flags.items()
+            if model == MEL or not is_of_mel(name)
+        }
+        # The defaults of what only MobileNetV2 knows are those of the class.
+        return TrainConfig.from_flags(
+            {
+                "checkpoint_dir": None,
+                **flags,
+                "data": data,
+                "model": model,
+                "output": output,
+                "seed": self.seed,
+            }
+        )
+
+
+def is_of_mel(flag: str) -> bool:
+    """Whether only MobileNetV2 knows a flag."""
+    return "--model mel" in OPTIONS[flag].group
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Records:
+    """The records of a dataset, by part, and datasets made of them."""
+
+    dataset: Dataset
+    clips: FoldedClips
+    files: Mapping[str, list[FoldFile]]
+    scratch: str
+
+    def link(self, name: str, fold: int | None, *, stopping: bool = True) -> str:
+        """Makes a dataset of them; see `link_fold`."""
+        folder = f"{self.scratch}/{name}"
+        link_fold(
+            self.dataset,
+            self.clips,
+            self.files,
+            f"{self.scratch}/records",
+            folder,
+            fold,
+            stopping=stopping,
+        )
+        return folder
+
+
+def cross_validate(dataset: Dataset, plan: Plan) -> list[Report]:
+    """Trains and tests each model as many times as there are folds, then on all.
+
+    Args:
+      dataset: all of its splits are used, and its own split is ignored.
+      plan: what to train.
+
+    Raises:
+      UserError: there are too few artists or clips, or a training fails.
+    """
+    if dataset.manifest.task == MULTI_LABEL:
+        raise UserError(
+            f"The clips in {dataset.folder} have several genres each, which "
+            "./launch.sh folds does not cross-validate; use ./launch.sh train and "
+            "baselines, or preprocess with --labels top."
+        )
+    clips = assign_folds(dataset, plan.folds, plan.seed)
+    output = plan.output
+    folders = [f"{output}/{name}" for name in folder_names(dataset, plan.models)]
+    try_folders(folders)
+    for folder in folders:
+        ModelFolder.at(folder).claim()
+    print(clips.describe(), flush=True)
+    names: dict[str, None] = {}
+    os.makedirs(output, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output, prefix=".folds-") as scratch:
+        files = split_records(dataset, clips, f"{scratch}/records")
+        records = _Records(dataset=dataset, clips=clips, files=files, scratch=scratch)
+        for fold in range(plan.folds):
+            print(f"\n== Fold {fold + 1} of {plan.folds}", flush=True)
+            data = records.link(f"fold-{fold}", fold)
+            for model in plan.models:
+                with _naming(model, f"fold {fold + 1}"):
+                    if model == BASELINES:
+                        source = f"{scratch}/baselines-{fold}"
+                        names |= dict.fromkeys(test_baselines(data, source, plan, fold))
+                    else:
+                        target = f"{output}/{model}/fold-{fold}"
+                        config = plan.config(model, data, target)
+                        if plan.trials:
+                            tune_and_train(config, plan.trials)
+                        else:
+                            train(config)
+                        names[model] = None
+        print("\n== All clips: the models that are kept", flush=True)
+        results = {
+            name: [read_result(f"{output}/{name}/fold-{i}") for i in range(plan.folds)]
+            for name in names
+        }
+        kept = fit_last(records, plan, results)
+    reports = []
+    for name in names:
+        report, predictions = join_folds(
+            name,
+            results[name],
+            clips,
+            dataset,
+            plan.seed,
+            command=plan.command,
+            kept=kept[name],
+        )
+        write_report_folder(
+            f"{output}/{name}",
+            report,
+            predictions,
+            dataset.manifest.genres,
+            files=kept[name].files,
+        )
+        reports.append(report)
+    return reports
+
+
+def test_baselines(data: str, scratch: str, plan: Plan, fold: int) -> list[str]:
+    """Trains and tests all baselines that a dataset allows.
+
+    Args:
+      data: a fold's dataset folder.
+      scratch: folder to write to first.
+      plan: says where they belong.
+      fold: number of the fold.
+
+    Returns:
+      Their names, in order.
+
+    Raises:
+      UserError: see `trainer.baselines.__main__.train_baselines`.
+    """
+    dataset = open_dataset(data)
+    for representation in choose_representations(dataset, None):
+        train_baselines(
+            dataset, representation, ALL_BASELINES, scratch, refit=True, keep=False
+        )
+    names = sorted(os.listdir(scratch))
+    for name in names:
+        _replace(f"{scratch}/{name}", f"{plan.output}/{name}/fold-{fold}")
+    return names
+
+
+def fit_last(
+    records: _Records, plan: Plan, results: Mapping[str, Sequence[Result]]
+) -> dict[str, Kept]:
+    """Trains each model once more, on the clips of all folds.
+
+    Baselines choose their parameters by the clips to stop by, and are fitted to these
+    too. Networks train as long as the folds' did, by the median; after a search for
+    parameters, until the clips to stop by say so.
+
+    Returns:
+      What is kept, by the model's name.
+    """
+    kept: dict[str, Kept] = {}
+    everything = records.link("all", None, stopping=False)
+    held = records.link("all-but-stopping", None)
+    for model in plan.models:
+        with _naming(model, "the fit on all clips"):
+            if model == BASELINES:
+                dataset = open_dataset(held)
+                for representation in choose_representations(dataset, None):
+                    for fitted in fit_baselines(
+                        dataset, representation, ALL_BASELINES, refit=True
+                    ):
+                        extracted, notes = fitted.extract()
+                        kept[fitted.name] = Kept(
+                            files=fitted.make_files(extracted),
+                            weights=None
+                            if extracted is None
+                            else classical.count_numbers(extracted),
+                            notes=notes,
+                        )
+                continue
+            target = f"{records.scratch}/last-{model}"
+            if plan.trials:
+                tune_and_train(plan.config(model, held, target), plan.trials)
+            else:
+                config = plan.config(model, everything, target)
+                train(dataclasses.replace(config, **find_epochs(results[model])))
+            kept[model] = Kept(
+                files={
+                    name: content
+                    for name, content in read_files(target).items()
+                    if name not in _NOT_ITS_OWN
+                },
+                weights=results[model][0].report.weights,
+            )
+    return kept
+
+
+def find_epochs(results: Sequence[Result]) -> dict[str, int]:
+    """How long the folds' networks trained, by the median, as flags."""
+    best = [[phase["best_epoch"] for phase in result.phases] for result in results]
+    return {
+        "epochs": max(1, round(statistics.median(epochs[0] for epochs in best))),
+        "fine_tune_epochs": max(
+            1, round(statistics.median(epochs[-1] for epochs in best))
+        ),
+    }
+
+
+def folder_names(dataset: Dataset, models: Sequence[str]) -> list[str]:
+    """Names of the model folders that come of some models."""
+    names = [model for model in models if model != BASELINES]
+    if len(names) < len(models):
+        names += [
+            f"{baseline.name}-{representation}"
+            for representation in choose_representations(dataset, None)
+            for baseline in ALL_BASELINES
+        ]
+    return names
+
+
+@contextlib.contextmanager
+def _naming(model: str, what: str) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"Training {model} failed in {what}: {error}") from error
+
+
+def _replace(source: str, target: str) -> None:
+    """Moves a folder of files, over one that may be there."""
+    os.makedirs(target, exist_ok=True)
+    for name in os.listdir(source):
+        os.replace(f"{source}/{name}", f"{target}/{name}")
