@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +68,7 @@ def fit_logistic_regressions(examples: Examples) -> Classifier:
 
 
 def _fit_each(
-    rows: Float64s, labels: NDArray[np.uint8], strength: float
+    rows: Float64s, labels: NDArray[Any], strength: float
 ) -> tuple[Float64s, Float64s]:
     """Coefficients `(values, genres)` and intercepts `(genres,)`."""
     clips, genres = labels.shape
@@ -143,7 +144,7 @@ def choose(candidates: Iterable[Classifier], examples: Examples) -> Classifier:
 
 
 def macro_ap(
-    labels: NDArray[np.uint8],
+    labels: NDArray[Any],
     probabilities: Float64s,
     folds: NDArray[np.int64] | None,
 ) -> float:

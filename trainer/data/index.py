@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from pipeline.schema import Field, UserError
 #: Columns that say what a record is about, beside its label.
 INDEX_COLUMNS = ("track_id", "artist_id", "index")
 #: One label a clip, int64 `(n,)`, or a value for each genre, uint8 `(n, genres)`.
-Labels = npt.NDArray[np.int64] | npt.NDArray[np.uint8]
+Labels = npt.NDArray[Any]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -106,7 +106,7 @@ class IndexColumns:
         """
         labels: Labels = np.zeros((0, *self._label.shape), self._label.dtype)
         if self._labels:
-            labels = cast(Labels, np.concatenate(self._labels))
+            labels = np.concatenate(self._labels)
         problem = find_bad_label(labels, genres)
         if problem:
             raise self._refusal(problem)

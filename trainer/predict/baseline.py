@@ -112,7 +112,8 @@ class Baseline:
             )
         if self.temperature == 1:
             return by_clip
-        return find_task(self.manifest).scale(by_clip, self.temperature)
+        scaled = find_task(self.manifest).scale(by_clip, self.temperature)
+        return np.asarray(scaled, np.float64)
 
 
 def make_files(

@@ -75,7 +75,14 @@ def _opening(reports: Sequence[MultiLabelReport]) -> list[Markup]:
 
 
 def _models(reports: Sequence[MultiLabelReport]) -> Markup:
-    columns = ("macro AP", "from", "to", "micro AP", "macro ROC-AUC", "macro-F1")
+    columns: tuple[str, ...] = (
+        "macro AP",
+        "from",
+        "to",
+        "micro AP",
+        "macro ROC-AUC",
+        "macro-F1",
+    )
     columns += ("micro-F1", "log-loss", "calibration error", "training macro AP")
     rows = []
     for report in reports:

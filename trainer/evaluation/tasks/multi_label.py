@@ -66,7 +66,8 @@ class MultiLabel:
     def weights(self) -> npt.NDArray[np.float32]:
         """What a clip that has a genre weighs; the others weigh 1: `(genres,)`."""
         p = np.array(self.prevalence)
-        return np.clip(np.sqrt((1 - p) / p), 1, MOST_WEIGHT).astype(np.float32)
+        weights = np.clip(np.sqrt((1 - p) / p), 1, MOST_WEIGHT)
+        return np.asarray(weights, np.float32)
 
     def losses(self, labels: Any, probabilities: Any) -> Any:
         """Binary cross-entropies, the mean over genres."""
@@ -83,7 +84,7 @@ class MultiLabel:
 
         truth = ops.cast(labels, "float32")
         if smoothing:
-            prior = ops.convert_to_tensor(np.float32(self.prevalence))
+            prior = ops.convert_to_tensor(np.array(self.prevalence, np.float32))
             truth = (1 - smoothing) * truth + smoothing * prior
         weights = ops.convert_to_tensor(self.weights)
         p = ops.clip(ops.cast(probabilities, "float32"), FLOOR, 1 - FLOOR)

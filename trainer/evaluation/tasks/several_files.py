@@ -62,7 +62,9 @@ def predictions_csv(
         zip(predictions.track_ids, artists, strict=True)
     ):
         names = [
-            json.dumps([genres[g] for g in np.flatnonzero(flags)], ensure_ascii=False)
+            json.dumps(
+                [genres[g] for g in np.flatnonzero(flags).tolist()], ensure_ascii=False
+            )
             for flags in (predictions.labels[row], given[row])
         ]
         numbers = [f"{probability:.6f}" for probability in probabilities[row]]

@@ -139,8 +139,8 @@ def evaluate(
         )
     support = labels.sum(axis=0, dtype=np.int64)
     scored = np.flatnonzero((support > 0) & (support < len(labels)))
-    ap = {int(g): _average_precision(labels, probabilities, g) for g in scored}
-    auc = {int(g): _roc_auc(labels, probabilities, g) for g in scored}
+    ap = {int(g): _average_precision(labels, probabilities, int(g)) for g in scored}
+    auc = {int(g): _roc_auc(labels, probabilities, int(g)) for g in scored}
     given = probabilities >= thresholds
     hits = (given & (labels > 0)).sum(axis=0)
     f1 = 2 * hits / np.maximum(given.sum(axis=0) + support, 1)
