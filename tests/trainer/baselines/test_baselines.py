@@ -347,7 +347,7 @@ def test_output_that_cannot_be_written_is_a_user_error(data, tmp_path, capsys):
 def test_what_is_not_ours_is_refused_before_any_work(
     data, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(fitting, "train_baselines", lambda *_: pytest.fail("begun"))
+    monkeypatch.setattr(fitting, "load_normalised", lambda *_: pytest.fail("begun"))
     notes = tmp_path / "knn-features" / "notes.txt"
     notes.parent.mkdir()
     notes.touch()
