@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.common.progress import SILENT, Reporter
-from pipeline.schema import UserError
+from pipeline.schema import MULTI_LABEL, UserError
 from trainer.baselines.__main__ import choose_representations, train_baselines
 from trainer.baselines.fitting import BASELINES as ALL_BASELINES
 from trainer.baselines.fitting import fit_baselines
@@ -138,6 +138,12 @@ def cross_validate(dataset: Dataset, plan: Plan) -> list[Report]:
     Raises:
       UserError: there are too few artists or clips, or a training fails.
     """
+    if dataset.manifest.task == MULTI_LABEL:
+        raise UserError(
+            f"The clips in {dataset.folder} have several genres each, which "
+            "./launch.sh folds does not cross-validate; use ./launch.sh train and "
+            "baselines, or preprocess with --labels top."
+        )
     clips = assign_folds(dataset, plan.folds, plan.seed)
     output = plan.output
     folders = [f"{output}/{name}" for name in folder_names(dataset, plan.models)]

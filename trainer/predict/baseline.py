@@ -11,7 +11,7 @@ import functools
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from pipeline.schema import Manifest, UserError, fingerprint
 from trainer.data.normalisation import expand_normalisation, normalise
-from trainer.evaluation.calibration import apply_temperature
 from trainer.evaluation.model_digests import digest_bytes
+from trainer.evaluation.tasks.task import find_task
 from trainer.evaluation.typed_json import parse_json
 from trainer.predict.classical import Classifier, from_arrays, to_arrays
 from trainer.predict.model_archive import MAX_BYTES
@@ -47,6 +47,7 @@ class Baseline:
       temperature: calibrates the probabilities.
       fingerprint: see `Predictor`.
       music_model: likewise.
+      thresholds: likewise.
     """
 
     classifier: Classifier
@@ -56,6 +57,7 @@ class Baseline:
     temperature: float = 1.0
     fingerprint: str = ""
     music_model: bytes | None = None
+    thresholds: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         """Refuses what does not belong together."""
@@ -111,7 +113,8 @@ class Baseline:
             )
         if self.temperature == 1:
             return by_clip
-        return apply_temperature(by_clip, self.temperature)
+        scaled = find_task(self.manifest).scale(by_clip, self.temperature)
+        return np.asarray(scaled, np.float64)
 
 
 def make_files(
@@ -159,6 +162,7 @@ def load_baseline(path: str) -> Baseline:
             manifest=manifest,
             temperature=temperature,
             music_model=folder.music_model(),
+            thresholds=folder.thresholds(manifest),
             fingerprint=fingerprint(
                 [
                     digest_bytes(content).sha256,

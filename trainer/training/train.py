@@ -18,9 +18,9 @@ from trainer.config import SCHEDULES, TrainConfig
 from trainer.data import checksums
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.data.music_model import read_music_model
-from trainer.evaluation import report
 from trainer.evaluation.report import REPORT_FILE
 from trainer.evaluation.report_folder import read_report
+from trainer.evaluation.tasks.task import AnyReport, describe_report
 from trainer.runtime import hypertune
 from trainer.runtime.devices import gather_floats, wait_for_all
 from trainer.runtime.preemption import Preemption, watch_for_preemption
@@ -51,7 +51,7 @@ def train(
     notes: Sequence[str] = (),
     on_epoch: Callable[[Mapping[str, float], int], None] | None = None,
     reporter: Reporter = SILENT,
-) -> report.Report | None:
+) -> AnyReport | None:
     """Trains a model, evaluates it clip by clip and writes its folder.
 
     Args:
@@ -198,7 +198,7 @@ def _train(
     folder: ModelFolder,
     notes: Sequence[str],
     music_model: Mapping[str, bytes],
-) -> report.Report | None:
+) -> AnyReport | None:
     config, manifest, devices = run.config, run.dataset.manifest, run.devices
     if devices.chief:
         _announce(run)
@@ -213,7 +213,7 @@ def _train(
     result = None
     if devices.chief:
         if "test" in predictions:
-            result = report.make_report(
+            result = run.task.make_report(
                 manifest,
                 predictions,
                 name=os.path.basename(config.output.rstrip("/")),
@@ -226,7 +226,7 @@ def _train(
                 command=config.command(),
                 notes=(*fitted.notes, *notes),
             )
-            run.reporter.result(f"{config.model}: {describe_result(result)}")
+            run.reporter.result(f"{config.model}: {describe_report(result)}")
         else:
             run.reporter.result(
                 f"{config.model}: the test split is empty, so no report is written"
@@ -263,11 +263,11 @@ def _publish_earlier(run: Run, folder: ModelFolder) -> bool:
 
 
 def _announce(run: Run) -> None:
-    clips = {split: sum(run.dataset.manifest.clips[split].values()) for split in SPLITS}
+    clips = run.dataset.manifest.clip_totals
     model = run.config.model
     run.reporter.detail(
         f"{layers.ARCHITECTURES[model]} on {model}: "
-        + ", ".join(f"{count} {split}" for split, count in clips.items())
+        + ", ".join(f"{clips[split]} {split}" for split in SPLITS)
         + f" clips of {len(run.genres)} genres; {run.describe_memory()}"
     )
     # The processor alone is what everybody expects.
@@ -291,6 +291,8 @@ def fit_small(run: Run) -> FittedModel:
             len(run.genres),
             units=config.hidden_units,
             dropout=config.dropout_rate,
+            activation=run.task.activation,
+            bias=run.task.bias,
         )
     run.announce(model)
     default = SCHEDULES[config.model]
@@ -311,16 +313,6 @@ def fit_small(run: Run) -> FittedModel:
         phases=[phase],
         parameters=run.describe(model, schedule, [phase]),
         predictions=run.predict_splits(model, run.splits),
-    )
-
-
-def describe_result(result: report.Report) -> str:
-    """One line on how good the model is."""
-    low, high = result.test.accuracy_interval
-    return (
-        f"test accuracy {result.test.accuracy:.3f} by clip (95 % interval {low:.3f} to "
-        f"{high:.3f}, chance {result.test.chance_accuracy:.3f}), macro F1 "
-        f"{result.test.macro_f1:.3f}; trained in {result.train_seconds:.1f} s"
     )
 
 
