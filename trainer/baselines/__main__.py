@@ -98,7 +98,6 @@ def train_baselines(
             validation=predictions["validation"],
             files=fitted.make_files(kept),
         )
-        reporter.result(f"{report.name}: {_summary(report)}")
         reports.append(report)
     return reports
 
@@ -129,7 +128,8 @@ def choose_representations(dataset: Dataset, names: Sequence[str] | None) -> lis
     return list(dict.fromkeys(names))
 
 
-def _summary(report: Report) -> str:
+def summarise(report: Report) -> str:
+    """One line on how good a baseline is."""
     validation = ""
     if report.validation is not None:
         validation = f"validation {report.validation.accuracy:.3f}, "
@@ -194,9 +194,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             for representation in representations
         )
         for representation in representations:
-            train_baselines(
+            for report in train_baselines(
                 dataset, representation, baselines, args.output, reporter=reporter
-            )
+            ):
+                reporter.result(f"{report.name}: {summarise(report)}")
+        reporter.finish(f"Models: {args.output}", ["compare", "--models", args.output])
     except UserError as error:
         print_error(error)
         return 2
