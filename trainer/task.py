@@ -163,10 +163,14 @@ def _train_several(
     import keras
     import tensorflow as tf
 
-    from trainer.baselines.__main__ import choose_representations, train_baselines
-    from trainer.baselines.fitting import BASELINES as ALL_BASELINES
+    from trainer.baselines.__main__ import (
+        choose_baselines,
+        choose_representations,
+        train_baselines,
+    )
     from trainer.compare import __main__ as comparison
     from trainer.data.dataset import open_dataset
+    from trainer.evaluation.tasks.task import describe_report
     from trainer.folds.__main__ import choose_models
     from trainer.folds.cross_validation import folder_names
     from trainer.training.model_folder import try_folders
@@ -183,18 +187,30 @@ def _train_several(
     del compare.quiet, compare.verbose
     try_folders([f"{output}/{name}" for name in folder_names(dataset, models)])
     comparison.check_output(report or os.path.dirname(output) or ".")
+    # Baselines that do not fit into memory with one representation may with another.
+    parts = [
+        (model, representation)
+        for model in models
+        for representation in (
+            choose_representations(dataset, None) if model == BASELINES else [model]
+        )
+    ]
     failures = []
-    for model in reporter.track(models, "Models", "model", len(models)):
+    for model, representation in reporter.track(parts, "Models", "model", len(parts)):
         try:
             if model == BASELINES:
-                for representation in choose_representations(dataset, None):
-                    train_baselines(
-                        dataset,
-                        representation,
-                        ALL_BASELINES,
-                        output,
-                        reporter=reporter,
-                    )
+                reports = train_baselines(
+                    dataset,
+                    representation,
+                    choose_baselines(dataset, None),
+                    output,
+                    reporter=reporter,
+                )
+                # The table has a line for each.
+                reporter.note(
+                    f"{len(reports)} baselines on {representation}, of which the last: "
+                    f"{describe_report(reports[-1])}"
+                )
                 continue
             # Names of layers count from 1 again, as where one is trained alone.
             keras.backend.clear_session()
@@ -209,13 +225,16 @@ def _train_several(
             MemoryError,
             tf.errors.OpError,
         ) as error:
-            failures.append(model)
-            print_error(f"{model}: {error}")
-    if len(failures) < len(models):
+            name = representation
+            if model == BASELINES:
+                name = f"{BASELINES} on {representation}"
+            failures.append(name)
+            print_error(f"{name}: {error}")
+    if len(failures) < len(parts):
         comparison.compare(compare, reporter)
     if failures:
         print_error(
-            f"{len(failures)} of {len(models)} could not be trained: "
+            f"{len(failures)} of {len(parts)} could not be trained: "
             f"{one_line(', '.join(failures))}; see above."
         )
     return 2 if failures else 0

@@ -28,7 +28,7 @@ from trainer.baselines.fitting import BASELINES, SEVERAL, Baseline, fit_baseline
 from trainer.baselines.vectors import check_clips
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.evaluation.tasks.single_label import SingleLabel
-from trainer.evaluation.tasks.task import AnyReport, describe_report, find_task
+from trainer.evaluation.tasks.task import AnyReport, find_task
 from trainer.predict import classical
 from trainer.training.model_folder import try_folders, write_report_folder
 
@@ -121,7 +121,6 @@ def train_baselines(
             validation=predictions["validation"],
             files=fitted.make_files(kept),
         )
-        reporter.result(f"{report.name}: {describe_report(report)}")
         reports.append(report)
     return reports
 
@@ -207,9 +206,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             for representation in representations
         )
         for representation in representations:
-            train_baselines(
+            for report in train_baselines(
                 dataset, representation, baselines, args.output, reporter=reporter
-            )
+            ):
+                reporter.result(f"{report.name}: {describe_report(report)}")
+        reporter.finish(f"Models: {args.output}", ["compare", "--models", args.output])
     except UserError as error:
         print_error(error)
         return 2

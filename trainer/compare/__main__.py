@@ -18,9 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import trainer.runtime.quiet  # noqa: F401  (before anything that imports TensorFlow)
-from pipeline.common import ownership
 from pipeline.common.credentials import require_credentials
-from pipeline.common.owned_kinds import COMPARISON, HTML, MARKDOWN, PICTURE
 from pipeline.common.plain_text import allow_any_text, one_line, print_error
 from pipeline.common.progress import Reporter, add_progress_flags, take_reporter
 from pipeline.common.progress.command_line import CommandParser
@@ -49,6 +47,14 @@ from trainer.compare.html.facts import DataFacts, read_facts
 from trainer.compare.html.hard_clips import HardClip, Media, find_hard_clips
 from trainer.compare.html.page import format_page
 from trainer.compare.html.several import format_several_page
+from trainer.compare.report_files import (
+    ACCURACIES_FILE,
+    COMPARISON_FILE,
+    CONFUSIONS_FILE,
+    MARKDOWN_FILE,
+    check_output,
+    write_files,
+)
 from trainer.compare.serve import HTML_FILE
 from trainer.compare.several import comparison_json as comparison_several_json
 from trainer.compare.several import find_several
@@ -58,24 +64,11 @@ from trainer.compare.text import format_markdown, format_text
 from trainer.data.artists import read_artists
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.evaluation import plots
-from trainer.evaluation.model_files import files_of
 from trainer.evaluation.predictions import with_artists
 from trainer.evaluation.report import Report
 from trainer.evaluation.report_folder import Result, read_reports, read_results
 from trainer.evaluation.scores import evaluate
 from trainer.evaluation.tasks.several_report import MultiLabelReport
-
-COMPARISON_FILE = "report.json"
-MARKDOWN_FILE = "report.md"
-ACCURACIES_FILE = "comparison.png"
-CONFUSIONS_FILE = "confusions.png"
-FILES = {
-    HTML_FILE: HTML,
-    COMPARISON_FILE: COMPARISON,
-    MARKDOWN_FILE: MARKDOWN,
-    ACCURACIES_FILE: PICTURE,
-    CONFUSIONS_FILE: PICTURE,
-}
 
 
 def find_dataset(reports: Sequence[Report], folder: str | None) -> Dataset | None:
@@ -219,23 +212,7 @@ def write_comparison(
         ACCURACIES_FILE: plots.comparison_png(evaluations, labels, title),
         CONFUSIONS_FILE: plots.confusions_png(evaluations, labels),
     }
-    files = files_of(folder)
-    paths = [os.path.join(folder, name) for name in contents]
-    for path, (name, content) in zip(paths, contents.items(), strict=True):
-        ownership.replace_file(files, path, content, FILES[name], flag="--output")
-    return paths
-
-
-def check_output(folder: str) -> None:
-    """Checks that the report's files replace nothing but an earlier report.
-
-    Raises:
-      UserError: a file of such a name is not ours, or the folder cannot be written to.
-    """
-    files = files_of(folder)
-    for name, kind in FILES.items():
-        path = os.path.join(folder, name)
-        ownership.check_file(files, path, kind, flag="--output")
+    return write_files(folder, contents)
 
 
 def add_ensemble(
@@ -393,10 +370,7 @@ def _compare_several(
         COMPARISON_FILE: comparison_several_json(reports).encode(),
         MARKDOWN_FILE: format_several_markdown(reports).encode(),
     }
-    files = files_of(output)
-    for name, content in contents.items():
-        path = os.path.join(output, name)
-        ownership.replace_file(files, path, content, FILES[name], flag="--output")
+    for path in write_files(output, contents):
         reporter.detail(f"wrote {one_line(path)}")
     reporter.note(
         "No ensemble is chosen of models of several genres a clip; give predict "

@@ -12,7 +12,11 @@ from typing import Any
 
 from pipeline.common.progress import SILENT, Reporter
 from pipeline.schema import MULTI_LABEL, UserError
-from trainer.baselines.__main__ import choose_representations, train_baselines
+from trainer.baselines.__main__ import (
+    choose_baselines,
+    choose_representations,
+    train_baselines,
+)
 from trainer.baselines.fitting import BASELINES as ALL_BASELINES
 from trainer.baselines.fitting import fit_baselines
 from trainer.config import OPTIONS, TrainConfig
@@ -306,7 +310,7 @@ def folder_names(dataset: Dataset, models: Sequence[str]) -> list[str]:
         names += [
             f"{baseline.name}-{representation}"
             for representation in choose_representations(dataset, None)
-            for baseline in ALL_BASELINES
+            for baseline in choose_baselines(dataset, None)
         ]
     return names
 

@@ -27,7 +27,7 @@ from pipeline.common.progress import SILENT, Reporter
 from pipeline.schema import UserError, fingerprint
 from trainer.config import SCHEDULES, TrainConfig
 from trainer.evaluation.model_files import files_of
-from trainer.evaluation.report import Report
+from trainer.evaluation.tasks.task import AnyReport
 from trainer.runtime.cluster import read_cluster
 from trainer.training.fit import DivergedError
 from trainer.training.model_folder import ModelFolder
@@ -227,7 +227,7 @@ def describe_trial(trial: Trial, trials: int) -> str:
 
 def tune_and_train(
     config: TrainConfig, trials: int, reporter: Reporter = SILENT
-) -> Report | None:
+) -> AnyReport | None:
     """Searches, then trains with what was found and writes the model folder.
 
     Args:

@@ -13,7 +13,7 @@ from matplotlib import image as images
 
 from pipeline.schema import UserError
 from tests.support.mutations import mutate_bytes, mutate_json
-from trainer.compare.__main__ import FILES, main
+from trainer.compare.__main__ import main
 from trainer.compare.comparison import (
     ARTICLE_GENRES,
     comparison_json,
@@ -21,6 +21,7 @@ from trainer.compare.comparison import (
 )
 from trainer.compare.html.hard_clips import find_hard_clips
 from trainer.compare.html.page import format_page
+from trainer.compare.report_files import FILES
 from trainer.compare.text import format_markdown, format_text
 from trainer.evaluation import plots
 from trainer.evaluation.predictions import ClipPredictions
