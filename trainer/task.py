@@ -169,6 +169,7 @@ def _train_several(
         train_baselines,
     )
     from trainer.compare import __main__ as comparison
+    from trainer.compare.report_files import check_output
     from trainer.data.dataset import open_dataset
     from trainer.evaluation.tasks.task import describe_report
     from trainer.folds.__main__ import choose_models
@@ -186,7 +187,7 @@ def _train_several(
     compare = comparison.make_parser().parse_args(words)
     del compare.quiet, compare.verbose
     try_folders([f"{output}/{name}" for name in folder_names(dataset, models)])
-    comparison.check_output(report or os.path.dirname(output) or ".")
+    check_output(report or os.path.dirname(output) or ".")
     # Baselines that do not fit into memory with one representation may with another.
     parts = [
         (model, representation)

@@ -28,7 +28,7 @@ from trainer.baselines.fitting import BASELINES, SEVERAL, Baseline, fit_baseline
 from trainer.baselines.vectors import check_clips
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.evaluation.tasks.single_label import SingleLabel
-from trainer.evaluation.tasks.task import AnyReport, find_task
+from trainer.evaluation.tasks.task import AnyReport, describe_report, find_task
 from trainer.predict import classical
 from trainer.training.model_folder import try_folders, write_report_folder
 
