@@ -22,7 +22,7 @@ import psutil
 from pipeline.common.plain_text import align
 from trainer.baselines.classifiers import Examples
 from trainer.baselines.fitting import BASELINES
-from trainer.predict.distances import squared_distances
+from trainer.data.distances import squared_distances
 
 GENRES = 8
 #: Directions in which the clips of a genre differ, and the genres from each other.

@@ -82,9 +82,12 @@ def measure(
             for report in train_baselines(few, name, BASELINES, f"{scratch}/models"):
                 accuracies[report.name] = report.test.accuracy
         for model in models:
-            flags = {"weights": weights} if model == "mel" else {}
             config = TrainConfig(
-                data=data, model=model, output=f"{scratch}/{model}", seed=seed, **flags
+                data=data,
+                model=model,
+                output=f"{scratch}/{model}",
+                seed=seed,
+                weights=weights if model == "mel" else None,
             )
             result = train(config)
             if result is not None:

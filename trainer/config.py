@@ -190,7 +190,8 @@ class TrainConfig:
     dropout: float | None = _regular(_defaults(DROPOUT), SHARE)
     units: int | None = _regular(
         f"of hidden layers, 0 for none; for mel, of one in the head "
-        f"{_defaults(UNITS)}, and 0 for vectors of fewer than 500 training clips",
+        f"{_defaults(UNITS)}; for vectors of fewer than 500 training clips 0, with "
+        "--dropout 0.7",
         SIZE,
     )
     weight_decay: float | None = _regular(

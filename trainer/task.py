@@ -163,12 +163,15 @@ def _train_several(
     import keras
     import tensorflow as tf
 
-    from trainer.baselines.__main__ import choose_representations, train_baselines
-    from trainer.baselines.fitting import BASELINES as ALL_BASELINES
+    from trainer.baselines.__main__ import (
+        choose_baselines,
+        choose_representations,
+        train_baselines,
+    )
     from trainer.compare import __main__ as comparison
     from trainer.data.dataset import open_dataset
+    from trainer.evaluation.report import Report
     from trainer.folds.__main__ import choose_models
-    from trainer.folds.cross_validation import folder_names
     from trainer.training.model_folder import try_folders
     from trainer.training.train import LostWorkerError, train
     from trainer.training.tuning import tune_and_train
@@ -181,26 +184,31 @@ def _train_several(
     words += [] if audio is None else ["--audio", audio]
     compare = comparison.make_parser().parse_args(words)
     del compare.quiet, compare.verbose
-    try_folders([f"{output}/{name}" for name in folder_names(dataset, models)])
+    classical = {}
+    if BASELINES in models:
+        chosen = choose_baselines(dataset, None)
+        classical = dict.fromkeys(choose_representations(dataset, None), chosen)
+    folders = [model for model in models if model != BASELINES]
+    for representation, baselines in classical.items():
+        folders += [f"{baseline.name}-{representation}" for baseline in baselines]
+    try_folders([f"{output}/{name}" for name in folders])
     comparison.check_output(report or os.path.dirname(output) or ".")
     failures = []
     for model in reporter.track(models, "Models", "model", len(models)):
         try:
             if model == BASELINES:
-                for representation in choose_representations(dataset, None):
+                for representation, baselines in classical.items():
                     reports = train_baselines(
-                        dataset,
-                        representation,
-                        ALL_BASELINES,
-                        output,
-                        reporter=reporter,
+                        dataset, representation, baselines, output, reporter=reporter
                     )
-                    scores = [report.test.accuracy for report in reports]
                     # The table has a line for each.
-                    reporter.note(
-                        f"{len(reports)} baselines on {representation}: test accuracy "
-                        f"{min(scores):.3f} to {max(scores):.3f}"
-                    )
+                    line = f"{len(reports)} baselines on {representation}"
+                    scores = [r.test.accuracy for r in reports if isinstance(r, Report)]
+                    if scores:
+                        line += (
+                            f": test accuracy {min(scores):.3f} to {max(scores):.3f}"
+                        )
+                    reporter.note(line)
                 continue
             # Names of layers count from 1 again, as where one is trained alone.
             keras.backend.clear_session()

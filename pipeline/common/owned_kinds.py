@@ -140,8 +140,8 @@ EXPORT = Kind(
 )
 _MODEL_FILE = (
     r"(?:model\.keras|(?:model|manifest|history|report|baseline|ensemble)\.json"
-    r"|(?:baseline|music_model)\.npz|(?:history|confusion)\.png|(?:predictions|validation)\.csv"
-    r"|model_card\.md)"
+    r"|(?:baseline|music_model)\.npz|(?:history|confusion|average_precision)\.png"
+    r"|(?:predictions|validation)\.csv|model_card\.md)"
 )
 _MODEL_FILES = (
     rf"\.?{_MODEL_FILE}(?:\.part)?",
@@ -160,7 +160,7 @@ DEMO = Kind(
     name="demo corpus",
     files=(
         r"fma_demo/(?:\d{3}/\d{6}\.mp3|README\.txt)",
-        r"fma_metadata/tracks\.csv",
+        r"fma_metadata/(?:tracks|genres)\.csv",
         r"planted\.json",
         r"demo_corpus\.json",
         r"(?:.+/)?\.[^/]+\.[0-9a-f]{32}\.tmp",

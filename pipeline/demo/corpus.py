@@ -16,6 +16,7 @@ from pipeline.common.files import LocalFiles
 from pipeline.common.owned_kinds import DEMO
 from pipeline.common.progress import SILENT, Reporter
 from pipeline.demo.encode import make_file
+from pipeline.demo.genre_tree import format_genres
 from pipeline.demo.layout import BROKEN, ODD, DemoConfig, DemoTrack, plan_layout
 from pipeline.demo.tracks_csv import format_tracks, name_artist, name_track
 from pipeline.schema import UserError
@@ -23,10 +24,11 @@ from pipeline.schema import UserError
 __all__ = ["DemoConfig", "make_corpus"]
 
 #: Raised whenever the same seed would give other bytes.
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 
 AUDIO_FOLDER = "fma_demo"
 METADATA_FILE = "fma_metadata/tracks.csv"
+GENRES_FILE = "fma_metadata/genres.csv"
 PLANTED_FILE = "planted.json"
 STATE_FILE = "demo_corpus.json"
 
@@ -160,6 +162,7 @@ def make_corpus(config: DemoConfig, reporter: Reporter = SILENT) -> bool:
     _write(folder / "README.txt", _README.encode())
     text = format_tracks(tracks, config.seed)
     _write(output / METADATA_FILE, text.encode("utf-8"))
+    _write(output / GENRES_FILE, format_genres(tracks, config.seed).encode("utf-8"))
     planted = {
         name: [_describe_planted(track) for track in tracks if track.kind in kinds]
         for name, kinds in (("broken", BROKEN), ("odd", ODD))

@@ -11,7 +11,7 @@ import imageio_ffmpeg
 import numpy as np
 
 from pipeline.demo.layout import DemoTrack, Kind
-from pipeline.demo.music import draw_song, render
+from pipeline.demo.music import Song, draw_song, render
 from pipeline.demo.sound import SAMPLE_RATE, Samples
 
 _FRAME = 1_152
@@ -37,14 +37,19 @@ def choose_quality(seed: int, artist_id: int) -> tuple[int, int]:
     return list(_QUALITIES.items())[int(rng.integers(len(_QUALITIES)))]
 
 
-def render_clip(track: DemoTrack, seed: int, seconds: float) -> Samples:
-    """Renders a track's music; shape (2, n)."""
+def draw_track(track: DemoTrack, seed: int) -> tuple[Song, int, np.random.Generator]:
+    """Returns a track's song, its frames beyond a clip's, and what renders it."""
     artist = np.random.default_rng([seed, 1, track.artist.artist_id])
     rng = np.random.default_rng([seed, 2, track.track_id])
     # A few real clips are a frame or two longer than the others.
     frames = int(rng.choice(4, p=(0.85, 0.09, 0.04, 0.02)))
-    count = count_clip_samples(seconds) + frames * _FRAME
-    return render(draw_song(track.artist.genre, artist, rng), count, rng)
+    return draw_song(track.artist.genre, artist, rng), frames, rng
+
+
+def render_clip(track: DemoTrack, seed: int, seconds: float) -> Samples:
+    """Renders a track's music; shape (2, n)."""
+    song, frames, rng = draw_track(track, seed)
+    return render(song, count_clip_samples(seconds) + frames * _FRAME, rng)
 
 
 def _encode(samples: Samples, suffix: str, options: str, tags: str = "") -> bytes:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from pipeline.demo.encode import choose_quality
-from pipeline.demo.genres import GENRES
+from pipeline.demo.genre_tree import list_genres
 from pipeline.demo.layout import DemoArtist, DemoTrack
 
 #: Top-level group to its fields, in the file's order.
@@ -32,9 +32,6 @@ COLUMNS = {
         "license listens lyricist number publisher tags title",
     }.items()
 }
-
-#: FMA's ids of the genres.
-GENRE_IDS = dict(zip(GENRES, (15, 38, 17, 21, 1235, 2, 10, 12), strict=True))
 
 _ADJECTIVES = ("Amber", "Broken", "Distant", "Hollow", "Jagged", "Late", "Winter")
 _NOUNS = ("Antenna", "Bridge", "Canal", "Engine", "Ferry", "Garden", "Orchard", "River")
@@ -69,7 +66,7 @@ def _values(track: DemoTrack, seed: int, tracks: int) -> dict[str, dict[str, obj
             f"<p>{name} makes {artist.genre} and does not exist: every note was "
             f'computed.</p>\n<p>"Loud, then quiet, then loud", says nobody.</p>\n'
         )
-    genres = [GENRE_IDS[artist.genre]] if track.genre_top else []
+    chosen, every = list_genres(track, seed)
     return {
         "album": {
             "date_created": _date(album),
@@ -94,8 +91,8 @@ def _values(track: DemoTrack, seed: int, tracks: int) -> dict[str, dict[str, obj
             "duration": int(rng.integers(75, 480)),
             "favorites": int(rng.poisson(2)),
             "genre_top": track.genre_top,
-            "genres": genres,
-            "genres_all": genres,
+            "genres": chosen,
+            "genres_all": every,
             "license": "CC0 1.0 Universal",
             "listens": int(rng.integers(50, 9_000)),
             "number": track.number,

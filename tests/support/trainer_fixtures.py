@@ -41,6 +41,7 @@ def write_dataset(
     frames: int = 20,
     statistics: int = 518,
     noise: float = 0.3,
+    several: bool = False,
     seed: int = 0,
 ) -> schema.Manifest:
     """Writes records, manifest and marker; returns the manifest.
@@ -60,6 +61,8 @@ def write_dataset(
       frames: frames of each of the 33 feature rows.
       statistics: values of the statistics vector.
       noise: standard deviation of what hides the genre's mark (of height 1).
+      several: every other clip of a genre also has the next one, and the mark of both;
+        the last genre is a kind of another one.
       seed: makes the values reproducible.
     """
     folder = str(folder)
@@ -99,14 +102,17 @@ def write_dataset(
                     zip(tracks, labels, strict=True)
                 ):
                     for index in range(layout.records_per_clip):
-                        value = make_value(layout, label, len(genres), noise, rng)
+                        own = [label]
+                        if several and clip // len(genres) % 2:
+                            own.append((label + 1) % len(genres))
+                        value = make_value(layout, own, len(genres), noise, rng)
                         if split == "training":
                             values[name].append(value)
                         writers[clip % num_shards].write(
                             make_example(
                                 layout,
                                 track_id,
-                                label,
+                                mark(own, len(genres)) if several else label,
                                 index,
                                 value,
                                 artist_of(split, clip, len(genres), clips_per_artist),
@@ -122,9 +128,16 @@ def write_dataset(
         representations=schemas,
         num_shards=num_shards,
         clips={
-            split: dict.fromkeys(genres, clips_per_split_and_genre.get(split, 0))
+            split: dict.fromkeys(genres, count + several * (count // 2))
+            for split in schema.SPLITS
+            for count in [clips_per_split_and_genre.get(split, 0)]
+        },
+        task=schema.MULTI_LABEL if several else schema.SINGLE_LABEL,
+        clip_totals={
+            split: len(genres) * clips_per_split_and_genre.get(split, 0)
             for split in schema.SPLITS
         },
+        genre_paths={genres[-1]: ("Popular", genres[-1])} if several else {},
         records=records,
         record_bytes=dict(sizes),
         normalisation={
@@ -228,30 +241,40 @@ def artist_of(split: str, clip: int, genres: int, clips_per_artist: int) -> str:
     return f"{split}-artist-{label}-{number // clips_per_artist}"
 
 
+def mark(labels: Sequence[int], genres: int) -> npt.NDArray[np.uint8]:
+    """1 for each label among zeros."""
+    values = np.zeros(genres, np.uint8)
+    values[list(labels)] = 1
+    return values
+
+
 def make_value(
     layout: schema.RepresentationSchema,
-    label: int,
+    labels: Sequence[int],
     genres: int,
     noise: float,
     rng: np.random.Generator,
 ) -> Array:
-    """One record's value: a mark of its genre under noise."""
+    """One record's value: a mark of each of its genres under noise."""
     shape = layout.value.shape
     random = rng.normal(0.0, noise, shape)
     if layout.name == "windows":
-        cycles = 10.0 * 2.0**label
-        phase = rng.uniform(0, 2 * np.pi)
-        wave = np.sin(2 * np.pi * cycles * np.arange(shape[0]) / shape[0] + phase)
+        wave = np.zeros(shape[0])
+        for label in labels:
+            cycles = 10.0 * 2.0**label
+            phase = rng.uniform(0, 2 * np.pi)
+            wave += np.sin(2 * np.pi * cycles * np.arange(shape[0]) / shape[0] + phase)
         return (0.2 * (wave + random)).astype(np.float32)
     if layout.name == "mel":
-        period = 2.0 ** (1 + label)
-        stripes = np.cos(2 * np.pi * np.arange(shape[1]) / period)
-        random += stripes[:, np.newaxis]
+        for label in labels:
+            period = 2.0 ** (1 + label)
+            stripes = np.cos(2 * np.pi * np.arange(shape[1]) / period)
+            random += stripes[:, np.newaxis]
         return np.clip(80 + 100 * random, 0, 255).astype(np.uint8)
     start = 0
     for number, segment in enumerate(layout.segments):
         part = slice(start, start + segment.length)
-        random[part] += float(number % genres == label)
+        random[part] += float(number % genres in labels)
         # Segments of very different location and scale: unusable as they are.
         random[part] = 3.0 * number + (1.0 + number % 7) * random[part]
         start += segment.length
@@ -261,7 +284,7 @@ def make_value(
 def make_example(
     layout: schema.RepresentationSchema,
     track_id: int,
-    label: int,
+    label: int | npt.NDArray[np.uint8],
     index: int,
     value: Array,
     artist_id: str = "",
@@ -280,10 +303,14 @@ def make_example(
         "track_id": text(f"{track_id:06d}"),
         "artist_id": text(artist_id or f"artist-{track_id}"),
         "decoder": text("synthetic"),
-        "label": integer(label),
         "index": integer(index),
         layout.value.name: array,
     }
+    if isinstance(label, int):
+        features["label"] = integer(label)
+    else:
+        marks = tf.train.BytesList(value=[label.tobytes()])
+        features["labels"] = tf.train.Feature(bytes_list=marks)
     example: bytes = tf.train.Example(
         features=tf.train.Features(feature=features)
     ).SerializeToString()

@@ -131,6 +131,7 @@ def make_listener(
     import numpy as np
 
     from pipeline.common.clip_config import CLIP_SAMPLES
+    from pipeline.decoding.excerpts import Part
     from trainer.app.listen import Listener
     from trainer.app.similar import SimilarClips
     from trainer.predict.audio import AudioPredictor
@@ -138,7 +139,7 @@ def make_listener(
 
     audio = AudioPredictor(predictor, excerpts=flags.excerpts)
     noise = np.random.default_rng(0).normal(0, 0.1, CLIP_SAMPLES).astype(np.float32)
-    records = audio.make_records([noise])
+    records = audio.make_records([Part(noise, CLIP_SAMPLES, 0.0, 30.0)])
     predictor.predict(records)
     embedder = similar = None
     if flags.data:

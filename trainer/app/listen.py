@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.common.clip_config import EXCERPT_SECONDS
+from pipeline.decoding.excerpts import Part
 from pipeline.decoding.isolation import IsolatedDecoder
 from pipeline.representations import compute_representations, mel
 from pipeline.representations.spectrum import Workspace
@@ -70,12 +71,11 @@ class Listener:
             parts = self._decoder.load_parts(
                 file, self.audio.config, self.audio.excerpts
             )
-            clips = [part.samples for part in parts]
-            records = self.audio.make_records(clips)
+            records = self.audio.make_records(parts)
             probabilities = np.asarray(
                 self.audio.predictor.predict(records), np.float64
             )
-            images = self._draw(clips, records)
+            images = self._draw(parts, records)
             answer: dict[str, Any] = {
                 "seconds": parts[0].seconds,
                 "genres": probabilities.mean(axis=0).tolist(),
@@ -111,7 +111,7 @@ class Listener:
 
     def _draw(
         self,
-        clips: Sequence[NDArray[np.float32]],
+        parts: Sequence[Part],
         records: Mapping[str, NDArray[Any]],
     ) -> list[str]:
         """The whole of each clip as an address of a mel image."""
@@ -120,9 +120,9 @@ class Listener:
             images = list(records[mel.NAME][:, 0])
         else:
             images = [
-                compute_representations(clip, [mel.NAME], config, self._workspace)[
-                    mel.NAME
-                ][0]
-                for clip in clips
+                compute_representations(
+                    part.samples, [mel.NAME], config, self._workspace
+                )[mel.NAME][0]
+                for part in parts
             ]
         return [mel_picture(image) for image in images]

@@ -177,7 +177,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         end = time.monotonic() + UPLOAD_SECONDS
         while left:
             try:
-                piece = self.rfile.read1(min(left, _PIECE))  # type: ignore[attr-defined]
+                piece = self.rfile.read1(min(left, _PIECE))
             except TimeoutError:
                 piece = b""
             if not piece or time.monotonic() > end:

@@ -24,14 +24,37 @@ from pipeline.common.progress import (
 )
 from pipeline.common.progress.command_line import CommandParser
 from pipeline.schema import UserError
-from trainer.baselines.fitting import BASELINES, Baseline, fit_baselines
+from trainer.baselines.fitting import BASELINES, SEVERAL, Baseline, fit_baselines
 from trainer.baselines.vectors import check_clips
 from trainer.data.dataset import Dataset, open_dataset
-from trainer.evaluation.report import Report, make_report
+from trainer.evaluation.tasks.single_label import SingleLabel
+from trainer.evaluation.tasks.task import AnyReport, describe_report, find_task
 from trainer.predict import classical
 from trainer.training.model_folder import try_folders, write_report_folder
 
 DEFAULT_REPRESENTATIONS = ("features", "statistics", "embeddings")
+
+
+def choose_baselines(
+    dataset: Dataset, names: Sequence[str] | None
+) -> Sequence[Baseline]:
+    """The baselines that suit the dataset's task.
+
+    Raises:
+      UserError: one that was asked for does not.
+    """
+    single = isinstance(find_task(dataset.manifest), SingleLabel)
+    known = BASELINES if single else SEVERAL
+    suitable = {baseline.name: baseline for baseline in known}
+    for name in names or ():
+        if name not in suitable:
+            raise UserError(
+                f"--models {name} tells one genre from the others; the clips in "
+                f"{dataset.folder} have several each, for which there are "
+                f"{', '.join(suitable)}."
+            )
+    chosen = names or suitable
+    return [baseline for name, baseline in suitable.items() if name in chosen]
 
 
 def train_baselines(
@@ -43,7 +66,7 @@ def train_baselines(
     refit: bool = False,
     keep: bool = True,
     reporter: Reporter = SILENT,
-) -> list[Report]:
+) -> list[AnyReport]:
     """Trains baselines on one representation and writes their model folders.
 
     Args:
@@ -71,7 +94,7 @@ def train_baselines(
         notes += fitted.classifier.notes
         if not fitted.chosen:
             notes.append("No validation clips: parameters are defaults.")
-        report = make_report(
+        report = find_task(dataset.manifest).make_report(
             dataset.manifest,
             predictions,
             name=fitted.name,
@@ -128,17 +151,6 @@ def choose_representations(dataset: Dataset, names: Sequence[str] | None) -> lis
     return list(dict.fromkeys(names))
 
 
-def summarise(report: Report) -> str:
-    """One line on how good a baseline is."""
-    validation = ""
-    if report.validation is not None:
-        validation = f"validation {report.validation.accuracy:.3f}, "
-    return (
-        f"test accuracy {report.test.accuracy:.3f}, {validation}"
-        f"training {report.training_accuracy:.3f}, {report.train_seconds:.1f} s"
-    )
-
-
 def make_parser() -> argparse.ArgumentParser:
     """The command's flags."""
     parser = CommandParser(
@@ -171,9 +183,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--models",
         nargs="+",
         choices=names,
-        default=names,
         metavar="NAME",
-        help=f"which to train: {', '.join(names)} (default: all)",
+        help=f"which to train: {', '.join(names)} (default: all; of several genres a "
+        f"clip, {', '.join(baseline.name for baseline in SEVERAL)})",
     )
     add_progress_flags(parser)
     return parser
@@ -183,10 +195,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
     args = make_parser().parse_args(argv)
     reporter = take_reporter(args)
-    baselines = [baseline for baseline in BASELINES if baseline.name in args.models]
     try:
         require_credentials([args.data, args.output])
         dataset = open_dataset(args.data)
+        baselines = choose_baselines(dataset, args.models)
         representations = choose_representations(dataset, args.representation)
         try_folders(
             f"{args.output.rstrip('/')}/{baseline.name}-{representation}"
@@ -197,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for report in train_baselines(
                 dataset, representation, baselines, args.output, reporter=reporter
             ):
-                reporter.result(f"{report.name}: {summarise(report)}")
+                reporter.result(f"{report.name}: {describe_report(report)}")
         reporter.finish(f"Models: {args.output}", ["compare", "--models", args.output])
     except UserError as error:
         print_error(error)

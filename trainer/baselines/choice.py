@@ -117,8 +117,8 @@ def temper(classifier: Classifier, examples: Examples) -> Classifier:
         parameters={**classifier.parameters, "temperature": temperature},
         predict=lambda rows: softmax(classifier.predict(rows) / temperature, axis=1),
         classes=classifier.classes,
-        extract=lambda rows: dataclasses.replace(
-            classifier.extract(rows), temperature=temperature
+        extract=lambda rows: classical.with_temperature(
+            classifier.extract(rows), temperature
         ),
         clips=classifier.clips,
         notes=(*classifier.notes, _TEMPERED),

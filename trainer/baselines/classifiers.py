@@ -39,8 +39,8 @@ from trainer.baselines.choice import (
     temper,
 )
 from trainer.baselines.principal import find_components
+from trainer.data.distances import squared_distances
 from trainer.predict import classical
-from trainer.predict.distances import squared_distances
 
 #: Rows in a block: 64 rows of 85,210 float64 values take 44 MB.
 ROW_BLOCK = 64

@@ -11,11 +11,12 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.common.progress import SILENT, Reporter
 from pipeline.schema import MANIFEST_FILE, SPLITS
-from trainer.baselines import classifiers
+from trainer.baselines import classifiers, several
 from trainer.baselines.artist_folds import fold_by_artist
 from trainer.baselines.choice import Classifier, Examples, Floats
 from trainer.baselines.vectors import check_memory, load_normalised
 from trainer.data.dataset import Arrays, Dataset
+from trainer.data.distances import squared_distances
 from trainer.data.music_model import read_music_model
 from trainer.evaluation.predictions import (
     ClipPredictions,
@@ -24,7 +25,6 @@ from trainer.evaluation.predictions import (
 )
 from trainer.predict import classical
 from trainer.predict.baseline import make_files
-from trainer.predict.distances import squared_distances
 
 #: Below this size of the training split one thread computes: on a busy machine
 #: several wait for each other, after each of very many short steps, for longer
@@ -81,6 +81,28 @@ BASELINES = (
         name="pca_rbf_svm",
         title="PCA and RBF SVM",
         fit=classifiers.fit_on_components(classifiers.fit_rbf_svm, on_distances=True),
+        on_distances=True,
+    ),
+)
+
+
+#: Of several genres a clip: what is fitted to each by itself, or counts shares.
+SEVERAL = (
+    Baseline(
+        name="logistic_regression",
+        title="Logistic regression",
+        fit=several.fit_logistic_regressions,
+    ),
+    Baseline(
+        name="knn",
+        title="kNN",
+        fit=several.fit_neighbour_shares,
+        on_distances=True,
+    ),
+    Baseline(
+        name="pca_logistic_regression",
+        title="PCA and logistic regression",
+        fit=classifiers.fit_on_components(several.fit_logistic_regressions),
         on_distances=True,
     ),
 )

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 
-from trainer.predict.distances import COLUMN_BLOCK
+from trainer.data.distances import COLUMN_BLOCK
 
 Float64s = NDArray[np.float64]
 

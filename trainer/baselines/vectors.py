@@ -61,7 +61,7 @@ def check_clips(dataset: Dataset) -> None:
       UserError: fewer than two genres to train on, or no test clips.
     """
     dataset.check_genres()
-    if not sum(dataset.manifest.clips["test"].values()):
+    if not dataset.manifest.clip_totals["test"]:
         raise UserError(
             f"The test split in {dataset.folder} holds no clips; preprocess more clips."
         )

@@ -48,7 +48,12 @@ from trainer.compare.html.clip_media import (
 from trainer.compare.html.facts import DataFacts, read_facts
 from trainer.compare.html.hard_clips import HardClip, Media, find_hard_clips
 from trainer.compare.html.page import format_page
+from trainer.compare.html.several import format_several_page
 from trainer.compare.serve import HTML_FILE
+from trainer.compare.several import comparison_json as comparison_several_json
+from trainer.compare.several import find_several
+from trainer.compare.several import format_markdown as format_several_markdown
+from trainer.compare.several import format_text as format_several_text
 from trainer.compare.text import format_markdown, format_text
 from trainer.data.artists import read_artists
 from trainer.data.dataset import Dataset, open_dataset
@@ -56,8 +61,9 @@ from trainer.evaluation import plots
 from trainer.evaluation.model_files import files_of
 from trainer.evaluation.predictions import with_artists
 from trainer.evaluation.report import Report
-from trainer.evaluation.report_folder import Result, read_results
+from trainer.evaluation.report_folder import Result, read_reports, read_results
 from trainer.evaluation.scores import evaluate
+from trainer.evaluation.tasks.several_report import MultiLabelReport
 
 COMPARISON_FILE = "report.json"
 MARKDOWN_FILE = "report.md"
@@ -318,6 +324,11 @@ def compare(args: argparse.Namespace, reporter: Reporter) -> None:
             f"--ensemble must be 2 or more, or 0 for none. Received: {args.ensemble}"
         )
     require_credentials([folder, output, args.data])
+    several = find_several(read_reports(folder), folder)
+    if several is not None:
+        check_output(output)
+        _compare_several(several, output, command_line(args), reporter)
+        return
     results = [
         result for result in read_results(folder) if result.report.model != TITLE
     ]
@@ -368,6 +379,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_error(error)
         return 2
     return 0
+
+
+def _compare_several(
+    reports: Sequence[MultiLabelReport], output: str, command: str, reporter: Reporter
+) -> None:
+    """Compares models of several genres a clip; of them, no ensemble is chosen."""
+    reporter.result(format_several_text(reports))
+    contents = {
+        HTML_FILE: format_several_page(
+            reports, command=command, created=datetime.date.today().isoformat()
+        ).encode(),
+        COMPARISON_FILE: comparison_several_json(reports).encode(),
+        MARKDOWN_FILE: format_several_markdown(reports).encode(),
+    }
+    files = files_of(output)
+    for name, content in contents.items():
+        path = os.path.join(output, name)
+        ownership.replace_file(files, path, content, FILES[name], flag="--output")
+        reporter.detail(f"wrote {one_line(path)}")
+    reporter.note(
+        "No ensemble is chosen of models of several genres a clip; give predict "
+        "--model more than once for a mean."
+    )
+    page = locate(os.path.join(output, HTML_FILE))
+    reporter.finish(f"Report: {page}", ["report", output])
 
 
 def command_line(args: argparse.Namespace) -> str:

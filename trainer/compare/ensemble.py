@@ -188,7 +188,8 @@ def _score_folds(results: Sequence[Result], folder: str, most: int) -> Scored | 
         )
     by_fold = []
     for number in range(count):
-        clips = _align(candidates, lambda r, n=number: parts[r.folder][n], raw=True)
+        tests = {folder: found[number] for folder, found in parts.items()}
+        clips = _align(candidates, lambda r: tests[r.folder], raw=True)  # noqa: B023
         if clips is None:
             return "No ensemble: the models predict different clips."
         by_fold.append(clips)

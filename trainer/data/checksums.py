@@ -12,6 +12,7 @@ from pipeline.common.progress import BYTE, SILENT, Reporter
 from pipeline.common.regular_file import NotAFileError, check_regular
 from pipeline.schema import SPLITS, ShardFile, UserError
 from trainer.data.dataset import Dataset
+from trainer.data.index import find_bad_label
 from trainer.data.streams import READS, parse_batch
 
 #: Bytes that are read at once.
@@ -120,12 +121,9 @@ def find_bad_record(dataset: Dataset, representation: str) -> str:
             try:
                 for record in tf.data.TFRecordDataset(file):
                     parsed = parse_batch(tf.expand_dims(record, 0), layout, columns)
-                    label = int(parsed["label"][0])
-                    if not 0 <= label < genres:
-                        return (
-                            f"Record {number} of {file} has the label {label}, and "
-                            f"the manifest names {genres} genres"
-                        )
+                    problem = find_bad_label(parsed[layout.label.name].numpy(), genres)
+                    if problem:
+                        return f"Record {number} of {file} has {problem}"
                     number += 1
             except tf.errors.OpError as error:
                 reason = error.message.splitlines()[0]

@@ -166,19 +166,23 @@ class Dataset:
         share = count if workers == 1 else 0
         values = np.empty((share, *layout.value.shape), layout.value.dtype)
         parts: list[npt.NDArray[Any]] = []
-        columns = IndexColumns(self._describe(representation, split))
+        columns = IndexColumns(self._describe(representation, split), layout.label)
         for batch in self._columns(
-            representation, split, (*INDEX_COLUMNS, name), worker, workers
+            representation,
+            split,
+            (*INDEX_COLUMNS, layout.label.name, name),
+            worker,
+            workers,
         ):
-            start = len(columns.labels)
+            start = len(columns)
             columns.add(batch)
             columns.check_finite(batch[name])
             if workers > 1:
                 parts.append(batch[name])
-            elif len(columns.labels) <= count:
-                values[start : len(columns.labels)] = batch[name]
+            elif len(columns) <= count:
+                values[start : len(columns)] = batch[name]
         if workers == 1:
-            self.check_count(representation, split, len(columns.labels))
+            self.check_count(representation, split, len(columns))
         elif parts:
             values = np.concatenate(parts)
         index = columns.index(len(self.manifest.genres))
@@ -193,13 +197,14 @@ class Dataset:
           UserError: the files hold another number of records than the manifest
             says.
         """
-        columns = IndexColumns(self._describe(representation, split))
+        label = self.representation(representation).label
+        columns = IndexColumns(self._describe(representation, split), label)
         for batch in self._columns(
-            representation, split, INDEX_COLUMNS, worker, workers
+            representation, split, (*INDEX_COLUMNS, label.name), worker, workers
         ):
             columns.add(batch)
         if workers == 1:
-            self.check_count(representation, split, len(columns.labels))
+            self.check_count(representation, split, len(columns))
         return columns.index(len(self.manifest.genres))
 
     def _describe(self, representation: str, split: str) -> str:
@@ -322,11 +327,11 @@ def load_arrays(dataset: Dataset, representation: str, split: str) -> Arrays:
 def _parse(
     serialized: tf.data.Dataset, layout: schema.RepresentationSchema
 ) -> tf.data.Dataset:
-    columns = (layout.value.name, "label")
+    columns = (layout.value.name, layout.label.name)
 
     def parse(batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         parsed = parse_batch(batch, layout, columns)
-        return parsed[layout.value.name], parsed["label"]
+        return parsed[layout.value.name], parsed[layout.label.name]
 
     return serialized.map(
         parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,20 +24,22 @@ class ClipPredictions:
 
     Attributes:
       track_ids: the clips' ids, each once.
-      labels: true genres as indices, int64 of shape `(clips,)`.
+      labels: true genres as indices, int64 of shape `(clips,)`; or, of several
+        genres a clip, 1 for each and 0 for all others, uint8 `(clips, genres)`.
       probabilities: float64 of shape `(clips, genres)`.
       artist_ids: of each clip, empty where it is not known; () if none is.
     """
 
     track_ids: tuple[str, ...]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     probabilities: NDArray[np.float64]
     artist_ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuses arrays that do not belong together."""
         clips = len(self.track_ids)
-        if self.labels.shape != (clips,) or self.probabilities.ndim != 2:
+        shapes = ((clips,), self.probabilities.shape)
+        if self.labels.shape not in shapes or self.probabilities.ndim != 2:
             raise ValueError(
                 "Expected labels of shape (clips,) and probabilities of shape (clips, "
                 f"genres) for {clips} clips. Received: labels.shape="
@@ -56,7 +59,7 @@ class ClipPredictions:
                 f"Expected an artist for each of {clips} clips, or none at all. "
                 f"Received: {len(self.artist_ids)}"
             )
-        genres = self.probabilities.shape[1]
+        genres = 2 if self.labels.ndim == 2 else self.probabilities.shape[1]
         if np.any(self.labels < 0) or np.any(self.labels >= genres):
             raise ValueError(f"Labels must be indices of {genres} genres.")
 
@@ -74,7 +77,8 @@ def mean_by_clip(
 
     Args:
       track_ids: the clip of each record, in any order.
-      labels: true genre of each record, integers of shape `(records,)`.
+      labels: true genre of each record, integers of shape `(records,)`, or its
+        genres, `(records, genres)`.
       probabilities: floats of shape `(records, genres)`.
 
     Returns:
@@ -95,7 +99,8 @@ def mean_by_clip(
         [position.setdefault(track_id, len(position)) for track_id in track_ids],
         dtype=np.intp,
     )
-    clip_labels = np.zeros(len(position), dtype=np.int64)
+    kind = np.int64 if record_labels.ndim == 1 else np.uint8
+    clip_labels = np.zeros((len(position), *record_labels.shape[1:]), kind)
     clip_labels[clip_of_record] = record_labels
     if np.any(clip_labels[clip_of_record] != record_labels):
         raise ValueError("All records of a clip must have the same label.")

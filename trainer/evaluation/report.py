@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.schema import EMBEDDINGS, SPLITS, Manifest, UserError, begins_synthetic
+from pipeline.schema import EMBEDDINGS, Manifest, UserError, begins_synthetic
 from trainer.evaluation.calibration import Calibration, calibrate, check_temperature
 from trainer.evaluation.predictions import ClipPredictions
 from trainer.evaluation.scores import Evaluation, evaluate
@@ -249,7 +249,7 @@ def make_report(
         representation=representation,
         parameters=parameters,
         weights=weights,
-        clips={split: sum(manifest.clips[split].values()) for split in SPLITS},
+        clips=dict(manifest.clip_totals),
         test=evaluate(used["test"], genres),
         validation=evaluate(validation, genres) if validation else None,
         training_accuracy=(

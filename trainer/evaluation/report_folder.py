@@ -28,6 +28,9 @@ from trainer.evaluation.report import (
     VALIDATION_FILE,
     Report,
 )
+from trainer.evaluation.tasks.several_files import make_files
+from trainer.evaluation.tasks.several_report import MultiLabelReport
+from trainer.evaluation.tasks.task import AnyReport, parse_report
 from trainer.evaluation.typed_json import parse_json, to_dataclass
 
 
@@ -57,6 +60,15 @@ def read_results(folder: str) -> list[Result]:
     Raises:
       UserError: there is no such folder, no report in it, or a damaged file.
     """
+    return [read_result(path) for path in _list_models(folder)]
+
+
+def _list_models(folder: str) -> list[str]:
+    """Paths of the folders that hold a report.
+
+    Raises:
+      UserError: there is no such folder, or no report in it.
+    """
     if not tf.io.gfile.isdir(folder):
         raise UserError(
             f"There is no folder {folder}; give --models the folder that the models "
@@ -64,16 +76,23 @@ def read_results(folder: str) -> list[Result]:
         )
     names = sorted(name.rstrip("/") for name in tf.io.gfile.listdir(folder))
     folders = [os.path.join(folder, name) for name in names]
-    results = [
-        read_result(path)
-        for path in folders
-        if tf.io.gfile.exists(os.path.join(path, REPORT_FILE))
+    paths = [
+        path for path in folders if tf.io.gfile.exists(os.path.join(path, REPORT_FILE))
     ]
-    if not results:
+    if not paths:
         raise UserError(
             f"No folder in {folder} holds a {REPORT_FILE}; train a model into it first."
         )
-    return results
+    return paths
+
+
+def read_reports(folder: str) -> list[AnyReport]:
+    """Reads the reports of all models in a folder of model folders, by name.
+
+    Raises:
+      UserError: there is no such folder, no report in it, or a damaged one.
+    """
+    return [read_report(path) for path in _list_models(folder)]
 
 
 def read_result(path: str) -> Result:
@@ -84,6 +103,11 @@ def read_result(path: str) -> Result:
     """
     folder = ModelFolder(path)
     report = _read_report(folder)
+    if isinstance(report, MultiLabelReport):
+        raise UserError(
+            f"{path} holds a model of several genres a clip, which this command does "
+            "not read."
+        )
     genres = [scores.genre for scores in report.test.genres]
     source = folder.join(PREDICTIONS_FILE)
     content = folder.read(PREDICTIONS_FILE)
@@ -115,8 +139,8 @@ def read_result(path: str) -> Result:
     )
 
 
-def read_report(path: str) -> Report:
-    """Reads the report of a model folder.
+def read_report(path: str) -> AnyReport:
+    """Reads the report of a model folder, of either task.
 
     Raises:
       UserError: there is none, or it is damaged or of another version.
@@ -124,13 +148,13 @@ def read_report(path: str) -> Report:
     return _read_report(ModelFolder(path))
 
 
-def _read_report(folder: ModelFolder) -> Report:
+def _read_report(folder: ModelFolder) -> AnyReport:
     content = folder.read(REPORT_FILE)
     if content is None:
         raise UserError(
             f"There is no {REPORT_FILE} in {folder.path}; train a model into it first."
         )
-    return Report.from_json(content, source=folder.join(REPORT_FILE))
+    return parse_report(content, source=folder.join(REPORT_FILE))
 
 
 def _parse_history(content: bytes, source: str) -> list[Mapping[str, Any]]:
@@ -190,7 +214,7 @@ def parse_predictions(text: str, genres: Sequence[str], source: str) -> ClipPred
 
 def write_report(
     folder: str,
-    report: Report,
+    report: AnyReport,
     test_predictions: ClipPredictions,
     genres: Sequence[str],
     validation: ClipPredictions | None = None,
@@ -204,6 +228,9 @@ def write_report(
       genres: names of the probabilities' columns.
       validation: the predictions that ensembles are chosen with.
     """
+    if isinstance(report, MultiLabelReport):
+        write_files(folder, make_files(report, test_predictions, genres))
+        return
     title = f"{report.model} on {report.representation}"
     contents = {
         PREDICTIONS_FILE: predictions_csv(test_predictions, genres).encode(),

@@ -20,7 +20,7 @@ from pipeline.common import ownership
 from pipeline.common.clip_config import CLIP_SAMPLES, SAMPLE_RATE
 from pipeline.common.files import Files, join
 from pipeline.common.owned_kinds import EXPORT
-from pipeline.schema import UserError
+from pipeline.schema import MULTI_LABEL, UserError
 from trainer.data.dataset import Dataset
 from trainer.evaluation.card import format_exports
 from trainer.evaluation.model_files import ModelFolder, files_of
@@ -189,6 +189,11 @@ def _measure_loss(
     request: Request,
     dataset: Dataset,
 ) -> dict[str, Any]:
+    if model.manifest.task == MULTI_LABEL:
+        raise UserError(
+            "--quantize measures accuracy, and clips of several genres each have none; "
+            "export without it."
+        )
     records, labels = load_clips(dataset, model, "validation")
     if not len(records):
         raise UserError(

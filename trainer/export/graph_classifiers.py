@@ -19,7 +19,9 @@ from trainer.predict.classical import (
     Classifier,
     GaussianNaiveBayes,
     LogisticRegression,
+    LogisticRegressions,
     NearestNeighbours,
+    NeighbourShares,
     OnComponents,
     RbfSvm,
     count_numbers,
@@ -70,6 +72,8 @@ def make_classifier(classifier: Classifier) -> Score:
       ValueError: it is none of `trainer.predict.classical`.
     """
     match classifier:
+        case LogisticRegressions():
+            return _logistic_regressions(classifier)
         case LogisticRegression():
             return _logistic_regression(classifier)
         case GaussianNaiveBayes():
@@ -82,6 +86,8 @@ def make_classifier(classifier: Classifier) -> Score:
             inner = make_classifier(classifier.classifier)
             centre, matrix = _float32(classifier.centre), _float32(classifier.matrix)
             return lambda rows: inner((rows - centre) @ matrix)
+        case NeighbourShares():
+            return _neighbour_shares(classifier)
     raise ValueError(f"Expected a known classifier. Received: {type(classifier)}")
 
 
@@ -93,6 +99,25 @@ def _logistic_regression(classifier: LogisticRegression) -> Score:
     coefficients = _float32(classifier.coefficients)
     intercepts = _float32(classifier.intercepts)
     return lambda rows: tf.nn.softmax(rows @ coefficients + intercepts)
+
+
+def _logistic_regressions(classifier: LogisticRegressions) -> Score:
+    coefficients = _float32(classifier.coefficients)
+    intercepts = _float32(classifier.intercepts)
+    return lambda rows: tf.sigmoid(rows @ coefficients + intercepts)
+
+
+def _neighbour_shares(classifier: NeighbourShares) -> Score:
+    vectors, labels = _float32(classifier.vectors), _float32(classifier.labels)
+    lengths = np.square(vectors).sum(axis=1)
+
+    def score(rows: tf.Tensor) -> tf.Tensor:
+        # A row's own length changes no order.
+        nearness = 2 * rows @ vectors.T - lengths
+        nearest = tf.math.top_k(nearness, k=int(classifier.neighbours)).indices
+        return tf.reduce_mean(tf.gather(labels, nearest), axis=1)
+
+    return score
 
 
 def _naive_bayes(classifier: GaussianNaiveBayes) -> Score:

@@ -11,9 +11,10 @@ from typing import Any
 import tensorflow as tf
 
 from pipeline.common.clip_config import CLIP_SAMPLES
-from pipeline.schema import Field, Manifest, UserError
+from pipeline.schema import MULTI_LABEL, Field, Manifest, UserError
 from trainer.data.music_model import EMBEDDINGS
 from trainer.evaluation.calibration import FLOOR
+from trainer.evaluation.tasks.several_scores import FLOOR as PAIR_FLOOR
 from trainer.export import graph_audio, graph_embeddings
 from trainer.export.graph_classifiers import make_score
 from trainer.export.graph_wav import decode_wav
@@ -38,6 +39,7 @@ class Model:
       score: from records `(n, *value.shape)` to uncalibrated probabilities
         `(n, genres)`, float32.
       variables: what `score` reads, for the SavedModel to hold.
+      thresholds: of several genres a clip, the probability from which each is given.
     """
 
     representation: str
@@ -47,6 +49,7 @@ class Model:
     music_model: bytes | None
     score: Callable[[tf.Tensor], tf.Tensor]
     variables: Any = None
+    thresholds: Sequence[float] | None = None
 
     @property
     def value(self) -> Field:
@@ -88,6 +91,10 @@ class Model:
         genres = len(self.manifest.genres)
         outputs = self.score(tf.reshape(records, (-1, *records.shape[2:])))
         mean = tf.reduce_mean(tf.reshape(outputs, (-1, self.records, genres)), axis=1)
+        if self.manifest.task == MULTI_LABEL:
+            p = tf.clip_by_value(mean, PAIR_FLOOR, 1 - PAIR_FLOOR)
+            odds = tf.math.log(p) - tf.math.log1p(-p)
+            return tf.sigmoid(odds / self.temperature)
         return tf.nn.softmax(tf.math.log(tf.maximum(mean, FLOOR)) / self.temperature)
 
     def records_spec(self, clips: int | None = None) -> tf.TensorSpec:
@@ -125,6 +132,7 @@ def make_model(predictor: Predictor) -> Model:
         representation=predictor.representation,
         manifest=predictor.manifest,
         temperature=predictor.temperature,
+        thresholds=predictor.thresholds,
         fingerprint=predictor.fingerprint,
         music_model=predictor.music_model,
         score=score,
@@ -140,6 +148,7 @@ def describe(model: Model, signatures: Sequence[str]) -> dict[str, Any]:
         "genres": list(manifest.genres),
         "representation": model.representation,
         "temperature": model.temperature,
+        **({"thresholds": list(model.thresholds)} if model.thresholds else {}),
         "fingerprint": manifest.fingerprint,
         "signatures": [*signatures],
         "manifest": json.loads(manifest.to_json()),
@@ -223,7 +232,11 @@ class Serving:
         """From records `(clips, records, ...)` to what a signature returns."""
         probabilities = self._model.probabilities(records)
         names = tf.constant(self._model.manifest.genres)
-        return {
+        given = {}
+        if self._model.thresholds is not None:
+            least = tf.constant(self._model.thresholds, tf.float32)
+            given = {"given": probabilities >= least}
+        return given | {
             "genre": tf.gather(names, tf.argmax(probabilities, axis=1)),
             "genres": tf.tile(names[tf.newaxis], (tf.shape(probabilities)[0], 1)),
             "probabilities": probabilities,

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.common.progress import SILENT, Reporter
-from pipeline.schema import UserError
+from pipeline.schema import MULTI_LABEL, UserError
 from trainer.baselines.__main__ import choose_representations, train_baselines
 from trainer.baselines.fitting import BASELINES as ALL_BASELINES
 from trainer.baselines.fitting import fit_baselines
@@ -34,7 +34,7 @@ from trainer.training.model_folder import (
     try_folders,
     write_report_folder,
 )
-from trainer.training.train import train
+from trainer.training.train import FEW_CLIPS, VECTORS, train
 from trainer.training.tuning import tune_and_train
 
 BASELINES = "baselines"
@@ -88,6 +88,16 @@ class Plan:
             }
         )
 
+    def stops_by_itself(self, model: str, clips: FoldedClips) -> bool:
+        """Whether a network needs no clips to stop by: a linear head on few clips.
+
+        Those clips are worth more in training.
+        """
+        linear = model in VECTORS or (
+            model == MEL and not self.flags.get("fine_tune_layers")
+        )
+        return linear and len(clips.track_ids) < FEW_CLIPS and not self.trials
+
 
 def is_of_mel(flag: str) -> bool:
     """Whether only MobileNetV2 knows a flag."""
@@ -128,6 +138,12 @@ def cross_validate(dataset: Dataset, plan: Plan) -> list[Report]:
     Raises:
       UserError: there are too few artists or clips, or a training fails.
     """
+    if dataset.manifest.task == MULTI_LABEL:
+        raise UserError(
+            f"The clips in {dataset.folder} have several genres each, which "
+            "./launch.sh folds does not cross-validate; use ./launch.sh train and "
+            "baselines, or preprocess with --labels top."
+        )
     clips = assign_folds(dataset, plan.folds, plan.seed)
     output = plan.output
     folders = [f"{output}/{name}" for name in folder_names(dataset, plan.models)]
@@ -144,6 +160,7 @@ def cross_validate(dataset: Dataset, plan: Plan) -> list[Report]:
         for fold in reporter.track(range(plan.folds), "Folds", "fold", plan.folds):
             reporter.detail(f"\n== Fold {fold + 1} of {plan.folds}")
             data = records.link(f"fold-{fold}", fold)
+            whole = records.link(f"fold-{fold}-whole", fold, stopping=False)
             for model in plan.models:
                 with _naming(model, f"fold {fold + 1}"):
                     if model == BASELINES:
@@ -151,7 +168,8 @@ def cross_validate(dataset: Dataset, plan: Plan) -> list[Report]:
                         names |= dict.fromkeys(test_baselines(data, source, plan, fold))
                     else:
                         target = f"{output}/{model}/fold-{fold}"
-                        config = plan.config(model, data, target)
+                        source = whole if plan.stops_by_itself(model, clips) else data
+                        config = plan.config(model, source, target)
                         if plan.trials:
                             tune_and_train(config, plan.trials, reporter)
                         else:
@@ -255,8 +273,11 @@ def fit_last(
                 tune_and_train(config, plan.trials, plan.reporter)
             else:
                 config = plan.config(model, everything, target)
+                epochs, fine_tuning = find_epochs(results[model])
                 train(
-                    dataclasses.replace(config, **find_epochs(results[model])),
+                    dataclasses.replace(
+                        config, epochs=epochs, fine_tune_epochs=fine_tuning
+                    ),
                     reporter=plan.reporter,
                 )
             kept[model] = Kept(
@@ -270,15 +291,12 @@ def fit_last(
     return kept
 
 
-def find_epochs(results: Sequence[Result]) -> dict[str, int]:
-    """How long the folds' networks trained, by the median, as flags."""
+def find_epochs(results: Sequence[Result]) -> tuple[int, int]:
+    """How long the folds' networks trained, by the median: first and last phase."""
     best = [[phase["best_epoch"] for phase in result.phases] for result in results]
-    return {
-        "epochs": max(1, round(statistics.median(epochs[0] for epochs in best))),
-        "fine_tune_epochs": max(
-            1, round(statistics.median(epochs[-1] for epochs in best))
-        ),
-    }
+    first = round(statistics.median(epochs[0] for epochs in best))
+    last = round(statistics.median(epochs[-1] for epochs in best))
+    return max(1, first), max(1, last)
 
 
 def folder_names(dataset: Dataset, models: Sequence[str]) -> list[str]:

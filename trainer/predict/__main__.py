@@ -213,7 +213,12 @@ def run(flags: argparse.Namespace) -> int:
         predictor = load_audio_predictor(
             flags.model, excerpts=flags.excerpts, load=load
         )
-        table = Table(files, predictor.genres, min(flags.top, len(predictor.genres)))
+        table = Table(
+            files,
+            predictor.genres,
+            min(flags.top, len(predictor.genres)),
+            several=predictor.predictor.thresholds is not None,
+        )
         if not flags.json:
             print(table.header(), flush=True)
         for path, result in predict_files(predictor, files, problems):
@@ -235,21 +240,39 @@ class Table:
       paths: all files.
       genres: all genres.
       top: how many genres a line names.
+      several: whether a line names those that reach their thresholds instead.
     """
 
-    def __init__(self, paths: Sequence[str], genres: Sequence[str], top: int) -> None:
+    def __init__(
+        self,
+        paths: Sequence[str],
+        genres: Sequence[str],
+        top: int,
+        *,
+        several: bool = False,
+    ) -> None:
         self._path_width = max(len(one_line(path)) for path in (*paths, "file"))
         self._genre_width = max(len(one_line(genre)) for genre in genres) + len(
             " 0.000"
         )
         self._top = top
+        self._several = several
 
     def header(self) -> str:
         """The first line."""
+        if self._several:
+            return self._align("file", ["genres over their thresholds"])
         return self._align("file", [str(place + 1) for place in range(self._top)])
 
     def row(self, path: str, prediction: Prediction) -> str:
         """One file's line."""
+        if prediction.given is not None:
+            # Of several genres, those that are given, however many.
+            given = ", ".join(
+                f"{one_line(name)} {share:.3f}"
+                for name, share in prediction.given.items()
+            )
+            return self._align(one_line(path), [given or "none"])
         best = list(prediction.genres.items())[: self._top]
         cells = [f"{one_line(genre)} {share:.3f}" for genre, share in best]
         return self._align(one_line(path), cells)
@@ -272,6 +295,8 @@ def format_json(path: str, result: Prediction | str, top: int) -> str:
         best = list(result.genres.items())[:top]
         content["excerpts"] = result.excerpts
         content["genres"] = {genre: round(share, 6) for genre, share in best}
+        if result.given is not None:
+            content["given"] = {n: round(s, 6) for n, s in result.given.items()}
     return json.dumps(content, allow_nan=False)
 
 

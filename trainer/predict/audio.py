@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.schema import MANIFEST_FILE, MUSIC_MODEL_FILE, Manifest, UserError
+from pipeline.schema import (
+    MANIFEST_FILE,
+    MULTI_LABEL,
+    MUSIC_MODEL_FILE,
+    Manifest,
+    UserError,
+)
 from trainer.config import EXCERPTS
 from trainer.predict.protocol import Predictor
 
@@ -24,10 +30,13 @@ class Prediction:
     Attributes:
       genres: probability of each genre, highest first.
       excerpts: number of 30 s excerpts that they are the mean over.
+      given: of several genres a clip, those that reach their thresholds, each with its
+        ancestors ("Electronic > IDM"), highest first; None of one genre a clip.
     """
 
     genres: dict[str, float]
     excerpts: int
+    given: dict[str, float] | None = None
 
 
 class AudioPredictor:
@@ -132,10 +141,20 @@ class AudioPredictor:
           UserError: the model gives no numbers.
         """
         clips = self._load(path, self.config, self.excerpts)
-        pairs = zip(self.genres, self.predict_clips(clips).tolist(), strict=True)
-        return Prediction(
-            genres=dict(sorted(pairs, key=lambda pair: -pair[1])), excerpts=len(clips)
+        probabilities = dict(
+            zip(self.genres, self.predict_clips(clips).tolist(), strict=True)
         )
+        genres = dict(sorted(probabilities.items(), key=lambda pair: -pair[1]))
+        manifest = next(iter(self.predictor.sources.values()))
+        given = None
+        if manifest.task == MULTI_LABEL and self.predictor.thresholds is not None:
+            least = dict(zip(self.genres, self.predictor.thresholds, strict=True))
+            given = {
+                " > ".join(manifest.genre_path(genre)): probability
+                for genre, probability in genres.items()
+                if probability >= least[genre]
+            }
+        return Prediction(genres=genres, excerpts=len(clips), given=given)
 
 
 def read_config(name: str, manifest: Manifest) -> Any:
@@ -160,7 +179,7 @@ def read_config(name: str, manifest: Manifest) -> Any:
             f"({error}); copy the model folder again, or train the model again."
         ) from error
     layout = manifest.representations[name]
-    if name not in NAMES or make_schemas([name], config)[name] != layout:
+    if name not in NAMES or make_schemas([name], config, layout.label)[name] != layout:
         raise UserError(
             f"The {name!r:.40} records of {MANIFEST_FILE} are not those that this "
             "version of the pipeline makes; preprocess and train again, or use "

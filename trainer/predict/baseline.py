@@ -11,7 +11,7 @@ import functools
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from pipeline.schema import Manifest, UserError, fingerprint
 from trainer.data.normalisation import expand_normalisation, normalise
-from trainer.evaluation.calibration import apply_temperature
 from trainer.evaluation.model_digests import digest_bytes
+from trainer.evaluation.tasks.task import find_task
 from trainer.evaluation.typed_json import parse_json
 from trainer.predict.classical import Classifier, from_arrays, to_arrays
-from trainer.predict.model_folder import ADVICE, MAX_BYTES, open_model_folder
+from trainer.predict.model_archive import MAX_BYTES
+from trainer.predict.model_folder import ADVICE, open_model_folder
 
 DESCRIPTION_FILE = "baseline.json"
 ARRAYS_FILE = "baseline.npz"
@@ -46,6 +47,7 @@ class Baseline:
       temperature: calibrates the probabilities.
       fingerprint: see `Predictor`.
       music_model: likewise.
+      thresholds: likewise.
     """
 
     classifier: Classifier
@@ -55,6 +57,7 @@ class Baseline:
     temperature: float = 1.0
     fingerprint: str = ""
     music_model: bytes | None = None
+    thresholds: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         """Refuses what does not belong together."""
@@ -102,7 +105,7 @@ class Baseline:
         normalise(rows, *self._statistics)
         found = np.zeros((len(rows), len(self.genres)))
         found[:, self.classes] = self.classifier.predict(rows)
-        by_clip = found.reshape(clips, count, -1).mean(axis=1)
+        by_clip: NDArray[np.float64] = found.reshape(clips, count, -1).mean(axis=1)
         if not np.all(np.isfinite(by_clip)):
             raise UserError(
                 f"The {self.representation} baseline gives no numbers; it is damaged: "
@@ -110,7 +113,8 @@ class Baseline:
             )
         if self.temperature == 1:
             return by_clip
-        return apply_temperature(by_clip, self.temperature)
+        scaled = find_task(self.manifest).scale(by_clip, self.temperature)
+        return np.asarray(scaled, np.float64)
 
 
 def make_files(
@@ -158,6 +162,7 @@ def load_baseline(path: str) -> Baseline:
             manifest=manifest,
             temperature=temperature,
             music_model=folder.music_model(),
+            thresholds=folder.thresholds(manifest),
             fingerprint=fingerprint(
                 [
                     digest_bytes(content).sha256,

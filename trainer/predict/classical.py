@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
-from trainer.predict.distances import squared_distances
+from trainer.data.distances import squared_distances
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
 Float64s = NDArray[np.float64]
@@ -270,12 +270,75 @@ class OnComponents:
         return self.classifier.predict(centred @ self.matrix)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class LogisticRegressions(LogisticRegression):
+    """A logistic regression for each of several genres: sigmoid(x W + b)."""
+
+    def predict(self, rows: Floats) -> Float64s:
+        """See `Classifier`."""
+        scores = rows.astype(np.float64) @ self.coefficients + self.intercepts
+        return np.asarray(expit(scores))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class NeighbourShares:
+    """Share of the nearest training clips that have each of several genres.
+
+    Attributes:
+      vectors: the training clips, `(clips, values)`.
+      labels: int8 `(clips, classes)`, 1 for each genre of a clip.
+      neighbours: how many are asked.
+    """
+
+    vectors: NDArray[np.float32]
+    labels: NDArray[np.int8]
+    neighbours: int
+
+    def __post_init__(self) -> None:
+        """Refuses arrays that do not belong together."""
+        _check_shape("vectors", self.vectors, (None, None))
+        _check_shape("labels", self.labels, (len(self.vectors), None))
+        if not np.isin(self.labels, (0, 1)).all():
+            raise ValueError("labels must be 0 or 1")
+        if not 0 < self.neighbours <= len(self.vectors):
+            raise ValueError(f"{self.neighbours} neighbours of {len(self.vectors)}")
+
+    @property
+    def width(self) -> int:
+        """See `Classifier`."""
+        return int(self.vectors.shape[1])
+
+    @property
+    def classes(self) -> int:
+        """See `Classifier`."""
+        return int(self.labels.shape[1])
+
+    def predict(self, rows: Floats) -> Float64s:
+        """See `Classifier`."""
+        distances = squared_distances(rows.astype(np.float32), self.vectors)
+        return share_of_nearest(distances, self.labels, self.neighbours)
+
+
+def share_of_nearest(
+    distances: Floats, labels: NDArray[Any], neighbours: int
+) -> Float64s:
+    """Share of the nearest clips that have each genre: float64 `(n, classes)`.
+
+    Distances are `(n, clips)`, labels `(clips, classes)`, 0 or 1.
+    """
+    count = int(neighbours)
+    nearest = np.argpartition(distances, count - 1, axis=1)[:, :count]
+    return np.stack([labels[row].mean(axis=0, dtype=float) for row in nearest])
+
+
 #: Classes by the names that files have for them.
 CLASSIFIERS: Mapping[str, type] = {
     "logistic_regression": LogisticRegression,
     "gaussian_nb": GaussianNaiveBayes,
     "knn": NearestNeighbours,
     "rbf_svm": RbfSvm,
+    "logistic_regressions": LogisticRegressions,
+    "neighbour_shares": NeighbourShares,
 }
 _COMPONENTS = ("centre", "matrix")
 
@@ -290,6 +353,17 @@ def to_arrays(classifier: Classifier) -> tuple[str, dict[str, NDArray[Any]]]:
     fields = dataclasses.fields(CLASSIFIERS[kind])
     arrays |= {f.name: np.asarray(getattr(classifier, f.name)) for f in fields}
     return kind, arrays
+
+
+def with_temperature(classifier: Classifier, temperature: float) -> Classifier:
+    """The same classifier with another temperature.
+
+    Raises:
+      ValueError: it has none.
+    """
+    if not isinstance(classifier, GaussianNaiveBayes | RbfSvm):
+        raise ValueError(f"Expected scores to scale. Received: {type(classifier)}")
+    return dataclasses.replace(classifier, temperature=temperature)
 
 
 def count_numbers(classifier: Classifier) -> int:

@@ -77,6 +77,16 @@ class Ensemble:
         return next((content for content in found if content is not None), None)
 
     @property
+    def thresholds(self) -> Sequence[float] | None:
+        """See `Predictor`: the members' mean, weighted as their probabilities."""
+        found = [member.thresholds for member in self.members]
+        rows = [row for row in found if row is not None]
+        if len(rows) < len(found):
+            return None
+        mean: list[float] = (np.array(self.weights) @ np.array(rows)).tolist()
+        return mean
+
+    @property
     def fingerprint(self) -> str:
         """See `Predictor`."""
         members = [member.fingerprint for member in self.members]
@@ -84,7 +94,7 @@ class Ensemble:
 
     def predict(self, records: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
         """See `Predictor`."""
-        from trainer.evaluation.calibration import apply_temperature
+        from trainer.evaluation.tasks.task import find_task
 
         mean = sum(
             weight * member.predict(records)
@@ -92,7 +102,9 @@ class Ensemble:
         )
         if self.temperature == 1:
             return np.asarray(mean, np.float64)
-        return apply_temperature(np.asarray(mean, np.float64), self.temperature)
+        manifest = next(iter(self._sources.values()))
+        task = find_task(manifest)
+        return task.scale(np.asarray(mean, np.float64), self.temperature)
 
 
 def _check_same(name: str, first: Manifest, other: Manifest) -> None:

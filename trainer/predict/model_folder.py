@@ -8,11 +8,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 from pipeline.schema import (
     MANIFEST_FILE,
+    MULTI_LABEL,
     MUSIC_MODEL_FILE,
     Manifest,
     UserError,
@@ -23,6 +25,7 @@ from trainer.evaluation.calibration import check_temperature
 from trainer.evaluation.model_digests import DIGESTS_FILE, digest_bytes
 from trainer.evaluation.model_files import ModelFolder
 from trainer.evaluation.report import MODEL_FILE, REPORT_FILE
+from trainer.evaluation.tasks.several_report import MultiLabelReport
 from trainer.evaluation.typed_json import parse_json
 from trainer.predict.model_archive import MAX_BYTES, ModelArchive, check_archive
 
@@ -41,6 +44,7 @@ class ModelContent:
       archive: what was found in it.
       manifest: the dataset's: genres, and how audio becomes records.
       temperature: calibrates the probabilities.
+      thresholds: of several genres a clip, from which each is given.
       music_model: weights of the music model, where the folder holds them.
     """
 
@@ -49,6 +53,7 @@ class ModelContent:
     archive: ModelArchive
     manifest: Manifest
     temperature: float
+    thresholds: Sequence[float] | None
     music_model: bytes | None = None
 
     @property
@@ -127,6 +132,21 @@ class PredictorFolder(ModelFolder):
                 "train the model again or remove this file."
             ) from error
 
+    def thresholds(self, manifest: Manifest) -> Sequence[float] | None:
+        """Thresholds in the report of a model of several genres a clip; else None.
+
+        Raises:
+          UserError: the report is damaged, or of other genres.
+        """
+        content = self.read(REPORT_FILE)
+        if content is None or manifest.task != MULTI_LABEL:
+            return None
+        source = self.join(REPORT_FILE)
+        report = MultiLabelReport.from_json(content, source=source)
+        if report.genres != manifest.genres:
+            raise UserError(f"{source} tells of other genres than the model; {ADVICE}")
+        return report.thresholds
+
 
 def open_model_folder(path: str) -> PredictorFolder:
     """Opens a model folder of any kind.
@@ -182,6 +202,7 @@ def read_model_folder(path: str) -> ModelContent:
         archive=archive,
         manifest=manifest,
         temperature=folder.temperature(),
+        thresholds=folder.thresholds(manifest),
         music_model=folder.music_model(),
     )
 

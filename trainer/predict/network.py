@@ -6,7 +6,7 @@ import functools
 import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from trainer.runtime import quiet  # noqa: F401  isort: skip
@@ -16,8 +16,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from pipeline.schema import MANIFEST_FILE, Manifest, UserError
-from trainer.evaluation.calibration import apply_temperature
 from trainer.evaluation.report import MODEL_FILE
+from trainer.evaluation.tasks.task import find_task
 from trainer.predict.audio import read_config
 from trainer.predict.model_folder import ModelContent, read_model_folder
 from trainer.predict.protocol import Predictor
@@ -48,6 +48,7 @@ class Network:
       temperature: calibrates the probabilities (see `trainer.evaluation.calibration`).
       fingerprint: see `Predictor`.
       music_model: likewise.
+      thresholds: likewise.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Network:
         temperature: float = 1.0,
         fingerprint: str = "",
         music_model: bytes | None = None,
+        thresholds: Sequence[float] | None = None,
     ) -> None:
         self.model = model
         self.representation = representation
@@ -66,6 +68,7 @@ class Network:
         self.temperature = temperature
         self.fingerprint = fingerprint
         self.music_model = music_model
+        self.thresholds = thresholds
 
     @property
     def sources(self) -> Mapping[str, Manifest]:
@@ -98,9 +101,8 @@ class Network:
         flat = values.reshape(clips * count, *values.shape[2:])
         outputs = np.asarray(self._compiled(flat), np.float64)
         by_clip = outputs.reshape(clips, count, -1).mean(axis=1)
-        probabilities: NDArray[np.float64] = apply_temperature(
-            by_clip, self.temperature
-        )
+        task = find_task(self.manifest)
+        probabilities = task.scale(by_clip, self.temperature)
         if not np.all(np.isfinite(probabilities)):
             raise UserError(
                 f"The {self.representation} model gives no numbers; its weights are "
@@ -192,6 +194,7 @@ def load_network(folder: str) -> Network:
         temperature=content.temperature,
         fingerprint=content.fingerprint,
         music_model=content.music_model,
+        thresholds=content.thresholds,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -32,6 +32,13 @@ class Predictor(Protocol):
     @property
     def temperature(self) -> float:
         """What `predict` has calibrated its probabilities with; 1 for nothing."""
+
+    @property
+    def thresholds(self) -> Sequence[float] | None:
+        """Of several genres a clip, the probability from which each is given.
+
+        None where a clip has one genre, or nothing was fitted.
+        """
 
     @property
     def music_model(self) -> bytes | None:

@@ -121,7 +121,9 @@ def write_outputs(
         for numbers, batch in _read(list(sources), layout, share):
             outputs = forward([batch[layout.value.name]], share)
             for row, number in enumerate(numbers):
-                writers[number].write(make_example(batch, row, outputs[row]))
+                writers[number].write(
+                    make_example(batch, row, outputs[row], layout.label)
+                )
             stage.advance(len(numbers))
 
 
@@ -129,7 +131,7 @@ def _read(
     files: Sequence[str], layout: schema.RepresentationSchema, batch_size: int
 ) -> Iterator[tuple[npt.NDArray[np.int64], Mapping[str, tf.Tensor]]]:
     """Batches of the records of all files, and the number of each record's file."""
-    columns = (*INDEX_COLUMNS, layout.value.name)
+    columns = (*INDEX_COLUMNS, layout.label.name, layout.value.name)
 
     def numbered(number: tf.Tensor, file: tf.Tensor) -> tf.data.Dataset:
         return tf.data.TFRecordDataset(file).map(lambda record: (number, record))
@@ -152,9 +154,19 @@ def _read(
 
 
 def make_example(
-    batch: Mapping[str, tf.Tensor], row: int, outputs: npt.NDArray[np.float32]
+    batch: Mapping[str, tf.Tensor],
+    row: int,
+    outputs: npt.NDArray[np.float32],
+    label: schema.Field = schema.LABEL_FIELD,
 ) -> bytes:
-    """Serialises the outputs for one record, with all else that it says."""
+    """Serialises the outputs for one record, with all else that it says.
+
+    Args:
+      batch: parsed records.
+      row: index of the record.
+      outputs: for it, `(d,)`.
+      label: the field that holds a clip's genre, or genres.
+    """
 
     def text(name: str) -> tf.train.Feature:
         return tf.train.Feature(
@@ -169,10 +181,16 @@ def make_example(
     content = {
         "track_id": text("track_id"),
         "artist_id": text("artist_id"),
-        "label": number("label"),
         "index": number("index"),
         "features": tf.train.Feature(float_list=tf.train.FloatList(value=outputs)),
     }
+    if label.encoding == "raw_bytes":
+        values = batch[label.name][row].numpy().tobytes()
+        content[label.name] = tf.train.Feature(
+            bytes_list=tf.train.BytesList(value=[values])
+        )
+    else:
+        content[label.name] = number(label.name)
     example: bytes = tf.train.Example(
         features=tf.train.Features(feature=content)
     ).SerializeToString()

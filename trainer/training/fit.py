@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
@@ -19,6 +18,8 @@ from trainer.config import Schedule
 from trainer.data.split import Split
 from trainer.data.streams import EpochPlan
 from trainer.evaluation.history import PhaseHistory
+from trainer.evaluation.tasks.single_label import SingleLabel
+from trainer.evaluation.tasks.task import Task
 from trainer.runtime.checkpoint import Checkpoint, CheckpointFolder
 from trainer.runtime.devices import Devices, fit_batch_size, gather_floats
 from trainer.runtime.preemption import PreemptedError, Preemption
@@ -43,9 +44,6 @@ AT_ONCE = 2e-4
 #: Within an epoch, a checkpoint is written this many times less often.
 MID_EPOCH = 10
 
-#: Probability below which the loss of a record is no longer counted higher, Keras'.
-EPSILON = 1e-7
-
 _WEIGHT, _BEST = "variable", "best"
 
 
@@ -62,6 +60,7 @@ class Phase:
       schedule: how to fit; its batch size fits the split and the replicas.
       seed: of the order of records.
       augmentation: layer that alters the values of a batch in training.
+      task: what a record's labels are.
       checkpoints: where to keep the state, or None.
       checkpoint_seconds: how often, see `trainer.config.TrainConfig`.
       tensorboard_dir: folder of this phase's logs, or None.
@@ -75,6 +74,7 @@ class Phase:
     schedule: Schedule
     seed: int
     augmentation: keras.Layer | None = None
+    task: Task = dataclasses.field(default_factory=SingleLabel)
     checkpoints: CheckpointFolder | None = None
     checkpoint_seconds: float = 0.0
     tensorboard_dir: str | None = None
@@ -107,6 +107,7 @@ class PhaseFit:
             self._steps * phase.schedule.epochs,
             devices,
             phase.augmentation,
+            phase.task,
         )
         self._forward = Forward(model, devices)
         self._progress = Progress()
@@ -240,10 +241,7 @@ class PhaseFit:
         labels = split.index.labels
         if len(labels):
             probabilities = predict_records(self._forward, split, batch_size, devices)
-            of_labels = probabilities[np.arange(len(labels)), labels]
-            clipped = np.clip(of_labels.astype(np.float64), EPSILON, 1.0)
-            loss = float(-np.log(clipped).sum())
-            hits = float(np.count_nonzero(probabilities.argmax(axis=1) == labels))
+            loss, hits = self._phase.task.measure(labels, probabilities)
             count = float(len(labels))
         everywhere = gather_floats(devices, [loss, hits, count])
         loss, hits, count = (sum(column) for column in zip(*everywhere, strict=True))

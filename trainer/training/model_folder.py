@@ -24,12 +24,13 @@ from pipeline.common import ownership
 from pipeline.common.files import Files, join
 from pipeline.common.owned_kinds import MARK_FILE, MODEL
 from pipeline.schema import MANIFEST_FILE, Manifest, UserError
-from trainer.evaluation import history, report
+from trainer.evaluation import history
 from trainer.evaluation.model_digests import DIGESTS_FILE, ModelDigests, digest_bytes
 from trainer.evaluation.model_files import files_of
 from trainer.evaluation.predictions import ClipPredictions
 from trainer.evaluation.report import HISTORY_FILE, MODEL_FILE
 from trainer.evaluation.report_folder import write_report
+from trainer.evaluation.tasks.task import AnyReport
 from trainer.training.run import FittedModel
 
 HISTORY_PLOT = "history.png"
@@ -233,7 +234,7 @@ def try_folders(paths: Iterable[str]) -> None:
 
 def write_report_folder(
     path: str,
-    result: report.Report,
+    result: AnyReport,
     test: ClipPredictions,
     genres: Sequence[str],
     *,
@@ -269,7 +270,7 @@ def write_report_folder(
 
 
 def _report_contents(
-    result: report.Report,
+    result: AnyReport,
     test: ClipPredictions,
     genres: Sequence[str],
     validation: ClipPredictions | None,
@@ -293,8 +294,8 @@ def read_files(folder: str) -> dict[str, bytes]:
 def needed_bytes(model: keras.Model, manifest: Manifest) -> int:
     """Bytes that a model's folder takes at most."""
     genres = len(manifest.genres)
-    test_clips = sum(manifest.clips["test"].values())
-    predicted = test_clips + sum(manifest.clips["validation"].values())
+    clips = manifest.clip_totals
+    predicted = clips["test"] + clips["validation"]
     predictions = predicted * (LINE_BYTES + GENRE_BYTES * genres)
     return 4 * int(model.count_params()) + predictions + EXTRA_BYTES
 
@@ -302,7 +303,7 @@ def needed_bytes(model: keras.Model, manifest: Manifest) -> int:
 def make_contents(
     fitted: FittedModel,
     manifest: Manifest,
-    result: report.Report | None,
+    result: AnyReport | None,
     music_model: Mapping[str, bytes],
 ) -> dict[str, bytes]:
     """All files of a model folder by name, but for `model.json`; the report last.

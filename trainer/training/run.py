@@ -18,6 +18,7 @@ from trainer.data.dataset import Dataset
 from trainer.data.split import Split, open_splits
 from trainer.evaluation.history import PhaseHistory
 from trainer.evaluation.predictions import ClipPredictions, mean_by_clip, with_artists
+from trainer.evaluation.tasks.task import find_task
 from trainer.runtime import devices
 from trainer.runtime.checkpoint import CheckpointFolder
 from trainer.runtime.exchange import gather_clips
@@ -54,6 +55,7 @@ class Run:
       dataset: what to train on.
       layout: schema of the representation that the model reads.
       genres: names of the classes.
+      task: whether a clip has one of them, or several.
       devices: where to compute.
       splits: training, validation and test.
       reporter: is told how far the run is.
@@ -92,6 +94,7 @@ class Run:
         self.reporter = reporter
         self.layout = dataset.representation(config.model)
         self.genres = dataset.manifest.genres
+        self.task = find_task(dataset.manifest)
         self._preemption = preemption or Preemption()
         self._on_epoch = on_epoch
         self._on_model = on_model
@@ -161,6 +164,7 @@ class Run:
             schedule=schedule,
             seed=self.config.seed,
             augmentation=layer,
+            task=self.task,
             checkpoints=self.checkpoints(name),
             checkpoint_seconds=self.config.checkpoint_seconds,
             tensorboard_dir=logs,

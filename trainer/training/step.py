@@ -19,6 +19,8 @@ import tensorflow as tf
 from trainer.config import Schedule
 from trainer.data.split import Split
 from trainer.data.streams import EpochPlan
+from trainer.evaluation.tasks.single_label import SingleLabel
+from trainer.evaluation.tasks.task import Task
 from trainer.runtime.devices import Devices
 
 #: Part of all steps in which a decaying learning rate rises first.
@@ -42,6 +44,7 @@ class Learner:
         steps: int,
         devices: Devices,
         augmentation: keras.Layer | None = None,
+        task: Task | None = None,
     ) -> None:
         """Builds the optimizer.
 
@@ -51,8 +54,10 @@ class Learner:
           steps: of all epochs together, for the decay of the learning rate.
           devices: what to compute on.
           augmentation: layer that alters the values of a batch in training.
+          task: what a record's labels are; one genre unless told otherwise.
         """
         self.model = model
+        self._task = task or SingleLabel()
         self._augmentation = augmentation
         self._schedule = schedule
         self._strategy = devices.strategy
@@ -74,7 +79,7 @@ class Learner:
           stop: whether this process was asked to stop.
 
         Returns:
-          float32 `(3,)`: the sum of the cross-entropies and the number of hits over
+          float32 `(3,)`: the sum of the losses and the number of hits over
           the batches of all replicas, and how many replicas were asked to stop.
         """
         result: tf.Tensor = self._step(batch, tf.constant(float(stop)))
@@ -92,20 +97,16 @@ class Learner:
             values = self._augmentation(values, training=True)
         with tf.GradientTape() as tape:
             probabilities = self.model(values, training=True)
-            losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
-            objective = losses
-            if self._schedule.label_smoothing:
-                objective = keras.losses.categorical_crossentropy(
-                    tf.one_hot(labels, probabilities.shape[-1]),
-                    probabilities,
-                    label_smoothing=self._schedule.label_smoothing,
-                )
+            losses = self._task.losses(labels, probabilities)
+            objective = self._task.objectives(
+                labels, probabilities, self._schedule.label_smoothing
+            )
             # The optimizer adds the replicas' gradients up.
             loss = tf.reduce_sum(objective) / self._schedule.batch_size
             loss = self.optimizer.scale_loss(loss)
         weights = self.model.trainable_variables
         self.optimizer.apply(tape.gradient(loss, weights), weights)
-        hits = tf.argmax(probabilities, axis=-1) == labels
+        hits = self._task.hits(labels, probabilities)
         return tf.stack(
             [tf.reduce_sum(losses), tf.reduce_sum(tf.cast(hits, tf.float32)), stop]
         )

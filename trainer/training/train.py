@@ -7,6 +7,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -17,9 +18,9 @@ from trainer.config import SCHEDULES, TrainConfig
 from trainer.data import checksums
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.data.music_model import read_music_model
-from trainer.evaluation import report
 from trainer.evaluation.report import REPORT_FILE
 from trainer.evaluation.report_folder import read_report
+from trainer.evaluation.tasks.task import AnyReport, describe_report
 from trainer.runtime import hypertune
 from trainer.runtime.devices import gather_floats, wait_for_all
 from trainer.runtime.preemption import Preemption, watch_for_preemption
@@ -32,9 +33,12 @@ from trainer.training.run import FittedModel, Run
 from trainer.training.transfer import fit_mobilenet
 
 #: Below so many training clips a hidden layer learns clips by heart: a linear head
-#: names more of the others right.
+#: names more of the others right, with more dropout and more steps an epoch.
 FEW_CLIPS = 500
 VECTORS = ("features", "statistics", "embeddings")
+_FOR_FEW: Mapping[str, Any] = {"units": 0, "dropout": 0.7}
+#: Steps of an epoch at least, of few clips: too few steps in all leave it unfinished.
+FEW_STEPS = 8
 
 
 class LostWorkerError(Exception):
@@ -47,7 +51,7 @@ def train(
     notes: Sequence[str] = (),
     on_epoch: Callable[[Mapping[str, float], int], None] | None = None,
     reporter: Reporter = SILENT,
-) -> report.Report | None:
+) -> AnyReport | None:
     """Trains a model, evaluates it clip by clip and writes its folder.
 
     Args:
@@ -115,9 +119,12 @@ def fit_to_size(config: TrainConfig, clips: int) -> TrainConfig:
       config: of the run.
       clips: of the training split.
     """
-    if config.units is None and config.model in VECTORS and clips < FEW_CLIPS:
-        return dataclasses.replace(config, units=0)
-    return config
+    if config.model not in VECTORS or clips >= FEW_CLIPS or config.units:
+        return config
+    changes = {
+        name: value for name, value in _FOR_FEW.items() if getattr(config, name) is None
+    }
+    return dataclasses.replace(config, **changes)
 
 
 @contextlib.contextmanager
@@ -191,7 +198,7 @@ def _train(
     folder: ModelFolder,
     notes: Sequence[str],
     music_model: Mapping[str, bytes],
-) -> report.Report | None:
+) -> AnyReport | None:
     config, manifest, devices = run.config, run.dataset.manifest, run.devices
     if devices.chief:
         _announce(run)
@@ -206,7 +213,7 @@ def _train(
     result = None
     if devices.chief:
         if "test" in predictions:
-            result = report.make_report(
+            result = run.task.make_report(
                 manifest,
                 predictions,
                 name=os.path.basename(config.output.rstrip("/")),
@@ -219,7 +226,7 @@ def _train(
                 command=config.command(),
                 notes=(*fitted.notes, *notes),
             )
-            run.reporter.result(f"{config.model}: {describe_result(result)}")
+            run.reporter.result(f"{config.model}: {describe_report(result)}")
         else:
             run.reporter.result(
                 f"{config.model}: the test split is empty, so no report is written"
@@ -256,11 +263,11 @@ def _publish_earlier(run: Run, folder: ModelFolder) -> bool:
 
 
 def _announce(run: Run) -> None:
-    clips = {split: sum(run.dataset.manifest.clips[split].values()) for split in SPLITS}
+    clips = run.dataset.manifest.clip_totals
     model = run.config.model
     run.reporter.detail(
         f"{layers.ARCHITECTURES[model]} on {model}: "
-        + ", ".join(f"{count} {split}" for split, count in clips.items())
+        + ", ".join(f"{clips[split]} {split}" for split in SPLITS)
         + f" clips of {len(run.genres)} genres; {run.describe_memory()}"
     )
     # The processor alone is what everybody expects.
@@ -284,9 +291,16 @@ def fit_small(run: Run) -> FittedModel:
             len(run.genres),
             units=config.hidden_units,
             dropout=config.dropout_rate,
+            activation=run.task.activation,
+            bias=run.task.bias,
         )
     run.announce(model)
-    schedule = run.schedule(SCHEDULES[config.model])
+    default = SCHEDULES[config.model]
+    records = run.splits["training"].records
+    if config.model in VECTORS and records < FEW_CLIPS:
+        size = max(min(default.batch_size, records // FEW_STEPS), run.devices.replicas)
+        default = dataclasses.replace(default, batch_size=size)
+    schedule = run.schedule(default)
     phase = fit(
         model,
         run.splits["training"],
@@ -299,16 +313,6 @@ def fit_small(run: Run) -> FittedModel:
         phases=[phase],
         parameters=run.describe(model, schedule, [phase]),
         predictions=run.predict_splits(model, run.splits),
-    )
-
-
-def describe_result(result: report.Report) -> str:
-    """One line on how good the model is."""
-    low, high = result.test.accuracy_interval
-    return (
-        f"test accuracy {result.test.accuracy:.3f} by clip (95 % interval {low:.3f} to "
-        f"{high:.3f}, chance {result.test.chance_accuracy:.3f}), macro F1 "
-        f"{result.test.macro_f1:.3f}; trained in {result.train_seconds:.1f} s"
     )
 
 

@@ -210,6 +210,8 @@ def build_head(
             else mobilenet.build_standardiser(*statistics),
             dropout=run.config.dropout_rate,
             units=run.config.hidden_units,
+            activation=run.task.activation,
+            bias=run.task.bias,
         )
 
 
@@ -288,6 +290,8 @@ def build_from_scratch(run: Run, base: keras.Model, layers: int) -> keras.Model:
             len(run.genres),
             dropout=run.config.dropout_rate,
             units=run.config.hidden_units,
+            activation=run.task.activation,
+            bias=run.task.bias,
         )
         return mobilenet.attach_head(bottleneck, head, run.config.model)
 

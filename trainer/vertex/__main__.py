@@ -239,7 +239,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         else:
             summary = (
-                f"{sum(manifest.clips['training'].values())} training clips of "
+                f"{manifest.clip_totals['training']} training clips of "
                 f"{len(manifest.genres)} genres"
             )
         print(f"{summary}; {config.describe_machines()}", file=stream, flush=True)

@@ -20,10 +20,17 @@ from pipeline.decoding.waveform import load_waveform
 from pipeline.demo import __main__ as cli
 from pipeline.demo import encode
 from pipeline.demo.__main__ import main
-from pipeline.demo.corpus import METADATA_FILE, PLANTED_FILE, STATE_FILE, make_corpus
+from pipeline.demo.corpus import (
+    GENRES_FILE,
+    METADATA_FILE,
+    PLANTED_FILE,
+    STATE_FILE,
+    make_corpus,
+)
 from pipeline.demo.encode import count_clip_samples
 from pipeline.demo.genres import GENRES
 from pipeline.demo.layout import BROKEN, DemoConfig, Kind, plan_layout
+from pipeline.inputs.genres import LabelRule, read_tree_file
 from pipeline.inputs.metadata import MetadataConfig, read_tracks
 from pipeline.schema import SPLITS, UserError
 
@@ -138,7 +145,27 @@ def test_rows_are_like_fma(corpus):
         assert row["track", "title"]
         assert int(row["track", "duration"]) >= 30
         assert int(row["track", "bit_rate"]) >= 64_000
-        assert re.fullmatch(r"\[\d*\]", row["track", "genres"])
+        assert re.fullmatch(r"\[(\d+(, \d+)*)?\]", row["track", "genres"])
+
+
+def test_tracks_have_a_kind_of_their_top_genre(corpus):
+    path = corpus / GENRES_FILE
+    tree = read_tree_file(path.read_bytes(), str(path))
+    rule = LabelRule(kind="all", tree=tree)
+    config = MetadataConfig(path=str(corpus / METADATA_FILE), labels=rule)
+    with (corpus / METADATA_FILE).open(newline="") as file:
+        tracks = {track.track_id: track for track in read_tracks(file, config)}
+    counts = collections.Counter()
+    for row in read_rows(corpus / METADATA_FILE):
+        track, top = tracks[row["", "track_id"]], row["track", "genre_top"]
+        counts.update(track.genres)
+        if top:
+            assert top in track.genres
+            kinds = set(track.genres) & tree.parents.keys()
+            assert {tree.parents[kind] for kind in kinds} == {top}
+    with path.open(newline="") as file:
+        stated = {row["title"]: int(row["#tracks"]) for row in csv.DictReader(file)}
+    assert stated == {title: counts[title] for title in stated}
 
 
 def test_pipeline_reads_every_row(corpus, planted):

@@ -13,9 +13,10 @@ from sklearn.svm import SVC
 
 from trainer.baselines import choice, classifiers
 from trainer.baselines.choice import Classifier, Examples
+from trainer.data import distances
+from trainer.data.distances import squared_distances
 from trainer.evaluation.calibration import fit_temperature
-from trainer.predict import classical, distances
-from trainer.predict.distances import squared_distances
+from trainer.predict import classical
 
 GENRES = 4
 FITS = {

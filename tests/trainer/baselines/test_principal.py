@@ -5,7 +5,7 @@ from sklearn.decomposition import PCA
 from trainer.baselines import principal
 from trainer.baselines.artist_folds import fold_by_artist
 from trainer.baselines.principal import find_components
-from trainer.predict.distances import squared_distances
+from trainer.data.distances import squared_distances
 
 
 @pytest.fixture

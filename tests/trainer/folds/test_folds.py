@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shlex
 from pathlib import Path
@@ -234,13 +235,26 @@ def test_flags_of_one_model_go_to_that_model(data, capsys, tmp_path):
     assert "--weights is for the model mel" in capsys.readouterr().err
 
 
+def test_linear_heads_on_few_clips_keep_none_back(dataset):
+    clips = assign_folds(dataset, 3, 0)
+    plan = Plan(output="o", folds=3, models=("mel", "statistics", "windows"))
+    found = [plan.stops_by_itself(model, clips) for model in plan.models]
+    assert found == [True, True, False]
+    tuned = dataclasses.replace(plan, trials=3)
+    deep = dataclasses.replace(plan, flags={"fine_tune_layers": 9})
+    assert not tuned.stops_by_itself("statistics", clips)
+    assert not deep.stops_by_itself("mel", clips)
+    many = dataclasses.replace(clips, track_ids=tuple(map(str, range(500))))
+    assert not plan.stops_by_itself("statistics", many)
+
+
 def test_the_last_network_trains_as_long_as_the_folds_did():
     def trained(*epochs):
         return Result(report=None, phases=[{"best_epoch": epoch} for epoch in epochs])
 
     found = find_epochs([trained(10, 2), trained(20, 3), trained(60, 9)])
-    assert found == {"epochs": 20, "fine_tune_epochs": 3}
-    assert find_epochs([trained(0), trained(0)])["epochs"] == 1
+    assert found == (20, 3)
+    assert find_epochs([trained(0), trained(0)]) == (1, 1)
 
 
 def test_wrong_flags_are_user_errors(data, tmp_path, capsys):

@@ -17,7 +17,7 @@ from trainer.data.split import open_splits
 from trainer.evaluation.history import METRICS, PhaseHistory
 from trainer.evaluation.report_folder import read_report
 from trainer.runtime.devices import find_devices
-from trainer.training import step, transfer
+from trainer.training import step, train, transfer
 from trainer.training.fit import Phase, fit
 from trainer.training.networks import mobilenet
 from trainer.training.networks.vectors import build_vector_model
@@ -278,7 +278,7 @@ def test_early_stopping_keeps_the_best_weights(data):
 
 
 def test_a_loss_that_is_no_number_is_refused(data, tmp_path, capsys):
-    flags = ["--learning_rate=1e30", "--epochs=5"]
+    flags = ["--learning_rate=1e30", "--epochs=5", "--units=64", "--dropout=0.5"]
     assert run_task(data, tmp_path / "out", "statistics", *flags) == 2
     error = capsys.readouterr().err
     assert "diverged in epoch" in error
@@ -529,3 +529,19 @@ def test_the_trainer_imports_of_the_pipeline_what_is_light():
     assert done.stdout == "[]\n"
     # TensorFlow's start-up messages stay off the terminal.
     assert done.stderr == ""
+
+
+def test_few_clips_get_a_linear_head():
+    def fit(clips, **flags):
+        config = train.fit_to_size(TrainConfig(data="d", output="o", **flags), clips)
+        return config.units, config.dropout
+
+    for model in ("features", "statistics", "embeddings"):
+        assert fit(499, model=model) == (0, 0.7)
+        assert fit(500, model=model) == (None, None)
+        assert fit(20, model=model, units=32) == (32, None)
+        assert fit(20, model=model, units=0, dropout=0.2) == (0, 0.2)
+    assert fit(20, model="windows") == fit(20, model="mel") == (None, None)
+    config = TrainConfig(data="d", output="o", model="statistics")
+    words = train.fit_to_size(config, 20).command().split()
+    assert words[words.index("--units") + 1] == "0"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.resources
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 from pipeline.common.owned_kinds import OWNER
 from trainer.compare.comparison import Comparison
@@ -43,25 +44,30 @@ def format_page(
       created: date.
     """
     media = media or Media()
-    parts = [
-        comparison_section(comparison),
-        genres_section(comparison),
-        models_section(comparison, hard_clips),
-        *([clips_section(hard_clips, media)] if hard_clips else []),
-        *([data_section(data)] if data else []),
-        provenance_section(comparison, data, command),
-    ]
-    names = {
-        "comparison": "Comparison",
-        "genres": "Genres",
-        "models": "Models",
-        **({"clips": "Hardest clips"} if hard_clips else {}),
-        **({"data": "Data"} if data else {}),
-        "provenance": "How it was made",
+    parts = {
+        "Comparison": comparison_section(comparison),
+        "Genres": genres_section(comparison),
+        "Models": models_section(comparison, hard_clips),
+        **({"Hardest clips": clips_section(hard_clips, media)} if hard_clips else {}),
+        **({"Data": data_section(data)} if data else {}),
+        "How it was made": provenance_section(comparison, data, command),
     }
+    return assemble_page(_opening(comparison), parts, created)
+
+
+def assemble_page(
+    opening: Sequence[Markup], parts: Mapping[str, Markup], created: str
+) -> str:
+    """Puts a page together, with all that it needs.
+
+    Args:
+      opening: what stands first.
+      parts: sections, by their names in the list of parts.
+      created: date.
+    """
     links = [
-        element("li", element("a", name, href=f"#{identity}"))
-        for identity, name in names.items()
+        element("li", element("a", name, href=f"#{_find_identity(part)}"))
+        for name, part in parts.items()
     ]
     style, script = _read("report.css"), _read("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -83,14 +89,22 @@ def format_page(
         element("a", "Skip to the results", class_="skip", href="#main"),
         element(
             "header",
-            *_opening(comparison),
+            *opening,
             element("nav", element("ul", *links), aria_label="Parts of this page"),
         ),
-        element("main", *parts, id="main"),
+        element("main", *parts.values(), id="main"),
         element("footer", element("p", f"FMA genre classifiers. {created}".strip())),
         element("script", Markup(script)),
     )
     return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+
+
+def _find_identity(part: Markup) -> str:
+    """The `id` of a section."""
+    found = re.match(r'<section id="([^"]*)"', part)
+    if found is None:
+        raise ValueError(f"Expected a section. Received: {part[:80]}")
+    return found[1]
 
 
 def _read(name: str) -> str:

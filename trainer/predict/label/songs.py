@@ -133,7 +133,7 @@ class SongLabeller:
         parts = self._decoder.load_parts(opened, audio.config, audio.excerpts)
         return _Song(
             file=file,
-            records=audio.make_records([part.samples for part in parts]),
+            records=audio.make_records(parts),
             starts=tuple(part.start for part in parts),
             seconds=parts[0].seconds,
         )

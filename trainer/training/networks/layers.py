@@ -6,6 +6,8 @@ manifest is its first layer, so that what is saved is what was trained.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -45,11 +47,28 @@ def build_normalisation(
     return layer
 
 
-def build_output(genres: int) -> keras.Layer:
-    """The last layer: genre probabilities, float32 under mixed precision too."""
-    return keras.layers.Dense(
-        genres, activation="softmax", dtype="float32", name="genres"
+def add_output(
+    x: keras.KerasTensor,
+    genres: int,
+    activation: str = "softmax",
+    bias: Sequence[float] | None = None,
+) -> keras.KerasTensor:
+    """Adds the last layer: genre probabilities, float32 under mixed precision too.
+
+    Args:
+      x: what it reads, `(n, d)`.
+      genres: number of outputs.
+      activation: `softmax` for one genre a clip, `sigmoid` for several.
+      bias: what the outputs' offsets begin with; None for zeros.
+    """
+    layer = keras.layers.Dense(
+        genres, activation=activation, dtype="float32", name="genres"
     )
+    outputs = layer(x)
+    if bias is not None:
+        # Of an initializer, the saved model would need this project's class.
+        layer.bias.assign(np.asarray(bias, np.float32))
+    return outputs
 
 
 def has_replicas() -> bool:

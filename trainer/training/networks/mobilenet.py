@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from pipeline.common.plain_text import is_failed_download
 from pipeline.schema import RepresentationSchema, UserError
-from trainer.training.networks.layers import build_output, has_replicas
+from trainer.training.networks.layers import add_output, has_replicas
 
 #: Name under which Keras keeps the ImageNet weights it has downloaded.
 IMAGENET_FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
@@ -73,6 +73,8 @@ def build_head(
     standardise: keras.Layer | None = None,
     dropout: float = 0.2,
     units: int = 0,
+    activation: str = "softmax",
+    bias: Sequence[float] | None = None,
 ) -> keras.Model:
     """From outputs of the base `(n, width)` to probabilities `(n, genres)`.
 
@@ -82,6 +84,8 @@ def build_head(
       standardise: layer that comes first, if any.
       dropout: before each dense layer.
       units: of a hidden layer; 0 for none.
+      activation: of the last layer, see `add_output`.
+      bias: likewise.
     """
     inputs = keras.Input((width,), name="features")
     x = inputs if standardise is None else standardise(inputs)
@@ -89,7 +93,7 @@ def build_head(
     if units:
         x = keras.layers.Dense(units, activation="relu")(x)
         x = keras.layers.Dropout(dropout)(x)
-    return keras.Model(inputs, build_output(genres)(x), name="head")
+    return keras.Model(inputs, add_output(x, genres, activation, bias), name="head")
 
 
 def build_standardiser(

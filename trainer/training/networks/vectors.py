@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 
 from pipeline.schema import Normalisation, RepresentationSchema
-from trainer.training.networks.layers import build_normalisation, build_output
+from trainer.training.networks.layers import add_output, build_normalisation
 
 
 def build_vector_model(
@@ -15,8 +17,12 @@ def build_vector_model(
     *,
     units: int = 64,
     dropout: float = 0.5,
+    activation: str = "softmax",
+    bias: Sequence[float] | None = None,
 ) -> keras.Model:
     """Dense net from vectors `(n, d)` to probabilities `(n, genres)`.
+
+    `activation` and `bias` are the last layer's, see `add_output`.
 
     With 85,210 values and a few thousand clips at most, dropout on the vector
     itself keeps the net from learning clips by heart. The values of a row move
@@ -31,4 +37,6 @@ def build_vector_model(
         x = keras.layers.LayerNormalization()(x)
         x = keras.layers.ReLU()(x)
         x = keras.layers.Dropout(dropout)(x)
-    return keras.Model(inputs, build_output(genres)(x), name=layout.name)
+    return keras.Model(
+        inputs, add_output(x, genres, activation, bias), name=layout.name
+    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 
 from pipeline.schema import Normalisation, RepresentationSchema
 from trainer.training.networks.layers import (
+    add_output,
     build_normalisation,
-    build_output,
     has_replicas,
 )
 
@@ -19,8 +21,12 @@ def build_windows_model(
     *,
     units: int = 64,
     dropout: float = 0.3,
+    activation: str = "softmax",
+    bias: Sequence[float] | None = None,
 ) -> keras.Model:
     """1-D CNN from windows `(n, samples)` to probabilities `(n, genres)`.
+
+    `activation` and `bias` are the last layer's, see `add_output`.
 
     Average and maximum over time close it: where in the window a sound lies says
     nothing about the genre.
@@ -43,7 +49,9 @@ def build_windows_model(
     if units:
         x = keras.layers.Dense(units, activation="relu")(x)
         x = keras.layers.Dropout(dropout)(x)
-    return keras.Model(inputs, build_output(genres)(x), name=layout.name)
+    return keras.Model(
+        inputs, add_output(x, genres, activation, bias), name=layout.name
+    )
 
 
 def _convolve(

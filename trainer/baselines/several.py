@@ -1,0 +1,165 @@
+"""Classifiers of several genres a clip: one logistic regression each, and kNN.
+
+Labels are uint8 `(clips, genres)`. Candidates are judged by the mean of the genres'
+average precisions on the validation clips, as models are.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score
+
+from trainer.baselines.choice import Classifier, Examples, Float64s, Floats
+from trainer.baselines.classifiers import (
+    LOGISTIC_C_TIMES_VALUES,
+    LOGISTIC_MAX_ITERATIONS,
+    LOGISTIC_TOLERANCE,
+    NEIGHBOURS,
+)
+from trainer.predict import classical
+
+#: Eigenvalues that are a smaller share of the largest one are rounding errors.
+RANK_TOLERANCE = 1e-7
+
+
+def fit_logistic_regressions(examples: Examples) -> Classifier:
+    """A logistic regression with an L2 penalty for each genre.
+
+    A penalised solution is a sum of training rows. So each is fitted in the space that
+    these span, which has far fewer dimensions than a row has values.
+    """
+    rows, labels = examples.training, examples.training_labels
+    values = rows.shape[1]
+    grid = [multiple / values for multiple in LOGISTIC_C_TIMES_VALUES]
+    if examples.chosen is not None:
+        grid = [examples.chosen["C"]]
+    elif not len(examples.validation):
+        grid = grid[1:2]
+    products = np.asarray(rows @ rows.T, np.float64)
+    lengths, directions = np.linalg.eigh(products)
+    used = lengths > RANK_TOLERANCE * max(lengths[-1], 1e-30)
+    directions, scale = directions[:, used], np.sqrt(lengths[used])
+    coordinates = directions * scale
+
+    def candidates() -> Iterator[Classifier]:
+        for strength in grid:
+            inner, intercepts = _fit_each(coordinates, labels, strength)
+            of_rows = (directions / scale) @ inner
+            coefficients = np.asarray(rows.T @ of_rows.astype(rows.dtype), np.float64)
+            model = classical.LogisticRegressions(
+                coefficients=coefficients, intercepts=intercepts
+            )
+            yield Classifier(
+                parameters={"C": strength},
+                predict=model.predict,
+                classes=np.arange(labels.shape[1]),
+                extract=functools.partial(_keep, model),
+            )
+
+    return choose(candidates(), examples)
+
+
+def _fit_each(
+    rows: Float64s, labels: NDArray[Any], strength: float
+) -> tuple[Float64s, Float64s]:
+    """Coefficients `(values, genres)` and intercepts `(genres,)`."""
+    clips, genres = labels.shape
+    coefficients = np.zeros((rows.shape[1], genres))
+    share = (labels.sum(axis=0) + 0.5) / (clips + 1)
+    # What nobody has, or everybody, is known from its share alone.
+    intercepts: Float64s = np.log(share / (1 - share))
+    for genre in np.flatnonzero(labels.any(axis=0) & ~labels.all(axis=0)):
+        model = LogisticRegression(
+            C=strength, tol=LOGISTIC_TOLERANCE, max_iter=LOGISTIC_MAX_ITERATIONS
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(rows, labels[:, genre])
+        coefficients[:, genre], intercepts[genre] = model.coef_[0], model.intercept_[0]
+    return coefficients, intercepts
+
+
+def _keep(model: classical.Classifier, _: Floats) -> classical.Classifier:
+    return model
+
+
+def fit_neighbour_shares(examples: Examples) -> Classifier:
+    """Shares of the nearest training clips that have each genre, from distances."""
+    labels = examples.training_labels
+    clips = len(labels)
+    grid = [k for k in NEIGHBOURS if k <= max(1, clips // 4)]
+    if examples.chosen is not None:
+        grid = [examples.chosen["k"]]
+    elif not len(examples.validation):
+        grid = [min(5, clips)]
+
+    def extract(k: int, rows: Floats) -> classical.Classifier:
+        return classical.NeighbourShares(
+            vectors=rows.astype(np.float32, copy=False),
+            labels=labels.astype(np.int8),
+            neighbours=k,
+        )
+
+    def candidates() -> Iterator[Classifier]:
+        for k in grid:
+            yield Classifier(
+                parameters={"k": k},
+                predict=functools.partial(
+                    classical.share_of_nearest, labels=labels, neighbours=k
+                ),
+                classes=np.arange(labels.shape[1]),
+                extract=functools.partial(extract, k),
+                clips=clips,
+                notes=("A training clip counts among its own neighbours.",),
+            )
+
+    return choose(candidates(), examples)
+
+
+def choose(candidates: Iterable[Classifier], examples: Examples) -> Classifier:
+    """The candidate of the best macro average precision, the first of equals."""
+    best: Classifier | None = None
+    best_score = -1.0
+    for candidate in candidates:
+        score = 0.0
+        if len(examples.validation):
+            score = macro_ap(
+                examples.validation_labels,
+                candidate.predict(examples.validation),
+                examples.folds,
+            )
+        if score > best_score + 1e-9:
+            best, best_score = candidate, score
+    if best is None:
+        raise ValueError("Expected at least one candidate. Received: none")
+    return best
+
+
+def macro_ap(
+    labels: NDArray[Any],
+    probabilities: Float64s,
+    folds: NDArray[np.int64] | None,
+) -> float:
+    """Mean average precision of the genres that some clips have, and others lack.
+
+    Clips of negative folds are left out. Of all other folds at once: in one alone, most
+    genres would have no clip.
+    """
+    if folds is not None and np.any(folds >= 0):
+        labels, probabilities = labels[folds >= 0], probabilities[folds >= 0]
+    scored = np.flatnonzero(labels.any(axis=0) & ~labels.all(axis=0))
+    if not len(scored):
+        return 0.0
+    return float(
+        np.mean(
+            [average_precision_score(labels[:, g], probabilities[:, g]) for g in scored]
+        )
+    )

@@ -1,0 +1,1 @@
+"""One genre a clip, or several: head, loss, scores and thresholds of each."""

@@ -1,0 +1,316 @@
+"""How well probabilities of several genres a clip fit: average precision, ROC-AUC.
+
+The convention of MTG-Jamendo and MARBLE: scikit-learn's scores of each genre over
+clips, averaged over the genres (macro); and of all pairs of clip and genre at once
+(micro). Genres that no clip of the split has, or all, have none and are left out.
+Source: D. Bogdanov et al., The MTG-Jamendo Dataset (2019), https://github.com/MTG/
+mtg-jamendo-dataset, `scripts/mediaeval/evaluate.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from trainer.evaluation.bootstrap import Interval, group_clips, percentile_interval
+from trainer.evaluation.calibration import Reliability, ReliabilityBin
+from trainer.evaluation.predictions import ClipPredictions
+
+Float64s = npt.NDArray[np.float64]
+
+#: How often artists are drawn anew, unless clips times genres times draws are too many.
+RESAMPLES, MOST_WORK, FEWEST_RESAMPLES = 1000, 400_000_000, 100
+#: Draws that are held in memory at a time.
+_CHUNK = 50
+#: Bins of equal width that probabilities are counted in.
+BINS = 10
+#: Probabilities nearer to 0 or 1 count as this.
+FLOOR = 1e-7
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TagScores:
+    """Scores of one genre among several.
+
+    Attributes:
+      genre: its name.
+      path: names from its root to itself, as "Electronic > IDM".
+      support: number of clips that have it.
+      average_precision: of its probabilities; None where no clip has it, or all.
+      roc_auc: likewise.
+      threshold: from this probability on the genre is given.
+      precision: share of the clips given this genre that have it; 0 if none is.
+      recall: share of the clips of this genre that were given it; 0 if none has it.
+      f1: harmonic mean of the two.
+    """
+
+    genre: str
+    path: str
+    support: int
+    average_precision: float | None
+    roc_auc: float | None
+    threshold: float
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MultiLabelEvaluation:
+    """Scores of one split whose clips have several genres.
+
+    Attributes:
+      clips: number of clips evaluated.
+      artists: number of different artists among them; 0 if none is known.
+      macro_ap: mean average precision of the genres that have one.
+      macro_ap_interval: 95 % bootstrap interval over artists, or over clips where no
+        artist is known.
+      micro_ap: average precision of all pairs of clip and genre.
+      macro_auc: mean area under the ROC curve of the genres that have one.
+      micro_auc: likewise of all pairs.
+      macro_f1: mean F1, at the thresholds, of the genres that some clip has or is
+        given.
+      micro_f1: F1 of all pairs.
+      log_loss: mean binary cross-entropy of all pairs, in nats.
+      calibration_error: see `measure_pairs`.
+      accuracy: share of clips whose most probable genre is one of their own.
+      prevalence: mean share of clips that have a genre, over the genres that have an
+        average precision: what guessing reaches of it.
+      labels_per_clip: mean number of genres.
+      predicted_per_clip: mean number of genres from their thresholds on.
+      genres: scores of each genre, in the dataset's order.
+    """
+
+    clips: int
+    artists: int
+    macro_ap: float
+    macro_ap_interval: Interval
+    micro_ap: float
+    macro_auc: float
+    micro_auc: float
+    macro_f1: float
+    micro_f1: float
+    log_loss: float
+    calibration_error: float
+    accuracy: float
+    prevalence: float
+    labels_per_clip: float
+    predicted_per_clip: float
+    genres: tuple[TagScores, ...]
+
+
+def evaluate(
+    predictions: ClipPredictions,
+    genres: Sequence[str],
+    thresholds: Float64s,
+    *,
+    paths: Sequence[str] = (),
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> MultiLabelEvaluation:
+    """Computes all scores of a split.
+
+    Args:
+      predictions: at least one clip's, with labels `(clips, genres)`.
+      genres: names of the columns.
+      thresholds: of each genre, `(genres,)`.
+      paths: of each genre; their names where there are none.
+      resamples: of the bootstrap, at most; 0 for no interval, (0, 1).
+      seed: of the bootstrap.
+
+    Raises:
+      ValueError: there are no clips, or no labels of this kind, or not as many names
+        as columns.
+    """
+    labels, probabilities = predictions.labels, predictions.probabilities
+    if labels.shape != probabilities.shape or not len(labels):
+        raise ValueError(
+            "Expected labels (clips, genres) of at least one clip. Received: "
+            f"{labels.shape}"
+        )
+    if len(genres) != labels.shape[1] or len(thresholds) != len(genres):
+        raise ValueError(
+            f"Expected a name and a threshold for each of {labels.shape[1]} genres. "
+            f"Received: {len(genres)} and {len(thresholds)}"
+        )
+    support = labels.sum(axis=0, dtype=np.int64)
+    scored = np.flatnonzero((support > 0) & (support < len(labels)))
+    ap = {int(g): _average_precision(labels, probabilities, int(g)) for g in scored}
+    auc = {int(g): _roc_auc(labels, probabilities, int(g)) for g in scored}
+    given = probabilities >= thresholds
+    hits = (given & (labels > 0)).sum(axis=0)
+    f1 = 2 * hits / np.maximum(given.sum(axis=0) + support, 1)
+    occurring = (given.sum(axis=0) + support) > 0
+    rows = []
+    for genre, name in enumerate(genres):
+        rows.append(
+            TagScores(
+                genre=name,
+                path=paths[genre] if paths else name,
+                support=int(support[genre]),
+                average_precision=ap.get(genre),
+                roc_auc=auc.get(genre),
+                threshold=float(thresholds[genre]),
+                precision=float(hits[genre] / max(given[:, genre].sum(), 1)),
+                recall=float(hits[genre] / max(support[genre], 1)),
+                f1=float(f1[genre]),
+            )
+        )
+    reliability = measure_pairs(probabilities, labels)
+    pairs = labels.ravel(), probabilities.ravel()
+    mixed = 0 < labels.sum() < labels.size
+    interval = (0.0, 1.0)
+    if resamples:
+        groups = group_clips(predictions.artist_ids, predictions.track_ids)
+        interval = macro_ap_interval(
+            labels, probabilities, groups, resamples=resamples, seed=seed
+        )
+    best = probabilities.argmax(axis=1)
+    return MultiLabelEvaluation(
+        clips=len(labels),
+        artists=len(set(predictions.artist_ids) - {""}),
+        macro_ap=_mean(list(ap.values())),
+        macro_ap_interval=interval,
+        micro_ap=float(average_precision_score(*pairs)) if mixed else 0.0,
+        macro_auc=_mean(list(auc.values())),
+        micro_auc=float(roc_auc_score(*pairs)) if mixed else 0.0,
+        macro_f1=float(f1[occurring].mean()) if occurring.any() else 0.0,
+        micro_f1=float(2 * hits.sum() / max(given.sum() + labels.sum(), 1)),
+        log_loss=reliability.log_loss,
+        calibration_error=reliability.error,
+        accuracy=float(labels[np.arange(len(labels)), best].mean()),
+        prevalence=float(support[scored].mean() / len(labels)) if len(scored) else 0.0,
+        labels_per_clip=float(labels.sum() / len(labels)),
+        predicted_per_clip=float(given.sum() / len(labels)),
+        genres=tuple(rows),
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if len(values) else 0.0
+
+
+def _average_precision(
+    labels: npt.NDArray[np.uint8], probabilities: Float64s, genre: int
+) -> float:
+    return float(average_precision_score(labels[:, genre], probabilities[:, genre]))
+
+
+def _roc_auc(
+    labels: npt.NDArray[np.uint8], probabilities: Float64s, genre: int
+) -> float:
+    return float(roc_auc_score(labels[:, genre], probabilities[:, genre]))
+
+
+def measure_pairs(
+    probabilities: Float64s, labels: npt.NDArray[np.uint8]
+) -> Reliability:
+    """How probabilities agree with the shares of pairs of clip and genre that hold.
+
+    `error` is the mean distance between both over bins of equal width, weighted by
+    their pairs; `clips` of a bin are pairs, `accuracy` the share that holds.
+
+    Args:
+      probabilities: `(clips, genres)`; at least one clip.
+      labels: `(clips, genres)`, 0 or 1.
+    """
+    flat, truth = probabilities.ravel(), labels.ravel().astype(np.float64)
+    numbers = np.minimum((flat * BINS).astype(int), BINS - 1)
+    bins = []
+    for number in np.unique(numbers):
+        inside = numbers == number
+        bins.append(
+            ReliabilityBin(
+                clips=int(inside.sum()),
+                confidence=float(flat[inside].mean()),
+                accuracy=float(truth[inside].mean()),
+            )
+        )
+    distance = sum(bin_.clips * abs(bin_.confidence - bin_.accuracy) for bin_ in bins)
+    return Reliability(
+        log_loss=float(binary_losses(labels, probabilities).mean()),
+        error=float(distance / len(flat)),
+        bins=tuple(bins),
+    )
+
+
+def binary_losses(
+    labels: npt.NDArray[np.uint8], probabilities: npt.NDArray[np.floating]
+) -> Float64s:
+    """Binary cross-entropies in nats, of each clip and genre."""
+    p = np.clip(probabilities.astype(np.float64), FLOOR, 1 - FLOOR)
+    losses: Float64s = -np.where(labels > 0, np.log(p), np.log1p(-p))
+    return losses
+
+
+def macro_ap_interval(
+    labels: npt.NDArray[np.uint8],
+    probabilities: Float64s,
+    groups: npt.NDArray[np.intp],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int,
+) -> Interval:
+    """95 % percentile interval of the macro average precision.
+
+    Whole groups are drawn with replacement (see `trainer.evaluation.bootstrap`). A
+    clip that is drawn several times counts so often; genres without a clip in a draw
+    are left out of that draw.
+
+    Args:
+      labels: `(clips, genres)`.
+      probabilities: `(clips, genres)`.
+      groups: of each clip, `(clips,)`.
+      resamples: draws, at most.
+      seed: of the draws.
+    """
+    affordable = max(MOST_WORK // labels.size, FEWEST_RESAMPLES)
+    resamples = min(resamples, affordable)
+    sums = np.zeros(resamples)
+    counts = np.zeros(resamples)
+    columns = [_sort(labels[:, g], probabilities[:, g]) for g in range(labels.shape[1])]
+    for start, times in _draw_times(groups, resamples, seed):
+        weights = times[:, groups]
+        part = slice(start, start + len(times))
+        for order, positive, ends in columns:
+            if not positive.any() or positive.all():
+                continue
+            drawn = weights[:, order]
+            found = np.cumsum(drawn * positive, axis=1)
+            precision = found / np.maximum(np.cumsum(drawn, axis=1), 1)
+            gains = (drawn * positive * precision[:, ends]).sum(axis=1)
+            total = found[:, -1]
+            sums[part] += gains / np.maximum(total, 1)
+            counts[part] += total > 0
+    used = counts > 0
+    if not used.any():
+        return 0.0, 0.0
+    return percentile_interval(sums[used] / counts[used])
+
+
+def _sort(
+    labels: npt.NDArray[np.uint8], probabilities: Float64s
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_], npt.NDArray[np.intp]]:
+    """Clips by descending probability, their labels, the last of each one's equals."""
+    order = np.argsort(-probabilities, kind="stable")
+    descending = -probabilities[order]
+    ends = np.searchsorted(descending, descending, side="right") - 1
+    return order, labels[order] > 0, ends
+
+
+def _draw_times(
+    groups: npt.NDArray[np.intp], resamples: int, seed: int
+) -> Iterator[tuple[int, Float64s]]:
+    """How often each group is drawn, some draws at a time: `(draws, groups)`."""
+    count = int(groups.max()) + 1
+    rng = np.random.default_rng(seed)
+    for start in range(0, resamples, _CHUNK):
+        draws = min(_CHUNK, resamples - start)
+        choice = rng.integers(0, count, (draws, count))
+        choice += np.arange(draws)[:, np.newaxis] * count
+        times = np.bincount(choice.ravel(), minlength=draws * count)
+        yield start, times.reshape(draws, count).astype(np.float64)
