@@ -171,7 +171,7 @@ def _train_several(
     from trainer.compare import __main__ as comparison
     from trainer.compare.report_files import check_output
     from trainer.data.dataset import open_dataset
-    from trainer.evaluation.tasks.task import describe_report
+    from trainer.evaluation.report import Report
     from trainer.folds.__main__ import choose_models
     from trainer.folds.cross_validation import folder_names
     from trainer.training.model_folder import try_folders
@@ -208,10 +208,11 @@ def _train_several(
                     reporter=reporter,
                 )
                 # The table has a line for each.
-                reporter.note(
-                    f"{len(reports)} baselines on {representation}, of which the last: "
-                    f"{describe_report(reports[-1])}"
-                )
+                line = f"{len(reports)} baselines on {representation}"
+                scores = [r.test.accuracy for r in reports if isinstance(r, Report)]
+                if scores:
+                    line += f": test accuracy {min(scores):.3f} to {max(scores):.3f}"
+                reporter.note(line)
                 continue
             # Names of layers count from 1 again, as where one is trained alone.
             keras.backend.clear_session()
