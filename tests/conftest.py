@@ -2,6 +2,8 @@
 
 import importlib
 import io
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,12 +25,17 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Fills numba's cache in one process, before the workers start.
+    """Prepares what the workers share, before they start.
 
-    Two that fill it at once can leave halves that do not fit, and every call of
-    such a function ends in a segmentation fault (numba issue 10128).
+    The user's cache, which may hold a music model's weights, is out of sight. numba's
+    is filled by one process: two that fill it at once can leave halves that do not
+    fit, and every call of such a function ends in a segmentation fault (numba issue
+    10128).
     """
     if not hasattr(config, "workerinput"):
+        cache = tempfile.TemporaryDirectory(prefix="fma-tests-")
+        config.add_cleanup(cache.cleanup)
+        os.environ["XDG_CACHE_HOME"] = cache.name
         importlib.import_module("librosa.beat")
         importlib.import_module("librosa.core.pitch")
 

@@ -33,8 +33,7 @@ class UnavailableError(Exception):
 
 
 def cache_folder() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache, "fma-genre-classifiers", f"flink-{FLINK}")
+    return Path.home() / ".cache" / "fma-genre-classifiers" / f"flink-{FLINK}"
 
 
 def find_jars() -> Path | None:
