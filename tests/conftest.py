@@ -3,6 +3,7 @@
 import importlib
 import io
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,12 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["XDG_CACHE_HOME"] = cache.name
         importlib.import_module("librosa.beat")
         importlib.import_module("librosa.core.pitch")
+
+
+@pytest.fixture(autouse=True)
+def _own_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that starts a command leaves no command line to the next."""
+    monkeypatch.setattr(sys, "argv", sys.argv)
 
 
 def find_data(path: str) -> Path:

@@ -24,6 +24,7 @@ from trainer.baselines.classifiers import (
     LOGISTIC_TOLERANCE,
     NEIGHBOURS,
 )
+from trainer.data.distances import share_of_nearest
 from trainer.predict import classical
 
 #: Eigenvalues that are a smaller share of the largest one are rounding errors.
@@ -113,7 +114,7 @@ def fit_neighbour_shares(examples: Examples) -> Classifier:
             yield Classifier(
                 parameters={"k": k},
                 predict=functools.partial(
-                    classical.share_of_nearest, labels=labels, neighbours=k
+                    share_of_nearest, labels=labels, neighbours=k
                 ),
                 classes=np.arange(labels.shape[1]),
                 extract=functools.partial(extract, k),

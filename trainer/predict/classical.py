@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
-from trainer.data.distances import squared_distances
+from trainer.data.distances import share_of_nearest, squared_distances
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
 Float64s = NDArray[np.float64]
@@ -317,18 +317,6 @@ class NeighbourShares:
         """See `Classifier`."""
         distances = squared_distances(rows.astype(np.float32), self.vectors)
         return share_of_nearest(distances, self.labels, self.neighbours)
-
-
-def share_of_nearest(
-    distances: Floats, labels: NDArray[Any], neighbours: int
-) -> Float64s:
-    """Share of the nearest clips that have each genre: float64 `(n, classes)`.
-
-    Distances are `(n, clips)`, labels `(clips, classes)`, 0 or 1.
-    """
-    count = int(neighbours)
-    nearest = np.argpartition(distances, count - 1, axis=1)[:, :count]
-    return np.stack([labels[row].mean(axis=0, dtype=float) for row in nearest])
 
 
 #: Classes by the names that files have for them.
