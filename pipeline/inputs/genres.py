@@ -49,6 +49,9 @@ FMA_GENRES = (
 #: What programs write for nothing: Python, pandas, R, SQL and spreadsheets.
 _NOTHING = frozenset(("nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat"))
 _COLUMNS = ("genre_id", "parent", "title")
+#: Characters of a field; more follow a quote that nothing closes. csv's own limit is
+#: that of the whole process, which reading tracks raises.
+_FIELD_LIMIT = 1 << 17
 #: What a list of ids looks like; FMA's ids have four digits.
 _IDS = re.compile(r"\[\s*(?:\d{1,18}\s*(?:,\s*\d{1,18}\s*)*)?\]", re.ASCII)
 #: Distinct cells whose genres are kept: FMA has a few thousand.
@@ -106,7 +109,9 @@ def read_genre_tree(text: Iterable[str], source: str) -> GenreTree:
     """
     reader = csv.reader(text)
     try:
-        numbered = [(reader.line_num, row) for row in reader if any(row)]
+        numbered = [
+            (reader.line_num, _check_lengths(row)) for row in reader if any(row)
+        ]
     except csv.Error as error:
         raise UserError(f"{source} is no CSV ({error}); see --genres_file.") from error
     header = [name.strip() for name in numbered[0][1]] if numbered else []
@@ -133,6 +138,12 @@ def read_genre_tree(text: Iterable[str], source: str) -> GenreTree:
     if not titles:
         raise UserError(f"{source} has no genres; name another one with --genres_file.")
     return _make_tree(titles, parents, source)
+
+
+def _check_lengths(row: list[str]) -> list[str]:
+    if max(map(len, row)) > _FIELD_LIMIT:
+        raise csv.Error(f"field larger than field limit ({_FIELD_LIMIT})")
+    return row
 
 
 def _parse_id(text: str, column: str, where: str) -> int:

@@ -66,7 +66,8 @@ def compute_representations(
     Returns:
       Arrays of shape (records_per_clip, *value.shape), by name.
     """
-    # One FFT pass serves all: the finest that any of them needs.
+    # One FFT pass serves all: the finest that any of them needs. Beside statistics the
+    # others' last bits differ from those computed without.
     double = statistics.NAME in names
     samples = np.ascontiguousarray(samples, np.float32)
     spectrum = Spectrum(samples, workspace, double=double, length=length)

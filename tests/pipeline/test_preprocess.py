@@ -60,7 +60,8 @@ def test_makes_a_complete_dataset(dataset):
     assert manifest.genres == ("High", "Low")
     assert sum(map(sum, (c.values() for c in manifest.clips.values()))) == 6
     assert manifest.records["windows"] == {"training": 32, "validation": 8, "test": 8}
-    assert manifest.records["mel"] == {"training": 4, "validation": 1, "test": 1}
+    assert manifest.records["mel"] == {"training": 20, "validation": 5, "test": 5}
+    assert manifest.records["statistics"] == {"training": 4, "validation": 1, "test": 1}
     assert manifest.artists_in_several_splits == ()
     assert len(manifest.normalisation["features"].mean) == 37
     assert np.isfinite(manifest.normalisation["features"].variance).all()
@@ -83,11 +84,12 @@ def test_wavs_give_the_same_records(dataset):
     code = run(
         "--audio", f"{dataset}/wavs/**.wav", "--metadata", dataset / "tracks.csv",
         "--output", dataset / "again", "--num_shards", 2,
-        "--representations", "mel", "windows",
+        # The finest FFT that any of them needs serves all, here as there.
+        "--representations", "mel", "windows", "statistics",
     )  # fmt: skip
     assert code == 0
     first, again = read_shards(dataset / "dataset"), read_shards(dataset / "again")
-    assert again
+    assert {name.split("/")[0] for name in again} == {"mel", "windows", "statistics"}
     assert again == {name: first[name] for name in again}
 
 
@@ -102,7 +104,7 @@ def test_workers_write_the_same_bytes(dataset, capfd):
     )  # fmt: skip
     assert code == 0
     first = read_dataset(dataset / "dataset")
-    assert len([name for name in first if name.endswith(".tfrecord")]) == 18
+    assert len([name for name in first if name.endswith(".tfrecord")]) == 24
     assert "transform_fn/saved_model.pb" in first
     assert read_dataset(dataset / "workers") == first
     captured = capfd.readouterr()
@@ -218,7 +220,7 @@ def test_leaks_are_taken_out_or_kept(tmp_path, capsys):
     assert "No artist (of 2) and no recording (of 2) is in two splits." in out
     manifest = read_manifest(tmp_path / "out")
     assert manifest.rejects == {"artist_leak": 1, "duplicate_audio": 1}
-    assert manifest.records["mel"] == {"training": 1, "validation": 0, "test": 1}
+    assert manifest.records["mel"] == {"training": 5, "validation": 0, "test": 5}
     assert manifest.integrity["artists_in_several_splits"] == 0
     assert manifest.integrity["audio_in_several_splits"] == 0
     assert run(*arguments, "--overwrite", "--leaks", "keep") == 0
@@ -240,6 +242,7 @@ def test_a_full_disk_is_one_sentence(dataset, tmp_path, capsys, monkeypatch):
     arguments = (
         "--audio", f"{dataset}/audio/*.wav", "--metadata", dataset / "tracks.csv",
         "--output", tmp_path / "out", "--num_shards", 2, "--representations", "mel",
+        "--mel_images_per_clip", 1,
     )  # fmt: skip
     original = storage.create
     monkeypatch.setattr(storage, "create", lambda path: FullDisk(original(path)))

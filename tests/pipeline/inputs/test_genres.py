@@ -119,6 +119,15 @@ def test_what_is_no_table_of_genres_is_refused(text, part):
     assert "\n" not in message
 
 
+def test_long_fields_are_refused_whatever_limit_csv_has():
+    limit = csv.field_size_limit(1 << 24)
+    try:
+        message = refuse('genre_id,parent,title\n1,0,"' + "x" * 200_000 + '"\n')
+    finally:
+        csv.field_size_limit(limit)
+    assert "is no csv (field larger than field limit" in message.lower()
+
+
 def test_bytes_that_are_no_text_are_refused():
     with pytest.raises(UserError, match=r"g\.csv must be UTF-8"):
         read_tree_file(b"\xff\xfe", "g.csv")
