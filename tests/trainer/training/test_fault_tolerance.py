@@ -15,7 +15,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from pipeline.common.progress import Reporter
 from pipeline.schema import UserError
 from tests.support import trainer_fixtures
 from tests.support.training_run import make_clusters
@@ -67,10 +69,13 @@ def run_here(data: str, output: Path, *flags: str) -> int:
 def start(
     data: str, output: Path, *flags: str, devices: int = 1, last_step: int = 0, **env
 ) -> subprocess.Popen:
+    # Sums are rounded otherwise on other numbers of threads, which tests that ran in
+    # this process may have set.
+    threads = tf.config.threading.get_intra_op_parallelism_threads()
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "tests.support.training_run"),
-            *(str(devices), str(last_step)),
+            *(str(devices), str(threads), str(last_step)),
             *(f"--data={data}", f"--output={output}", *flags),
         ],
         cwd=ROOT,
@@ -131,7 +136,7 @@ def test_sigterm_saves_the_step_and_has_its_own_code(
 ):
     flags = [*EVERYTHING_RANDOM, "--checkpoint_seconds=1000"]
     output = tmp_path / "model"
-    process = start(data, output, *flags)
+    process = start(data, output, *flags, "--verbose")
     for line in process.stdout:
         if "epoch 1 of" in line:
             process.send_signal(signal.SIGTERM)
@@ -202,6 +207,7 @@ def fit_once(data):
             augmentation=Loudness(seed=4),
             checkpoints=folder and CheckpointFolder(path=str(folder)),
             checkpoint_seconds=seconds,
+            reporter=Reporter(),
         )
         history = fit(model, splits["training"], splits["validation"], phase, devices)
         timeless = dataclasses.replace(history, seconds=(), input_wait=())
@@ -349,7 +355,7 @@ def test_sigterm_stops_all_workers_at_the_same_step(data, tmp_path):
     expected, output = tmp_path / "expected", tmp_path / "model"
     for process in start_both(data, expected, *flags):
         finish(process, 0)
-    chief, worker = start_both(data, output, *flags)
+    chief, worker = start_both(data, output, *flags, "--verbose")
     for line in chief.stdout:
         if "epoch 1 of" in line:
             worker.send_signal(signal.SIGTERM)
