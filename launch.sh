@@ -171,7 +171,7 @@ models   $3
 report   $1/report.html (./launch.sh report $1)
 
 Try a model:
-  ./launch.sh predict --model $3/features $4
+  ./launch.sh predict --model $3 $4
 TEXT
 }
 
@@ -206,7 +206,7 @@ TEXT
   fma train --data "$dataset" --output "$models" --report "$output" \
     --audio "$corpus/fma_demo" ${options[@]+"${options[@]}"}
   [[ -n $quiet ]] || cat <<TEXT
-      ./launch.sh predict --model $(printf '%q %q' "$models/features" "$song")
+      ./launch.sh predict --model $(printf '%q %q' "$models" "$song")
 
 $((SECONDS - begun)) s in all.
 TEXT

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 #: damaged stream; those end as rejects, with a message of our own.
 _NOISE = re.compile(
     rb"WARNING: All log messages before absl|[IW]0000 00:00:|"
+    rb"To enable the following instructions: |"
     rb"\[src/libmpg123|Note: (Illegal Audio|Trying to resync|Skipped)|"
     rb"Warning: (Xing stream size|Encountered more data)"
 )
