@@ -65,7 +65,7 @@ def test_one_command_is_all_steps(tmp_path):
     assert done.stdout.endswith(
         "\naudio    run/download/fma_small.zip\ndataset  run/dataset\n"
         "models   run/models\nreport   run/report.html (./launch.sh report run)\n\n"
-        "Try a model:\n  ./launch.sh predict --model run/models/features "
+        "Try a model:\n  ./launch.sh predict --model run/models "
         "some-song.mp3\n"
     )
 
