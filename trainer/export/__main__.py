@@ -111,6 +111,7 @@ def run(flags: argparse.Namespace, output: str) -> int:
             f"--{name} goes with --format litert or onnx. Received: --format savedmodel"
         )
     require_credentials([flags.model, output, *([flags.data] if flags.data else [])])
+    import trainer.runtime.quiet  # noqa: F401  (before what imports TensorFlow)
     from trainer.evaluation.model_files import files_of
     from trainer.export import files, saved_model
     from trainer.export.serving import make_model

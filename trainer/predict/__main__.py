@@ -197,6 +197,7 @@ def run(flags: argparse.Namespace) -> int:
             raise UserError(f"--{name} must be 1 or more. Received: {value}")
     require_credentials(flags.model)
     files, problems = find_files(flags.files)
+    import trainer.runtime.quiet  # noqa: F401  (before what imports TensorFlow)
     from pipeline.decoding.isolation import IsolatedDecoder
     from trainer.predict.loading import load_audio_predictor  # Imports TensorFlow.
 
