@@ -1,10 +1,9 @@
 """Runs `trainer.task` in a process of its own, for tests that kill it.
 
-    python -m tests.support.training_run DEVICES THREADS STEP FLAG ...
+    python -m tests.support.training_run DEVICES STEP FLAG ...
 
-DEVICES is the number of logical CPUs, THREADS that of an operation's threads (0 for
-TensorFlow's choice). After STEP steps (0 for never) the process kills itself, as a
-machine that is switched off would.
+DEVICES is the number of logical CPUs. After STEP steps (0 for never) the process
+kills itself, as a machine that is switched off would.
 """
 
 import json
@@ -35,14 +34,13 @@ def make_clusters() -> list[str]:
     ]
 
 
-def main(devices: int, threads: int, last_step: int, flags: list[str]) -> int:
+def main(devices: int, last_step: int, flags: list[str]) -> int:
     import trainer.runtime.quiet  # noqa: F401  isort: skip
     import tensorflow as tf
 
     from trainer import task
     from trainer.training.step import Learner
 
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
     if devices > 1:
         tf.config.set_logical_device_configuration(
             tf.config.list_physical_devices("CPU")[0],
@@ -63,4 +61,4 @@ def main(devices: int, threads: int, last_step: int, flags: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(int, sys.argv[1:4]), sys.argv[4:]))
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))
