@@ -20,7 +20,6 @@ from pipeline.common.progress import Reporter
 from pipeline.schema import UserError
 from tests.support import trainer_fixtures
 from tests.support.training_run import make_clusters
-from trainer import task
 from trainer.config import Schedule, TrainConfig
 from trainer.data.dataset import open_dataset
 from trainer.data.split import open_splits
@@ -59,10 +58,6 @@ def data(tmp_path_factory) -> str:
         noise=2.0,
     )
     return str(folder)
-
-
-def run_here(data: str, output: Path, *flags: str) -> int:
-    return task.main([f"--data={data}", f"--output={output}", *flags])
 
 
 def start(
