@@ -32,7 +32,7 @@ from pipeline.cloud.submission import (
 from pipeline.common import gcs
 from pipeline.common.credentials import SCHEME, UnreachableError
 from pipeline.common.plain_text import one_line, print_error
-from pipeline.common.progress.command_line import CommandParser
+from pipeline.common.progress.command_line import CommandParser, is_given
 from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.survey import Inputs
 from pipeline.job.config import JobConfig
@@ -40,7 +40,6 @@ from pipeline.job.graph import build
 from pipeline.launch import estimate, local, messages
 from pipeline.launch.output import check_output, prepare_job
 from pipeline.launch.plan import (
-    is_given,
     make_job,
     parse_beam_options,
     suggest_shards,

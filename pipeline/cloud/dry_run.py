@@ -6,11 +6,12 @@ import argparse
 from collections.abc import Sequence
 
 from pipeline.common.credentials import UnreachableError
+from pipeline.common.progress.command_line import is_given
 from pipeline.inputs.metadata import Layout, MetadataConfig
 from pipeline.inputs.splits import SplitConfig
 from pipeline.inputs.survey import Inputs
 from pipeline.job.config import JobConfig
-from pipeline.launch.plan import is_given, make_job
+from pipeline.launch.plan import make_job
 
 #: Stands for the genres of metadata that cannot be read.
 UNKNOWN_GENRE = "<the genres of --metadata>"

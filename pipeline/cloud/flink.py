@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 
 from pipeline import preprocess
+from pipeline.common.progress.command_line import is_given
 from pipeline.launch import local
-from pipeline.launch.plan import is_given
 
 _EPILOG = """\
 All options of `pipeline.preprocess` and of Apache Beam are taken. Workers need this

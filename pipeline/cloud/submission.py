@@ -25,8 +25,8 @@ from requests.exceptions import RequestException
 from pipeline.cloud.machines import Machine, parse_machine
 from pipeline.common import gcs, storage
 from pipeline.common.credentials import SCHEME
+from pipeline.common.progress.command_line import is_given
 from pipeline.common.quiet import keep_back_stderr
-from pipeline.launch.plan import is_given
 from pipeline.schema import UserError
 
 #: Where `setup.py` and the lock file are: the checkout.

@@ -296,11 +296,6 @@ def suggest_shards(clips: int) -> int:
     return shards
 
 
-def is_given(command_line: Sequence[str], *flags: str) -> bool:
-    """Whether one of the flags is on a command line."""
-    return any(item.partition("=")[0] in flags for item in command_line)
-
-
 def run_job(
     job: JobConfig, inputs: Inputs, flags: Sequence[str], reporter: Reporter = SILENT
 ) -> None:

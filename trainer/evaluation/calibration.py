@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,6 +106,20 @@ def measure_reliability(
     confidence = probabilities.max(axis=1)
     hits = probabilities.argmax(axis=1) == labels
     count = BINS if len(labels) >= FEW_CLIPS else BINS // 2
+    return count_bins(confidence, hits, count, log_loss(probabilities, labels))
+
+
+def count_bins(
+    confidence: Float64s, hits: NDArray[Any], count: int, loss: float
+) -> Reliability:
+    """Holds confidences against what came true, in bins of equal width.
+
+    Args:
+      confidence: `(n,)`, from 0 to 1.
+      hits: what came true, `(n,)`, 0 or 1.
+      count: bins at most; empty ones are left out.
+      loss: log-loss of the probabilities.
+    """
     numbers = np.minimum((confidence * count).astype(int), count - 1)
     bins = []
     for number in np.unique(numbers):
@@ -118,11 +132,7 @@ def measure_reliability(
             )
         )
     distance = sum(bin_.clips * abs(bin_.confidence - bin_.accuracy) for bin_ in bins)
-    return Reliability(
-        log_loss=log_loss(probabilities, labels),
-        error=distance / len(labels),
-        bins=tuple(bins),
-    )
+    return Reliability(log_loss=loss, error=distance / len(hits), bins=tuple(bins))
 
 
 def fit_temperature(

@@ -10,6 +10,7 @@ from pipeline.common.plain_text import code_span, markdown
 if TYPE_CHECKING:
     from trainer.evaluation.report import Report
     from trainer.evaluation.scores import GenreScores
+    from trainer.evaluation.tasks.several_report import MultiLabelReport
 
 _NO_DESCRIPTION = "The dataset carries no description of its own."
 #: Below this many test clips of a genre its scores are hints.
@@ -75,29 +76,32 @@ def format_card(report: Report) -> str:
         "",
         *(f"* {markdown(limit)}" for limit in find_limits(report)),
         "",
-        "## Training",
-        "",
-        f"* {report.train_seconds:.1f} s"
-        + (f", {report.weights:,} weights" if report.weights else "")
-        + ".",
-        *([f"* {code_span(report.command)}"] if report.command else []),
-        "* Parameters: "
-        + ", ".join(
-            markdown(f"{key} {value}") for key, value in report.parameters.items()
-        )
-        + ".",
-        "* Versions: "
-        + ", ".join(
-            markdown(f"{name} {version}") for name, version in report.versions.items()
-        )
-        + ".",
-        "",
+        *format_training(report),
         "## Licence",
         "",
         *_licence(report),
         "",
     ]
     return "\n".join(lines)
+
+
+def format_training(report: Report | MultiLabelReport) -> list[str]:
+    """Lines on how a model was made."""
+    weights = f", {report.weights:,} weights" if report.weights else ""
+    facts = {"Parameters": report.parameters, "Versions": report.versions}
+    return [
+        "## Training",
+        "",
+        f"* {report.train_seconds:.1f} s{weights}.",
+        *([f"* {code_span(report.command)}"] if report.command else []),
+        *(
+            f"* {title}: "
+            + ", ".join(markdown(f"{name} {value}") for name, value in values.items())
+            + "."
+            for title, values in facts.items()
+        ),
+        "",
+    ]
 
 
 def format_exports(files: Mapping[str, Mapping[str, Any]]) -> str:

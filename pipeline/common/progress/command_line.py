@@ -106,3 +106,8 @@ def suggest(words: Iterable[str], known: Iterable[str]) -> str:
         for match in difflib.get_close_matches(word, names, n=1, cutoff=0.7)
     ]
     return f"; did you mean {' '.join(dict.fromkeys(close))}?" if close else ""
+
+
+def is_given(command_line: Sequence[str], *flags: str) -> bool:
+    """Whether one of the flags is on a command line."""
+    return any(item.partition("=")[0] in flags for item in command_line)

@@ -21,6 +21,7 @@ from apache_beam.options.pipeline_options import (
 )
 
 from pipeline.common import storage
+from pipeline.common.progress.command_line import is_given
 from pipeline.inputs.survey import Inputs
 from pipeline.job.config import JobConfig
 from pipeline.job.graph import build
@@ -92,7 +93,7 @@ class FlinkRun:
                 f"Received: {asked}"
             )
         version = options.view_as(FlinkRunnerOptions).flink_version
-        if _is_given(flags, "--flink_version") and version != cluster.version:
+        if is_given(flags, "--flink_version") and version != cluster.version:
             raise UserError(
                 f"--flink_version must be the cluster's, {cluster.version}; leave it "
                 f"out. Received: {version}"
@@ -305,10 +306,6 @@ def open_run(
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
-
-
-def _is_given(flags: Sequence[str], name: str) -> bool:
-    return any(flag.partition("=")[0] == name for flag in flags)
 
 
 def _is_completed(dataset: DatasetConfig) -> bool:

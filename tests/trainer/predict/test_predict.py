@@ -10,65 +10,22 @@ import numpy as np
 import pytest
 
 from pipeline import schema
-from pipeline.common.clip_config import ClipConfig
 from pipeline.common.plain_text import one_line
 from pipeline.common.rejects import AudioError
 from pipeline.decoding import isolation
 from pipeline.decoding.excerpts import Part
 from pipeline.decoding.waveform import downmix, fit_clip
-from pipeline.representations import make_schemas
 from tests.support.audio_files import encode, make_music, make_sine, represent_file
+from tests.support.small_models import CONFIG, GENRES, make_manifest, write_models
 from trainer.predict import __main__ as predict
 from trainer.predict.loading import load_audio_predictor
 from trainer.predict.network import load_network
 from trainer.training.networks import mobilenet
-from trainer.training.networks.windows import build_windows_model
-
-GENRES = ("Folk", "Jazz", "Pop", "Rock")
-CONFIG = ClipConfig(windows_per_clip=2)
-
-
-def make_manifest() -> schema.Manifest:
-    return schema.Manifest(
-        genres=GENRES,
-        representations=make_schemas(("windows", "mel"), CONFIG),
-        num_shards=1,
-        clips={},
-        records={},
-        record_bytes={},
-        normalisation={"windows": schema.Normalisation(mean=(0.0,), variance=(0.04,))},
-        settings=CONFIG.to_dict(),
-        split_rule="",
-        artists_in_several_splits=(),
-        inputs={},
-        rejects={},
-        versions={},
-        fingerprint="fingerprint",
-    )
-
-
-def make_model(name: str, manifest: schema.Manifest) -> keras.Model:
-    keras.utils.set_random_seed(0)
-    layout = manifest.representations[name]
-    if name == "windows":
-        normalisation = manifest.normalisation[name]
-        return build_windows_model(layout, normalisation, len(GENRES))
-    inputs = keras.Input(layout.value.shape, dtype="uint8")
-    x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(inputs)
-    x = keras.layers.Flatten()(keras.layers.AveragePooling2D(32)(x))
-    outputs = keras.layers.Dense(len(GENRES), activation="softmax")(x)
-    return keras.Model(inputs, outputs, name=name)
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    manifest = make_manifest()
-    for name in manifest.representations:
-        (folder / name).mkdir()
-        make_model(name, manifest).save(folder / name / "model.keras")
-        (folder / name / "manifest.json").write_text(manifest.to_json())
-    return folder
+    return write_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")

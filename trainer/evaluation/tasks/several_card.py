@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pipeline.common.plain_text import code_span, markdown
+from trainer.evaluation.card import format_training
 from trainer.evaluation.plots import figure_png, label
 from trainer.evaluation.tasks.several_report import MultiLabelReport
 from trainer.evaluation.tasks.several_scores import TagScores
@@ -99,19 +100,7 @@ def format_card(report: MultiLabelReport) -> str:
         "",
         *(f"* {markdown(limit)}" for limit in find_limits(report)),
         "",
-        "## Training",
-        "",
-        f"* {report.train_seconds:.1f} s"
-        + (f", {report.weights:,} weights" if report.weights else "")
-        + ".",
-        *([f"* {code_span(report.command)}"] if report.command else []),
-        "* Parameters: "
-        + ", ".join(markdown(f"{k} {value}") for k, value in report.parameters.items())
-        + ".",
-        "* Versions: "
-        + ", ".join(markdown(f"{k} {value}") for k, value in report.versions.items())
-        + ".",
-        "",
+        *format_training(report),
     ]
     return "\n".join(lines)
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from trainer.evaluation.bootstrap import Interval, group_clips, percentile_interval
-from trainer.evaluation.calibration import Reliability, ReliabilityBin
+from trainer.evaluation.calibration import Reliability, count_bins
 from trainer.evaluation.predictions import ClipPredictions
 
 Float64s = npt.NDArray[np.float64]
@@ -219,23 +219,8 @@ def measure_pairs(
       labels: `(clips, genres)`, 0 or 1.
     """
     flat, truth = probabilities.ravel(), labels.ravel().astype(np.float64)
-    numbers = np.minimum((flat * BINS).astype(int), BINS - 1)
-    bins = []
-    for number in np.unique(numbers):
-        inside = numbers == number
-        bins.append(
-            ReliabilityBin(
-                clips=int(inside.sum()),
-                confidence=float(flat[inside].mean()),
-                accuracy=float(truth[inside].mean()),
-            )
-        )
-    distance = sum(bin_.clips * abs(bin_.confidence - bin_.accuracy) for bin_ in bins)
-    return Reliability(
-        log_loss=float(binary_losses(labels, probabilities).mean()),
-        error=float(distance / len(flat)),
-        bins=tuple(bins),
-    )
+    loss = float(binary_losses(labels, probabilities).mean())
+    return count_bins(flat, truth, BINS, loss)
 
 
 def binary_losses(
