@@ -15,9 +15,9 @@ import tensorflow as tf
 from pipeline.common.files import LocalFiles
 from pipeline.schema import UserError
 from tests.support.audio_files import encode, make_music, represent_file
+from tests.support.small_models import CONFIG, GENRES, make_manifest
+from tests.support.small_models import make_model as make_keras
 from tests.support.trainer_fixtures import write_dataset
-from tests.trainer.predict.test_predict import CONFIG, GENRES, make_manifest
-from tests.trainer.predict.test_predict import make_model as make_keras
 from trainer.export import __main__ as export
 from trainer.export import saved_model
 from trainer.export.serving import Serving, make_model

@@ -17,8 +17,8 @@ from pipeline.representations.spectrum import Workspace
 from pipeline.schema import UserError
 from tests.support.audio_files import make_music
 from tests.support.music_models import publish_chance_weights
+from tests.support.small_models import make_manifest
 from tests.support.trainer_fixtures import write_dataset
-from tests.trainer.predict.test_predict import make_manifest
 from trainer.data.dataset import open_dataset
 from trainer.export import __main__ as export
 from trainer.export import files, litert, onnx_file

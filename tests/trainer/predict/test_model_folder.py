@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.schema import UserError
 from tests.support.mutations import mutate_bytes, mutate_json
-from tests.trainer.predict.test_predict import make_manifest, make_model
+from tests.support.small_models import make_manifest, make_model
 from trainer.evaluation.model_digests import ModelDigests, digest_bytes
 from trainer.evaluation.report import REPORT_FILE
 from trainer.predict import network
