@@ -91,6 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with current_folder_kept_out():
             return find_main(module)()
+    except KeyboardInterrupt:
+        print_error(f"{name} was interrupted.", label="stopped")
+        return 130
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
         if missing in ("pipeline", "trainer"):
