@@ -59,7 +59,11 @@ def make_parser() -> argparse.ArgumentParser:
         help="search learning rate, dropout, augmentation and units in N trials first, "
         "by validation loss; what a flag gives is not searched",
     )
-    several = parser.add_argument_group("report on several models")
+    several = parser.add_argument_group(
+        "report",
+        "on several models; with one of these options, on a single one, too, whose "
+        "folder is then in --output",
+    )
     several.add_argument(
         "--report",
         metavar="DIR",
@@ -86,24 +90,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = make_parser().parse_args(argv)
     reporter = take_reporter(arguments)
     flags = vars(arguments)
-    trials, names = flags.pop("tune"), flags.pop("model")
-    report, audio = flags.pop("report"), flags.pop("audio")
     try:
-        if trials < 0:
-            raise UserError(f"--tune must be 0 or more. Received: {trials}")
-        if names is not None and len(names) == 1 and names[0] in MODELS:
+        check(arguments)
+        trials, names = flags.pop("tune"), flags.pop("model")
+        report, audio = flags.pop("report"), flags.pop("audio")
+        if _is_one(names, report, audio):
             config = TrainConfig.from_flags({**flags, "model": names[0]})
             require_credentials(getattr(config, name) for name in PATHS)
             return _train_one(config, trials, reporter)
         if read_cluster(os.environ) is not None:
             raise UserError(
                 "Several models are trained in one process, and TF_CONFIG names more; "
-                "choose one with --model."
+                "choose one with --model, without --report and --audio."
             )
-        # Wrong flags are told now, not after the first model.
-        for name in names or MODELS:
-            if name in MODELS:
-                make_config(flags, name)
         paths = [flags["data"], flags["output"], flags["checkpoint_dir"], report]
         require_credentials(paths)
         return _train_several(flags, names, trials, report, audio, reporter)
@@ -116,6 +115,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print_error(error)
         return 2
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Tells wrong flags before any work, and not after the first model.
+
+    Args:
+      arguments: of `make_parser`.
+
+    Raises:
+      UserError: a value cannot be trained with.
+    """
+    flags = dict(vars(arguments))
+    for name in ("quiet", "verbose"):
+        flags.pop(name, None)
+    trials, names = flags.pop("tune"), flags.pop("model")
+    alone = _is_one(names, flags.pop("report"), flags.pop("audio"))
+    if trials < 0:
+        raise UserError(f"--tune must be 0 or more. Received: {trials}")
+    for name in names or MODELS:
+        if alone:
+            TrainConfig.from_flags({**flags, "model": name})
+        elif name in MODELS:
+            make_config(flags, name)
+
+
+def _is_one(names: Sequence[str] | None, report: str | None, audio: str | None) -> bool:
+    """Whether a network is trained by itself, and nothing is compared."""
+    chosen = names is not None and len(names) == 1 and names[0] in MODELS
+    return chosen and report is None and audio is None
 
 
 def make_config(flags: dict[str, Any], model: str) -> TrainConfig:

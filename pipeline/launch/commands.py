@@ -18,6 +18,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "preprocess": ("pipeline.preprocess", "beam"),
     "inspect": ("pipeline.inspect", "beam"),
     "show": ("pipeline.show", ""),
+    "local": ("pipeline.launch.fma.demo", "beam"),
+    "fma": ("pipeline.launch.fma.whole", "beam"),
     "download": ("pipeline.launch.fma", ""),
     "demo": ("pipeline.demo", ""),
     "weights": ("pipeline.representations.weights", "beam"),
