@@ -16,7 +16,7 @@ from pipeline.launch.output import prepare_output
 from pipeline.schema import SPLITS, Manifest, shard_file
 from pipeline.shards import replace, runs
 from pipeline.shards.result import DatasetConfig
-from tests.pipeline.test_schema import make_manifest
+from tests.support.manifests import make_manifest
 
 SHARDS = 2
 

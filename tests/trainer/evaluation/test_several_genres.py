@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from pipeline.schema import UserError
-from tests.pipeline.test_schema import make_manifest
+from tests.support.manifests import make_manifest
 from trainer.evaluation.predictions import ClipPredictions, mean_by_clip
 from trainer.evaluation.report import Report
 from trainer.evaluation.tasks import several_scores
