@@ -21,7 +21,8 @@ import signal
 import struct
 import subprocess
 import tempfile
-from typing import IO, Any, BinaryIO, cast
+from collections.abc import Callable
+from typing import IO, Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 
@@ -43,8 +44,10 @@ ATTEMPTS = 2
 #: The module that a helper runs.
 HELPER = "pipeline.decoding.isolation_helper"
 
-#: Clips that were handed over, and the answer at the end.
-_Result = tuple[list[Part], dict[str, Any]]
+#: What was made of the clips that were handed over, and the answer at the end.
+_Result = tuple[list[Any], dict[str, Any]]
+
+_Used = TypeVar("_Used")
 
 _WAVEFORM_BYTES = CLIP_SAMPLES * 4
 #: A clip's file goes through in one piece.
@@ -85,7 +88,7 @@ class IsolatedDecoder:
         request: dict[str, Any] = {"config": dataclasses.asdict(config)}
         if isinstance(file, Excerpt):
             request["seconds"] = file.seconds
-        _, answer = self._decode(file, b"D", request)
+        _, answer = self._decode(file, b"D", request, _keep)
         return Waveform(samples=self._samples, **answer)
 
     def load_excerpts(
@@ -110,6 +113,25 @@ class IsolatedDecoder:
     ) -> tuple[Part, ...]:
         """As `excerpts.decode_parts`; the caller may keep what it gets.
 
+        Raises: see `use_parts`.
+        """
+        return tuple(self.use_parts(file, config, limit, _keep))
+
+    def use_parts(
+        self,
+        file: BinaryIO,
+        config: ClipConfig,
+        limit: int,
+        use: Callable[[Part], _Used],
+    ) -> list[_Used]:
+        """What a function makes of each clip, while the next one is decoded.
+
+        Args:
+          file: see `excerpts.decode_parts`.
+          config: likewise.
+          limit: likewise.
+          use: takes a clip, and may keep it; again, where the helper died.
+
         Raises:
           AudioError: the file cannot be used, also where decoding it crashes or
             takes too long.
@@ -117,14 +139,20 @@ class IsolatedDecoder:
           RuntimeError: the helper ended by a programming error, which it printed.
         """
         request = {"config": dataclasses.asdict(config), "limit": limit}
-        parts, _ = self._decode(file, b"E", request)
-        return tuple(parts)
+        used, _ = self._decode(file, b"E", request, use)
+        return used
 
-    def _decode(self, file: BinaryIO, kind: bytes, request: dict[str, Any]) -> _Result:
+    def _decode(
+        self,
+        file: BinaryIO,
+        kind: bytes,
+        request: dict[str, Any],
+        use: Callable[[Part], Any],
+    ) -> _Result:
         """Has a file decoded, also where the helper dies of something else."""
         for _ in range(ATTEMPTS):
             try:
-                return self._ask(file, kind, request)
+                return self._ask(file, kind, request, use)
             except _HelperDiedError as error:
                 code = error.code
             if code in (-signal.SIGPROF, -signal.SIGALRM):
@@ -156,12 +184,18 @@ class IsolatedDecoder:
         """Ends the helper."""
         self.close()
 
-    def _ask(self, file: BinaryIO, kind: bytes, request: dict[str, Any]) -> _Result:
+    def _ask(
+        self,
+        file: BinaryIO,
+        kind: bytes,
+        request: dict[str, Any],
+        use: Callable[[Part], Any],
+    ) -> _Result:
         """Has the running helper decode a file, and serves what it reads."""
         if self._process is None:
             self._process = self._start()
         try:
-            answer = self._converse(self._process, file, kind, request)
+            answer = self._converse(self._process, file, kind, request, use)
         except (EOFError, BrokenPipeError) as error:
             raise _HelperDiedError(self._stop()) from error
         except BaseException:
@@ -178,13 +212,14 @@ class IsolatedDecoder:
         file: BinaryIO,
         kind: bytes,
         request: dict[str, Any],
+        use: Callable[[Part], Any],
     ) -> _Result | AudioError:
         requests, answers = process.stdin, process.stdout
         if requests is None or answers is None:
             raise TypeError("The helper has no pipes.")
         size = file.seek(0, os.SEEK_END)
         send(requests, kind, json.dumps(request | {"size": size}).encode())
-        parts: list[Part] = []
+        used: list[Any] = []
         while True:
             kind, payload = receive(answers)
             if kind == b"R":
@@ -193,13 +228,14 @@ class IsolatedDecoder:
                 send(requests, b"B", file.read(count))
                 continue
             if kind == b"C":
-                parts.append(Part(self._samples.copy(), **json.loads(payload)))
+                part = Part(self._samples.copy(), **json.loads(payload))
                 send(requests, b"N", b"")
+                used.append(use(part))
                 continue
             answer = json.loads(payload)
             if kind == b"X":
                 return AudioError(Reason(answer["reason"]), answer["message"])
-            return parts, answer
+            return used, answer
 
     def _start(self) -> subprocess.Popen[bytes]:
         arguments = [self._file.fileno(), self._time_limit, MEMORY_LIMIT]
@@ -228,6 +264,10 @@ class IsolatedDecoder:
         except subprocess.TimeoutExpired:
             process.kill()
             return process.wait()
+
+
+def _keep(part: Part) -> Part:
+    return part
 
 
 class _HelperDiedError(Exception):

@@ -225,6 +225,8 @@ def load_clips(
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Records of a split `(clips, records, *value.shape)`, and the clips' genres.
 
+    Clips are in the order in which they first appear.
+
     Raises:
       UserError: the dataset is another one than the model's, or damaged.
     """
@@ -235,8 +237,17 @@ def load_clips(
             f"whose fingerprint is {dataset.manifest.fingerprint}"
         )
     arrays = dataset.load(model.representation, split)
-    shape = (-1, model.records, *model.value.shape)
-    return arrays.values.reshape(shape), arrays.labels[:: model.records]
+    place: dict[str, int] = {}
+    clips = [place.setdefault(track, len(place)) for track in arrays.track_ids]
+    if np.any(np.bincount(clips) != model.records):
+        raise UserError(
+            f"The {split} files of {model.representation} in {dataset.folder} do not "
+            f"hold {model.records} records of each clip; preprocess the dataset again."
+        )
+    # Files are read by turns, so that a clip's records do not follow each other.
+    order = np.argsort(clips, kind="stable")
+    values = arrays.values[order].reshape(-1, model.records, *model.value.shape)
+    return values, arrays.labels[order][:: model.records]
 
 
 def _describe_inputs(model: Model, portable: Portable) -> dict[str, Any]:
