@@ -233,9 +233,9 @@ def run(
     """
     from trainer.predict.label.graph import build
 
-    def add_steps(pipeline: beam.Pipeline, progress_file: str, launcher: int) -> None:
+    def add_steps(pipeline: beam.Pipeline, here: local.LocalRun) -> None:
         changed = dataclasses.replace(
-            config, progress_file=progress_file, launcher=launcher
+            config, progress_file=here.progress_file, launcher=here.launcher
         )
         build(pipeline, changed)
 
