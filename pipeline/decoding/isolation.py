@@ -117,7 +117,7 @@ class IsolatedDecoder:
     ) -> tuple[Part, ...]:
         """As `excerpts.decode_parts`; the caller may keep what it gets.
 
-        Raises: see `use_parts`.
+        Raises what `use_parts` does.
         """
         return tuple(self.use_parts(file, config, limit, _keep))
 

@@ -22,6 +22,7 @@ from pipeline.common.files import Files, join
 from pipeline.common.owned_kinds import EXPORT
 from pipeline.schema import MULTI_LABEL, UserError
 from trainer.data.dataset import Dataset
+from trainer.data.music_model import EMBEDDINGS
 from trainer.evaluation.card import format_exports
 from trainer.evaluation.model_files import ModelFolder, files_of
 from trainer.evaluation.report import CARD_FILE
@@ -252,9 +253,11 @@ def load_clips(
 
 def _describe_inputs(model: Model, portable: Portable) -> dict[str, Any]:
     """By signature, the input's name, shape, dtype and meaning."""
+    embeddings = model.representation == EMBEDDINGS
     words = {
         "serve_samples": f"one clip: {CLIP_SAMPLES} samples at {SAMPLE_RATE} Hz, mono, "
-        "full scale 1; of a longer one its middle, a shorter one is repeated",
+        "full scale 1; of a longer file its middle, a shorter one is repeated"
+        + ("; embeddings then hear the repeats, unlike in training" * embeddings),
         "serve_records": f"records of {model.representation} as the manifest has them",
     }
     return {
