@@ -28,6 +28,7 @@ import numpy as np
 from apache_beam.io.filesystem import FileMetadata, FileSystem
 
 from pipeline import preprocess
+from pipeline.common.clip_config import CLIP_SAMPLES
 from pipeline.common.plain_text import align
 from pipeline.common.rejects import AudioError, Reason
 from pipeline.inputs.join import Clip
@@ -138,6 +139,7 @@ def make_tiny_records(
         records={name: [file.read()] for name in names},
         moments={},
         samples=np.zeros(0, np.float32),
+        length=CLIP_SAMPLES,
         decoder="none",
         seconds=30.0,
         audio=clip.track_id,
@@ -174,6 +176,7 @@ def measure(
             f"--metadata={metadata}",
             f"--output={folder / 'dataset'}",
             "--representations=mel",
+            "--mel_images_per_clip=1",
             f"--num_shards={num_shards}",
             f"--labels={labels}",
         ]
