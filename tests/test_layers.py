@@ -35,6 +35,7 @@ FLOORS = {name: floor for floor, names in enumerate(LAYERS) for name in names}
 LIGHT = {
     "pipeline.schema",
     "pipeline.schema.checks",
+    "pipeline.schema.example",
     "pipeline.common",
     "pipeline.common.credentials",
     "pipeline.common.files",

@@ -24,7 +24,7 @@ def build(pipeline: beam.Pipeline, config: JobConfig) -> None:
     dataset = config.dataset
     start = pipeline | "Start" >> beam.Impulse()
     tracks = start | "ReadTracks" >> ReadTracks(config=config.metadata)
-    files = start | "MatchAudio" >> MatchAudio(pattern=config.audio)
+    files = start | "MatchAudio" >> MatchAudio(patterns=config.audio)
     joined = (tracks, files) | "JoinTracks" >> JoinTracks(
         genres=dataset.genres,
         kind=config.metadata_kind,

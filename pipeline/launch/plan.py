@@ -25,10 +25,10 @@ from pipeline.common.progress import SILENT, Reporter
 from pipeline.common.progress.command_line import suggest
 from pipeline.inputs import globs
 from pipeline.inputs.archives.reading import find_csv
-from pipeline.inputs.audio_files import glob_base
+from pipeline.inputs.audio_files import locate_audio
 from pipeline.inputs.genres import LABELS, LabelRule
 from pipeline.inputs.metadata import MetadataConfig
-from pipeline.inputs.names import name_aliases
+from pipeline.inputs.names import AudioFolder
 from pipeline.inputs.splits import SplitConfig
 from pipeline.inputs.survey import Inputs, inspect_inputs
 from pipeline.job.config import JobConfig
@@ -69,8 +69,8 @@ def parse_beam_options(
     names = [name for name in unknown if os.path.exists(name)]
     if names:
         raise UserError(
-            "--audio takes one glob in quotes, such as 'music/*.mp3'; a shell puts the "
-            f"files' names in place of one without. Received: {' '.join(names[:3])}"
+            "only --audio takes several files; put a glob for another flag in quotes, "
+            f"or the shell puts names in its place. Received: {' '.join(names[:3])}"
             + " ..."
             * (len(names) > 3)
         )
@@ -127,19 +127,20 @@ def make_job(
         ignore_checksums=arguments.ignore_checksums,
     )
     if assume_inputs is None:
-        paths = [arguments.audio, arguments.metadata, arguments.genres_file]
+        paths = [*arguments.audio, arguments.metadata, arguments.genres_file]
         gcs.check_readable([*paths, arguments.output, arguments.wav_output])
-        audio_base = glob_base(arguments.audio)
+        folder = locate_audio(*arguments.audio)
         table = find_csv(arguments.metadata, "tracks.csv", "--metadata")
     else:
-        audio_base, table = globs.parse(arguments.audio).folder, arguments.metadata
+        folder = AudioFolder(path=globs.parse(arguments.audio[0]).folder)
+        table = arguments.metadata
     metadata = MetadataConfig(
         path=table,
         subset=arguments.subset,
         genres=tuple(g.strip() for g in arguments.genres.split(",") if g.strip()),
         split=_make_split(arguments),
-        audio_base=audio_base,
-        audio_aliases=name_aliases(audio_base),
+        audio_base=folder.path,
+        audio_aliases=folder.aliases,
         labels=_make_labels(arguments),
     )
     if assume_inputs is None:
@@ -168,7 +169,7 @@ def make_job(
         run=uuid.uuid4().hex,
     )
     job = JobConfig(
-        audio=arguments.audio,
+        audio=tuple(arguments.audio),
         metadata=inputs.metadata,
         nearest=inputs.nearest,
         metadata_kind=inputs.layout.kind,
@@ -258,10 +259,13 @@ def find_cluster(options: PipelineOptions) -> rest.Cluster | None:
 
 def make_paths_absolute(arguments: argparse.Namespace) -> None:
     """Workers elsewhere have other current folders; changed in place."""
-    for name in ("audio", "metadata", "output", "wav_output"):
-        path = getattr(arguments, name)
-        if path and "://" not in path:
-            setattr(arguments, name, os.path.abspath(path))
+    arguments.audio = list(map(_make_absolute, arguments.audio))
+    for name in ("metadata", "output", "wav_output"):
+        setattr(arguments, name, _make_absolute(getattr(arguments, name)))
+
+
+def _make_absolute(path: str) -> str:
+    return os.path.abspath(path) if path and "://" not in path else path
 
 
 @contextlib.contextmanager
@@ -350,7 +354,7 @@ def estimate_job(job: JobConfig, inputs: Inputs) -> str:
     if not inputs.clips:
         raise UserError(
             "No file of --audio belongs to a wanted track of --metadata. Received: "
-            f"{job.audio} and {job.metadata.path}"
+            f"{' '.join(job.audio)} and {job.metadata.path}"
         )
     prices = estimate.Prices()
     files = estimate.spread(inputs.clips)
