@@ -241,7 +241,7 @@ def _train_several(
         scores = [r.test.accuracy for r in reports if isinstance(r, Report)]
         if scores:
             line += f": test accuracy {min(scores):.3f} to {max(scores):.3f}"
-        reporter.note(line)
+        reporter.detail(line)
 
     parts: dict[str, Callable[[], None]] = {}
     kept = []
