@@ -33,6 +33,7 @@ from pipeline.inputs.splits import SplitConfig
 from pipeline.inputs.survey import Inputs, inspect_inputs
 from pipeline.job.config import JobConfig
 from pipeline.job.graph import build
+from pipeline.job.normalisation.process import select_schemas, start_analyst
 from pipeline.launch import estimate, local, output
 from pipeline.launch.flink import rest
 from pipeline.launch.flink.run import open_run
@@ -304,16 +305,23 @@ def run_job(
     job: JobConfig, inputs: Inputs, flags: Sequence[str], reporter: Reporter = SILENT
 ) -> None:
     """Runs a job on whatever runner Beam's flags name, and waits for its end."""
+    dataset = job.dataset
+    is_local = local.is_local(parse_beam_options(flags))
+    with contextlib.ExitStack() as stack:
+        analyst = ""
+        if is_local and select_schemas(dataset.representations, dataset.clip):
+            analyst = stack.enter_context(start_analyst())
 
-    def add_steps(pipeline: beam.Pipeline, here: local.LocalRun) -> None:
-        changed = job.with_dataset(
-            progress_file=here.progress_file,
-            launcher=here.launcher,
-            decode_ahead=here.spare_cores,
-        )
-        build(pipeline, changed)
+        def add_steps(pipeline: beam.Pipeline, here: local.LocalRun) -> None:
+            changed = job.with_dataset(
+                progress_file=here.progress_file,
+                launcher=here.launcher,
+                analyst=analyst,
+                decode_ahead=here.spare_cores,
+            )
+            build(pipeline, changed)
 
-    run_steps(add_steps, len(inputs.clips), flags, reporter)
+        run_steps(add_steps, len(inputs.clips), flags, reporter)
 
 
 def run_steps(
