@@ -199,6 +199,16 @@ def prepare_output(
         raise _unwritable(folder, error) from error
 
 
+def find_place(dataset: DatasetConfig) -> DatasetConfig:
+    """The dataset with the folder to write to: in a completed one, `_next/`."""
+    folder = dataset.output
+    if not storage.exists(storage.join(folder, COMPLETED_FILE)):
+        return dataset
+    return dataclasses.replace(
+        dataset, output=storage.join(folder, runs.NEXT_FOLDER), replaces=folder
+    )
+
+
 def _unwritable(folder: str, error: BaseException) -> UserError:
     return UserError(
         f"--output cannot be written to: {storage.explain(error)}. Received: {folder}"
@@ -211,21 +221,22 @@ def _take_over(dataset: DatasetConfig, *, overwrite: bool) -> tuple[DatasetConfi
     files = beam_files(folder)
     replace.finish_replacing(folder)
     ownership.check_folder(files, folder, DATASET)
-    if storage.exists(storage.join(folder, COMPLETED_FILE)):
+    dataset = find_place(dataset)
+    if dataset.replaces:
         if not overwrite:
             raise runs.SupersededError(runs.describe(folder))
         overwrite = False
-        dataset = dataclasses.replace(
-            dataset,
-            output=storage.join(folder, runs.NEXT_FOLDER),
-            replaces=folder,
-        )
     output = dataset.output
     ownership.claim(files, output, DATASET)
     # From here on, no job that began earlier writes to the folder.
     runs.begin_run(dataset)
     finished = [] if overwrite else resume.list_finished(dataset)
     kept = {f"{runs.PROGRESS_FOLDER}/{runs.RUN_FILE}"}
+    if dataset.run:
+        kept |= {
+            f"{storage.TEMPORARY_FOLDER}/{dataset.run}/{name}"
+            for name in storage.list_sizes(runs.own_folder(dataset))
+        }
     for shard in finished:
         kept.add(resume.result_file(shard, dataset.num_shards))
         kept |= {

@@ -249,6 +249,9 @@ def complete_flags(
     defaults = {
         "--flink_version": cluster.version,
         "--parallelism": parallelism,
+        # A stage begins when the one before is done: the look's before the job's, and
+        # what fails is done again alone.
+        "--execution_mode_for_batch": "BATCH_FORCED",
         # Else all slots of a TaskManager share one Python process.
         "--sdk_worker_parallelism": cluster.slots_a_worker,
         # The list of packages installed here is nobody's business.

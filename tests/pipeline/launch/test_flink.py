@@ -18,8 +18,12 @@ from pipeline.launch.flink.worker import (
     SEEN,
     Look,
     LookError,
+    LookFn,
     answer_workers,
+    begin_look,
     check_worker,
+    count_ready,
+    let_go,
 )
 from pipeline.schema import UserError
 from tests.support.shard_reports import make_config
@@ -173,6 +177,49 @@ def test_a_job_is_followed_through_an_outage(flink, tmp_path, monkeypatch):
     assert "stage 3 of 3; clips: 0 of 7" in said
     assert "Flink starts a part of the job again: it is the disk" in said
     assert follower.reached == Reached(shards=0, stages=2)
+
+
+def test_the_look_is_no_stage_and_done_when_all_that_have_a_slot_wait(flink):
+    flink.set_job(("RUNNING", 1))
+    look = "CHAIN MapPartition (MapPartition at [1]LookAtWorkers/Look) -> FlatMap"
+    vertex = {"name": look, "status": "RUNNING", "tasks": {"RUNNING": 2}}
+    flink.answers["/jobs/j"][0][0]["vertices"].append(vertex)
+    state = rest.read_job(flink.url, "j")
+    assert (state.stages, state.finished) == (3, 1)
+    looker = Looker(server=None, cluster=CLUSTER, flags=[], slots=3, say=print)
+    # The fourth of four subtasks gets no slot.
+    assert not looker._have_looked(state.looking, 2)
+    assert not looker._have_looked({"RUNNING": 3, "SCHEDULED": 1}, 2)
+    assert looker._have_looked({"RUNNING": 3, "SCHEDULED": 1}, 3)
+    assert looker._have_looked({"RUNNING": 2, "FINISHED": 1}, 2)
+    assert not looker._have_looked({}, 3)
+
+
+def test_a_worker_waits_for_the_job_to_begin(tmp_path, monkeypatch):
+    monkeypatch.setattr(worker, "HEAVY_MODULES", ())
+    look = make_look(tmp_path)
+    begin_look(look.folders)
+    thread = threading.Thread(target=LookFn(look).finish_bundle)
+    thread.start()
+    while count_ready(str(tmp_path)) < 1:
+        list(answer_workers(look.folders))
+    assert thread.is_alive()
+    let_go(str(tmp_path))
+    thread.join(10)
+    assert not thread.is_alive()
+    # One that is started again looks at nothing: nobody would answer.
+    LookFn(make_look(tmp_path, python="3.0")).finish_bundle()
+
+
+def test_a_worker_does_not_wait_for_a_command_that_is_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr(worker, "GO_SECONDS", 0.1)
+    begin_look({"--output": str(tmp_path)})
+    with pytest.raises(LookError, match="has ended before it"):
+        worker._await_go(str(tmp_path))
+    monkeypatch.setattr(worker, "GO_SECONDS", 60)
+    (tmp_path / HERE).unlink()
+    with pytest.raises(LookError, match="has ended before it"):
+        worker._await_go(str(tmp_path))
 
 
 def test_a_job_that_the_cluster_has_forgotten_is_lost(flink, tmp_path):
