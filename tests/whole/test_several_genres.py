@@ -82,7 +82,7 @@ def test_the_models_are_compared(models, tmp_path, capsys):
     output = tmp_path / "report"
     assert compare.main([f"--models={models}", f"--output={output}"]) == 0
     out = capsys.readouterr().out
-    assert "macro AP" in out
+    assert "AP, AUC and F1 are macro averages." in out
     assert "chance" in out
     page = (output / "report.html").read_text()
     assert "Loud &gt; Bright" in page

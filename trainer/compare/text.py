@@ -14,19 +14,10 @@ from trainer.compare.comparison import (
     describe_noise,
     describe_test,
     describe_use,
+    use_command,
 )
 
-_HEADER = (
-    "model",
-    "representation",
-    "accuracy",
-    "95 % interval",
-    "F1",
-    "top-3",
-    "log-loss",
-    "train",
-    "seconds",
-)
+_HEADER = ("model", "input", "accuracy", "95 %", "F1", "top-3", "loss", "train", "s")
 _FULL_HEADER = (
     "model",
     "representation",
@@ -42,6 +33,8 @@ _FULL_HEADER = (
     "weights",
     "seconds",
 )
+#: What `describe_noise` says where a sentence names the models.
+_MARK = "~ is within noise of the first (95 % bootstrap of the difference over {})."
 #: Columns of text; the others hold numbers and are aligned to the right.
 _TEXT_COLUMNS = 2
 
@@ -49,13 +42,20 @@ _TEXT_COLUMNS = 2
 def format_text(comparison: Comparison) -> str:
     """A table of 100 columns at most, with what was tested and what is noise."""
     rows: list[tuple[str, ...]] = []
-    for title, report in zip(comparison.titles, comparison.reports, strict=True):
+    below = []
+    for number, (title, report) in enumerate(
+        zip(comparison.titles, comparison.reports, strict=True)
+    ):
         test = report.test
+        parts = report.representation.split(" + ")
+        if len(parts) > 1:
+            below.append(f"{title}: {report.representation}.")
+        close = number > 0 and comparison.within_noise(number)
         rows.append(
             (
                 title,
-                report.representation,
-                f"{test.accuracy:.3f}",
+                parts[0] if len(parts) == 1 else f"{len(parts)} models",
+                f"{'~' * close}{test.accuracy:.3f}",
                 _interval(test.accuracy_interval),
                 f"{test.macro_f1:.3f}",
                 f"{test.top_3:.3f}",
@@ -77,10 +77,12 @@ def format_text(comparison: Comparison) -> str:
         ]
         lines.append("  ".join(cells).rstrip())
     lines.insert(1, "  ".join("-" * width for width in widths))
-    noise = describe_noise(comparison)
-    above = describe_test(comparison.reports)
-    use = describe_use(comparison)
-    text = [above, "", *lines, "", *([noise, ""] if noise else []), use, ""]
+    marked = any(row[2].startswith("~") for row in rows)
+    groups = "artists" if comparison.reports[0].test.artists else "clips"
+    below.append(_MARK.format(groups) if marked else describe_noise(comparison))
+    if not use_command(comparison.results[0]):
+        below.append(describe_use(comparison))
+    text = [describe_test(comparison.reports), *lines, *filter(None, below)]
     return "\n".join(map(one_line, text))
 
 
@@ -143,7 +145,7 @@ def format_markdown(comparison: Comparison) -> str:
         "",
         "## F1 by genre (test clips)",
         "",
-        *_markdown_table((*_HEADER[:_TEXT_COLUMNS], *genres), by_genre),
+        *_markdown_table((*_FULL_HEADER[:_TEXT_COLUMNS], *genres), by_genre),
         "",
         "![Confusion matrices](confusions.png)",
         "",

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import signal
 import sys
 import threading
@@ -230,8 +231,14 @@ class FlinkRun:
             job_id = self._begin(name, job)
             _say(f"Running as {self._cluster.url}/#/job/{job_id}/overview")
             if self._detach:
+                home = runs.home(job.dataset)
+                done = storage.join(home, COMPLETED_FILE)
                 raise DetachedError(
-                    f"The job goes on; {_describe_cancel(self._cluster.url, job_id)}"
+                    f"The job goes on; {_describe_cancel(self._cluster.url, job_id)}\n"
+                    f"It completes the dataset itself: {done} comes last"
+                    f"{' and is new' * bool(job.dataset.replaces)}; look with: "
+                    f"./launch.sh inspect {shlex.quote(home)}\n"
+                    "If it fails, run the same command again; finished shards are kept."
                 )
             state, failed = follower.follow(job_id, _say)
         except SubmitError as error:

@@ -2,15 +2,18 @@
 
 import http.server
 import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.launch.flink import follow, rest, worker
 from pipeline.launch.flink.follow import Follower, Reached
-from pipeline.launch.flink.job_server import complete_flags
+from pipeline.launch.flink.job_server import JobServer, complete_flags
 from pipeline.launch.flink.look import Looker, _wrap_command, claimed
 from pipeline.launch.flink.worker import (
     FILE,
@@ -26,6 +29,7 @@ from pipeline.launch.flink.worker import (
     let_go,
 )
 from pipeline.schema import UserError
+from tests.support.jobs import ROOT, wait_for
 from tests.support.shard_reports import make_config
 
 CLUSTER = rest.Cluster(
@@ -225,6 +229,39 @@ def test_a_worker_does_not_wait_for_a_command_that_is_gone(tmp_path, monkeypatch
 def test_a_job_that_the_cluster_has_forgotten_is_lost(flink, tmp_path):
     follower = Follower(flink.url, make_config(tmp_path).dataset, 7)
     assert follower.follow("j", print)[0] == "LOST"
+
+
+def test_a_job_server_ends_with_the_command(tmp_path):
+    started = tmp_path / "started"
+    command = ["sh", "-c", 'echo $$ >"$0"; exec sleep 60', str(started)]
+    code = (
+        "import subprocess, sys, time\n"
+        "from pipeline.launch.flink.job_server import _END_WITH_PIPE\n"
+        "subprocess.Popen(['sh', '-c', _END_WITH_PIPE, 'sh', *sys.argv[1:]],"
+        " stdin=subprocess.PIPE, start_new_session=True)\n"
+        "time.sleep(60)\n"
+    )
+    launcher = subprocess.Popen([sys.executable, "-c", code, *command], cwd=ROOT)
+    wait_for(lambda: started.exists() and started.read_text().strip() != "", 60)
+    server = psutil.Process(int(started.read_text()))
+    launcher.kill()
+    launcher.wait()
+    server.wait(20)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--job_server_java_launcher=no-java"], "no-java, which Beam's job server"),
+        (["--flink_job_server_jar=/nowhere.jar"], "Received: /nowhere.jar"),
+    ],
+)
+def test_a_job_server_that_cannot_start_is_a_sentence(tmp_path, flags, message):
+    jar = tmp_path / "server.jar"
+    jar.touch()
+    options = PipelineOptions([f"--flink_job_server_jar={jar}", *flags])
+    with pytest.raises(UserError, match=message):
+        JobServer(options, CLUSTER, str(tmp_path))
 
 
 def test_further_means_more_shards_before_more_stages():

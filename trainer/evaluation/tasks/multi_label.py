@@ -179,8 +179,7 @@ def describe(report: MultiLabelReport) -> str:
     test = report.test
     low, high = test.macro_ap_interval
     return (
-        f"test macro AP {test.macro_ap:.3f} by clip (95 % interval {low:.3f} to "
-        f"{high:.3f}, chance {test.prevalence:.3f}), macro ROC-AUC "
-        f"{test.macro_auc:.3f}, micro AP {test.micro_ap:.3f}; trained in "
-        f"{report.train_seconds:.1f} s"
+        f"test macro AP {test.macro_ap:.3f} (95 %: {low:.3f} to {high:.3f}, chance "
+        f"{test.prevalence:.3f}), ROC-AUC {test.macro_auc:.3f}, micro AP "
+        f"{test.micro_ap:.3f}, {report.train_seconds:.1f} s"
     )

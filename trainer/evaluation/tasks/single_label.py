@@ -75,7 +75,7 @@ def describe(report: Report) -> str:
     """One line on how good the model is."""
     low, high = report.test.accuracy_interval
     return (
-        f"test accuracy {report.test.accuracy:.3f} by clip (95 % interval {low:.3f} to "
+        f"test accuracy {report.test.accuracy:.3f} by clip (95 %: {low:.3f} to "
         f"{high:.3f}, chance {report.test.chance_accuracy:.3f}), macro F1 "
-        f"{report.test.macro_f1:.3f}; trained in {report.train_seconds:.1f} s"
+        f"{report.test.macro_f1:.3f}, {report.train_seconds:.1f} s"
     )
