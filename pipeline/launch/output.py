@@ -197,6 +197,16 @@ def prepare_output(
     )
 
 
+def find_place(place: _Place) -> _Place:
+    """The place with the folder to write to: in what is complete, `_next/`."""
+    folder = place.output
+    if not storage.exists(storage.join(folder, COMPLETED_FILE)):
+        return place
+    return dataclasses.replace(
+        place, output=storage.join(folder, runs.NEXT_FOLDER), replaces=folder
+    )
+
+
 def take_over(
     place: _Place,
     kind: Kind,
@@ -235,21 +245,21 @@ def take_over(
         with runs.locked(folder):
             replace.finish_replacing(folder, kind)
             ownership.check_folder(files, folder, kind)
-            if storage.exists(storage.join(folder, COMPLETED_FILE)):
+            place = find_place(place)
+            if place.replaces:
                 if not overwrite:
                     raise runs.SupersededError(runs.describe(folder))
                 overwrite = False
-                place = dataclasses.replace(
-                    place,
-                    output=storage.join(folder, runs.NEXT_FOLDER),
-                    replaces=folder,
-                )
             output = place.output
             ownership.claim(files, output, kind)
             # From here on, no job that began earlier writes to the folder.
             runs.begin_run(place)
             finished = [] if overwrite else resume.list_finished(place)
             kept = {f"{runs.PROGRESS_FOLDER}/{runs.RUN_FILE}"}
+            if place.run:
+                laid = storage.list_sizes(runs.own_folder(place))
+                own = f"{storage.TEMPORARY_FOLDER}/{place.run}"
+                kept |= {f"{own}/{name}" for name in laid}
             for shard in finished:
                 kept.add(resume.result_file(shard, place.num_shards))
                 kept.update(list_files(shard))

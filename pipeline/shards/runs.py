@@ -81,6 +81,11 @@ def home(config: Place) -> str:
     return config.replaces or config.output
 
 
+def own_folder(config: Place) -> str:
+    """Where a run lays what only it needs, until the dataset is complete."""
+    return storage.join(config.output, storage.TEMPORARY_FOLDER, config.run)
+
+
 def run_path(config: Place) -> str:
     """The file that names the run."""
     return storage.join(config.output, PROGRESS_FOLDER, RUN_FILE)
