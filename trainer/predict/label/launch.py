@@ -16,6 +16,7 @@ from pipeline.inputs.join import AudioFile
 from pipeline.launch.output import check_name, check_not_matched, name_stored
 from pipeline.schema import COMPLETED_FILE, JOB_REPORT_FILE, REJECTS_FILE, UserError
 from pipeline.shards import resume, runs
+from trainer.predict.audio import find_paths
 from trainer.predict.label.config import (
     LABELS_FILE,
     LABELS_FOLDER,
@@ -55,6 +56,8 @@ def make_config(
         models=tuple(flags.model),
         fingerprint=predictor.fingerprint,
         genres=predictor.genres,
+        thresholds=tuple(predictor.thresholds or ()),
+        paths=tuple(find_paths(predictor)) if predictor.thresholds else (),
         excerpts=flags.excerpts,
         top=flags.top,
         by_excerpt=flags.by_excerpt,
