@@ -353,7 +353,9 @@ def preprocess(
             job, finished = prepare_job(job, inputs, overwrite=arguments.overwrite)
             dataset = job.dataset
             if finished:
-                reporter.note(messages.describe_resumption(finished, dataset))
+                reporter.note(
+                    messages.describe_resumption(finished, dataset.num_shards)
+                )
             run(job)
     except UserError as error:
         print_error(error)

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -171,3 +172,14 @@ def test_folders_are_small_and_say_what_they_are_for():
 def test_no_file_is_long():
     for module, file in find_modules().items():
         assert len(file.read_text().splitlines()) <= 400, module
+
+
+def test_tests_share_through_support_alone():
+    shared = [
+        f"{file.relative_to(ROOT)} imports {node.module}"
+        for file in (ROOT / "tests").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        and re.match(r"tests\..*\btest_", node.module or "")
+    ]
+    assert shared == []

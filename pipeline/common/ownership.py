@@ -55,28 +55,37 @@ class Holding:
 
 def inspect_folder(files: Files, folder: str, kind: Kind) -> Holding:
     """Looks at a folder, no further than to the first file that is not ours."""
-    mark = _read_json(files, join(folder, MARK_FILE))
-    marked = mark.get("owner") == OWNER and mark.get("kind") == kind.name
-    names = mark.get("files") if marked else None
-    listed = frozenset(n for n in names or () if isinstance(n, str))
-    if not mark:
-        marked = any(
-            keys <= _read_json(files, join(folder, name)).keys()
-            for name, keys in kind.proof.items()
-        )
+    marked, listed = False, frozenset[str]()
     strange, empty = None, True
     for path, regular in files.walk(folder):
         if path.rpartition("/")[2] in _DESKTOP or (
             regular and UNFINISHED.fullmatch(path)
         ):
             continue
-        empty = False
+        if empty:
+            # Not before: another process may be writing the mark, then the others.
+            marked, listed = _read_mark(files, folder, kind)
+            empty = False
         if kind.listed:
             break
         if not (marked and regular and kind.knows(path)):
             strange = path
             break
     return Holding(marked=marked, listed=listed, strange=strange, empty=empty)
+
+
+def _read_mark(files: Files, folder: str, kind: Kind) -> tuple[bool, frozenset[str]]:
+    """Whether a folder is of a kind, and the files that its mark lists."""
+    mark = _read_json(files, join(folder, MARK_FILE))
+    if not mark:
+        found = (
+            keys <= _read_json(files, join(folder, name)).keys()
+            for name, keys in kind.proof.items()
+        )
+        return any(found), frozenset()
+    marked = mark.get("owner") == OWNER and mark.get("kind") == kind.name
+    names = mark.get("files") if marked else None
+    return marked, frozenset(n for n in names or () if isinstance(n, str))
 
 
 def check_folder(
@@ -137,11 +146,14 @@ def claim(
         and was not listed before.
     """
     holding = check_folder(files, folder, kind, flag=flag)
-    listed = sorted(holding.listed.union(names))
+    targets = frozenset(names)
     if kind.listed:
-        targets = set(names)
         for path, _ in files.walk(folder) if targets else ():
-            if path in targets and not _is_listed(files, folder, path, kind, holding):
+            if path not in targets or _is_listed(files, folder, path, kind, holding):
+                continue
+            # As above, the mark may be newer.
+            holding = inspect_folder(files, folder, kind)
+            if not _is_listed(files, folder, path, kind, holding):
                 raise UserError(
                     f"{flag} holds {path}, which this program did not write and would "
                     "replace; nothing was changed. Give another folder, or move that "
@@ -149,7 +161,7 @@ def claim(
                 )
     mark: dict[str, Any] = {"owner": OWNER, "kind": kind.name}
     if kind.listed:
-        mark["files"] = listed
+        mark["files"] = sorted(holding.listed | targets)
     data = (json.dumps(mark, indent=1, sort_keys=True) + "\n").encode()
     path = join(folder, MARK_FILE)
     try:

@@ -31,7 +31,7 @@ from pipeline.common.regular_file import NotAFileError, open_regular
 from pipeline.common.rejects import AudioError, Reason
 from pipeline.decoding.excerpts import Part
 from pipeline.decoding.mp3 import Excerpt
-from pipeline.decoding.waveform import Waveform
+from pipeline.decoding.waveform import Float32, Waveform
 
 #: A clip takes some 0.05 s; ten minutes of AAC take two.
 TIME_LIMIT = 20.0
@@ -40,13 +40,15 @@ MEMORY_LIMIT = 4 << 30
 #: Crashes before a file is given up. A helper also dies when other processes
 #: have used up the memory, which is not the file's fault.
 ATTEMPTS = 2
+#: Waveforms in shared memory: while one is used, the next is decoded.
+WAVEFORMS = 2
 #: The module that a helper runs.
 HELPER = "pipeline.decoding.isolation_helper"
 
 #: Clips that were handed over, and the answer at the end.
 _Result = tuple[list[Part], dict[str, Any]]
 
-_WAVEFORM_BYTES = CLIP_SAMPLES * 4
+_SHARED_BYTES = WAVEFORMS * CLIP_SAMPLES * 4
 #: A clip's file goes through in one piece.
 _PIPE_BYTES = 1 << 20
 _HEADER = struct.Struct("<cQ")
@@ -54,10 +56,11 @@ _RANGE = struct.Struct("<QQ")
 
 
 class IsolatedDecoder:
-    """Runs `load_waveform` and `load_excerpts` in a helper process; for one thread.
+    """Runs `load_waveform` and `load_excerpts` in a helper process.
 
-    Use as a context manager, or call `close`. The helper starts with the object,
-    and again after it died.
+    For one thread at a time; another one may use what was decoded. Use as a context
+    manager, or call `close`. The helper starts with the object, and again after it
+    died.
 
     Args:
       time_limit: seconds of CPU time that decoding a file may take. It may take six
@@ -68,25 +71,26 @@ class IsolatedDecoder:
     def __init__(self, *, time_limit: float = TIME_LIMIT, helper: str = "") -> None:
         self._time_limit = time_limit
         self._helper = helper or HELPER
-        self._file = _make_shared_file(_WAVEFORM_BYTES)
-        self._samples = np.frombuffer(
-            mmap.mmap(self._file.fileno(), _WAVEFORM_BYTES, prot=mmap.PROT_READ),
-            np.float32,
-        )
+        self._file = _make_shared_file(_SHARED_BYTES)
+        self._waveforms = share_waveforms(self._file.fileno(), prot=mmap.PROT_READ)
+        self._next = 0
         self._process: subprocess.Popen[bytes] | None = self._start()
 
     def load_waveform(self, file: BinaryIO, config: ClipConfig) -> Waveform:
-        """As `waveform.load_waveform`, but for samples that the next call replaces.
+        """As `waveform.load_waveform`, but for where the samples are.
+
+        The next call leaves them alone, the one after it replaces them.
 
         Raises:
           AudioError: as there; also where decoding crashes or takes too long.
           RuntimeError: the helper ended by a programming error, which it printed.
         """
-        request: dict[str, Any] = {"config": dataclasses.asdict(config)}
+        place, self._next = self._next, (self._next + 1) % WAVEFORMS
+        request = {"config": dataclasses.asdict(config), "place": place}
         if isinstance(file, Excerpt):
             request["seconds"] = file.seconds
         _, answer = self._decode(file, b"D", request)
-        return Waveform(samples=self._samples, **answer)
+        return Waveform(samples=self._waveforms[place], **answer)
 
     def load_excerpts(
         self, path: str, config: ClipConfig, limit: int
@@ -116,7 +120,7 @@ class IsolatedDecoder:
           OSError: it cannot be read.
           RuntimeError: the helper ended by a programming error, which it printed.
         """
-        request = {"config": dataclasses.asdict(config), "limit": limit}
+        request = {"config": dataclasses.asdict(config), "limit": limit, "place": 0}
         parts, _ = self._decode(file, b"E", request)
         return tuple(parts)
 
@@ -193,7 +197,8 @@ class IsolatedDecoder:
                 send(requests, b"B", file.read(count))
                 continue
             if kind == b"C":
-                parts.append(Part(self._samples.copy(), **json.loads(payload)))
+                samples = self._waveforms[request["place"]].copy()
+                parts.append(Part(samples, **json.loads(payload)))
                 send(requests, b"N", b"")
                 continue
             answer = json.loads(payload)
@@ -236,6 +241,17 @@ class _HelperDiedError(Exception):
     def __init__(self, code: int) -> None:
         super().__init__(code)
         self.code = code
+
+
+def share_waveforms(descriptor: int, **access: int) -> Float32:
+    """The memory that a helper decodes to: shape (2, 1321967), float32.
+
+    Args:
+      descriptor: of the shared file.
+      access: of `mmap.mmap`.
+    """
+    memory = mmap.mmap(descriptor, _SHARED_BYTES, **access)
+    return np.frombuffer(memory, np.float32).reshape(WAVEFORMS, CLIP_SAMPLES)
 
 
 def send(stream: IO[bytes], kind: bytes, payload: bytes) -> None:

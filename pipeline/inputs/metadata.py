@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import re
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
@@ -23,19 +24,14 @@ SUBSETS = ("small", "medium", "large", "full")
 
 #: Longest field; FMA's longest biography has some 100,000 characters.
 _FIELD_LIMIT = 1 << 24
+_limit_lock = threading.Lock()
 
 _PLAIN_REQUIRED = ("path", "genre")
 _PLAIN_OPTIONAL = ("track_id", "artist_id", "split")
 #: What pandas writes for the name of a column that has none, and for its index.
 _PANDAS_UNNAMED = re.compile(r"Unnamed: \d+(\.\d+)*(_level_\d+)?")
 _PANDAS_INDEX = re.compile(r"\d+(\.0)?")
-_PLAIN_SPLITS = {
-    "training": "training",
-    "train": "training",
-    "validation": "validation",
-    "val": "validation",
-    "test": "test",
-}
+_PLAIN_SPLITS = {s: s for s in SPLITS} | {"train": "training", "val": "validation"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,7 +131,6 @@ def read_tracks(text: TextIO, config: MetadataConfig) -> Iterator[Track]:
     Raises:
       UserError: the file has the wrong shape, or a value is unknown.
     """
-    csv.field_size_limit(_FIELD_LIMIT)
     reader = csv.reader(text)
     layout = read_layout(reader, config)
     cells = CellReader(config.labels, config.genres)
@@ -218,12 +213,24 @@ def _read_rows(
 ) -> Iterator[list[str]]:
     """Passes rows on; what csv cannot parse is the user's to change."""
     try:
-        yield from rows
+        while (row := _read_row(rows)) is not None:
+            yield row
     except csv.Error as error:
         raise UserError(
             f"{config.path} is no CSV ({error}); give FMA's tracks.csv, or a CSV with "
             "the columns path,genre[,track_id,artist_id,split]."
         ) from error
+
+
+def _read_row(rows: Iterator[list[str]]) -> list[str] | None:
+    """The next row, which may have long fields; None at the end."""
+    # csv knows one limit for the whole process: others get theirs back at once.
+    with _limit_lock:
+        limit = csv.field_size_limit(_FIELD_LIMIT)
+        try:
+            return next(rows, None)
+        finally:
+            csv.field_size_limit(limit)
 
 
 def _fma_layout(

@@ -16,6 +16,7 @@ from typing import Any
 import apache_beam as beam
 
 from pipeline.common import storage
+from pipeline.common.owned_kinds import DATASET
 from pipeline.common.rejects import Reject
 from pipeline.job.audit import AuditResult, merge
 from pipeline.job.checks import check_audit, check_files, check_yield
@@ -168,32 +169,14 @@ def complete(
             _write_bytes(output, MUSIC_MODEL_FILE, weights)
         for name, text in manifest.reader_files().items():
             _write(output, name, text)
-        publish(output, manifest)
-        if dataset.replaces:
-            replace.replace_dataset(dataset.replaces)
+        publish(dataset, manifest)
 
 
-def publish(output: str, manifest: Manifest) -> None:
-    """Turns a folder into a dataset: manifest, then marker, and nothing else left.
-
-    Both exist under other names before the finished shards' results go, so that
-    little can go wrong, and little time passes, between the last steps.
-    """
+def publish(dataset: DatasetConfig, manifest: Manifest) -> None:
+    """Turns a folder into a dataset: manifest, then marker, and nothing else left."""
     texts = {MANIFEST_FILE: manifest.to_json()}
     texts[COMPLETED_FILE] = completion_marker(manifest, texts[MANIFEST_FILE])
-    paths = {
-        name: (storage.join(output, runs.UNFINISHED + name), storage.join(output, name))
-        for name in texts
-    }
-    for name, (unfinished, path) in paths.items():
-        with storage.writing(path), storage.create(unfinished) as file:
-            file.write(texts[name].encode())
-    # On stores without locks the file that names the run goes last.
-    for folder in (storage.TEMPORARY_FOLDER, runs.PROGRESS_FOLDER):
-        storage.delete_tree(storage.join(output, folder))
-    for unfinished, path in paths.values():
-        with storage.writing(path):
-            storage.rename(unfinished, path)
+    replace.publish(dataset, texts, DATASET)
 
 
 def make_manifest(

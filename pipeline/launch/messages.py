@@ -20,7 +20,6 @@ from pipeline.job.checks import IncompleteDatasetError
 from pipeline.job.config import JobConfig
 from pipeline.representations.music_model import MODELS
 from pipeline.schema import MULTI_LABEL, SPLITS, Manifest
-from pipeline.shards.result import DatasetConfig
 from pipeline.shards.runs import SupersededError
 
 #: What helps after an interruption.
@@ -141,10 +140,10 @@ def _describe_metadata(inputs: Inputs) -> Iterator[str]:
         )
 
 
-def describe_resumption(finished: int, dataset: DatasetConfig) -> str:
+def describe_resumption(finished: int, num_shards: int) -> str:
     """What is there from a job that was interrupted."""
     return (
-        f"{finished} of {dataset.num_shards} shards are there from a job that did not "
+        f"{finished} of {num_shards} shards are there from a job that did not "
         "end; they are kept where inputs and options are the same."
     )
 

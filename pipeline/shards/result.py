@@ -109,6 +109,8 @@ class DatasetConfig:
       run: name of the run; only the last one to begin may write. Empty: not
         checked.
       launcher: process that workers on this machine end with; 0 for none.
+      decode_ahead: whether a clip is decoded while the one before it is computed; for
+        a process that has another core to itself.
     """
 
     output: str
@@ -124,6 +126,7 @@ class DatasetConfig:
     tools: str = ""
     run: str = ""
     launcher: int = 0
+    decode_ahead: bool = False
     replaces: str = ""
 
     @property

@@ -15,7 +15,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 from pipeline.common import gcs, storage
 from pipeline.common.credentials import SCHEME
@@ -42,7 +42,10 @@ class Place(Protocol):
       output: folder to write to.
       replaces: folder whose place it takes in the end; empty for none.
       run: name of the run; empty: not checked.
+      num_shards: units of work.
     """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def output(self) -> str:
@@ -54,6 +57,10 @@ class Place(Protocol):
 
     @property
     def run(self) -> str:
+        """See above."""
+
+    @property
+    def num_shards(self) -> int:
         """See above."""
 
 

@@ -23,7 +23,7 @@ from pipeline.common.progress import (
     take_reporter,
 )
 from pipeline.common.progress.command_line import CommandParser
-from pipeline.schema import MULTI_LABEL, UserError
+from pipeline.schema import MULTI_LABEL, UserError, fingerprint
 from trainer.baselines.fitting import BASELINES, BASELINES_OF, Baseline, fit_baselines
 from trainer.baselines.vectors import check_clips
 from trainer.data.dataset import Dataset, open_dataset
@@ -53,6 +53,11 @@ def choose_baselines(
             )
     chosen = names or suitable
     return [baseline for name, baseline in suitable.items() if name in chosen]
+
+
+def name_settings(dataset: Dataset, representation: str, baseline: Baseline) -> str:
+    """Name of what a baseline is trained with and on; see `is_trained`."""
+    return fingerprint([dataset.manifest.fingerprint, representation, baseline.name])
 
 
 def train_baselines(
@@ -117,6 +122,7 @@ def train_baselines(
             predictions["test"],
             validation=predictions["validation"],
             files=fitted.make_files(kept),
+            settings=name_settings(dataset, representation, fitted.baseline),
         )
         reports.append(report)
     return reports

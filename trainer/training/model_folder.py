@@ -24,12 +24,12 @@ from pipeline.common import ownership
 from pipeline.common.files import Files, join
 from pipeline.common.owned_kinds import MARK_FILE, MODEL
 from pipeline.schema import MANIFEST_FILE, Manifest, UserError
-from trainer.evaluation import history
+from trainer.evaluation import history, model_files
 from trainer.evaluation.model_digests import DIGESTS_FILE, ModelDigests, digest_bytes
 from trainer.evaluation.model_files import files_of
 from trainer.evaluation.predictions import ClipPredictions
-from trainer.evaluation.report import HISTORY_FILE, MODEL_FILE
-from trainer.evaluation.report_folder import write_report
+from trainer.evaluation.report import HISTORY_FILE, MODEL_FILE, REPORT_FILE
+from trainer.evaluation.report_folder import read_report, write_report
 from trainer.evaluation.tasks.task import AnyReport
 from trainer.training.run import FittedModel
 
@@ -117,6 +117,7 @@ class ModelFolder:
         representation: str,
         genres: int,
         run: str,
+        settings: str = "",
     ) -> None:
         """Keeps a finished model until it is published.
 
@@ -125,6 +126,7 @@ class ModelFolder:
           representation: that the model reads.
           genres: number of them.
           run: name of all that decides what the model is, see `Run.key`.
+          settings: see `is_trained`.
 
         Raises:
           UserError: it cannot be written.
@@ -134,6 +136,7 @@ class ModelFolder:
             digests = ModelDigests(
                 representation=representation,
                 genres=genres,
+                settings=settings,
                 files={
                     name: digest_bytes(content) for name, content in contents.items()
                 },
@@ -232,6 +235,25 @@ def try_folders(paths: Iterable[str]) -> None:
             folder.release()
 
 
+def is_trained(path: str, settings: str) -> bool:
+    """Whether a folder holds a whole model that was trained with these settings.
+
+    Args:
+      path: of the folder, local or remote.
+      settings: name of all that the user decides of a model, and of its data.
+    """
+    try:
+        folder = model_files.ModelFolder(path)
+        if folder.digests is None or folder.digests.settings != settings:
+            return False
+        contents = {name: folder.read(name) for name in folder.digests.files}
+        if REPORT_FILE in contents:
+            read_report(path)
+    except UserError:  # Damaged, or of another version: it is trained again.
+        return False
+    return not folder.holds(f"{UNPUBLISHED}/{PUBLISH_FILE}")
+
+
 def write_report_folder(
     path: str,
     result: AnyReport,
@@ -239,6 +261,7 @@ def write_report_folder(
     *,
     validation: ClipPredictions | None = None,
     files: Mapping[str, bytes] | None = None,
+    settings: str = "",
 ) -> None:
     """Writes the folder of a model that is finished at once.
 
@@ -248,6 +271,7 @@ def write_report_folder(
       test: the predictions that the report is about.
       validation: predictions that ensembles are chosen with.
       files: the model itself, and what belongs to it; none: only a report is kept.
+      settings: see `is_trained`.
 
     Raises:
       UserError: it is not ours, or cannot be written.
@@ -263,6 +287,7 @@ def write_report_folder(
         representation=result.representation,
         genres=len(result.genres),
         run=result.fingerprint,
+        settings=settings,
     )
     folder.publish(lambda _: None)
 

@@ -26,12 +26,13 @@ from pipeline.common.owned_kinds import CACHE
 from pipeline.common.progress import SILENT, Reporter
 from pipeline.schema import UserError, fingerprint
 from trainer.config import SCHEDULES, TrainConfig
+from trainer.data.dataset import open_dataset
 from trainer.evaluation.model_files import files_of
 from trainer.evaluation.tasks.task import AnyReport
 from trainer.runtime.cluster import read_cluster
 from trainer.training.fit import DivergedError
 from trainer.training.model_folder import ModelFolder
-from trainer.training.train import measure_validation_loss, train
+from trainer.training.train import measure_validation_loss, name_settings, train
 
 TRIALS = "trials"
 
@@ -245,6 +246,7 @@ def tune_and_train(
             "which starts trials by itself, or leave out --tune."
         )
     ModelFolder.at(config.output).claim()
+    settings = name_settings(config, open_dataset(config.data), trials)
     folder = f"{config.output.rstrip('/')}/{TRIALS}"
     cache = f"{folder}/features"
     if config.model == "mel" and config.feature_cache is None:
@@ -264,7 +266,10 @@ def tune_and_train(
         "split was looked at once, after that."
     )
     report = train(
-        dataclasses.replace(config, **best.values), notes=(note,), reporter=reporter
+        dataclasses.replace(config, **best.values),
+        notes=(note,),
+        settings=settings,
+        reporter=reporter,
     )
     if config.feature_cache == cache:
         ownership.remove(files_of(cache), cache, CACHE)

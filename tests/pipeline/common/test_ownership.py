@@ -203,3 +203,49 @@ def test_single_files_replace_only_what_is_like_them(tmp_path):
         assert read_files(tmp_path) == before
     with pytest.raises(ValueError, match="Expected"):
         ownership.replace_file(FILES, path, b"x", PICTURE, flag="--picture")
+
+
+class Meanwhile(LocalFiles):
+    """Before a folder is walked through, another job does something there."""
+
+    def __init__(self, act) -> None:
+        self._act = act
+
+    def walk(self, folder):
+        self._act()
+        return super().walk(folder)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_job_that_begins_while_one_looks_is_none_of_somebody_else(kind, tmp_path):
+    def begin() -> None:
+        ownership.claim(FILES, str(tmp_path), kind)
+        write_files(tmp_path, [OURS[kind.name]])
+
+    for act in (ownership.check_folder, ownership.claim):
+        act(Meanwhile(begin), str(tmp_path), kind)
+        ownership.remove(FILES, str(tmp_path), kind)
+    assert not read_files(tmp_path)
+    # Nor does another's mark make anything ours.
+    mark = json.dumps({"owner": ownership.OWNER, "kind": "another"})
+    with pytest.raises(UserError, match=r"holds OWNER\.json, which is no part of"):
+        ownership.check_folder(
+            Meanwhile(lambda: write_files(tmp_path, [MARK_FILE], mark)),
+            str(tmp_path),
+            kind,
+        )
+
+
+def test_two_jobs_may_begin_to_write_the_same_wavs(tmp_path):
+    done = []
+
+    def begin() -> None:
+        # Between the look and the comparison of names.
+        done.append(1)
+        if len(done) == 2:
+            ownership.claim(FILES, str(tmp_path), WAVS, names=["a.wav", "b.wav"])
+            (tmp_path / "a.wav").write_bytes(b"RIFF" + WAVS.sign)
+
+    ownership.claim(Meanwhile(begin), str(tmp_path), WAVS, names=["a.wav"])
+    mark = json.loads((tmp_path / MARK_FILE).read_text())
+    assert mark["files"] == ["a.wav", "b.wav"]

@@ -188,6 +188,18 @@ def test_a_quote_that_is_never_closed_is_no_csv(monkeypatch):
     assert refuse('"' + "x" * 2_000).startswith("m.csv is no CSV")
 
 
+def test_long_fields_are_read_without_a_change_to_the_limit_of_others():
+    limit = csv.field_size_limit()
+    long = "x" * (limit + 1)
+    file = io.StringIO(FMA_HEADER + f"3,1,{long},test,small,Rock\n" * 2, newline="")
+    for track in read_tracks(file, MetadataConfig(path="m.csv")):
+        assert track.track_id == "3"
+        with pytest.raises(csv.Error, match="field larger than field limit"):
+            next(csv.reader([long]))
+    assert read(f'"path",genre,artist_id\na,Fado,{long}\n')[0].artist_id == long
+    assert csv.field_size_limit() == limit
+
+
 # Plain CSV
 
 

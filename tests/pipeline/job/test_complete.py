@@ -9,77 +9,21 @@ import pytest
 from apache_beam.testing.test_pipeline import TestPipeline
 
 from pipeline.common import storage
-from pipeline.common.clip_config import ClipConfig
 from pipeline.common.rejects import Reason, Reject
-from pipeline.inputs.metadata import MetadataConfig
-from pipeline.inputs.splits import SplitConfig
 from pipeline.job.audit import AuditResult
 from pipeline.job.checks import IncompleteDatasetError
 from pipeline.job.complete import CompleteDataset, complete
-from pipeline.job.config import JobConfig
 from pipeline.job.report import make_report
 from pipeline.schema import (
     COMPLETED_FILE,
-    SPLITS,
     Manifest,
     Normalisation,
-    ShardFile,
-    shard_file,
 )
 from pipeline.shards import runs
 from pipeline.shards.finish import clips_file
 from pipeline.shards.moments import PooledMoments
-from pipeline.shards.result import DatasetConfig, ShardReport
 from pipeline.shards.runs import SupersededError
-
-
-def make_config(output, **changes) -> JobConfig:
-    dataset = DatasetConfig(
-        output=str(output),
-        representations=("windows", "mel"),
-        clip=ClipConfig(windows_per_clip=2, mel_images_per_clip=1),
-        genres=("High", "Low"),
-        num_shards=2,
-    )
-    values = {
-        "audio": "**.mp3",
-        "metadata": MetadataConfig(path="tracks.csv"),
-        "metadata_kind": "plain",
-        "split": SplitConfig(rule="hash"),
-        "dataset": dataset,
-        "max_reject_ratio": 0.5,
-        "versions": {"numpy": "2"},
-    }
-    return JobConfig(**(values | changes))
-
-
-def make_shard_report(shard: int, split: str = "training", digest="d") -> ShardReport:
-    records = {
-        ("windows", split): 4,
-        ("windows", "test"): 2,
-        ("mel", split): 2,
-        ("mel", "test"): 1,
-    }
-    return ShardReport(
-        shard=shard,
-        kept=shard == 1,
-        clips={(split, "Low"): 2, ("test", "High"): 1},
-        clip_totals={split: 2, "test": 3 if split == "test" else 1},
-        records=records,
-        files={
-            shard_file(name, split, shard, 2): ShardFile(
-                records=records.get((name, split), 0),
-                size=10 * records.get((name, split), 0),
-                crc32c=f"{shard:08x}",
-            )
-            for name in ("windows", "mel")
-            for split in SPLITS
-        },
-        decoders={"libsndfile": 3},
-        decode_ms=[10.0, 20.0, 30.0],
-        compute_ms=[1.0, 2.0, 3.0],
-        digest=digest,
-    )
+from tests.support.shard_reports import make_config, make_shard_report
 
 
 def make_audit(clips: int, **changes) -> AuditResult:

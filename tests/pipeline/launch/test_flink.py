@@ -22,7 +22,7 @@ from pipeline.launch.flink.worker import (
     check_worker,
 )
 from pipeline.schema import UserError
-from tests.pipeline.job.test_make_shards import make_config
+from tests.support.shard_reports import make_config
 
 CLUSTER = rest.Cluster(
     url="http://127.0.0.1:1",
@@ -156,7 +156,7 @@ def test_a_job_is_followed_through_an_outage(flink, tmp_path, monkeypatch):
         "root-exception": "x.Y: outer\nCaused by: x.Z: it is the disk\n"
     }
     said: list[str] = []
-    follower = Follower(flink.url, make_config(tmp_path), 7)
+    follower = Follower(flink.url, make_config(tmp_path).dataset, 7)
     ask, outages = rest.ask, [True, False, True]
 
     def ask_badly(*arguments, **options):
@@ -176,7 +176,7 @@ def test_a_job_is_followed_through_an_outage(flink, tmp_path, monkeypatch):
 
 
 def test_a_job_that_the_cluster_has_forgotten_is_lost(flink, tmp_path):
-    follower = Follower(flink.url, make_config(tmp_path), 7)
+    follower = Follower(flink.url, make_config(tmp_path).dataset, 7)
     assert follower.follow("j", print)[0] == "LOST"
 
 

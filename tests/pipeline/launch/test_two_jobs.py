@@ -16,7 +16,7 @@ from pipeline.launch.output import prepare_output
 from pipeline.schema import SPLITS, Manifest, shard_file
 from pipeline.shards import replace, runs
 from pipeline.shards.result import DatasetConfig
-from tests.pipeline.test_schema import make_manifest
+from tests.support.manifests import make_manifest
 
 SHARDS = 2
 
@@ -57,9 +57,7 @@ def do_job(
         path = storage.join(dataset.output, "report.json")
         pause()
         storage.write_atomically(path, report, scratch=dataset.output)
-        complete.publish(dataset.output, manifest)
-        if dataset.replaces:
-            replace.replace_dataset(dataset.replaces)
+        complete.publish(dataset, manifest)
 
 
 def read_names(folder: Path) -> set[str]:

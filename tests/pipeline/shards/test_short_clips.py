@@ -6,7 +6,7 @@ import re
 from pipeline.job.report import make_report
 from pipeline.launch.messages import make_table
 from pipeline.launch.plan import note_command
-from tests.pipeline.job.test_complete import make_config, make_shard_report
+from tests.support.shard_reports import make_config, make_shard_report
 
 
 def test_clips_that_were_repeated_are_counted_and_named():

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from pipeline.representations.music_model import MODELS
-from tests.trainer.evaluation.test_report import make_model_report
+from tests.support.model_reports import make_model_report
 from trainer.evaluation.card import find_limits, format_card, format_exports
 from trainer.evaluation.tasks.single_label_card import make_card_parts
 

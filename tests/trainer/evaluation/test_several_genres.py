@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from pipeline.representations.music_model import MODELS
 from pipeline.schema import UserError
-from tests.pipeline.test_schema import make_manifest
+from tests.support.manifests import make_manifest
 from trainer.evaluation.card import format_card
 from trainer.evaluation.predictions import ClipPredictions, mean_by_clip
 from trainer.evaluation.report import Report

@@ -29,6 +29,8 @@ class LabelConfig:
     Attributes:
       audio: glob of audio files.
       output: folder to write to.
+      replaces: folder of the completed labels whose place it takes in the end; empty
+        where `output` is their own.
       models: folders of one or more models, which are averaged.
       fingerprint: of all models together.
       genres: of the models, in their order.
@@ -43,7 +45,6 @@ class LabelConfig:
       run: name of the run; only the last one to begin may write.
       progress_file: local file that grows by a byte a song; empty for none.
       launcher: process that workers on this machine end with; 0 for none.
-      replaces: nothing: labels are made where they stay.
     """
 
     audio: str
