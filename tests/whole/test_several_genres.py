@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from pipeline import preprocess
+from pipeline.launch import messages
 from pipeline.schema import Manifest
 from tests.support.corpora import write_csv, write_tone
 from trainer import task
@@ -64,6 +65,12 @@ def models(dataset):
     assert task.main([data, f"--output={folder}/statistics", *flags]) == 0
     assert baselines.main([data, f"--output={folder}"]) == 0
     return folder
+
+
+def test_clips_are_counted_once_whatever_their_genres(dataset):
+    report = preprocess.read_report(str(dataset / "data"))
+    [first, *_] = messages.summarise(report).splitlines()
+    assert first == "39 clips of 4 genres: 18 training, 12 validation, 9 test."
 
 
 def test_every_model_finds_the_genres(dataset, models):

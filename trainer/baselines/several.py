@@ -133,9 +133,9 @@ def choose(candidates: Iterable[Classifier], examples: Examples) -> Classifier:
         score = 0.0
         if len(examples.validation):
             # Of all folds at once: in one alone, most genres would have no clip.
-            known = slice(None) if examples.folds is None else examples.folds >= 0
-            if not np.any(known):
-                known = slice(None)
+            known = np.ones(len(examples.validation), np.bool_)
+            if examples.folds is not None and np.any(examples.folds >= 0):
+                known = examples.folds >= 0
             score = macro_ap(
                 examples.validation_labels[known],
                 candidate.predict(examples.validation)[known],

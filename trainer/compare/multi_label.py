@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from trainer.compare.html.markup import Markup, percent
 from trainer.compare.html.tables import genre_table
@@ -22,7 +23,7 @@ _NAMED = 3
 class MultiLabelView:
     """See `view.View`."""
 
-    columns = (
+    columns: Sequence[Column] = (
         Column(name="macro AP", brief="macro AP", value=lambda r: r.test.macro_ap),
         Column(
             name="95 % interval",
@@ -33,7 +34,7 @@ class MultiLabelView:
         Column(name="macro ROC-AUC", brief="AUC", value=lambda r: r.test.macro_auc),
         Column(name="95 % interval", value=lambda r: r.test.macro_auc_interval),
         Column(name="micro ROC-AUC", value=lambda r: r.test.micro_auc),
-        Column(name="macro-F1", brief="macro-F1", value=lambda r: r.test.macro_f1),
+        Column(name="macro-F1", brief="F1", value=lambda r: r.test.macro_f1),
         Column(name="micro-F1", value=lambda r: r.test.micro_f1),
         Column(name="log-loss", brief="log-loss", value=lambda r: r.test.log_loss),
         Column(name="calibration error", value=lambda r: r.test.calibration_error),
@@ -106,12 +107,12 @@ class MultiLabelView:
         given = task.decide(clips.probabilities, fit)
         losses = binary_losses(clips.labels, clips.probabilities).mean(axis=1)
         wrong = np.flatnonzero((given != clips.labels).any(axis=1))
-        names = np.array(list(result.report.paths.values()), object)
+        names = np.array(result.report.genres, object)
         mistakes = []
         for row in wrong[np.argsort(-losses[wrong], kind="stable")].tolist():
             true, found = clips.labels[row] > 0, given[row] > 0
             shares = clips.probabilities[row]
-            missed = _name(names, shares, true & ~found)
+            missed = _join(names[true & ~found])
             mistakes.append(
                 Mistake(
                     track_id=clips.track_ids[row],
@@ -173,9 +174,15 @@ class MultiLabelView:
         return [("By genre, at its threshold", table)]
 
 
-def _name(names: np.ndarray, shares: np.ndarray, chosen: np.ndarray) -> str:
-    """Some genres with their probabilities, the most probable first."""
-    order = np.flatnonzero(chosen)
+def _name(
+    names: npt.NDArray[Any], shares: npt.NDArray[np.float64], given: npt.NDArray[Any]
+) -> str:
+    """Genres with their probabilities, the most probable first."""
+    order = np.flatnonzero(given)
     order = order[np.argsort(-shares[order], kind="stable")]
-    texts = [f"{names[g]} {percent(float(shares[g]))}" for g in order[:_NAMED]]
-    return ", ".join(texts) + (" and others" if len(order) > _NAMED else "")
+    return _join([f"{names[g]} {percent(float(shares[g]))}" for g in order])
+
+
+def _join(texts: Sequence[str]) -> str:
+    more = len(texts) - _NAMED
+    return ", ".join(texts[:_NAMED]) + (f" and {more} more" if more > 0 else "")

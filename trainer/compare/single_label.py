@@ -41,7 +41,7 @@ ARTICLE_NOTE = (
 class SingleLabelView:
     """See `view.View`."""
 
-    columns = (
+    columns: Sequence[Column] = (
         Column(name="accuracy", brief="accuracy", value=lambda r: r.test.accuracy),
         Column(
             name="95 % interval",

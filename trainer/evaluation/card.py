@@ -12,6 +12,8 @@ from trainer.evaluation.report import ModelReport
 _NO_DESCRIPTION = "The dataset carries no description of its own."
 #: Below this many test clips of a genre its scores are hints.
 FEW_CLIPS = 20
+#: Genres that a sentence names.
+MOST_NAMES = 10
 #: A training score that is higher than the test's by more tells of overfitting.
 OVERFITTING = 0.1
 
@@ -23,7 +25,7 @@ class CardParts:
     Attributes:
       use: what the model does, in sentences; Markdown.
       clips: more on the clips, behind their numbers.
-      scores: values of the table of scores, by name.
+      scores: rows of the table of scores: name, value.
       header: columns of the table of genres, all of numbers but the first.
       rows: its rows.
       limits: sentences on where the model must not be trusted.
@@ -31,7 +33,7 @@ class CardParts:
     """
 
     use: str
-    scores: Mapping[str, str]
+    scores: Sequence[tuple[str, str]]
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     limits: Sequence[str]
@@ -75,7 +77,7 @@ def format_card(report: ModelReport, parts: CardParts) -> str:
         "",
         "| score | value |",
         "|---|---:|",
-        *(f"| {name} | {value} |" for name, value in parts.scores.items()),
+        *(f"| {name} | {value} |" for name, value in parts.scores),
         "",
         *_calibration(report),
         f"| {' | '.join(parts.header)} |",
@@ -214,8 +216,8 @@ def find_limits(report: ModelReport, parts: CardParts) -> Sequence[str]:
     few = [scores.path for scores in test.genres if scores.support < FEW_CLIPS]
     if few:
         limits.append(
-            f"Fewer than {FEW_CLIPS} test clips of {', '.join(few)}: the scores of "
-            "these genres are hints."
+            f"Fewer than {FEW_CLIPS} test clips of {_list(few)}: the scores of these "
+            "genres are hints."
         )
     if not test.artists:
         limits.append(
@@ -230,6 +232,11 @@ def find_limits(report: ModelReport, parts: CardParts) -> Sequence[str]:
             "in the test."
         )
     return [*limits, *report.notes, parts.caveat]
+
+
+def _list(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _licence(report: ModelReport) -> list[str]:

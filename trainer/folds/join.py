@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -74,6 +75,8 @@ def join_folds(
     scores = [result.report.training_score for result in results]
     known = [score for score in scores if score is not None]
     folds = len(results)
+    mean = float(np.mean(known)) if len(known) == folds else None
+    training: dict[str, Any] = {first.TRAINING_SCORE: mean}
     report = dataclasses.replace(
         first,
         name=name,
@@ -101,13 +104,9 @@ def join_folds(
             *kept.notes,
             *(note for note in first.notes if note != DEFAULT_NOTE),
         ),
-        **{first.TRAINING_SCORE: _mean(known) if len(known) == folds else None},
+        **training,
     )
     return report, predictions
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values))
 
 
 def folds_fingerprint(dataset: Dataset, folds: int, seed: int) -> str:

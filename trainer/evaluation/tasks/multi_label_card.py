@@ -26,20 +26,20 @@ def make_card_parts(report: MultiLabelReport) -> CardParts:
         use=f"Gives a music recording each of {len(test.genres)} genres whose "
         "probability reaches the genre's threshold; several, or none.",
         clips=f"; a test clip has {test.labels_per_clip:.1f} genres on average",
-        scores={
-            "macro average precision": f"{test.macro_ap:.3f}",
-            interval: f"{low:.3f} to {high:.3f}",
-            "chance: mean share of clips of a genre": f"{test.prevalence:.3f}",
-            "micro average precision": f"{test.micro_ap:.3f}",
-            "macro ROC-AUC": f"{test.macro_auc:.3f}",
-            f"{interval} ": f"{auc_low:.3f} to {auc_high:.3f}",
-            "micro ROC-AUC": f"{test.micro_auc:.3f}",
-            "macro-F1 at the thresholds": f"{test.macro_f1:.3f}",
-            "micro-F1 at the thresholds": f"{test.micro_f1:.3f}",
-            "most probable genre is one of the clip's": f"{test.accuracy:.3f}",
-            "log-loss (nats, mean over genres)": f"{test.log_loss:.3f}",
-            "calibration error": f"{test.calibration_error:.3f}",
-        },
+        scores=(
+            ("macro average precision", f"{test.macro_ap:.3f}"),
+            (interval, f"{low:.3f} to {high:.3f}"),
+            ("chance: mean share of clips of a genre", f"{test.prevalence:.3f}"),
+            ("micro average precision", f"{test.micro_ap:.3f}"),
+            ("macro ROC-AUC", f"{test.macro_auc:.3f}"),
+            (interval, f"{auc_low:.3f} to {auc_high:.3f}"),
+            ("micro ROC-AUC", f"{test.micro_auc:.3f}"),
+            ("macro-F1 at the thresholds", f"{test.macro_f1:.3f}"),
+            ("micro-F1 at the thresholds", f"{test.micro_f1:.3f}"),
+            ("most probable genre is one of the clip's", f"{test.accuracy:.3f}"),
+            ("log-loss (nats, mean over genres)", f"{test.log_loss:.3f}"),
+            ("calibration error", f"{test.calibration_error:.3f}"),
+        ),
         header=(
             "genre",
             "AP",
@@ -51,7 +51,10 @@ def make_card_parts(report: MultiLabelReport) -> CardParts:
             "F1",
             "test clips",
         ),
-        rows=[_make_row(scores) for scores in test.genres],
+        rows=[
+            _make_row(scores)
+            for scores in sorted(test.genres, key=lambda one: one.path)
+        ],
         limits=limits,
         caveat="Genres are labels that artists chose for themselves, and not all that "
         "fit: a genre that a clip lacks may be right all the same.",

@@ -234,7 +234,7 @@ def evaluate(
 
 
 def macro_ap(
-    labels: npt.NDArray[np.uint8], probabilities: npt.NDArray[np.floating]
+    labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floating]
 ) -> float:
     """Mean average precision of the genres that some clips have, and others lack.
 
@@ -251,7 +251,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _average_precision(
-    labels: npt.NDArray[np.uint8], probabilities: npt.NDArray[np.floating], genre: int
+    labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floating], genre: int
 ) -> float:
     return float(average_precision_score(labels[:, genre], probabilities[:, genre]))
 

@@ -136,7 +136,8 @@ class SingleLabel:
         fit: Fit,  # noqa: ARG002
     ) -> npt.NDArray[Any]:
         """The most probable genre, int64 `(clips,)`."""
-        return probabilities.argmax(axis=1).astype(np.int64)
+        best: npt.NDArray[Any] = probabilities.argmax(axis=1).astype(np.int64)
+        return best
 
     def label_cells(self, labels: npt.NDArray[Any], genres: Sequence[str]) -> list[str]:
         """The genre's name."""

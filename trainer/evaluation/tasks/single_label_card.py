@@ -17,15 +17,15 @@ def make_card_parts(report: Report) -> CardParts:
         + ", ".join(markdown(scores.genre) for scores in test.genres)
         + ". It always names one of them, also for speech, silence or a genre that it "
         "has never heard.",
-        scores={
-            "accuracy": f"{test.accuracy:.3f}",
-            describe_interval(report): f"{low:.3f} to {high:.3f}",
-            "macro-F1": f"{test.macro_f1:.3f}",
-            "genre among the first three": f"{test.top_3:.3f}",
-            "log-loss (nats)": f"{test.log_loss:.3f}",
-            "calibration error": f"{test.calibration_error:.3f}",
-            "always naming the most frequent genre": f"{test.majority_accuracy:.3f}",
-        },
+        scores=(
+            ("accuracy", f"{test.accuracy:.3f}"),
+            (describe_interval(report), f"{low:.3f} to {high:.3f}"),
+            ("macro-F1", f"{test.macro_f1:.3f}"),
+            ("genre among the first three", f"{test.top_3:.3f}"),
+            ("log-loss (nats)", f"{test.log_loss:.3f}"),
+            ("calibration error", f"{test.calibration_error:.3f}"),
+            ("always naming the most frequent genre", f"{test.majority_accuracy:.3f}"),
+        ),
         header=("genre", "precision", "recall", "F1", "test clips"),
         rows=[_make_row(scores) for scores in test.genres],
         limits=_find_limits(report),
