@@ -384,8 +384,9 @@ def preprocess(
         reporter.note(messages.summarise(report))
     reporter.note(messages.describe_integrity(read_manifest(output)))
     seconds = format_seconds(time.monotonic() - started)
+    size = sum(report["record_bytes"].values()) / 1e6
     reporter.finish(
-        f"Dataset: {output} ({seconds})",
+        f"Dataset: {output}, {size:,.1f} MB ({seconds})",
         ["train", "--data", output],
         ["inspect", output],
     )

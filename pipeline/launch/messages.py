@@ -67,8 +67,7 @@ def describe_music_model(
     dataset = job.dataset
     if dataset.music_weights:
         model = MODELS[dataset.clip.music_model]
-        trained = f"trained on {model.trained_on}"
-        return [f"Embeddings: {model.name} ({model.licence}), {trained}."]
+        return [f"Embeddings: {model.name} ({model.licence}), from {model.trained_on}."]
     if representations is not None:
         return []
     if dataset.output.startswith(SCHEME):
@@ -156,7 +155,7 @@ def describe_integrity(manifest: Manifest) -> str:
     lines = [
         f"Every input is in one place: {inputs['tracks']} tracks and "
         f"{inputs['files']} files are {inputs['clips']} clips, {inputs['rejects']} "
-        f"rejects and {inputs['files_not_wanted']} files not wanted{others}."
+        f"rejects, {inputs['files_not_wanted']} unwanted files{others}."
     ]
     for shared, what in (
         (manifest.artists_in_several_splits, "artists"),
@@ -198,11 +197,7 @@ def summarise(report: Mapping[str, Any]) -> str:
     by_genre = report["clips_by_split_and_genre"]
     genres = {genre for counts in by_genre.values() for genre, n in counts.items() if n}
     splits = ", ".join(f"{report['clips_by_split'][split]} {split}" for split in SPLITS)
-    sizes = ", ".join(
-        f"{name} {size / 1e6:,.1f} MB"
-        for name, size in sorted(report["record_bytes"].items())
-    )
-    lines = [f"{report['clips']} clips of {len(genres)} genres: {splits}.", f"{sizes}."]
+    lines = [f"{report['clips']} clips of {len(genres)} genres: {splits}."]
     shards = report.get("shards", {})
     if shards.get("kept"):
         lines.append(_describe_shards(shards))

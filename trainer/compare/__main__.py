@@ -29,6 +29,7 @@ from trainer.compare.comparison import (
     Comparison,
     check_comparable,
     comparison_json,
+    find_use,
     make_comparison,
 )
 from trainer.compare.ensemble import (
@@ -326,7 +327,7 @@ def compare(args: argparse.Namespace, reporter: Reporter) -> None:
             "The dataset is not at hand: with --data, the report shows it too."
         )
     page = locate(os.path.join(output, HTML_FILE))
-    reporter.finish(f"Report: {page}", ["report", output])
+    reporter.finish(f"Report: {page}", ["report", output], *find_use(comparison))
 
 
 def locate(path: str) -> str:

@@ -60,12 +60,23 @@ class Comparison:
 
 def use_command(result: Result) -> str:
     """What names the genres of files with a model; empty where it was not kept."""
+    words = use_words(result)
+    return shlex.join(["./launch.sh", *words]) if words else ""
+
+
+def use_words(result: Result) -> list[str]:
+    """Words of that command, without `./launch.sh`."""
     folder = result.folder
     if not folder or not any(
         tf.io.gfile.exists(os.path.join(folder, name)) for name in KEPT_FILES
     ):
-        return ""
-    return f"./launch.sh predict --model {shlex.quote(folder)} FILE"
+        return []
+    return ["predict", "--model", folder, "FILE"]
+
+
+def find_use(comparison: Comparison) -> list[list[str]]:
+    """Words of what uses the best model that was kept, if any was."""
+    return list(filter(None, map(use_words, comparison.results)))[:1]
 
 
 def describe_use(comparison: Comparison) -> str:
@@ -190,8 +201,8 @@ def describe_test(reports: Sequence[AnyReport]) -> str:
     rule = f" Splits: {rules[0].rstrip('.')}." if rules else ""
     more = find_view(first).describe_test(reports)
     return (
-        f"{first.test.clips} test clips{artists}, {len(first.test.genres)} genres, "
-        f"dataset {first.fingerprint[:12]}.{rule}{more}"
+        f"{first.test.clips} test clips{artists}, {len(first.test.genres)} genres."
+        f"{rule}{more}"
     )
 
 

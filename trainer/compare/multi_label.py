@@ -27,7 +27,7 @@ class MultiLabelView:
         Column(name="macro AP", brief="macro AP", value=lambda r: r.test.macro_ap),
         Column(
             name="95 % interval",
-            brief="95 % interval",
+            brief="95 %",
             value=lambda r: r.test.macro_ap_interval,
         ),
         Column(name="micro AP", brief="micro AP", value=lambda r: r.test.micro_ap),
@@ -36,13 +36,11 @@ class MultiLabelView:
         Column(name="micro ROC-AUC", value=lambda r: r.test.micro_auc),
         Column(name="macro-F1", brief="F1", value=lambda r: r.test.macro_f1),
         Column(name="micro-F1", value=lambda r: r.test.micro_f1),
-        Column(name="log-loss", brief="log-loss", value=lambda r: r.test.log_loss),
+        Column(name="log-loss", brief="loss", value=lambda r: r.test.log_loss),
         Column(name="calibration error", value=lambda r: r.test.calibration_error),
         Column(name="training macro AP", value=lambda r: r.training_macro_ap),
         Column(name="weights", form=",d", value=lambda r: r.weights),
-        Column(
-            name="seconds", brief="seconds", form=".1f", value=lambda r: r.train_seconds
-        ),
+        Column(name="seconds", brief="s", form=".1f", value=lambda r: r.train_seconds),
     )
     genre_score = "Average precision"
     captions: Mapping[str, str] = {}

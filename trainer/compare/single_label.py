@@ -45,13 +45,13 @@ class SingleLabelView:
         Column(name="accuracy", brief="accuracy", value=lambda r: r.test.accuracy),
         Column(
             name="95 % interval",
-            brief="95 % interval",
+            brief="95 %",
             value=lambda r: r.test.accuracy_interval,
         ),
         Column(name="macro-F1", brief="F1", value=lambda r: r.test.macro_f1),
         Column(name="95 % interval", value=lambda r: r.test.macro_f1_interval),
         Column(name="top-3", brief="top-3", value=lambda r: r.test.top_3),
-        Column(name="log-loss", brief="log-loss", value=lambda r: r.test.log_loss),
+        Column(name="log-loss", brief="loss", value=lambda r: r.test.log_loss),
         Column(name="calibration error", value=lambda r: r.test.calibration_error),
         Column(
             name="calibrated",
@@ -61,9 +61,7 @@ class SingleLabelView:
             name="training accuracy", brief="train", value=lambda r: r.training_accuracy
         ),
         Column(name="weights", form=",d", value=lambda r: r.weights),
-        Column(
-            name="seconds", brief="seconds", form=".1f", value=lambda r: r.train_seconds
-        ),
+        Column(name="seconds", brief="s", form=".1f", value=lambda r: r.train_seconds),
     )
     genre_score = "F1"
     captions: Mapping[str, str] = {CONFUSIONS_FILE: "Confusion matrices"}

@@ -12,10 +12,13 @@ from trainer.compare.comparison import (
     describe_noise,
     describe_test,
     describe_use,
+    use_command,
 )
 from trainer.compare.report_files import SCORES_FILE
 from trainer.compare.view import Column
 
+#: What `describe_noise` says where a sentence names the models.
+_MARK = "~ is within noise of the first (95 % bootstrap of the difference over {})."
 #: Columns of text; the others hold numbers and are aligned to the right.
 _TEXT = ("model", "representation")
 
@@ -23,8 +26,20 @@ _TEXT = ("model", "representation")
 def format_text(comparison: Comparison) -> str:
     """A table of 100 columns at most, with what was tested and what is noise."""
     columns = [column for column in comparison.view.columns if column.brief]
-    header = (*_TEXT, *(column.brief or "" for column in columns))
-    rows = _make_rows(comparison, columns)
+    below = []
+    rows = []
+    for number, (title, kind, score, *others) in enumerate(
+        _make_rows(comparison, columns)
+    ):
+        parts = kind.split(" + ")
+        if len(parts) > 1:
+            below.append(f"{title}: {kind}.")
+            kind = f"{len(parts)} models"
+        of_model = 0 < number < len(comparison.results)
+        if of_model and comparison.within_noise(number):
+            score = f"~{score}"
+        rows.append((title, kind, score, *others))
+    header = ("model", "input", *(column.brief or "" for column in columns))
     table = [tuple(map(one_line, row)) for row in (header, *rows)]
     widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
     lines = []
@@ -35,10 +50,12 @@ def format_text(comparison: Comparison) -> str:
         ]
         lines.append("  ".join(cells).rstrip())
     lines.insert(1, "  ".join("-" * width for width in widths))
-    noise = describe_noise(comparison)
-    above = describe_test(comparison.reports)
-    use = describe_use(comparison)
-    text = [above, "", *lines, "", *([noise, ""] if noise else []), use, ""]
+    marked = any(row[2].startswith("~") for row in rows)
+    groups = "artists" if comparison.reports[0].test.artists else "clips"
+    below.append(_MARK.format(groups) if marked else describe_noise(comparison))
+    if not use_command(comparison.results[0]):
+        below.append(describe_use(comparison))
+    text = [describe_test(comparison.reports), *lines, *filter(None, below)]
     return "\n".join(map(one_line, text))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from pipeline.common.plain_text import one_line, print_error
 from pipeline.common.progress import add_progress_flags, format_seconds, make_reporter
@@ -74,11 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.stopped:
             print_error("the same command goes on from there.", label="stopped")
         return error.code
-    report = Path(output).absolute().as_uri()
     seconds = format_seconds(time.monotonic() - begun)
-    reporter.note("")
     reporter.finish(
-        f"Report: {report}/report.html ({seconds} in all)",
+        f"All of it: {output} ({seconds})",
         ["report", output],
         ["predict", "--model", models, f"{audio}/000/000002.mp3"],
     )

@@ -9,7 +9,6 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from pipeline.common.plain_text import one_line, print_error
@@ -240,13 +239,11 @@ def run(whole: Whole, step: str | None, reporter: Reporter) -> None:
             run_step(["weights", "--optional"])
         run_step(words)
     if steps[-1] in ("train", "compare"):
-        reporter.note("")
         reporter.finish(
             [
                 f"audio    {whole.audio}",
                 f"dataset  {whole.dataset}",
                 f"models   {whole.models}",
-                f"report   {Path(whole.output).absolute().as_uri()}/report.html",
             ],
             ["report", whole.output],
             ["predict", "--model", whole.models, "some-song.mp3"],

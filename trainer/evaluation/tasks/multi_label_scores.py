@@ -130,7 +130,7 @@ class MultiLabelEvaluation:
     @property
     def others(self) -> dict[str, float]:
         """What else a line on a model says."""
-        return {"macro ROC-AUC": self.macro_auc, "micro AP": self.micro_ap}
+        return {"ROC-AUC": self.macro_auc, "micro AP": self.micro_ap}
 
     @property
     def unscored(self) -> list[str]:

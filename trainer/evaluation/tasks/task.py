@@ -271,9 +271,8 @@ def describe_report(report: AnyReport) -> str:
     low, high = test.score_interval
     others = ", ".join(f"{name} {value:.3f}" for name, value in test.others.items())
     return (
-        f"test {test.SCORE} {test.score:.3f} by clip (95 % interval {low:.3f} to "
-        f"{high:.3f}, chance {test.chance:.3f}), {others}; trained in "
-        f"{report.train_seconds:.1f} s"
+        f"test {test.SCORE} {test.score:.3f} by clip (95 %: {low:.3f} to {high:.3f}, "
+        f"chance {test.chance:.3f}), {others}, {report.train_seconds:.1f} s"
     )
 
 
