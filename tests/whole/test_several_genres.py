@@ -222,6 +222,8 @@ def test_the_export_answers_as_the_model(dataset, models):
 def test_a_file_gives_the_same_probabilities(
     dataset, models, tmp_path, capsys, name, form, quantize
 ):
+    for module in export.MODULES[form]:
+        pytest.importorskip(module)
     arguments = ["--model", str(models / name), f"--output={tmp_path}/export"]
     arguments += ["--format", form] + (["--quantize", quantize] if quantize else [])
     code = export.main(arguments)
