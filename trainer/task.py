@@ -206,7 +206,6 @@ def _train_several(
     from trainer.compare import __main__ as comparison
     from trainer.compare.report_files import check_output
     from trainer.data.dataset import open_dataset
-    from trainer.evaluation.report import Report
     from trainer.folds.__main__ import choose_models
     from trainer.folds.cross_validation import folder_names
     from trainer.training.model_folder import is_trained, try_folders
@@ -238,9 +237,10 @@ def _train_several(
         )
         # The table has a line for each.
         line = f"{len(reports)} baselines on {representation}"
-        scores = [r.test.accuracy for r in reports if isinstance(r, Report)]
+        scores = [report.test.score for report in reports]
         if scores:
-            line += f": test accuracy {min(scores):.3f} to {max(scores):.3f}"
+            name = reports[0].test.SCORE
+            line += f": test {name} {min(scores):.3f} to {max(scores):.3f}"
         reporter.detail(line)
 
     parts: dict[str, Callable[[], None]] = {}

@@ -15,7 +15,7 @@ import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import keras
 import tensorflow as tf
@@ -258,7 +258,6 @@ def write_report_folder(
     path: str,
     result: AnyReport,
     test: ClipPredictions,
-    genres: Sequence[str],
     *,
     validation: ClipPredictions | None = None,
     files: Mapping[str, bytes] | None = None,
@@ -270,7 +269,6 @@ def write_report_folder(
       path: of the folder, local or remote.
       result: how it was trained and how well it does.
       test: the predictions that the report is about.
-      genres: names of the probabilities' columns.
       validation: predictions that ensembles are chosen with.
       files: the model itself, and what belongs to it; none: only a report is kept.
       settings: see `is_trained`.
@@ -284,10 +282,10 @@ def write_report_folder(
     folder.write(
         lambda: {
             **(files or {}),
-            **_report_contents(result, test, genres, validation),
+            **_report_contents(result, test, validation),
         },
         representation=result.representation,
-        genres=len(genres),
+        genres=len(result.genres),
         run=result.fingerprint,
         settings=settings,
     )
@@ -297,11 +295,10 @@ def write_report_folder(
 def _report_contents(
     result: AnyReport,
     test: ClipPredictions,
-    genres: Sequence[str],
     validation: ClipPredictions | None,
 ) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
-        write_report(folder, result, test, genres, validation)
+        write_report(folder, result, test, validation)
         return read_files(folder)
 
 
@@ -347,9 +344,7 @@ def make_contents(
         contents = read_files(folder)
     if result is not None:
         of = fitted.predictions
-        contents |= _report_contents(
-            result, of["test"], manifest.genres, of.get("validation")
-        )
+        contents |= _report_contents(result, of["test"], of.get("validation"))
     title = "loss and accuracy, record by record"
     return {
         MANIFEST_FILE: manifest.to_json().encode(),

@@ -20,7 +20,7 @@ from trainer.data.dataset import Dataset, open_dataset
 from trainer.data.music_model import read_music_model
 from trainer.evaluation.report import REPORT_FILE
 from trainer.evaluation.report_folder import read_report
-from trainer.evaluation.tasks.task import AnyReport, describe_report
+from trainer.evaluation.tasks.task import AnyReport, describe_report, make_report
 from trainer.runtime import hypertune
 from trainer.runtime.devices import gather_floats, wait_for_all
 from trainer.runtime.preemption import Preemption, watch_for_preemption
@@ -237,7 +237,7 @@ def _train(
     result = None
     if devices.chief:
         if "test" in predictions:
-            result = run.task.make_report(
+            result = make_report(
                 manifest,
                 predictions,
                 name=os.path.basename(config.output.rstrip("/")),

@@ -34,6 +34,8 @@ class LabelConfig:
       models: folders of one or more models, which are averaged.
       fingerprint: of all models together.
       genres: of the models, in their order.
+      thresholds: of several genres a clip, from which each is given; else nothing.
+      paths: the genres with their ancestors, likewise.
       excerpts: take no more than this many of a long file.
       top: number of genres that a row names beside the first.
       by_excerpt: a row for each excerpt in place of one a file.
@@ -54,6 +56,8 @@ class LabelConfig:
     top: int
     by_excerpt: bool = False
     embeddings: bool = False
+    thresholds: tuple[float, ...] = ()
+    paths: tuple[str, ...] = ()
     num_shards: int = 1
     tools: str = ""
     run: str = ""
@@ -77,6 +81,7 @@ class LabelConfig:
             "top": self.top,
             "by_excerpt": self.by_excerpt,
             "embeddings": self.embeddings,
+            **({"paths": list(self.paths)} if self.paths else {}),
             "num_shards": self.num_shards,
             "tools": self.tools,
         }

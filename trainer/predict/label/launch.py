@@ -21,6 +21,7 @@ from pipeline.launch.output import (
 )
 from pipeline.schema import COMPLETED_FILE, JOB_REPORT_FILE, REJECTS_FILE, UserError
 from pipeline.shards import runs
+from trainer.predict.audio import find_paths
 from trainer.predict.label.config import (
     LABELS_FILE,
     LABELS_FOLDER,
@@ -60,6 +61,8 @@ def make_config(
         models=tuple(flags.model),
         fingerprint=predictor.fingerprint,
         genres=predictor.genres,
+        thresholds=tuple(predictor.thresholds or ()),
+        paths=tuple(find_paths(predictor)) if predictor.thresholds else (),
         excerpts=flags.excerpts,
         top=flags.top,
         by_excerpt=flags.by_excerpt,
