@@ -196,7 +196,7 @@ def summarise(report: Mapping[str, Any]) -> str:
     """The report of `pipeline.job.report.make_report` in a few lines."""
     by_genre = report["clips_by_split_and_genre"]
     genres = {genre for counts in by_genre.values() for genre, n in counts.items() if n}
-    splits = ", ".join(f"{sum(by_genre[split].values())} {split}" for split in SPLITS)
+    splits = ", ".join(f"{report['clips_by_split'][split]} {split}" for split in SPLITS)
     lines = [f"{report['clips']} clips of {len(genres)} genres: {splits}."]
     shards = report.get("shards", {})
     if shards.get("kept"):

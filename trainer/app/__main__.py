@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.common.credentials import require_credentials
 from pipeline.common.plain_text import allow_any_text, one_line, print_error
+from pipeline.common.progress.command_line import CommandParser
 from pipeline.schema import UserError
 from trainer.compare.serve import HOST, checked_port
 from trainer.config import EXCERPTS
@@ -21,40 +22,46 @@ if TYPE_CHECKING:
     from trainer.predict.protocol import Predictor
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="./launch.sh app",
-        allow_abbrev=False,
+    parser = CommandParser(
+        "app",
         description="Serves a page, to this machine alone: drop a song and see its "
         "genres over time, its mel images and the training set's most similar clips. "
         "Nothing leaves this machine.",
+        examples=[
+            "app --model models/mel",
+            "app --model models --data dataset --port 0",
+        ],
     )
-    parser.add_argument(
+    models = parser.add_argument_group("model")
+    models.add_argument(
         "--model",
         required=True,
         action="append",
         metavar="DIR",
         help="model folder; give it more than once for the mean of several models",
     )
-    parser.add_argument(
+    server = parser.add_argument_group("server")
+    server.add_argument(
         "--port", type=int, default=7862, help="0: any (default: %(default)s)"
     )
-    parser.add_argument(
+    similar = parser.add_argument_group("similar clips")
+    similar.add_argument(
         "--data",
         default="",
         metavar="DIR",
         help="dataset that the model was trained on, on this machine: show its most "
         "similar clips",
     )
-    parser.add_argument(
+    similar.add_argument(
         "--audio",
         default="",
         metavar="DIR",
         help="folder of the dataset's audio files, to play the similar clips (default: "
         "where the dataset says that they were)",
     )
-    parser.add_argument(
+    models.add_argument(
         "--excerpts",
         type=int,
         default=EXCERPTS,
