@@ -64,10 +64,11 @@ def test_without_names_all_that_the_dataset_allows_is_trained_and_compared(
     lines = printed.out.splitlines()
     for name in ("windows", "statistics"):
         assert len([line for line in lines if line.startswith(f"{name}: ")]) == 1, name
-    assert lines[-2:] == [
+    assert lines[-3:-1] == [
         f"Report: file://{tmp_path}/report.html",
         f"Next: ./launch.sh report {tmp_path}",
     ]
+    assert lines[-1].startswith(f"      ./launch.sh predict --model {output}/")
     # What came before in the process changes nothing.
     assert read_weights(output / "statistics") == read_weights(alone)
 
