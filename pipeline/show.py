@@ -189,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, AudioError) as error:
         print_error(f"{arguments.file}: {error}")
         return 2
-    print(one_line(arguments.output))
+    print(f"Picture: {one_line(output)}")
     return 0
 
 

@@ -135,8 +135,8 @@ def run(flags: argparse.Namespace, output: str) -> int:
         )
         facts = files.export_file(model, predictor, flags.model, request)
         path, told = f"{output}/{request.file_name}", files.summarise(facts)
-    print(f"{told} ({time.perf_counter() - started:.1f} s)")
-    print(one_line(path))
+    seconds = time.perf_counter() - started
+    print(f"Export: {one_line(path)} ({told}; {seconds:.1f} s)")
     return 0
 
 
