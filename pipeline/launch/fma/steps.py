@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from pipeline.common.child_process import python_command
 from pipeline.common.progress import WHOLE_RUN
@@ -40,22 +41,25 @@ def run_step(words: Sequence[str]) -> None:
       StepError: it did not end well.
     """
     command = python_command("pipeline.launch.commands", *words)
-    with subprocess.Popen(command, env=os.environ | {WHOLE_RUN: "1"}) as process:
-        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-        try:
-            code = _wait(process)
-        finally:
-            signal.signal(signal.SIGTERM, before)
+    # The terminal tells Ctrl-C to the step, too.
+    with _handling(signal.SIGINT, lambda *_: None):
+        environment = os.environ | {WHOLE_RUN: "1"}
+        with (
+            subprocess.Popen(command, env=environment) as process,
+            _handling(signal.SIGTERM, lambda *_: process.terminate()),
+        ):
+            code = process.wait()
     if code:
         raise StepError(code)
 
 
-def _wait(process: subprocess.Popen[bytes]) -> int:
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:  # The terminal has told the step, too.
-            continue
+@contextlib.contextmanager
+def _handling(number: int, handler: Callable[..., object]) -> Iterator[None]:
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def route(
