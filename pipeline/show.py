@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import sys
@@ -120,7 +119,7 @@ def draw_clip(
     return figure
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """The command's flags."""
     parser = CommandParser(
         "show",
@@ -129,14 +128,21 @@ def make_parser() -> argparse.ArgumentParser:
             "show song.mp3 --output song.png",
         ],
     )
-    parser.add_argument("file", help="audio file")
-    parser.add_argument("--output", default="clip.png", metavar="PNG")
+    files = parser.add_argument_group("files")
+    files.add_argument("file", help="audio file, of any length")
+    files.add_argument(
+        "--output",
+        default="clip.png",
+        metavar="PNG",
+        help="picture to write (default: %(default)s)",
+    )
+    clips = parser.add_argument_group("clips")
     clip = ClipConfig()
     for flag, count in (
         ("--windows_per_clip", clip.windows_per_clip),
         ("--mel_images_per_clip", clip.mel_images_per_clip),
     ):
-        parser.add_argument(
+        clips.add_argument(
             flag,
             type=int,
             default=count,
@@ -183,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, AudioError) as error:
         print_error(f"{arguments.file}: {error}")
         return 2
-    print(one_line(arguments.output))
+    print(f"Picture: {one_line(output)}")
     return 0
 
 

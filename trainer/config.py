@@ -15,7 +15,6 @@ from pipeline.schema import UserError
 
 MODELS = ("windows", "mel", "features", "statistics", "embeddings")
 STRATEGIES = ("auto", "single", "mirrored", "multiworker", "tpu")
-DECAYS = ("none", "cosine")
 #: Excerpts of a long file to name its genre by: five minutes.
 EXCERPTS = 10
 
@@ -134,7 +133,7 @@ def _defaults(values: Mapping[str, Any], field: str | None = None) -> str:
     return f"(default: {', '.join(numbers)})"
 
 
-_required = functools.partial(_option, default=dataclasses.MISSING)
+_required = functools.partial(_option, default=dataclasses.MISSING, group="run")
 _fitting = functools.partial(_option, group="fitting")
 _regular = functools.partial(_option, group="against overfitting")
 _mel = functools.partial(_option, group="MobileNetV2 (--model mel)")
@@ -175,7 +174,7 @@ class TrainConfig:
     )
     learning_rate_decay: str | None = _fitting(
         "cosine: rise over the first 5 %% of the steps, then fall to 0 (default: none)",
-        choices=DECAYS,
+        choices=("none", "cosine"),
     )
     seed: int = _fitting(
         "of initial weights, dropout, augmentation and the order of records (default: "
@@ -226,7 +225,7 @@ class TrainConfig:
     )
     strategy: str = _machine(
         "auto: the processes of TF_CONFIG, else a TPU, else all GPUs, else the CPU; "
-        "what it takes is printed",
+        "what it takes is printed (default: auto)",
         default="auto",
         choices=STRATEGIES,
     )
@@ -363,14 +362,14 @@ PATHS = tuple(name for name, option in OPTIONS.items() if option.path)
 
 def add_options(
     parser: argparse.ArgumentParser, *, without: Collection[str] = ()
-) -> None:
-    """Adds the flags of a training run, each under its heading.
+) -> Mapping[str, Any]:
+    """Adds a training run's flags under their headings, and returns the groups.
 
     Args:
       parser: to add to.
       without: fields that are given in another way.
     """
-    groups: dict[str, Any] = {"": parser}
+    groups: dict[str, Any] = {}
     for name, option in OPTIONS.items():
         if name in without:
             continue
@@ -395,3 +394,4 @@ def add_options(
                 "default": None if required else default,
             }
         groups[option.group].add_argument(flag, **details)
+    return groups

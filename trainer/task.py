@@ -14,7 +14,12 @@ from pipeline.common.plain_text import allow_any_text, one_line, print_error
 from pipeline.common.progress import Reporter, add_progress_flags, take_reporter
 from pipeline.common.progress.command_line import CommandParser
 from pipeline.schema import UserError
-from trainer.config import MODELS, PATHS, TrainConfig, add_options
+from trainer.config import (
+    MODELS,
+    PATHS,
+    TrainConfig,
+    add_options,
+)
 from trainer.runtime.cluster import read_cluster
 from trainer.runtime.preemption import EXIT_CODE, PreemptedError
 
@@ -24,7 +29,7 @@ BASELINES = "baselines"
 OUTPUT = "models"
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """The command line."""
     parser = CommandParser(
         "train",
@@ -41,7 +46,8 @@ def make_parser() -> argparse.ArgumentParser:
             "train --data dataset --model features statistics --report report",
         ],
     )
-    parser.add_argument(
+    chosen = add_options(parser, without=("model",))["run"]
+    chosen.add_argument(
         "--model",
         nargs="+",
         choices=(*MODELS, BASELINES),
@@ -50,14 +56,13 @@ def make_parser() -> argparse.ArgumentParser:
         "statistics and embeddings: dense net on vectors; baselines: scikit-learn's "
         "classifiers (default: all that the dataset allows)",
     )
-    add_options(parser, without=("model",))
-    parser.add_argument(
+    chosen.add_argument(
         "--tune",
         type=int,
         default=0,
         metavar="N",
         help="search learning rate, dropout, augmentation and units in N trials first, "
-        "by validation loss; what a flag gives is not searched",
+        "by validation loss; what a flag gives is not searched (default: no search)",
     )
     several = parser.add_argument_group(
         "report",

@@ -68,7 +68,7 @@ example:
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """Flags of the submission; `pipeline.preprocess` has the others."""
     parser = CommandParser(
         "dataflow",
@@ -229,14 +229,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = make_config(flags)
         data = make_data_flags(flags, config.bucket)
-        arguments, beam_flags = preprocess.make_parser().parse_known_args(
-            [*data, *rest]
-        )
+        parser = preprocess.make_parser()
+        arguments, beam_flags = parser.parse_known_args([*data, *rest])
         options = make_options(config, beam_flags)
         if flags.dry_run:
             options.append("--dry_run=True")
         dry_run = flags.dry_run or arguments.estimate
-        beam_options = parse_beam_options(options)
+        known = [*make_parser().flags, *parser.flags]
+        beam_options = parse_beam_options(options, known)
         try:
             job, inputs = check(arguments, rest, config, dry_run=dry_run)
         except UnreachableError as error:

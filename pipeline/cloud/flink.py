@@ -6,12 +6,11 @@ of it; here are its flags under a name of their own.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 from pipeline import preprocess
-from pipeline.common.progress.command_line import is_given
+from pipeline.common.progress.command_line import CommandParser, is_given
 from pipeline.launch import local
 
 _EPILOG = """\
@@ -33,7 +32,7 @@ example:
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """Flags of `pipeline.preprocess`, and of the cluster."""
     parser = preprocess.make_parser()
     parser.prog = "./launch.sh flink"

@@ -1,6 +1,5 @@
 """``./launch.sh demo``: makes the demo corpus."""
 
-import argparse
 import os
 import sys
 import time
@@ -20,7 +19,8 @@ from pipeline.demo.layout import BROKEN, DemoConfig, plan_layout
 from pipeline.schema import UserError
 
 
-def _build_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
+    """The command's flags."""
     parser = CommandParser(
         "demo",
         description="Makes a small, synthetic corpus in the layout of FMA: the eight "
@@ -31,7 +31,7 @@ def _build_parser() -> argparse.ArgumentParser:
             "demo --output small --genres Rock,Folk --clip_seconds 10",
         ],
     )
-    add = parser.add_argument
+    add = parser.add_argument_group("corpus").add_argument
     add(
         "--output", type=Path, required=True, help="folder for the corpus (about 85 MB)"
     )
@@ -59,7 +59,7 @@ def _build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Makes the corpus; returns 0, or 2 for input that the user has to change."""
-    arguments = _build_parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     reporter = take_reporter(arguments)
     started = time.monotonic()
     try:

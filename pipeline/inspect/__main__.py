@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import collections
 import sys
 import time
@@ -169,7 +168,7 @@ def make_progress() -> Callable[[str], None]:
     return show
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """The command's flags."""
     parser = CommandParser(
         "inspect",
@@ -181,31 +180,34 @@ def make_parser() -> argparse.ArgumentParser:
             "inspect dataset --parquet clips.parquet",
         ],
     )
-    parser.add_argument("dataset", help="folder with manifest.json, local or gs://")
-    parser.add_argument(
+    inputs = parser.add_argument_group("input")
+    inputs.add_argument("dataset", help="folder with manifest.json, local or gs://")
+    checks = parser.add_argument_group("checks")
+    checks.add_argument(
         "--verify",
         action="store_true",
         help="check every record again; exit code 1 and a list if anything is wrong",
     )
-    parser.add_argument(
+    outputs = parser.add_argument_group("output")
+    outputs.add_argument(
         "--picture",
         metavar="PNG",
         help="draw the representations of a few clips as one picture",
     )
-    parser.add_argument(
+    outputs.add_argument(
         "--clips",
         type=int,
         default=4,
         metavar="N",
         help="clips in the picture, of as many genres as can be (default: %(default)s)",
     )
-    parser.add_argument(
+    outputs.add_argument(
         "--parquet",
         metavar="FILE",
         help="write the clips, a row each, with their statistics where the dataset has "
         "them, for pandas, DuckDB or the like; here or on gs://",
     )
-    parser.add_argument(
+    inputs.add_argument(
         "--against",
         metavar="FILE",
         help="say how far the clips' statistics are from those of FMA's features.csv, "

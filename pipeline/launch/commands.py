@@ -6,8 +6,9 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline.common.child_process import current_folder_kept_out
 from pipeline.common.plain_text import print_error
@@ -53,8 +54,10 @@ EXTRAS = {
 }
 
 
-def find_main(module: str) -> Callable[[], int]:
-    """The `main` of what `python -m` would run.
+def find_module(module: str) -> Any:
+    """What `python -m` would run; it has `make_parser` and `main`.
+
+    It is found by name: the trainer's commands stand above the pipeline's.
 
     Raises:
       ModuleNotFoundError: something that it imports is not installed.
@@ -62,8 +65,7 @@ def find_main(module: str) -> Callable[[], int]:
     spec = importlib.util.find_spec(module)
     if spec is not None and spec.submodule_search_locations is not None:
         module += ".__main__"
-    main: Callable[[], int] = importlib.import_module(module).main
-    return main
+    return importlib.import_module(module)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,7 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.update(indexes.pip_variables(os.environ))
     try:
         with current_folder_kept_out():
-            return find_main(module)()
+            code: int = find_module(module).main()
+            return code
     except KeyboardInterrupt:
         print_error(f"{name} was interrupted.", label="stopped")
         return 130

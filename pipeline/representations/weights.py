@@ -7,7 +7,6 @@ the digests in `music_model`.
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -177,7 +176,7 @@ def fetch_wheel(folder: Path) -> None:
         archive.extractall(folder)
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """The command's flags."""
     parser = CommandParser(
         "weights",
@@ -187,12 +186,13 @@ def make_parser() -> argparse.ArgumentParser:
             "weights",
         ],
     )
-    parser.add_argument(
+    weights = parser.add_argument_group("weights")
+    weights.add_argument(
         "--wheel",
         metavar="DIR",
         help=f"an unpacked {WHEEL}; without it, the wheel is fetched",
     )
-    parser.add_argument(
+    weights.add_argument(
         "--optional",
         action="store_true",
         help="go on without them, with exit code 0, where they cannot be had",

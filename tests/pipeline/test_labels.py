@@ -65,7 +65,7 @@ def test_what_contradicts_is_told_and_the_job_goes_on(corpus, capsys, monkeypatc
         "The same recording is there under several genres: disco (disco), pop (pop), "
         "tested (techno).",
         "8 files are 3 clips, ",
-        "0 files not wanted; 1 more are no audio.",
+        "0 unwanted files; 1 more are no audio.",
         "No clip of disco, rock could be used: see the rejects.",
     ):
         assert line in out, line

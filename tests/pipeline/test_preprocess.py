@@ -108,7 +108,7 @@ def test_workers_write_the_same_bytes(dataset, capfd):
     assert "transform_fn/saved_model.pb" in first
     assert read_dataset(dataset / "workers") == first
     captured = capfd.readouterr()
-    assert re.fullmatch(r"Dataset: \S+/workers \(.*\)\n", captured.out)
+    assert re.fullmatch(r"Dataset: \S+/workers, \S+ MB \(.*\)\n", captured.out)
     assert captured.err == ""
 
 
@@ -216,7 +216,7 @@ def test_leaks_are_taken_out_or_kept(tmp_path, capsys):
     assert run(*arguments) == 0
     out = capsys.readouterr().out
     assert "1 artists are in several splits; their clips stay in one of them" in out
-    assert "4 tracks and 4 files are 2 clips, 2 rejects and 0 files not wanted" in out
+    assert "4 tracks and 4 files are 2 clips, 2 rejects, 0 unwanted files" in out
     assert "No artist (of 2) and no recording (of 2) is in two splits." in out
     manifest = read_manifest(tmp_path / "out")
     assert manifest.rejects == {"artist_leak": 1, "duplicate_audio": 1}

@@ -95,14 +95,14 @@ def test_every_command_is_installed_and_found(monkeypatch):
         *project["optional-dependencies"],
     }
     for name, (module, _) in commands.COMMANDS.items():
-        assert callable(commands.find_main(module)), name
+        assert callable(commands.find_module(module).main), name
 
 
 def test_what_is_not_installed_is_a_sentence(monkeypatch, capsys):
-    def find_main(module):
+    def find_module(module):
         raise ModuleNotFoundError("No module named 'apache_beam'", name="apache_beam")
 
-    monkeypatch.setattr(commands, "find_main", find_main)
+    monkeypatch.setattr(commands, "find_module", find_module)
     monkeypatch.setattr(sys, "argv", sys.argv)
     assert commands.main(["/bin/fma-preprocess", "--help"]) == 2
     assert "pip install 'fma-genre-classifiers[beam]'" in capsys.readouterr().err

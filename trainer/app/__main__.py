@@ -34,21 +34,23 @@ def make_parser() -> CommandParser:
             "app --model models/mel --data dataset --audio music",
         ],
     )
-    parser.add_argument(
+    models = parser.add_argument_group("model")
+    models.add_argument(
         "--model",
         required=True,
         action="append",
         metavar="DIR",
         help="model folder; give it more than once for the mean of several models",
     )
-    parser.add_argument(
+    server = parser.add_argument_group("server")
+    server.add_argument(
         "--port",
         type=int,
         default=7862,
         metavar="N",
         help="0: any that is free (default: %(default)s)",
     )
-    parser.add_argument(
+    models.add_argument(
         "--excerpts",
         type=int,
         default=EXCERPTS,

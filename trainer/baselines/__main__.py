@@ -8,7 +8,6 @@ as the neural networks do. All of them are deterministic, so there is no seed.
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from collections.abc import Sequence
@@ -154,7 +153,7 @@ def choose_representations(dataset: Dataset, names: Sequence[str] | None) -> lis
     return list(dict.fromkeys(names))
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """The command's flags."""
     parser = CommandParser(
         "baselines",
@@ -165,16 +164,17 @@ def make_parser() -> argparse.ArgumentParser:
             "baselines --data dataset --output models --models knn rbf_svm",
         ],
     )
-    parser.add_argument(
+    models = parser.add_argument_group("run")
+    models.add_argument(
         "--data", required=True, metavar="OUT", help="dataset folder, local or gs://"
     )
-    parser.add_argument(
+    models.add_argument(
         "--output",
         required=True,
         metavar="MODELS",
         help="folder of the report folders, one MODEL-REPRESENTATION each",
     )
-    parser.add_argument(
+    models.add_argument(
         "--representation",
         nargs="+",
         metavar="NAME",
@@ -182,7 +182,7 @@ def make_parser() -> argparse.ArgumentParser:
         f"{' and '.join(DEFAULT_REPRESENTATIONS)} that the dataset holds)",
     )
     names = [baseline.name for baseline in BASELINES]
-    parser.add_argument(
+    models.add_argument(
         "--models",
         nargs="+",
         choices=names,

@@ -233,7 +233,7 @@ def add_ensemble(
     return [*results, scored.result], ""
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """The command's flags."""
     parser = CommandParser(
         "compare",
@@ -244,29 +244,31 @@ def make_parser() -> argparse.ArgumentParser:
             "compare --models models --data dataset --audio music --output report",
         ],
     )
-    parser.add_argument(
+    inputs = parser.add_argument_group("input")
+    inputs.add_argument(
         "--models",
         required=True,
         help="folder that holds a folder with report.json for each model",
     )
-    parser.add_argument(
+    outputs = parser.add_argument_group("output")
+    outputs.add_argument(
         "--output",
         metavar="REPORT_DIR",
         help="where to write the report (default: the folder above --models)",
     )
-    parser.add_argument(
+    inputs.add_argument(
         "--data",
         metavar="DATASET",
         help="the dataset, for counts and pictures (default: where the models were "
         "trained from, if it is still there)",
     )
-    parser.add_argument(
+    inputs.add_argument(
         "--audio",
         metavar="DIR",
         help="folder or ZIP of the audio files: the report plays parts of the clips "
         "that models get most wrong",
     )
-    parser.add_argument(
+    outputs.add_argument(
         "--ensemble",
         type=int,
         default=MEMBERS,

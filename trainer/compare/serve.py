@@ -5,7 +5,6 @@ Where there is no browser to open it in, it is served, to this machine alone.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import http.server
 import os
@@ -170,7 +169,7 @@ def checked_port(port: int) -> Iterator[None]:
         ) from error
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """The command line."""
     parser = CommandParser(
         "report",
@@ -180,11 +179,12 @@ def make_parser() -> argparse.ArgumentParser:
             "report demo-run --serve --port 0",
         ],
     )
-    parser.add_argument("report", help="folder of report.html, or the file itself")
-    parser.add_argument(
+    shown = parser.add_argument_group("report")
+    shown.add_argument("report", help="folder of report.html, or the file itself")
+    shown.add_argument(
         "--port", type=int, default=8000, help="0: any (default: %(default)s)"
     )
-    parser.add_argument(
+    shown.add_argument(
         "--serve",
         action="store_true",
         help="serve it even where a browser can open the file, until Ctrl-C",

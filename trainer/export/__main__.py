@@ -44,7 +44,7 @@ MODULES = {
 }
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """The command line."""
     parser = CommandParser(
         "export",
@@ -59,25 +59,27 @@ def make_parser() -> argparse.ArgumentParser:
             "export --model models/mel --output served/1",
         ],
     )
-    parser.add_argument(
+    inputs = parser.add_argument_group("input")
+    inputs.add_argument(
         "--model", required=True, help="model folder: a network's or a baseline's"
     )
-    parser.add_argument("--output", help="folder to write to (default: MODEL/export)")
-    parser.add_argument(
+    output = parser.add_argument_group("output")
+    output.add_argument("--output", help="folder to write to (default: MODEL/export)")
+    output.add_argument(
         "--format",
         choices=FORMATS,
         default="savedmodel",
         help="savedmodel; litert: model.tflite for phones; onnx: model.onnx for "
         "browsers and other languages (default: %(default)s)",
     )
-    parser.add_argument(
+    output.add_argument(
         "--quantize",
         choices=("int8", "float16"),
         help="keep weights so (litert: both, onnx: int8); refused where it costs more "
         "than two points of accuracy (of several genres a clip, of macro average "
         "precision) on the validation clips",
     )
-    parser.add_argument(
+    inputs.add_argument(
         "--data",
         help="dataset that the model was trained on, whose clips tell how near a file "
         "for LiteRT or ONNX is to the model (default: where it was then, if it is "
@@ -134,8 +136,8 @@ def run(flags: argparse.Namespace, output: str) -> int:
         )
         facts = files.export_file(model, predictor, flags.model, request)
         path, told = f"{output}/{request.file_name}", files.summarise(facts)
-    print(f"{told} ({time.perf_counter() - started:.1f} s)")
-    print(one_line(path))
+    seconds = time.perf_counter() - started
+    print(f"Export: {one_line(path)} ({told}; {seconds:.1f} s)")
     return 0
 
 

@@ -9,7 +9,6 @@ model is trained once more, on all clips, and kept. What is written is read by
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import shlex
 import sys
@@ -78,7 +77,7 @@ def command_flags(flags: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """The command line."""
     parser = CommandParser(
         "folds",
@@ -93,18 +92,19 @@ def make_parser() -> argparse.ArgumentParser:
             "folds --data dataset --output models --models statistics baselines",
         ],
     )
-    parser.add_argument("--data", required=True, help="dataset folder")
-    parser.add_argument(
+    chosen = parser.add_argument_group("run")
+    chosen.add_argument("--data", required=True, help="dataset folder")
+    chosen.add_argument(
         "--output", required=True, help="folder for a model folder each; local"
     )
-    parser.add_argument(
+    chosen.add_argument(
         "--folds",
         type=int,
         default=5,
         metavar="N",
         help="each model is trained so many times (default: %(default)s)",
     )
-    parser.add_argument(
+    chosen.add_argument(
         "--models",
         nargs="+",
         choices=(*MODELS, BASELINES),
@@ -112,8 +112,8 @@ def make_parser() -> argparse.ArgumentParser:
         help=f"{', '.join(MODELS)} and {BASELINES} (default: all that the dataset "
         "allows)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument(
+    chosen.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    chosen.add_argument(
         "--tune",
         type=int,
         default=0,

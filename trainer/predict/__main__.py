@@ -123,7 +123,7 @@ def predict_files(
             yield path, error.strerror or str(error)
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """The command line."""
     parser = CommandParser(
         "predict",
@@ -137,14 +137,15 @@ def make_parser() -> argparse.ArgumentParser:
             "predict --model models/mel --model models/features --top 3 music",
         ],
     )
-    parser.add_argument(
+    inputs = parser.add_argument_group("input")
+    inputs.add_argument(
         "files",
         nargs="+",
         metavar="FILE",
         help="MP3, WAV, FLAC, ... of any length, a folder, a ZIP, or files in one, as "
         "'music.zip!/rock/*.mp3'",
     )
-    parser.add_argument(
+    inputs.add_argument(
         "--model",
         required=True,
         action="append",
@@ -152,14 +153,15 @@ def make_parser() -> argparse.ArgumentParser:
         help="model folder that trainer.task has written; give it more than once for "
         "the mean of several models",
     )
-    parser.add_argument(
+    output = parser.add_argument_group("output")
+    output.add_argument(
         "--top",
         type=int,
         default=3,
         metavar="N",
         help="how many genres to print (default: %(default)s)",
     )
-    parser.add_argument(
+    inputs.add_argument(
         "--excerpts",
         type=int,
         default=EXCERPTS,
@@ -167,7 +169,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="of a long file, so many excerpts at most; 1 takes the one that training "
         "would have taken (default: %(default)s)",
     )
-    parser.add_argument(
+    output.add_argument(
         "--json",
         action="store_true",
         help="print a JSON object a line: path, excerpts, genres with probabilities; "

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import FrameType
+from typing import Any
 
 #: Exit code of a run that was asked to stop, saved its state and is to be started
 #: again: EX_TEMPFAIL of sysexits.h, "the user is invited to retry".
@@ -19,7 +20,7 @@ class PreemptedError(Exception):
 
 _NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
 #: What they do where nobody watches.
-_DEFAULTS = {
+_DEFAULTS: Mapping[signal.Signals, Any] = {
     signal.SIGTERM: signal.SIG_DFL,
     signal.SIGINT: signal.default_int_handler,
 }

@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.common import gcs
 from pipeline.common.credentials import SCHEME, UnreachableError
 from pipeline.common.plain_text import print_error
-from pipeline.common.progress.command_line import CommandParser
+from pipeline.common.progress.command_line import CommandParser, describe_unknown
 from pipeline.schema import (
     COMPLETED_FILE,
     MANIFEST_FILE,
@@ -55,19 +55,23 @@ example:
 """
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """Flags of the submission; `trainer.task` has the others."""
     parser = CommandParser(
         "vertex",
         description="Trains a genre classifier on Vertex AI.",
         epilog=_EPILOG,
     )
-    gcs.add_place_flags(parser, bucket="for checkpoints, logs and the model")
-    parser.add_argument(
+    cloud = parser.add_argument_group("cloud")
+    gcs.add_place_flags(cloud, bucket="for checkpoints, logs and the model")
+    training = parser.add_argument_group("training")
+    training.add_argument(
         "--data", required=True, metavar="DIR", help="dataset folder on gs:// or /gcs/"
     )
-    parser.add_argument("--model", required=True, choices=MODELS)
-    parser.add_argument(
+    training.add_argument(
+        "--model", required=True, choices=MODELS, help="what to train, as of train"
+    )
+    cloud.add_argument(
         "--job_name",
         default="",
         metavar="NAME",
@@ -175,7 +179,11 @@ def check_trainer_flags(arguments: Sequence[str]) -> None:
     Raises:
       UserError: a file would not be reachable.
     """
-    options = vars(task.make_parser().parse_args(list(arguments)))
+    parser, own = task.make_parser(), make_parser()
+    parsed, unknown = parser.parse_known_args(list(arguments))
+    if unknown:
+        own.error(describe_unknown(unknown, [*own.flags, *parser.flags]))
+    options = vars(parsed)
     for name in PATHS:
         path = options.get(name)
         if path and path not in ("imagenet", "none"):

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from pipeline.common.plain_text import one_line, print_error
 from pipeline.common.progress import Reporter, add_progress_flags, make_reporter
 from pipeline.common.progress.command_line import CommandParser
-from pipeline.launch.commands import COMMANDS
+from pipeline.launch.commands import COMMANDS, find_module
 from pipeline.launch.fma import published
 from pipeline.launch.fma.__main__ import add_flags
 from pipeline.launch.fma.steps import StepError, number, route, run_step
@@ -90,6 +88,16 @@ class Whole:
     def models(self) -> str:
         """Folder of the models."""
         return f"{self.output}/models"
+
+    def best(self) -> str | None:
+        """Folder to predict with: of the ensemble, or the best model that was kept."""
+        if os.path.isdir(f"{self.models}/ensemble"):
+            return self.models
+        with open(f"{self.output}/report.json", encoding="utf-8") as file:
+            names = [model["name"] for model in json.load(file)["models"]]
+        folders = [f"{self.models}/{name}" for name in names]
+        kept = [path for path in folders if os.path.exists(f"{path}/manifest.json")]
+        return kept[0] if kept else None
 
     def words(self, step: str) -> list[str]:
         """The command of a step, as typed after `./launch.sh`."""
@@ -172,14 +180,6 @@ def make_parser() -> CommandParser:
     return parser
 
 
-def find_module(command: str) -> Any:
-    """The module of a command.
-
-    It is found by name: the trainer stands above the pipeline.
-    """
-    return importlib.import_module(COMMANDS[command][0])
-
-
 def plan(words: Sequence[str]) -> Whole:
     """A run by its command line; wrong options end the process.
 
@@ -187,13 +187,14 @@ def plan(words: Sequence[str]) -> Whole:
       UserError: a value cannot be used.
     """
     parser = make_parser()
-    parsers = {"fma": parser}
+    parsers, modules = {"fma": parser}, {}
     flags = {word.partition("=")[0] for word in words if word.startswith("-")}
     for flag in _OURS & flags:
         parser.error(f"{flag} is for a step by itself: ./launch.sh preprocess, train")
     # Both take seconds to import.
     if not flags <= set(parser.flags):
-        parsers |= {name: find_module(name).make_parser() for name in _OPEN}
+        modules = {name: find_module(COMMANDS[name][0]) for name in _OPEN}
+        parsers |= {name: module.make_parser() for name, module in modules.items()}
     routed = route(words, parsers)
     own = parser.parse_args(routed.pop("fma"))
     if "://" in own.output:
@@ -213,7 +214,7 @@ def plan(words: Sequence[str]) -> Whole:
     for name in routed:
         arguments = parsers[name].parse_args(whole.words(name)[1:])
         if name == "train":
-            find_module(name).check(arguments)
+            modules[name].check(arguments)
         elif arguments.labels != "top":
             whole = dataclasses.replace(whole, clips=published.LABELLED[own.subset])
     return whole
@@ -239,6 +240,7 @@ def run(whole: Whole, step: str | None, reporter: Reporter) -> None:
             run_step(["weights", "--optional"])
         run_step(words)
     if steps[-1] in ("train", "compare"):
+        best = whole.best()
         reporter.finish(
             [
                 f"audio    {whole.audio}",
@@ -246,7 +248,7 @@ def run(whole: Whole, step: str | None, reporter: Reporter) -> None:
                 f"models   {whole.models}",
             ],
             ["report", whole.output],
-            ["predict", "--model", whole.models, "some-song.mp3"],
+            *([] if best is None else [["predict", "--model", best, "some-song.mp3"]]),
         )
 
 

@@ -37,6 +37,16 @@ def commands(tmp_path, monkeypatch):
         ran.append(shlex.join(words))
         if words[0] in codes:
             raise steps.StepError(codes[words[0]])
+        if words[0] in ("train", "compare"):
+            models = Path(
+                words[
+                    words.index("--models" if words[0] == "compare" else "--output") + 1
+                ]
+            )
+            (models / "mel").mkdir(parents=True, exist_ok=True)
+            (models / "mel" / "manifest.json").touch()
+            found = {"models": [{"name": "not-kept"}, {"name": "mel"}]}
+            (models.parent / "report.json").write_text(json.dumps(found))
 
     for module in (whole, demo):
         monkeypatch.setattr(module, "run_step", run_step)
@@ -67,8 +77,11 @@ def test_one_command_is_all_steps(commands, capsys):
         "\naudio    run/download/fma_small.zip\ndataset  run/dataset\n"
         "models   run/models\n"
         "Next: ./launch.sh report run\n"
-        "      ./launch.sh predict --model run/models some-song.mp3\n"
+        "      ./launch.sh predict --model run/models/mel some-song.mp3\n"
     )
+    Path("run/models/ensemble").mkdir()
+    assert whole.main(["compare", "--subset", "small", "--output=run"]) == 0
+    assert "predict --model run/models some-song.mp3" in capsys.readouterr().out
 
 
 def test_options_go_to_the_commands_that_know_them(commands):
