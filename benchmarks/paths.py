@@ -28,11 +28,12 @@ import numpy as np
 from apache_beam.io.filesystem import FileMetadata, FileSystem
 
 from pipeline import preprocess
-from pipeline.common.clip_config import CLIP_SAMPLES
 from pipeline.common.plain_text import align
 from pipeline.common.rejects import AudioError, Reason
+from pipeline.decoding.waveform import Waveform
 from pipeline.inputs.join import Clip
 from pipeline.inputs.splits import stable_hash
+from pipeline.job import make_shards
 from pipeline.launch import local
 from pipeline.launch.output import prepare_output
 from pipeline.launch.plan import make_job, run_job
@@ -125,25 +126,32 @@ def write_metadata(path: Path, count: int, *, several: bool = False) -> None:
 
 
 def fetch_nothing(clip: Clip, *_: Any, **__: Any) -> BinaryIO:
-    """Stands for reading; the content differs by file."""
-    return io.BytesIO(clip.path.encode())
+    """Stands for reading."""
+    if is_faulty(int(clip.track_id), "undecodable"):
+        raise AudioError(Reason.UNDECODABLE, "planted")
+    return io.BytesIO()
+
+
+class NoDecoder:
+    """Stands for decoding."""
+
+    def load_waveform(self, *_: object) -> Waveform:
+        """No samples."""
+        samples = np.zeros(0, np.float32)
+        return Waveform(samples=samples, length=0, decoder="none", seconds=30.0)
+
+    def close(self) -> None:
+        """There is nothing to end."""
 
 
 def make_tiny_records(
-    clip: Clip, file: BinaryIO, names: Sequence[str], *_: Any, **__: Any
+    clip: Clip, _: Waveform, names: Sequence[str], *__: Any
 ) -> ClipRecords:
-    """Stands for decoding and computing: one small record."""
-    if is_faulty(int(clip.track_id), "undecodable"):
-        raise AudioError(Reason.UNDECODABLE, "planted")
+    """Stands for computing: one small record, which differs by file."""
     return ClipRecords(
-        records={name: [file.read()] for name in names},
+        records={name: [clip.path.encode()] for name in names},
         moments={},
-        samples=np.zeros(0, np.float32),
-        length=CLIP_SAMPLES,
-        decoder="none",
-        seconds=30.0,
         audio=clip.track_id,
-        decode_ms=0.0,
         compute_ms=0.0,
     )
 
@@ -240,6 +248,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     local.quiet()
     shard.fetch_audio = fetch_nothing
     shard.make_records = make_tiny_records  # type: ignore[assignment]
+    make_shards.IsolatedDecoder = NoDecoder  # type: ignore[misc, assignment]
     with tempfile.TemporaryDirectory(prefix="paths-") as folder:
         rows = measure(
             arguments.count,

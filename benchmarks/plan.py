@@ -1,4 +1,6 @@
-"""What FMA's subsets take on Dataflow, on paper: `./launch.sh run benchmarks.plan`.
+"""What FMA's subsets take on Dataflow and on Flink, on paper.
+
+    ./launch.sh run benchmarks.plan
 
 From the measured cost of a clip and the constants of `pipeline.launch.estimate`, as
 `./launch.sh dataflow` estimates it, but without a bucket. docs/reference/scaling.md
@@ -15,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from pipeline.cloud.machines import Machine, parse_machine
 from pipeline.cloud.submission import DISK_GB
 from pipeline.common.plain_text import align
+from pipeline.inputs.splits import stable_hash
 from pipeline.launch import estimate
 from pipeline.launch.plan import suggest_shards
 from pipeline.schema import SPLITS
@@ -40,6 +43,53 @@ WORKERS = (1, 4, 16, 64)
 CLIP_MS = 80.0
 CLIP_MB = 0.82
 REPRESENTATIONS = 3
+SLOTS = (8, 64, 512)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FlinkTimes:
+    """Seconds of a job on Flink that do not depend on the number of clips.
+
+    Measured with 400 clips on two slots, on two cores that nothing else used.
+
+    Attributes:
+      look: from the command to workers that have looked, on a cluster just started.
+      stages: of the six between the look's and the last.
+      last: imports TensorFlow, analyses, completes.
+      path: of the preflight, a path (`benchmarks.paths`).
+    """
+
+    look: float = 18.0
+    stages: float
+    last: float
+    path: float = 164 / 1e6
+
+
+KEPT = FlinkTimes(stages=3.2, last=4.5)
+ANEW = FlinkTimes(stages=5 * 5.2 + 4.0, last=9.0)
+
+
+def count_busiest(clips: int, slots: int) -> int:
+    """Clips of the slot that gets most: shards go to slots by a hash, too."""
+    shards = suggest_shards(clips)
+    counts = [0] * slots
+    for clip in range(clips):
+        shard = stable_hash(str(clip)) % shards
+        counts[stable_hash(f"shard {shard}") % slots] += 1
+    return max(counts)
+
+
+def list_flink_runs(clips: int) -> Iterator[list[str]]:
+    """Yields slots, clips of the busiest, and minutes with workers kept and anew."""
+    for slots in SLOTS:
+        busiest = count_busiest(clips, slots)
+        work = busiest * CLIP_MS / 1000 * estimate.JOB_OVERHEAD
+        minutes = [
+            (work + t.look + t.stages + t.last + t.path * clips) / 60
+            for t in (KEPT, ANEW)
+        ]
+        even = f"{busiest * slots / clips:.2f}"
+        yield [str(slots), f"{busiest:,}", even, *(f"{m:.1f} min" for m in minutes)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,7 +127,7 @@ def list_jobs() -> Iterator[tuple[str, str, int, float, float]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints two tables; returns the exit code."""
+    """Prints three tables; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="./launch.sh run benchmarks.plan", description=__doc__
     )
@@ -123,6 +173,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(align(header, [units, *sizes]))
     print()
     print(align([machine.name, *(f"{n} workers" for n in WORKERS)], runs))
+    print()
+    clips = SUBSETS["full"][0]
+    names = [f"fma_full, {clips:,} clips: slots", "busiest", "of mean", "kept", "anew"]
+    print(align(names, list(list_flink_runs(clips))))
     print(
         f"\nMemory of a worker: {machine.memory_gib:.1f} GiB, of which "
         f"{machine.headroom_gib:.1f} stay free with {machine.vcpus} processes of one "

@@ -144,6 +144,7 @@ def make_ours(names: tuple[str, ...], *, records: bool = False) -> Way:
 
     def ours(path: Path) -> object:
         file = io.BytesIO(path.read_bytes())
+        waveform = load_waveform(file, config)
         if records:
             clip = Clip(
                 track_id="0",
@@ -153,9 +154,8 @@ def make_ours(names: tuple[str, ...], *, records: bool = False) -> Way:
                 path=str(path),
                 size=0,
             )
-            return make_records(clip, file, names, config, workspace)
-        samples = load_waveform(file, config).samples
-        return compute_representations(samples, names, config, workspace)
+            return make_records(clip, waveform, names, config, workspace)
+        return compute_representations(waveform.samples, names, config, workspace)
 
     return ours
 

@@ -356,7 +356,9 @@ def preprocess(
             job, finished = prepare_job(job, inputs, overwrite=arguments.overwrite)
             dataset = job.dataset
             if finished:
-                reporter.note(messages.describe_resumption(finished, dataset))
+                reporter.note(
+                    messages.describe_resumption(finished, dataset.num_shards)
+                )
             run(job)
     except UserError as error:
         print_error(error)
@@ -385,8 +387,9 @@ def preprocess(
         reporter.note(messages.summarise(report))
     reporter.note(messages.describe_integrity(read_manifest(output)))
     seconds = format_seconds(time.monotonic() - started)
+    size = sum(report["record_bytes"].values()) / 1e6
     reporter.finish(
-        f"Dataset: {output} ({seconds})",
+        f"Dataset: {output}, {size:,.1f} MB ({seconds})",
         ["train", "--data", output],
         ["inspect", output],
     )

@@ -15,6 +15,7 @@ import pytest
 from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
 from pipeline.decoding.waveform import load_waveform
 from tests.support.audio_files import encode, make_music, make_sine
+from tests.support.flink.jars import missing_programs
 
 # The same examples everywhere and always.
 hypothesis.settings.register_profile(
@@ -39,6 +40,20 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["XDG_CACHE_HOME"] = cache.name
         importlib.import_module("librosa.beat")
         importlib.import_module("librosa.core.pitch")
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Says after the whole suite which tests it leaves out."""
+    whole = config.args_source == pytest.Config.ArgsSource.TESTPATHS
+    if whole and "not flink" in config.option.markexpr:
+        missing = missing_programs()
+        lack = f", not here: {' and '.join(missing)}" if missing else ""
+        terminalreporter.write_line(
+            "Left out: the tests on a Flink cluster, which need Java and Maven"
+            f"{lack}; run them with: ./launch.sh test -m flink"
+        )
 
 
 @pytest.fixture(autouse=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline.common.credentials import require_credentials
@@ -58,7 +59,11 @@ def make_parser() -> argparse.ArgumentParser:
         help="search learning rate, dropout, augmentation and units in N trials first, "
         "by validation loss; what a flag gives is not searched",
     )
-    several = parser.add_argument_group("report on several models")
+    several = parser.add_argument_group(
+        "report",
+        "on several models; with one of these options, on a single one, too, whose "
+        "folder is then in --output",
+    )
     several.add_argument(
         "--report",
         metavar="DIR",
@@ -78,40 +83,67 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code.
 
     0 for trained models, 2 for a wrong flag, an unusable dataset or a model of several
-    that could not be trained, 75 for a run that was stopped by SIGTERM and has saved
-    its state, 1 where another process of the run is gone.
+    that could not be trained, 75 for a run that was asked to stop and has saved its
+    state, 1 where another process of the run is gone.
     """
     allow_any_text()
     arguments = make_parser().parse_args(argv)
     reporter = take_reporter(arguments)
     flags = vars(arguments)
-    trials, names = flags.pop("tune"), flags.pop("model")
-    report, audio = flags.pop("report"), flags.pop("audio")
     try:
-        if trials < 0:
-            raise UserError(f"--tune must be 0 or more. Received: {trials}")
-        if names is not None and len(names) == 1 and names[0] in MODELS:
+        check(arguments)
+        trials, names = flags.pop("tune"), flags.pop("model")
+        report, audio = flags.pop("report"), flags.pop("audio")
+        if _is_one(names, report, audio):
             config = TrainConfig.from_flags({**flags, "model": names[0]})
             require_credentials(getattr(config, name) for name in PATHS)
             return _train_one(config, trials, reporter)
         if read_cluster(os.environ) is not None:
             raise UserError(
                 "Several models are trained in one process, and TF_CONFIG names more; "
-                "choose one with --model."
+                "choose one with --model, without --report and --audio."
             )
-        # Wrong flags are told now, not after the first model.
-        for name in names or MODELS:
-            if name in MODELS:
-                make_config(flags, name)
         paths = [flags["data"], flags["output"], flags["checkpoint_dir"], report]
         require_credentials(paths)
         return _train_several(flags, names, trials, report, audio, reporter)
     except PreemptedError as error:
         print_error(error, label="stopped")
         return EXIT_CODE
+    except KeyboardInterrupt:
+        print_error("interrupted; the same command goes on.", label="stopped")
+        return 130
     except UserError as error:
         print_error(error)
         return 2
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Tells wrong flags before any work, and not after the first model.
+
+    Args:
+      arguments: of `make_parser`.
+
+    Raises:
+      UserError: a value cannot be trained with.
+    """
+    flags = dict(vars(arguments))
+    for name in ("quiet", "verbose"):
+        flags.pop(name, None)
+    trials, names = flags.pop("tune"), flags.pop("model")
+    alone = _is_one(names, flags.pop("report"), flags.pop("audio"))
+    if trials < 0:
+        raise UserError(f"--tune must be 0 or more. Received: {trials}")
+    for name in names or MODELS:
+        if alone:
+            TrainConfig.from_flags({**flags, "model": name})
+        elif name in MODELS:
+            make_config(flags, name)
+
+
+def _is_one(names: Sequence[str] | None, report: str | None, audio: str | None) -> bool:
+    """Whether a network is trained by itself, and nothing is compared."""
+    chosen = names is not None and len(names) == 1 and names[0] in MODELS
+    return chosen and report is None and audio is None
 
 
 def make_config(flags: dict[str, Any], model: str) -> TrainConfig:
@@ -168,14 +200,16 @@ def _train_several(
         choose_representations,
         train_baselines,
     )
+    from trainer.baselines.__main__ import name_settings as name_baseline_settings
+    from trainer.baselines.fitting import Baseline
+    from trainer.baselines.vectors import TooLargeError
     from trainer.compare import __main__ as comparison
     from trainer.compare.report_files import check_output
     from trainer.data.dataset import open_dataset
-    from trainer.evaluation.report import Report
     from trainer.folds.__main__ import choose_models
     from trainer.folds.cross_validation import folder_names
-    from trainer.training.model_folder import try_folders
-    from trainer.training.train import LostWorkerError, train
+    from trainer.training.model_folder import is_trained, try_folders
+    from trainer.training.train import LostWorkerError, name_settings, train
     from trainer.training.tuning import tune_and_train
 
     dataset = open_dataset(flags["data"])
@@ -188,51 +222,76 @@ def _train_several(
     del compare.quiet, compare.verbose
     try_folders([f"{output}/{name}" for name in folder_names(dataset, models)])
     check_output(report or os.path.dirname(output) or ".")
-    # Baselines that do not fit into memory with one representation may with another.
-    parts = [
-        (model, representation)
-        for model in models
-        for representation in (
-            choose_representations(dataset, None) if model == BASELINES else [model]
+
+    def train_network(config: TrainConfig) -> None:
+        # Names of layers count from 1 again, as where one is trained alone.
+        keras.backend.clear_session()
+        if trials:
+            tune_and_train(config, trials, reporter)
+        else:
+            train(config, reporter=reporter)
+
+    def train_classifiers(representation: str, baselines: Sequence[Baseline]) -> None:
+        reports = train_baselines(
+            dataset, representation, baselines, output, reporter=reporter
         )
-    ]
-    failures = []
-    for model, representation in reporter.track(parts, "Models", "model", len(parts)):
-        try:
-            if model == BASELINES:
-                reports = train_baselines(
-                    dataset,
-                    representation,
-                    choose_baselines(dataset, None),
-                    output,
-                    reporter=reporter,
-                )
-                # The table has a line for each.
-                line = f"{len(reports)} baselines on {representation}"
-                scores = [r.test.accuracy for r in reports if isinstance(r, Report)]
-                if scores:
-                    line += f": test accuracy {min(scores):.3f} to {max(scores):.3f}"
-                reporter.note(line)
-                continue
-            # Names of layers count from 1 again, as where one is trained alone.
-            keras.backend.clear_session()
+        # The table has a line for each.
+        line = f"{len(reports)} baselines on {representation}"
+        scores = [report.test.score for report in reports]
+        if scores:
+            name = reports[0].test.SCORE
+            line += f": test {name} {min(scores):.3f} to {max(scores):.3f}"
+        reporter.detail(line)
+
+    parts: dict[str, Callable[[], None]] = {}
+    kept = []
+    for model in models:
+        if model != BASELINES:
             config = make_config(flags, model)
-            if trials:
-                tune_and_train(config, trials, reporter)
+            if is_trained(config.output, name_settings(config, dataset, trials)):
+                kept.append(model)
             else:
-                train(config, reporter=reporter)
+                parts[model] = functools.partial(train_network, config)
+            continue
+        # What does not fit into memory with one representation may with another.
+        for representation in choose_representations(dataset, None):
+            baselines = choose_baselines(dataset, None)
+            missing = [
+                baseline
+                for baseline in baselines
+                if not is_trained(
+                    f"{output}/{baseline.name}-{representation}",
+                    name_baseline_settings(dataset, representation, baseline),
+                )
+            ]
+            name = f"{BASELINES} on {representation}"
+            if len(missing) < len(baselines):
+                kept.append(f"{len(baselines) - len(missing)} {name}")
+            if missing:
+                parts[name] = functools.partial(
+                    train_classifiers, representation, missing
+                )
+    if kept:
+        reporter.note(
+            f"Kept, as trained before with the same settings: {', '.join(kept)}; to "
+            f"train one anew, remove its folder in {one_line(output)}."
+        )
+    failures = []
+    for name, work in reporter.track(parts.items(), "Models", "model", len(parts)):
+        try:
+            work()
         except (
             UserError,
             LostWorkerError,
             MemoryError,
             tf.errors.OpError,
         ) as error:
-            name = representation
-            if model == BASELINES:
-                name = f"{BASELINES} on {representation}"
+            if names is None and isinstance(error, TooLargeError):
+                reporter.warn(f"{name}: left out. {error}")
+                continue
             failures.append(name)
             print_error(f"{name}: {error}")
-    if len(failures) < len(parts):
+    if kept or len(failures) < len(parts):
         comparison.compare(compare, reporter)
     if failures:
         print_error(

@@ -254,9 +254,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         check_service(beam_options)
         job, finished = prepare_job(job, inputs, overwrite=arguments.overwrite)
-        dataset = job.dataset
         if finished:
-            print(messages.describe_resumption(finished, dataset), flush=True)
+            shards = job.dataset.num_shards
+            print(messages.describe_resumption(finished, shards), flush=True)
         job_id, client = submit(_steps(job), beam_options)
     except UserError as error:
         print_error(error)

@@ -91,17 +91,18 @@ DATASET = Kind(
     files=(*_DATASET_FILES, *_below("_next", (*_DATASET_FILES, r"_files\.json"))),
     proof={"manifest.json": _MANIFEST},
 )
-#: Genres of audio files, by `trainer.predict.label`.
+_LABELS_FILES = (
+    rf"labels/{_SHARD}\.(?:jsonl|parquet)",
+    rf"rejects-{_SHARD}\.jsonl",
+    r"(?:_unfinished-)?(?:labels\.json|COMPLETED)",
+    r"report\.json",
+    rf"_progress/(?:RUN|shard-{_SHARD}\.json)",
+    r"_temporary/.+",
+)
+#: Genres of audio files, by `trainer.predict.label`; replaced as a dataset is.
 LABELS = Kind(
     name="folder of labels",
-    files=(
-        rf"labels/{_SHARD}\.(?:jsonl|parquet)",
-        rf"rejects-{_SHARD}\.jsonl",
-        r"(?:labels|report)\.json",
-        r"(?:_unfinished-)?COMPLETED",
-        rf"_progress/(?:RUN|shard-{_SHARD}\.json)",
-        r"_temporary/.+",
-    ),
+    files=(*_LABELS_FILES, *_below("_next", (*_LABELS_FILES, r"_files\.json"))),
     proof={"labels.json": frozenset({"labels_version", "models", "genres"})},
 )
 #: With libsndfile's PEAK chunk of one channel and, as `write_wav` has it, no time.

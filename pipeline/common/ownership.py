@@ -55,40 +55,37 @@ class Holding:
 
 def inspect_folder(files: Files, folder: str, kind: Kind) -> Holding:
     """Looks at a folder, no further than to the first file that is not ours."""
-    mark = _read_json(files, join(folder, MARK_FILE))
-    while True:
-        holding = _look(files, folder, kind, mark)
-        known = mark
-        # Another job may begin meanwhile: its mark comes before its other files.
-        if holding.strange is None or known == (
-            mark := _read_json(files, join(folder, MARK_FILE))
-        ):
-            return holding
-
-
-def _look(files: Files, folder: str, kind: Kind, mark: dict[str, Any]) -> Holding:
-    """What a folder holds, by a mark that was read before."""
-    marked = mark.get("owner") == OWNER and mark.get("kind") == kind.name
-    names = mark.get("files") if marked else None
-    listed = frozenset(n for n in names or () if isinstance(n, str))
-    if not mark:
-        marked = any(
-            keys <= _read_json(files, join(folder, name)).keys()
-            for name, keys in kind.proof.items()
-        )
+    marked, listed = False, frozenset[str]()
     strange, empty = None, True
     for path, regular in files.walk(folder):
         if path.rpartition("/")[2] in _DESKTOP or (
             regular and UNFINISHED.fullmatch(path)
         ):
             continue
-        empty = False
+        if empty:
+            # Not before: another process may be writing the mark, then the others.
+            marked, listed = _read_mark(files, folder, kind)
+            empty = False
         if kind.listed:
             break
         if not (marked and regular and kind.knows(path)):
             strange = path
             break
     return Holding(marked=marked, listed=listed, strange=strange, empty=empty)
+
+
+def _read_mark(files: Files, folder: str, kind: Kind) -> tuple[bool, frozenset[str]]:
+    """Whether a folder is of a kind, and the files that its mark lists."""
+    mark = _read_json(files, join(folder, MARK_FILE))
+    if not mark:
+        found = (
+            keys <= _read_json(files, join(folder, name)).keys()
+            for name, keys in kind.proof.items()
+        )
+        return any(found), frozenset()
+    marked = mark.get("owner") == OWNER and mark.get("kind") == kind.name
+    names = mark.get("files") if marked else None
+    return marked, frozenset(n for n in names or () if isinstance(n, str))
 
 
 def check_folder(

@@ -7,7 +7,6 @@ import concurrent.futures
 import contextlib
 import errno
 import io
-import itertools
 import os
 import posixpath
 import re
@@ -361,18 +360,16 @@ def read_ahead(
       items: what to read, in order.
       read: reads one; its exception appears where the future's result is asked.
       executor: runs the reads.
-      depth: reads under way or waiting at any time.
+      depth: reads under way or waiting behind the item in use.
 
     Yields:
       Each item, in order, with the future of its content.
     """
-    iterator = iter(items)
-    waiting = collections.deque(
-        (item, executor.submit(read, item))
-        for item in itertools.islice(iterator, depth)
-    )
+    waiting: collections.deque[tuple[T, concurrent.futures.Future[R]]]
+    waiting = collections.deque()
+    for item in items:
+        waiting.append((item, executor.submit(read, item)))
+        if len(waiting) > depth:
+            yield waiting.popleft()
     while waiting:
-        current = waiting.popleft()
-        for item in itertools.islice(iterator, 1):
-            waiting.append((item, executor.submit(read, item)))
-        yield current
+        yield waiting.popleft()

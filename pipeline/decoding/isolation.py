@@ -21,7 +21,8 @@ import signal
 import struct
 import subprocess
 import tempfile
-from typing import IO, Any, BinaryIO, cast
+from collections.abc import Callable
+from typing import IO, Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 
@@ -31,7 +32,7 @@ from pipeline.common.regular_file import NotAFileError, open_regular
 from pipeline.common.rejects import AudioError, Reason
 from pipeline.decoding.excerpts import Part
 from pipeline.decoding.mp3 import Excerpt
-from pipeline.decoding.waveform import Waveform
+from pipeline.decoding.waveform import Float32, Waveform
 
 #: A clip takes some 0.05 s; ten minutes of AAC take two.
 TIME_LIMIT = 20.0
@@ -40,13 +41,17 @@ MEMORY_LIMIT = 4 << 30
 #: Crashes before a file is given up. A helper also dies when other processes
 #: have used up the memory, which is not the file's fault.
 ATTEMPTS = 2
+#: Waveforms in shared memory: while one is used, the next is decoded.
+WAVEFORMS = 2
 #: The module that a helper runs.
 HELPER = "pipeline.decoding.isolation_helper"
 
-#: Clips that were handed over, and the answer at the end.
-_Result = tuple[list[Part], dict[str, Any]]
+#: What was made of the clips that were handed over, and the answer at the end.
+_Result = tuple[list[Any], dict[str, Any]]
 
-_WAVEFORM_BYTES = CLIP_SAMPLES * 4
+_Used = TypeVar("_Used")
+
+_SHARED_BYTES = WAVEFORMS * CLIP_SAMPLES * 4
 #: A clip's file goes through in one piece.
 _PIPE_BYTES = 1 << 20
 _HEADER = struct.Struct("<cQ")
@@ -54,10 +59,11 @@ _RANGE = struct.Struct("<QQ")
 
 
 class IsolatedDecoder:
-    """Runs `load_waveform` and `load_excerpts` in a helper process; for one thread.
+    """Runs `load_waveform` and `load_excerpts` in a helper process.
 
-    Use as a context manager, or call `close`. The helper starts with the object,
-    and again after it died.
+    For one thread at a time; another one may use what was decoded. Use as a context
+    manager, or call `close`. The helper starts with the object, and again after it
+    died.
 
     Args:
       time_limit: seconds of CPU time that decoding a file may take. It may take six
@@ -68,25 +74,26 @@ class IsolatedDecoder:
     def __init__(self, *, time_limit: float = TIME_LIMIT, helper: str = "") -> None:
         self._time_limit = time_limit
         self._helper = helper or HELPER
-        self._file = _make_shared_file(_WAVEFORM_BYTES)
-        self._samples = np.frombuffer(
-            mmap.mmap(self._file.fileno(), _WAVEFORM_BYTES, prot=mmap.PROT_READ),
-            np.float32,
-        )
+        self._file = _make_shared_file(_SHARED_BYTES)
+        self._waveforms = share_waveforms(self._file.fileno(), prot=mmap.PROT_READ)
+        self._next = 0
         self._process: subprocess.Popen[bytes] | None = self._start()
 
     def load_waveform(self, file: BinaryIO, config: ClipConfig) -> Waveform:
-        """As `waveform.load_waveform`, but for samples that the next call replaces.
+        """As `waveform.load_waveform`, but for where the samples are.
+
+        The next call leaves them alone, the one after it replaces them.
 
         Raises:
           AudioError: as there; also where decoding crashes or takes too long.
           RuntimeError: the helper ended by a programming error, which it printed.
         """
-        request: dict[str, Any] = {"config": dataclasses.asdict(config)}
+        place, self._next = self._next, (self._next + 1) % WAVEFORMS
+        request = {"config": dataclasses.asdict(config), "place": place}
         if isinstance(file, Excerpt):
             request["seconds"] = file.seconds
-        _, answer = self._decode(file, b"D", request)
-        return Waveform(samples=self._samples, **answer)
+        _, answer = self._decode(file, b"D", request, _keep)
+        return Waveform(samples=self._waveforms[place], **answer)
 
     def load_excerpts(
         self, path: str, config: ClipConfig, limit: int
@@ -110,21 +117,46 @@ class IsolatedDecoder:
     ) -> tuple[Part, ...]:
         """As `excerpts.decode_parts`; the caller may keep what it gets.
 
+        Raises what `use_parts` does.
+        """
+        return tuple(self.use_parts(file, config, limit, _keep))
+
+    def use_parts(
+        self,
+        file: BinaryIO,
+        config: ClipConfig,
+        limit: int,
+        use: Callable[[Part], _Used],
+    ) -> list[_Used]:
+        """What a function makes of each clip, while the next one is decoded.
+
+        Args:
+          file: see `excerpts.decode_parts`.
+          config: likewise.
+          limit: likewise.
+          use: takes a clip, and may keep it; again, where the helper died.
+
         Raises:
           AudioError: the file cannot be used, also where decoding it crashes or
             takes too long.
           OSError: it cannot be read.
           RuntimeError: the helper ended by a programming error, which it printed.
         """
-        request = {"config": dataclasses.asdict(config), "limit": limit}
-        parts, _ = self._decode(file, b"E", request)
-        return tuple(parts)
+        request = {"config": dataclasses.asdict(config), "limit": limit, "place": 0}
+        used, _ = self._decode(file, b"E", request, use)
+        return used
 
-    def _decode(self, file: BinaryIO, kind: bytes, request: dict[str, Any]) -> _Result:
+    def _decode(
+        self,
+        file: BinaryIO,
+        kind: bytes,
+        request: dict[str, Any],
+        use: Callable[[Part], Any],
+    ) -> _Result:
         """Has a file decoded, also where the helper dies of something else."""
         for _ in range(ATTEMPTS):
             try:
-                return self._ask(file, kind, request)
+                return self._ask(file, kind, request, use)
             except _HelperDiedError as error:
                 code = error.code
             if code in (-signal.SIGPROF, -signal.SIGALRM):
@@ -156,12 +188,18 @@ class IsolatedDecoder:
         """Ends the helper."""
         self.close()
 
-    def _ask(self, file: BinaryIO, kind: bytes, request: dict[str, Any]) -> _Result:
+    def _ask(
+        self,
+        file: BinaryIO,
+        kind: bytes,
+        request: dict[str, Any],
+        use: Callable[[Part], Any],
+    ) -> _Result:
         """Has the running helper decode a file, and serves what it reads."""
         if self._process is None:
             self._process = self._start()
         try:
-            answer = self._converse(self._process, file, kind, request)
+            answer = self._converse(self._process, file, kind, request, use)
         except (EOFError, BrokenPipeError) as error:
             raise _HelperDiedError(self._stop()) from error
         except BaseException:
@@ -178,13 +216,14 @@ class IsolatedDecoder:
         file: BinaryIO,
         kind: bytes,
         request: dict[str, Any],
+        use: Callable[[Part], Any],
     ) -> _Result | AudioError:
         requests, answers = process.stdin, process.stdout
         if requests is None or answers is None:
             raise TypeError("The helper has no pipes.")
         size = file.seek(0, os.SEEK_END)
         send(requests, kind, json.dumps(request | {"size": size}).encode())
-        parts: list[Part] = []
+        used: list[Any] = []
         while True:
             kind, payload = receive(answers)
             if kind == b"R":
@@ -193,13 +232,15 @@ class IsolatedDecoder:
                 send(requests, b"B", file.read(count))
                 continue
             if kind == b"C":
-                parts.append(Part(self._samples.copy(), **json.loads(payload)))
+                samples = self._waveforms[request["place"]].copy()
+                part = Part(samples, **json.loads(payload))
                 send(requests, b"N", b"")
+                used.append(use(part))
                 continue
             answer = json.loads(payload)
             if kind == b"X":
                 return AudioError(Reason(answer["reason"]), answer["message"])
-            return parts, answer
+            return used, answer
 
     def _start(self) -> subprocess.Popen[bytes]:
         arguments = [self._file.fileno(), self._time_limit, MEMORY_LIMIT]
@@ -230,12 +271,27 @@ class IsolatedDecoder:
             return process.wait()
 
 
+def _keep(part: Part) -> Part:
+    return part
+
+
 class _HelperDiedError(Exception):
     """The helper is gone; `code` is its exit code."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
         self.code = code
+
+
+def share_waveforms(descriptor: int, **access: int) -> Float32:
+    """The memory that a helper decodes to: shape (2, 1321967), float32.
+
+    Args:
+      descriptor: of the shared file.
+      access: of `mmap.mmap`.
+    """
+    memory = mmap.mmap(descriptor, _SHARED_BYTES, **access)
+    return np.frombuffer(memory, np.float32).reshape(WAVEFORMS, CLIP_SAMPLES)
 
 
 def send(stream: IO[bytes], kind: bytes, payload: bytes) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import mmap
 import os
 import resource
 import signal
@@ -13,12 +12,15 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any, BinaryIO, cast
 
-import numpy as np
-
-from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
+from pipeline.common.clip_config import ClipConfig
 from pipeline.common.rejects import AudioError, Reason
 from pipeline.decoding.excerpts import decode_parts
-from pipeline.decoding.isolation import receive, request_range, send
+from pipeline.decoding.isolation import (
+    receive,
+    request_range,
+    send,
+    share_waveforms,
+)
 from pipeline.decoding.mp3 import Excerpt
 from pipeline.decoding.waveform import Loader, load_waveform
 
@@ -104,8 +106,7 @@ def serve(load: Loader, arguments: Sequence[str]) -> int:
         resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
     # No file of a crash's memory.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    memory = mmap.mmap(int(descriptor), CLIP_SAMPLES * 4)
-    shared = np.frombuffer(memory, np.float32)
+    waveforms = share_waveforms(int(descriptor))
     answer: dict[str, Any]
     while True:
         try:
@@ -123,7 +124,7 @@ def serve(load: Loader, arguments: Sequence[str]) -> int:
         # CPU time, so that a busy machine rejects nothing; and for what waits.
         signal.setitimer(signal.ITIMER_PROF, float(time_limit))
         signal.setitimer(signal.ITIMER_REAL, WAITING * float(time_limit))
-        kind, answer = b"W", {}
+        kind, answer, shared = b"W", {}, waveforms[request["place"]]
         try:
             if demand == b"E":
                 for part in decode_parts(file, config, request["limit"], load):

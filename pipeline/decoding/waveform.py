@@ -64,8 +64,8 @@ class Waveform:
     seconds: float
 
 
-#: Decodes a file: `load_waveform`, or the same in another process, whose samples
-#: may be valid only until the next file is loaded.
+#: Decodes a file: `load_waveform`, or the same in another process, whose samples may be
+#: valid only until the next file but one is loaded.
 Loader = Callable[[BinaryIO, ClipConfig], Waveform]
 
 

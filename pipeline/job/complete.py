@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import posixpath
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,10 +17,16 @@ from typing import Any
 import apache_beam as beam
 
 from pipeline.common import storage
+from pipeline.common.owned_kinds import DATASET
 from pipeline.common.rejects import Reject
 from pipeline.job.audit import AuditResult, merge
 from pipeline.job.checks import check_audit, check_files, check_yield
 from pipeline.job.config import JobConfig
+from pipeline.job.normalisation.process import (
+    ShardMoments,
+    ask_analyst,
+    select_schemas,
+)
 from pipeline.job.report import make_report
 from pipeline.representations import embeddings, make_schemas
 from pipeline.representations.music_model import MODELS
@@ -38,7 +45,6 @@ from pipeline.schema import (
     fingerprint,
 )
 from pipeline.shards import replace, runs
-from pipeline.shards.moments import PooledMoments
 from pipeline.shards.result import DatasetConfig, ShardReport
 
 #: What of an audit's counts the manifest keeps, under `inputs` and `integrity`.
@@ -51,10 +57,6 @@ INTEGRITY = (
     "audio_with_several_ids",
     "audio_with_several_genres",
 )
-
-
-#: Shards' indices and moments of their training clips.
-ShardMoments = Sequence[tuple[int, Mapping[str, PooledMoments]]]
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -94,15 +96,19 @@ def analyse_training(
     dataset: DatasetConfig, moments: ShardMoments
 ) -> dict[str, Normalisation]:
     """Has tft analyse what is normalised, and writes its function into the dataset."""
-    schemas = make_schemas(dataset.representations, dataset.clip)
-    normalised = {name: schema for name, schema in schemas.items() if schema.segments}
-    if not normalised:
+    names, config = dataset.representations, dataset.clip
+    schemas = select_schemas(names, config)
+    if not schemas:
         return {}
-    # Imports TensorFlow; a job without normalised arrays does without.
-    from pipeline.job.normalise import analyse
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = os.path.join(scratch, "analyst")
+        constants = ask_analyst(dataset.analyst, names, config, moments, folder)
+        if constants is None:
+            # Imports TensorFlow; a job without normalised arrays does without.
+            from pipeline.job.normalisation.analysis import analyse
 
-    with tempfile.TemporaryDirectory() as folder:
-        constants = analyse(moments, normalised, folder)
+            folder = os.path.join(scratch, "here")
+            constants = analyse(moments, schemas, folder)
         for path in sorted(Path(folder).rglob("*")):
             if path.is_file():
                 name = path.relative_to(folder).as_posix()
@@ -168,32 +174,14 @@ def complete(
             _write_bytes(output, MUSIC_MODEL_FILE, weights)
         for name, text in manifest.reader_files().items():
             _write(output, name, text)
-        publish(output, manifest)
-        if dataset.replaces:
-            replace.replace_dataset(dataset.replaces)
+        publish(dataset, manifest)
 
 
-def publish(output: str, manifest: Manifest) -> None:
-    """Turns a folder into a dataset: manifest, then marker, and nothing else left.
-
-    Both exist under other names before the finished shards' results go, so that
-    little can go wrong, and little time passes, between the last steps.
-    """
+def publish(dataset: DatasetConfig, manifest: Manifest) -> None:
+    """Turns a folder into a dataset: manifest, then marker, and nothing else left."""
     texts = {MANIFEST_FILE: manifest.to_json()}
     texts[COMPLETED_FILE] = completion_marker(manifest, texts[MANIFEST_FILE])
-    paths = {
-        name: (storage.join(output, runs.UNFINISHED + name), storage.join(output, name))
-        for name in texts
-    }
-    for name, (unfinished, path) in paths.items():
-        with storage.writing(path), storage.create(unfinished) as file:
-            file.write(texts[name].encode())
-    # On stores without locks the file that names the run goes last.
-    for folder in (storage.TEMPORARY_FOLDER, runs.PROGRESS_FOLDER):
-        storage.delete_tree(storage.join(output, folder))
-    for unfinished, path in paths.values():
-        with storage.writing(path):
-            storage.rename(unfinished, path)
+    replace.publish(dataset, texts, DATASET)
 
 
 def make_manifest(

@@ -11,7 +11,11 @@ from pipeline.job.inputs import JoinTracks, MatchAudio, ReadTracks
 from pipeline.job.make_shards import MakeShards
 
 
-def build(pipeline: beam.Pipeline, config: JobConfig) -> None:
+def build(
+    pipeline: beam.Pipeline,
+    config: JobConfig,
+    gate: beam.PTransform | None = None,
+) -> None:
     """Adds all steps to a pipeline; `launch.output.prepare_output` made the folder.
 
     All that comes from nothing comes from one element, so that runners fuse it: on a
@@ -20,9 +24,12 @@ def build(pipeline: beam.Pipeline, config: JobConfig) -> None:
     Args:
       pipeline: gets the steps.
       config: of the job.
+      gate: passes the one element on when the job may begin.
     """
     dataset = config.dataset
     start = pipeline | "Start" >> beam.Impulse()
+    if gate is not None:
+        start = start | gate
     tracks = start | "ReadTracks" >> ReadTracks(config=config.metadata)
     files = start | "MatchAudio" >> MatchAudio(patterns=config.audio)
     joined = (tracks, files) | "JoinTracks" >> JoinTracks(

@@ -18,6 +18,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "preprocess": ("pipeline.preprocess", "beam"),
     "inspect": ("pipeline.inspect", "beam"),
     "show": ("pipeline.show", ""),
+    "local": ("pipeline.launch.fma.demo", "beam"),
+    "fma": ("pipeline.launch.fma.whole", "beam"),
     "download": ("pipeline.launch.fma", ""),
     "demo": ("pipeline.demo", ""),
     "weights": ("pipeline.representations.weights", "beam"),
@@ -43,6 +45,7 @@ EXTRAS = {
     "optuna": "tune",
     "tensorboard": "tensorboard",
     "google": "cloud",
+    "wandb": "wandb",
     "ai_edge_litert": "litert",
     "tf2onnx": "onnx",
     "onnx": "onnx",
@@ -91,6 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with current_folder_kept_out():
             return find_main(module)()
+    except KeyboardInterrupt:
+        print_error(f"{name} was interrupted.", label="stopped")
+        return 130
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
         if missing in ("pipeline", "trainer"):

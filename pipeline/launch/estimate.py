@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import io
 import time
 from collections.abc import Mapping, Sequence
 from typing import BinaryIO
@@ -12,16 +11,10 @@ from typing import BinaryIO
 from pipeline.common.plain_text import align
 from pipeline.common.rejects import AudioError
 from pipeline.common.storage import read_ahead
-from pipeline.decoding.waveform import Waveform
+from pipeline.decoding.waveform import Waveform, load_waveform
 from pipeline.inputs.join import AudioFile, Clip
 from pipeline.representations import embeddings
-from pipeline.representations.spectrum import Workspace
-from pipeline.shards.records import (
-    ClipRecords,
-    make_records,
-    make_workspace,
-    warm_up,
-)
+from pipeline.shards.records import make_records, make_workspace, warm_up
 from pipeline.shards.shard import READ_AHEAD, DatasetConfig, fetch_audio
 
 #: Clips measured, evenly spread over the matched ones.
@@ -137,6 +130,12 @@ def measure(files: Sequence[AudioFile], config: DatasetConfig) -> Sample:
         for number, file in enumerate(files)
     ]
 
+    def make(
+        clip: Clip, waveform: Waveform, names: Sequence[str]
+    ) -> dict[str, Sequence[bytes]]:
+        made = make_records(clip, waveform, names, config.clip, workspace, config.label)
+        return dict(made.records)
+
     def fetch(clip: Clip) -> tuple[BinaryIO, float]:
         started = time.thread_time()
         file = fetch_audio(clip, config.clip.excerpt)
@@ -150,21 +149,14 @@ def measure(files: Sequence[AudioFile], config: DatasetConfig) -> Sample:
                 file, reading_seconds = reading.result()
                 with file:
                     started = time.thread_time()
-                    clip_records = make_records(
-                        clip,
-                        file,
-                        names,
-                        config.clip,
-                        workspace,
-                        label=config.label,
-                    )
+                    waveform = load_waveform(file, config.clip)
+                    records = make(clip, waveform, names)
             except AudioError:
                 continue
             cpu += time.thread_time() - started + reading_seconds
-            records = dict(clip_records.records)
             if embeddings.NAME in config.representations:
                 started = time.process_time()  # TensorFlow has threads of its own.
-                records |= _embed(clip, clip_records, config, workspace)
+                records |= make(clip, waveform, [embeddings.NAME])
                 embedding += time.process_time() - started
             usable += 1
             for name, values in records.items():
@@ -176,25 +168,6 @@ def measure(files: Sequence[AudioFile], config: DatasetConfig) -> Sample:
         embedding_seconds=embedding / max(usable, 1),
         record_bytes={name: size / max(usable, 1) for name, size in sizes.items()},
     )
-
-
-def _embed(
-    clip: Clip, decoded: ClipRecords, config: DatasetConfig, workspace: Workspace
-) -> Mapping[str, Sequence[bytes]]:
-    """The records of a decoded clip's embedding."""
-
-    def load(*_: object) -> Waveform:
-        return Waveform(
-            samples=decoded.samples,
-            length=decoded.length,
-            decoder=decoded.decoder,
-            seconds=decoded.seconds,
-        )
-
-    names = [embeddings.NAME]
-    return make_records(
-        clip, io.BytesIO(), names, config.clip, workspace, load, config.label
-    ).records
 
 
 def extrapolate(files: Sequence[AudioFile], sample: Sample, prices: Prices) -> Estimate:

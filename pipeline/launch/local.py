@@ -8,6 +8,7 @@ latter, with the options that `DirectRunner` would give it.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import shlex
@@ -41,12 +42,35 @@ LOCAL_RUNNERS = (
     "FnApiRunner",
     "apache_beam.runners.direct.direct_runner.DirectRunner",
 )
-#: Fewer clips are done in this process before workers have started.
+#: Fewer clips are done in this process before workers have caught up with their start:
+#: 270 of the default representations on two cores (docs/reference/performance.md).
 CLIPS_WORTH_WORKERS = 300
 _WORKER = "apache_beam.runners.worker.sdk_worker_main"
 _MODE_FLAGS = ("--direct_running_mode", "--direct_num_workers")
 #: Seconds between two looks at how many clips are done.
 LOOK_SECONDS = 0.25
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LocalRun:
+    """What a job's steps on this machine are told; elsewhere they are told nothing.
+
+    Attributes:
+      progress_file: grows by a byte for each of what there is to do; empty for none.
+      launcher: process that workers end with; 0 for none.
+      spare_cores: whether there are more cores than workers.
+    """
+
+    progress_file: str = ""
+    launcher: int = 0
+    spare_cores: bool = False
+
+
+def count_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def is_local(options: PipelineOptions) -> bool:
@@ -98,14 +122,21 @@ def make_runner(options: PipelineOptions) -> fn_runner.FnApiRunner:
     )
 
 
+def count_workers(options: PipelineOptions) -> int:
+    """Threads or processes that compute at the same time."""
+    direct = options.view_as(DirectOptions)
+    if direct.direct_running_mode == "in_memory":
+        return 1
+    return direct.direct_num_workers or os.cpu_count() or 1
+
+
 def describe_mode(options: PipelineOptions) -> str:
     """The mode in words."""
     direct = options.view_as(DirectOptions)
     if direct.direct_running_mode == "in_memory":
         return "in this process"
-    workers = direct.direct_num_workers or os.cpu_count()
     kind = direct.direct_running_mode.removeprefix("multi_")
-    return f"with {workers} workers ({kind.replace('ing', '')} each)"
+    return f"with {count_workers(options)} workers ({kind.replace('ing', '')} each)"
 
 
 def run(pipeline: beam.Pipeline) -> None:

@@ -20,7 +20,6 @@ from pipeline.job.checks import IncompleteDatasetError
 from pipeline.job.config import JobConfig
 from pipeline.representations.music_model import MODELS
 from pipeline.schema import MULTI_LABEL, SPLITS, Manifest
-from pipeline.shards.result import DatasetConfig
 from pipeline.shards.runs import SupersededError
 
 #: What helps after an interruption.
@@ -68,8 +67,7 @@ def describe_music_model(
     dataset = job.dataset
     if dataset.music_weights:
         model = MODELS[dataset.clip.music_model]
-        trained = f"trained on {model.trained_on}"
-        return [f"Embeddings: {model.name} ({model.licence}), {trained}."]
+        return [f"Embeddings: {model.name} ({model.licence}), from {model.trained_on}."]
     if representations is not None:
         return []
     if dataset.output.startswith(SCHEME):
@@ -141,10 +139,10 @@ def _describe_metadata(inputs: Inputs) -> Iterator[str]:
         )
 
 
-def describe_resumption(finished: int, dataset: DatasetConfig) -> str:
+def describe_resumption(finished: int, num_shards: int) -> str:
     """What is there from a job that was interrupted."""
     return (
-        f"{finished} of {dataset.num_shards} shards are there from a job that did not "
+        f"{finished} of {num_shards} shards are there from a job that did not "
         "end; they are kept where inputs and options are the same."
     )
 
@@ -157,7 +155,7 @@ def describe_integrity(manifest: Manifest) -> str:
     lines = [
         f"Every input is in one place: {inputs['tracks']} tracks and "
         f"{inputs['files']} files are {inputs['clips']} clips, {inputs['rejects']} "
-        f"rejects and {inputs['files_not_wanted']} files not wanted{others}."
+        f"rejects, {inputs['files_not_wanted']} unwanted files{others}."
     ]
     for shared, what in (
         (manifest.artists_in_several_splits, "artists"),
@@ -198,12 +196,8 @@ def summarise(report: Mapping[str, Any]) -> str:
     """The report of `pipeline.job.report.make_report` in a few lines."""
     by_genre = report["clips_by_split_and_genre"]
     genres = {genre for counts in by_genre.values() for genre, n in counts.items() if n}
-    splits = ", ".join(f"{sum(by_genre[split].values())} {split}" for split in SPLITS)
-    sizes = ", ".join(
-        f"{name} {size / 1e6:,.1f} MB"
-        for name, size in sorted(report["record_bytes"].items())
-    )
-    lines = [f"{report['clips']} clips of {len(genres)} genres: {splits}.", f"{sizes}."]
+    splits = ", ".join(f"{report['clips_by_split'][split]} {split}" for split in SPLITS)
+    lines = [f"{report['clips']} clips of {len(genres)} genres: {splits}."]
     shards = report.get("shards", {})
     if shards.get("kept"):
         lines.append(_describe_shards(shards))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from pipeline.common import ownership, storage
 from pipeline.common.files import beam_files
-from pipeline.common.owned_kinds import DATASET, MARK_FILE, WAVS
+from pipeline.common.owned_kinds import DATASET, MARK_FILE, WAVS, Kind
 from pipeline.inputs import globs
 from pipeline.inputs.archives import paths
 from pipeline.inputs.audio_files import glob_folder, parse_globs
@@ -28,6 +29,8 @@ from pipeline.schema import (
 from pipeline.shards import replace, resume, runs
 from pipeline.shards.finish import clips_file
 from pipeline.shards.result import DatasetConfig
+
+_Place = TypeVar("_Place", bound=runs.Place)
 
 
 def check_output(folder: str, *, overwrite: bool) -> None:
@@ -155,16 +158,11 @@ def prepare_job(
 def prepare_output(
     dataset: DatasetConfig, *, overwrite: bool, wavs: Iterable[str] = ()
 ) -> tuple[DatasetConfig, int]:
-    """Takes over the dataset folder, without what an earlier job left half done.
-
-    Shards that an unfinished job finished stay, so that those which are still what
-    this job would make need not be made again. A completed dataset stays as it is
-    until the new one, which is built in it under `_next/`, is complete.
+    """Takes over the folders of a dataset, see `take_over`.
 
     Args:
-      dataset: names the folder and its layout.
-      overwrite: replace a completed dataset; of an unfinished one that replaces
-        none, keep nothing.
+      dataset: names the folders and their layout.
+      overwrite: see `take_over`.
       wavs: names of the WAVs that will be written.
 
     Returns:
@@ -172,15 +170,12 @@ def prepare_output(
 
     Raises:
       UserError: a folder is not ours, or its name has wildcards.
-      SupersededError: the folder holds a completed dataset and `overwrite` is not
-        set (`check_output` tells users of it before), or another job is completing
-        one.
+      SupersededError: see `take_over`.
     """
     folder = dataset.output
     check_name("--output", folder)
-    files = beam_files(folder)
     # Before anything is made where nothing may be.
-    ownership.check_folder(files, folder, DATASET)
+    ownership.check_folder(beam_files(folder), folder, DATASET)
     if dataset.wav_output:
         check_name("--wav_output", dataset.wav_output)
         ownership.claim(
@@ -190,52 +185,90 @@ def prepare_output(
             names=wavs,
             flag="--wav_output",
         )
-    try:
-        storage.make_folder(folder)
-    except storage.STORE_ERRORS as error:
-        raise _unwritable(folder, error) from error
-    try:
-        with runs.locked(folder):
-            return _take_over(dataset, overwrite=overwrite)
-    except storage.STORE_ERRORS as error:
-        raise _unwritable(folder, error) from error
 
+    def list_files(shard: int) -> Iterator[str]:
+        for name in dataset.representations:
+            for split in SPLITS:
+                yield shard_file(name, split, shard, dataset.num_shards)
 
-def _unwritable(folder: str, error: BaseException) -> UserError:
-    return UserError(
-        f"--output cannot be written to: {storage.explain(error)}. Received: {folder}"
+    folders = (*dataset.representations, CLIPS_FOLDER)
+    return take_over(
+        dataset, DATASET, overwrite=overwrite, list_files=list_files, folders=folders
     )
 
 
-def _take_over(dataset: DatasetConfig, *, overwrite: bool) -> tuple[DatasetConfig, int]:
-    """What `prepare_output` does under the folder's lock."""
-    folder = dataset.output
+def find_place(place: _Place) -> _Place:
+    """The place with the folder to write to: in what is complete, `_next/`."""
+    folder = place.output
+    if not storage.exists(storage.join(folder, COMPLETED_FILE)):
+        return place
+    return dataclasses.replace(
+        place, output=storage.join(folder, runs.NEXT_FOLDER), replaces=folder
+    )
+
+
+def take_over(
+    place: _Place,
+    kind: Kind,
+    *,
+    overwrite: bool,
+    list_files: Callable[[int], Iterable[str]],
+    folders: Sequence[str],
+) -> tuple[_Place, int]:
+    """Takes over the output folder, without what an earlier job left half done.
+
+    Shards that an unfinished job finished stay, so that those which are still what
+    this job would make need not be made again. What is complete stays as it is until
+    the new one, which is built in it under `_next/`, is complete.
+
+    Args:
+      place: names the folder.
+      kind: of the folder.
+      overwrite: replace what is complete; of what is unfinished and replaces nothing,
+        keep nothing.
+      list_files: of a shard, relative to the folder.
+      folders: that shards are written to, likewise.
+
+    Returns:
+      The place with the folder to write to, and the number of shards that stay.
+
+    Raises:
+      UserError: the folder is not ours, or cannot be written to.
+      SupersededError: what it holds is complete and `overwrite` is not set (users are
+        told of it before), or another job is completing it.
+    """
+    folder = place.output
     files = beam_files(folder)
-    replace.finish_replacing(folder)
-    ownership.check_folder(files, folder, DATASET)
-    if storage.exists(storage.join(folder, COMPLETED_FILE)):
-        if not overwrite:
-            raise runs.SupersededError(runs.describe(folder))
-        overwrite = False
-        dataset = dataclasses.replace(
-            dataset,
-            output=storage.join(folder, runs.NEXT_FOLDER),
-            replaces=folder,
-        )
-    output = dataset.output
-    ownership.claim(files, output, DATASET)
-    # From here on, no job that began earlier writes to the folder.
-    runs.begin_run(dataset)
-    finished = [] if overwrite else resume.list_finished(dataset)
-    kept = {f"{runs.PROGRESS_FOLDER}/{runs.RUN_FILE}"}
-    for shard in finished:
-        kept.add(resume.result_file(shard, dataset.num_shards))
-        kept |= {
-            shard_file(name, split, shard, dataset.num_shards)
-            for name in dataset.representations
-            for split in SPLITS
-        }
-    ownership.remove(files, output, DATASET, keep=kept)
-    for name in (*dataset.representations, CLIPS_FOLDER, storage.TEMPORARY_FOLDER):
-        storage.make_folder(storage.join(output, name))
-    return dataset, len(finished)
+    ownership.check_folder(files, folder, kind)
+    try:
+        storage.make_folder(folder)
+        with runs.locked(folder):
+            replace.finish_replacing(folder, kind)
+            ownership.check_folder(files, folder, kind)
+            place = find_place(place)
+            if place.replaces:
+                if not overwrite:
+                    raise runs.SupersededError(runs.describe(folder))
+                overwrite = False
+            output = place.output
+            ownership.claim(files, output, kind)
+            # From here on, no job that began earlier writes to the folder.
+            runs.begin_run(place)
+            finished = [] if overwrite else resume.list_finished(place)
+            kept = {f"{runs.PROGRESS_FOLDER}/{runs.RUN_FILE}"}
+            if place.run:
+                laid = storage.list_sizes(runs.own_folder(place))
+                own = f"{storage.TEMPORARY_FOLDER}/{place.run}"
+                kept |= {f"{own}/{name}" for name in laid}
+            for shard in finished:
+                kept.add(resume.result_file(shard, place.num_shards))
+                kept.update(list_files(shard))
+            ownership.remove(files, output, kind, keep=kept)
+            for name in (*folders, storage.TEMPORARY_FOLDER):
+                storage.make_folder(storage.join(output, name))
+            return place, len(finished)
+    except storage.STORE_ERRORS as error:
+        raise UserError(
+            f"--output cannot be written to: {storage.explain(error)}. Received: "
+            f"{folder}"
+        ) from error

@@ -33,6 +33,7 @@ from pipeline.inputs.splits import SplitConfig
 from pipeline.inputs.survey import Inputs, inspect_inputs
 from pipeline.job.config import JobConfig
 from pipeline.job.graph import build
+from pipeline.job.normalisation.process import select_schemas, start_analyst
 from pipeline.launch import estimate, local, output
 from pipeline.launch.flink import rest
 from pipeline.launch.flink.run import open_run
@@ -304,16 +305,27 @@ def run_job(
     job: JobConfig, inputs: Inputs, flags: Sequence[str], reporter: Reporter = SILENT
 ) -> None:
     """Runs a job on whatever runner Beam's flags name, and waits for its end."""
+    dataset = job.dataset
+    is_local = local.is_local(parse_beam_options(flags))
+    with contextlib.ExitStack() as stack:
+        analyst = ""
+        if is_local and select_schemas(dataset.representations, dataset.clip):
+            analyst = stack.enter_context(start_analyst())
 
-    def add_steps(pipeline: beam.Pipeline, progress_file: str, launcher: int) -> None:
-        changed = job.with_dataset(progress_file=progress_file, launcher=launcher)
-        build(pipeline, changed)
+        def add_steps(pipeline: beam.Pipeline, here: local.LocalRun) -> None:
+            changed = job.with_dataset(
+                progress_file=here.progress_file,
+                launcher=here.launcher,
+                analyst=analyst,
+                decode_ahead=here.spare_cores,
+            )
+            build(pipeline, changed)
 
-    run_steps(add_steps, len(inputs.clips), flags, reporter)
+        run_steps(add_steps, len(inputs.clips), flags, reporter)
 
 
 def run_steps(
-    add_steps: Callable[[beam.Pipeline, str, int], None],
+    add_steps: Callable[[beam.Pipeline, local.LocalRun], None],
     total: int,
     flags: Sequence[str],
     reporter: Reporter = SILENT,
@@ -321,9 +333,7 @@ def run_steps(
     """Runs a graph on whatever runner Beam's flags name, and waits for its end.
 
     Args:
-      add_steps: adds them to a pipeline; takes a local file that grows by a byte for
-        each of what there is to do, and a process that workers on this machine end
-        with, as `DatasetConfig` has both.
+      add_steps: adds them to a pipeline.
       total: how much there is to do.
       flags: of Beam.
       reporter: is told how many are done.
@@ -331,13 +341,19 @@ def run_steps(
     options = parse_beam_options(flags)
     if not local.is_local(options):
         with beam.Pipeline(options=options) as pipeline:
-            add_steps(pipeline, "", 0)
+            add_steps(pipeline, local.LocalRun())
         return
-    local.choose_mode(options, flags, total, os.cpu_count() or 1)
+    cores = local.count_cores()
+    local.choose_mode(options, flags, total, cores)
     reporter.detail(f"Running {local.describe_mode(options)}.")
     with local.show_progress(total, reporter) as progress_file:
+        here = local.LocalRun(
+            progress_file=progress_file,
+            launcher=os.getpid(),
+            spare_cores=local.count_workers(options) < cores,
+        )
         pipeline = beam.Pipeline(runner=local.make_runner(options), options=options)
-        add_steps(pipeline, progress_file, os.getpid())
+        add_steps(pipeline, here)
         local.run(pipeline)
 
 

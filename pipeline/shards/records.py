@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.common import storage
 from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
-from pipeline.decoding.waveform import Loader, load_waveform
+from pipeline.decoding.waveform import Waveform
 from pipeline.inputs.join import Clip
 from pipeline.representations import (
     compute_representations,
@@ -35,52 +35,35 @@ class ClipRecords:
     Attributes:
       records: serialised Examples, by representation.
       moments: by representation, where it is normalised.
-      samples: the waveform; until the next clip is loaded, see `Loader`.
-      length: so many samples are the audio's own, see `Waveform`.
-      decoder: which one decoded it.
-      seconds: length of the whole file.
       audio: checksum of the waveform, by `checksum_audio`.
-      decode_ms: time to decode, in milliseconds.
-      compute_ms: time to compute and serialise all representations.
+      compute_ms: time to compute and serialise all representations, in milliseconds.
     """
 
     records: Mapping[str, Sequence[bytes]]
     moments: Mapping[str, Moments]
-    samples: Float32
-    length: int
-    decoder: str
-    seconds: float
     audio: str
-    decode_ms: float
     compute_ms: float
 
 
 def make_records(
     clip: Clip,
-    file: BinaryIO,
+    waveform: Waveform,
     names: Sequence[str],
     config: ClipConfig,
     workspace: Workspace,
-    load: Loader = load_waveform,
     label: Field = LABEL_FIELD,
 ) -> ClipRecords:
-    """Decodes a clip once and computes all of its records.
+    """Computes all records of a clip.
 
     Args:
       clip: its identity.
-      file: its audio, seekable.
+      waveform: its audio.
       names: representations.
       config: parameters.
       workspace: the thread's buffers.
-      load: decodes the file.
       label: the field that holds the clip's genre, or genres.
-
-    Raises:
-      AudioError: the audio cannot be used.
     """
     started = time.perf_counter()
-    waveform = load(file, config)
-    decoded = time.perf_counter()
     schemas = make_schemas(names, config, label)
     arrays = compute_representations(
         waveform.samples, names, config, workspace, length=waveform.length
@@ -98,13 +81,8 @@ def make_records(
     return ClipRecords(
         records=records,
         moments=moments,
-        samples=waveform.samples,
-        length=waveform.length,
-        decoder=waveform.decoder,
-        seconds=waveform.seconds,
         audio=checksum_audio(waveform.samples),
-        decode_ms=(decoded - started) * 1000,
-        compute_ms=(finished - decoded) * 1000,
+        compute_ms=(finished - started) * 1000,
     )
 
 

@@ -17,7 +17,7 @@ from pipeline.common import storage
 from pipeline.inputs.join import Clip
 from pipeline.schema import fingerprint
 from pipeline.shards.result import DatasetConfig, ShardResult
-from pipeline.shards.runs import PROGRESS_FOLDER
+from pipeline.shards.runs import PROGRESS_FOLDER, Place
 
 
 def fingerprint_shard(shard: int, clips: Iterable[Clip], config: DatasetConfig) -> str:
@@ -99,7 +99,7 @@ def find_finished(
     return result if sizes == [[file.size] for file in result.files.values()] else None
 
 
-def list_finished(config: DatasetConfig) -> list[int]:
+def list_finished(config: Place) -> list[int]:
     """Shards that earlier runs finished, with whatever inputs and options."""
     names = storage.list_sizes(storage.join(config.output, PROGRESS_FOLDER))
     files = {f"{PROGRESS_FOLDER}/{name}" for name in names}

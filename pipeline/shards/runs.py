@@ -15,7 +15,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 from pipeline.common import gcs, storage
 from pipeline.common.credentials import SCHEME
@@ -42,7 +42,10 @@ class Place(Protocol):
       output: folder to write to.
       replaces: folder whose place it takes in the end; empty for none.
       run: name of the run; empty: not checked.
+      num_shards: units of work.
     """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def output(self) -> str:
@@ -54,6 +57,10 @@ class Place(Protocol):
 
     @property
     def run(self) -> str:
+        """See above."""
+
+    @property
+    def num_shards(self) -> int:
         """See above."""
 
 
@@ -72,6 +79,11 @@ def describe(folder: str) -> str:
 def home(config: Place) -> str:
     """The folder that the user named."""
     return config.replaces or config.output
+
+
+def own_folder(config: Place) -> str:
+    """Where a run lays what only it needs, until the dataset is complete."""
+    return storage.join(config.output, storage.TEMPORARY_FOLDER, config.run)
 
 
 def run_path(config: Place) -> str:

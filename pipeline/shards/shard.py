@@ -1,4 +1,4 @@
-"""Makes one shard: reads ahead, computes clip by clip, commits whole files.
+"""Makes one shard: reads and decodes ahead, computes clip by clip, commits whole files.
 
 A shard index stands for one file of every representation and split. All of
 them are computed and written where the clips are decoded, so that neither
@@ -13,7 +13,8 @@ import concurrent.futures
 import functools
 import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -24,7 +25,7 @@ from pipeline.common.clip_config import SAMPLE_RATE
 from pipeline.common.regular_file import NotAFileError
 from pipeline.common.rejects import AudioError, Reason, Reject
 from pipeline.decoding import mp3
-from pipeline.decoding.waveform import Loader, load_waveform
+from pipeline.decoding.waveform import Loader, Waveform, load_waveform
 from pipeline.inputs.archives import paths, reading
 from pipeline.inputs.checksums import check_sha1
 from pipeline.inputs.join import Clip
@@ -132,21 +133,9 @@ def make_shard(
     wavs: collections.deque[concurrent.futures.Future[None]] = collections.deque()
     unique, rejects = _reject_repeated(clips)
     with open_writer(shard, config, READ_AHEAD) as (writer, executor):
-        fetch = functools.partial(fetch_audio, excerpt=config.clip.excerpt)
-        for clip, reading in storage.read_ahead(
-            unique, fetch, executor=executor, depth=READ_AHEAD
-        ):
+        for clip, decoding in _decode_ahead(unique, config, executor, load):
             try:
-                with reading.result() as file:
-                    content = make_records(
-                        clip,
-                        file,
-                        config.representations,
-                        config.clip,
-                        workspace,
-                        load,
-                        config.label,
-                    )
+                waveform, milliseconds = decoding.result()
             except AudioError as error:
                 rejects.append(_make_reject(clip, "decode", error.reason, str(error)))
             except storage.ReadError as error:  # Of a file read while it is decoded.
@@ -154,6 +143,14 @@ def make_shard(
                     _make_reject(clip, "decode", Reason.UNREADABLE, str(error))
                 )
             else:
+                content = make_records(
+                    clip,
+                    waveform,
+                    config.representations,
+                    config.clip,
+                    workspace,
+                    config.label,
+                )
                 for name, records in content.records.items():
                     writer.write(name, clip.split, records)
                 if clip.split == "training":
@@ -166,16 +163,16 @@ def make_shard(
                         split=clip.split,
                         path=clip.path,
                         size=clip.size,
-                        seconds=content.seconds,
-                        decoder=content.decoder,
+                        seconds=waveform.seconds,
+                        decoder=waveform.decoder,
                         audio=content.audio,
                     )
                 )
-                decode_ms.append(content.decode_ms)
+                decode_ms.append(milliseconds)
                 compute_ms.append(content.compute_ms)
                 if config.wav_output:
-                    # The next clip is decoded to the same memory.
-                    samples = content.samples[: content.length].copy()
+                    # Another clip will be decoded to the same memory.
+                    samples = waveform.samples[: waveform.length].copy()
                     wavs.append(executor.submit(write_wav, clip, samples, config))
                     if len(wavs) > READ_AHEAD:  # Each holds 5 MB of samples.
                         wavs.popleft().result()
@@ -193,6 +190,37 @@ def make_shard(
         decode_ms=tuple(decode_ms),
         compute_ms=tuple(compute_ms),
     )
+
+
+def _decode_ahead(
+    clips: Iterable[Clip],
+    config: DatasetConfig,
+    executor: concurrent.futures.Executor,
+    load: Loader,
+) -> Iterator[tuple[Clip, concurrent.futures.Future[tuple[Waveform, float]]]]:
+    """Reads clips ahead, and decodes them in their order, one ahead if configured.
+
+    Yields:
+      Each clip, with the future of its waveform and of the milliseconds that decoding
+      took.
+    """
+
+    def decode(
+        item: tuple[Clip, concurrent.futures.Future[BinaryIO]],
+    ) -> tuple[Waveform, float]:
+        with item[1].result() as file:
+            started = time.perf_counter()
+            waveform = load(file, config.clip)
+            return waveform, (time.perf_counter() - started) * 1000
+
+    fetch = functools.partial(fetch_audio, excerpt=config.clip.excerpt)
+    readings = storage.read_ahead(clips, fetch, executor=executor, depth=READ_AHEAD)
+    # One thread: a decoder has one process, which takes one file after the other.
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        for (clip, _), decoding in storage.read_ahead(
+            readings, decode, executor=thread, depth=int(config.decode_ahead)
+        ):
+            yield clip, decoding
 
 
 def _reject_repeated(clips: Sequence[Clip]) -> tuple[list[Clip], list[Reject]]:

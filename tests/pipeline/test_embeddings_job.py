@@ -108,7 +108,7 @@ def test_a_dataset_holds_what_the_network_hears(corpus, network, tmp_path, capsy
     assert manifest.music_model == model.to_dict()
     assert manifest.music_model["licence"] == "ISC"
     assert "cautious choice" in manifest.music_model["overlap"]
-    assert "Embeddings: MSD_vgg (ISC), trained on" in capsys.readouterr().out
+    assert "Embeddings: MSD_vgg (ISC), from the" in capsys.readouterr().out
     assert (output / "music_model.npz").read_bytes() == weights.weights_file(
         "MSD_vgg"
     ).read_bytes()

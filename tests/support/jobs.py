@@ -1,4 +1,4 @@
-"""Preprocessing jobs in processes of their own, to be killed."""
+"""Jobs in processes of their own, to be killed."""
 
 import os
 import signal
@@ -48,12 +48,15 @@ def write_leaking_corpus(folder: Path, clips: int) -> list[str]:
 
 
 def start(
-    flags: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+    flags: Sequence[str],
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    module: str = "pipeline.preprocess",
 ) -> psutil.Popen:
     """Starts a job, with more of an environment; what it prints goes to a file."""
     with log.open("wb") as file:
         return psutil.Popen(
-            [sys.executable, "-m", "pipeline.preprocess", *flags],
+            [sys.executable, "-m", module, *flags],
             cwd=ROOT,
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -97,5 +100,11 @@ def read_dataset(folder: Path) -> dict[str, bytes]:
 
 
 def looks_finished(folder: Path) -> bool:
-    """Whether a marker or a manifest is there."""
-    return (folder / "COMPLETED").exists() or (folder / "manifest.json").exists()
+    """Whether a marker is there, or what is written just before."""
+    names = ("COMPLETED", "manifest.json", "labels.json")
+    return any((folder / name).exists() for name in names)
+
+
+def count_finished(folder: Path) -> int:
+    """Number of shards that an unfinished job has finished."""
+    return len(list(folder.glob("_progress/shard-*.json")))

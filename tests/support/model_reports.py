@@ -4,10 +4,11 @@ import dataclasses
 
 import numpy as np
 
-from trainer.evaluation.calibration import calibrate
 from trainer.evaluation.predictions import ClipPredictions
 from trainer.evaluation.report import Report
 from trainer.evaluation.scores import evaluate
+from trainer.evaluation.tasks.single_label import SingleLabel
+from trainer.evaluation.tasks.task import judge
 
 GENRES = ("Folk", "Hip-Hop", 'Rock, "hard"')
 
@@ -21,6 +22,13 @@ def make_predictions(clips=12, seed=0):
         probabilities=rng.dirichlet(np.ones(genres), clips),
         artist_ids=tuple(f"artist {index // 2}" for index in range(clips)),
     )
+
+
+def calibrate(validation, test):
+    """What a report of these predictions says."""
+    task = SingleLabel()
+    fit = task.fit(validation, len(GENRES))
+    return judge(task, [test], [fit], fit, dict.fromkeys(GENRES, ""))[1]
 
 
 def make_model_report(**changes):

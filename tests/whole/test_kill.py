@@ -9,6 +9,7 @@ import pytest
 from pipeline import preprocess
 from tests.support.jobs import (
     MODES,
+    count_finished,
     find_workers,
     kill,
     looks_finished,
@@ -32,10 +33,6 @@ def undisturbed(flags, tmp_path_factory) -> dict[str, bytes]:
     output = tmp_path_factory.mktemp("undisturbed")
     assert preprocess.main([*flags, f"--output={output}"]) == 0
     return read_dataset(output)
-
-
-def count_finished(output) -> int:
-    return len(list(output.glob("_progress/shard-*.json")))
 
 
 def finish(flags, output, capsys) -> str:

@@ -16,6 +16,8 @@ from pipeline.demo import __main__ as demo
 from pipeline.inspect import __main__ as inspect
 from tests.support.corpora import write_plain_corpus
 from tests.support.jobs import read_dataset
+from tests.support.small_models import write_models
+from trainer.predict.label import __main__ as label
 
 #: Names that we give, in folders of somebody else, and others.
 SOMEBODYS = (
@@ -34,6 +36,7 @@ SOMEBODYS = (
     "clips.parquet",
     "_temporary/x",
     "_next/COMPLETED",
+    "labels/song.txt",
     "notes.txt",
 )
 
@@ -55,6 +58,16 @@ def run_preprocess(corpus: Path, *flags: object) -> int:
 
 def show_clip(corpus: Path, output: Path) -> int:
     return show.main([f"{corpus}/audio/0.wav", f"--output={output}"])
+
+
+def run_label(corpus: Path, *flags: object) -> int:
+    return label.main(
+        [
+            f"--audio={corpus}/audio/*.wav",
+            f"--model={corpus}/models/windows",
+            *map(str, flags),
+        ]
+    )
 
 
 #: Name, call of (corpus, output), and what in the folder of somebody is the output:
@@ -83,14 +96,21 @@ OUTPUTS: list[tuple[str, Command, str]] = [
     ),
     ("picture of a clip", show_clip, "picture.png"),
     ("picture over music", show_clip, "clips/song.mp3"),
+    ("labels", lambda c, out: run_label(c, "--output", out), ""),
+    (
+        "labels, overwriting",
+        lambda c, out: run_label(c, "--output", out, "--overwrite"),
+        "",
+    ),
     ("demo", lambda c, out: demo.main([f"--output={out}", "--workers=1"]), ""),
 ]
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> Path:
-    """Audio, metadata, and a dataset that was made of them."""
+    """Audio, metadata, a dataset that was made of them, and models."""
     folder = tmp_path_factory.mktemp("corpus")
+    write_models(folder / "models")
     write_plain_corpus(folder, clips=6)
     assert run_preprocess(folder, "--output", folder / "dataset") == 0
     return folder

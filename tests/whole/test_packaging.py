@@ -12,6 +12,7 @@ import pytest
 from pipeline import preprocess
 from pipeline.demo.corpus import DemoConfig, make_corpus
 from pipeline.launch import commands
+from pipeline.representations import DEFAULTS
 from tests.support.cloud.worker_pool import (
     make_clean_environment,
     run_on_workers,
@@ -178,7 +179,7 @@ def test_staged_package_runs_on_clean_workers(corpus, tmp_path):
     # Each of two workers installed the sdist, and nothing else was there to import.
     assert told.count("installed workflow.tar.gz") == 2
     here, there = read_files(tmp_path / "here"), read_files(tmp_path / "there")
-    assert len(here) == 3 * 3 * 8 + 1
+    assert len(here) == len(DEFAULTS) * 3 * 8 + 1
     assert there == here
     assert (tmp_path / "there" / "COMPLETED").exists()
 

@@ -23,12 +23,11 @@ from pipeline.common.progress import (
     take_reporter,
 )
 from pipeline.common.progress.command_line import CommandParser
-from pipeline.schema import UserError
-from trainer.baselines.fitting import BASELINES, SEVERAL, Baseline, fit_baselines
+from pipeline.schema import MULTI_LABEL, UserError, fingerprint
+from trainer.baselines.fitting import BASELINES, BASELINES_OF, Baseline, fit_baselines
 from trainer.baselines.vectors import check_clips
 from trainer.data.dataset import Dataset, open_dataset
-from trainer.evaluation.tasks.single_label import SingleLabel
-from trainer.evaluation.tasks.task import AnyReport, describe_report, find_task
+from trainer.evaluation.tasks.task import AnyReport, describe_report, make_report
 from trainer.predict import classical
 from trainer.training.model_folder import try_folders, write_report_folder
 
@@ -43,8 +42,7 @@ def choose_baselines(
     Raises:
       UserError: one that was asked for does not.
     """
-    single = isinstance(find_task(dataset.manifest), SingleLabel)
-    known = BASELINES if single else SEVERAL
+    known = BASELINES_OF[dataset.manifest.task]
     suitable = {baseline.name: baseline for baseline in known}
     for name in names or ():
         if name not in suitable:
@@ -55,6 +53,11 @@ def choose_baselines(
             )
     chosen = names or suitable
     return [baseline for name, baseline in suitable.items() if name in chosen]
+
+
+def name_settings(dataset: Dataset, representation: str, baseline: Baseline) -> str:
+    """Name of what a baseline is trained with and on; see `is_trained`."""
+    return fingerprint([dataset.manifest.fingerprint, representation, baseline.name])
 
 
 def train_baselines(
@@ -94,7 +97,7 @@ def train_baselines(
         notes += fitted.classifier.notes
         if not fitted.chosen:
             notes.append("No validation clips: parameters are defaults.")
-        report = find_task(dataset.manifest).make_report(
+        report = make_report(
             dataset.manifest,
             predictions,
             name=fitted.name,
@@ -117,9 +120,9 @@ def train_baselines(
             f"{output.rstrip('/')}/{fitted.name}",
             report,
             predictions["test"],
-            dataset.manifest.genres,
             validation=predictions["validation"],
             files=fitted.make_files(kept),
+            settings=name_settings(dataset, representation, fitted.baseline),
         )
         reports.append(report)
     return reports
@@ -185,7 +188,7 @@ def make_parser() -> argparse.ArgumentParser:
         choices=names,
         metavar="NAME",
         help=f"which to train: {', '.join(names)} (default: all; of several genres a "
-        f"clip, {', '.join(baseline.name for baseline in SEVERAL)})",
+        f"clip, {', '.join(baseline.name for baseline in BASELINES_OF[MULTI_LABEL])})",
     )
     add_progress_flags(parser)
     return parser

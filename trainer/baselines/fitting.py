@@ -10,7 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from pipeline.common.progress import SILENT, Reporter
-from pipeline.schema import MANIFEST_FILE, SPLITS
+from pipeline.schema import MANIFEST_FILE, MULTI_LABEL, SINGLE_LABEL, SPLITS
 from trainer.baselines import classifiers, several
 from trainer.baselines.artist_folds import fold_by_artist
 from trainer.baselines.choice import Classifier, Examples, Floats
@@ -86,26 +86,29 @@ BASELINES = (
 )
 
 
-#: Of several genres a clip: what is fitted to each by itself, or counts shares.
-SEVERAL = (
-    Baseline(
-        name="logistic_regression",
-        title="Logistic regression",
-        fit=several.fit_logistic_regressions,
+#: By task; of several genres a clip, what is fitted to each, or counts shares.
+BASELINES_OF = {
+    SINGLE_LABEL: BASELINES,
+    MULTI_LABEL: (
+        Baseline(
+            name="logistic_regression",
+            title="Logistic regression",
+            fit=several.fit_logistic_regressions,
+        ),
+        Baseline(
+            name="knn",
+            title="kNN",
+            fit=several.fit_neighbour_shares,
+            on_distances=True,
+        ),
+        Baseline(
+            name="pca_logistic_regression",
+            title="PCA and logistic regression",
+            fit=classifiers.fit_on_components(several.fit_logistic_regressions),
+            on_distances=True,
+        ),
     ),
-    Baseline(
-        name="knn",
-        title="kNN",
-        fit=several.fit_neighbour_shares,
-        on_distances=True,
-    ),
-    Baseline(
-        name="pca_logistic_regression",
-        title="PCA and logistic regression",
-        fit=classifiers.fit_on_components(several.fit_logistic_regressions),
-        on_distances=True,
-    ),
-)
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

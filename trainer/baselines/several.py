@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score
 
 from trainer.baselines.choice import Classifier, Examples, Float64s, Floats
 from trainer.baselines.classifiers import (
@@ -25,6 +24,7 @@ from trainer.baselines.classifiers import (
     NEIGHBOURS,
 )
 from trainer.data.distances import share_of_nearest
+from trainer.evaluation.tasks.multi_label_scores import macro_ap
 from trainer.predict import classical
 
 #: Eigenvalues that are a smaller share of the largest one are rounding errors.
@@ -132,35 +132,16 @@ def choose(candidates: Iterable[Classifier], examples: Examples) -> Classifier:
     for candidate in candidates:
         score = 0.0
         if len(examples.validation):
+            # Of all folds at once: in one alone, most genres would have no clip.
+            known = np.ones(len(examples.validation), np.bool_)
+            if examples.folds is not None and np.any(examples.folds >= 0):
+                known = examples.folds >= 0
             score = macro_ap(
-                examples.validation_labels,
-                candidate.predict(examples.validation),
-                examples.folds,
+                examples.validation_labels[known],
+                candidate.predict(examples.validation)[known],
             )
         if score > best_score + 1e-9:
             best, best_score = candidate, score
     if best is None:
         raise ValueError("Expected at least one candidate. Received: none")
     return best
-
-
-def macro_ap(
-    labels: NDArray[Any],
-    probabilities: Float64s,
-    folds: NDArray[np.int64] | None,
-) -> float:
-    """Mean average precision of the genres that some clips have, and others lack.
-
-    Clips of negative folds are left out. Of all other folds at once: in one alone, most
-    genres would have no clip.
-    """
-    if folds is not None and np.any(folds >= 0):
-        labels, probabilities = labels[folds >= 0], probabilities[folds >= 0]
-    scored = np.flatnonzero(labels.any(axis=0) & ~labels.all(axis=0))
-    if not len(scored):
-        return 0.0
-    return float(
-        np.mean(
-            [average_precision_score(labels[:, g], probabilities[:, g]) for g in scored]
-        )
-    )

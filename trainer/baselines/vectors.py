@@ -12,6 +12,10 @@ from trainer.data.dataset import Arrays, Dataset, load_arrays
 from trainer.data.normalisation import expand_normalisation, normalise
 
 
+class TooLargeError(UserError):
+    """A representation does not fit into memory; another may."""
+
+
 def load_normalised(dataset: Dataset, representation: str) -> dict[str, Arrays]:
     """Reads all splits, normalised as inside the neural networks.
 
@@ -42,12 +46,12 @@ def check_memory(dataset: Dataset, representation: str) -> None:
     """Refuses a dataset that would not fit into the memory that is free.
 
     Raises:
-      UserError: it would not.
+      TooLargeError: it would not.
     """
     needed = needed_bytes(dataset, representation)
     available = psutil.virtual_memory().available
     if needed > available:
-        raise UserError(
+        raise TooLargeError(
             f"The baselines on {representation} need {needed / 1e9:.1f} GB of memory "
             f"for the dataset in {dataset.folder}, {available / 1e9:.1f} GB are free; "
             "use a larger machine, a smaller dataset, or another --representation."

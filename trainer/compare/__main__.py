@@ -3,7 +3,8 @@
     ./launch.sh compare --models MODELS --output REPORT_DIR
 
 Writes report.html (one file that needs nothing else), report.json (all numbers),
-report.md, comparison.png (accuracies) and confusions.png (confusion matrices).
+report.md, comparison.png (scores) and, of one genre a clip, confusions.png (confusion
+matrices).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from trainer.compare.comparison import (
     Comparison,
     check_comparable,
     comparison_json,
+    find_use,
     make_comparison,
 )
 from trainer.compare.ensemble import (
@@ -46,32 +48,24 @@ from trainer.compare.html.clip_media import (
 from trainer.compare.html.facts import DataFacts, read_facts
 from trainer.compare.html.hard_clips import HardClip, Media, find_hard_clips
 from trainer.compare.html.page import format_page
-from trainer.compare.html.several import format_several_page
 from trainer.compare.report_files import (
-    ACCURACIES_FILE,
     COMPARISON_FILE,
-    CONFUSIONS_FILE,
     MARKDOWN_FILE,
+    SCORES_FILE,
     check_output,
     write_files,
 )
 from trainer.compare.serve import HTML_FILE
-from trainer.compare.several import comparison_json as comparison_several_json
-from trainer.compare.several import find_several
-from trainer.compare.several import format_markdown as format_several_markdown
-from trainer.compare.several import format_text as format_several_text
 from trainer.compare.text import format_markdown, format_text
 from trainer.data.artists import read_artists
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.evaluation import plots
 from trainer.evaluation.predictions import with_artists
-from trainer.evaluation.report import Report
-from trainer.evaluation.report_folder import Result, read_reports, read_results
-from trainer.evaluation.scores import evaluate
-from trainer.evaluation.tasks.several_report import MultiLabelReport
+from trainer.evaluation.report_folder import Result, read_results
+from trainer.evaluation.tasks.task import AnyReport, judge, task_of
 
 
-def find_dataset(reports: Sequence[Report], folder: str | None) -> Dataset | None:
+def find_dataset(reports: Sequence[AnyReport], folder: str | None) -> Dataset | None:
     """Opens the dataset that the models were tested on.
 
     Args:
@@ -93,10 +87,11 @@ def find_dataset(reports: Sequence[Report], folder: str | None) -> Dataset | Non
         dataset = open_dataset(folder)
     if dataset is None:
         return None
-    genres = tuple(scores.genre for scores in first.test.genres)
     # Cross-validation makes datasets of its own from one that is kept.
     same = dataset.manifest.fingerprint == first.fingerprint
-    if same or ("folds" in first.parameters and dataset.manifest.genres == genres):
+    if same or (
+        "folds" in first.parameters and dataset.manifest.genres == first.genres
+    ):
         return dataset
     if folder is None:
         return None
@@ -124,10 +119,10 @@ def add_artists(results: Sequence[Result], dataset: Dataset) -> list[Result]:
     completions = []
     for result in results:
         if result in incomplete and result.predictions is not None:
-            genres = [scores.genre for scores in result.report.test.genres]
             predictions = with_artists(result.predictions, artists)
-            test = evaluate(predictions, genres)
-            report = dataclasses.replace(result.report, test=test)
+            of = result.report
+            test, _ = judge(task_of(of), [predictions], [of.fit], of.fit, of.paths)
+            report = dataclasses.replace(of, test=test)
             result = dataclasses.replace(result, report=report, predictions=predictions)
         completions.append(result)
     return completions
@@ -209,8 +204,8 @@ def write_comparison(
         HTML_FILE: page.encode(),
         COMPARISON_FILE: comparison_json(comparison).encode(),
         MARKDOWN_FILE: format_markdown(comparison).encode(),
-        ACCURACIES_FILE: plots.comparison_png(evaluations, labels, title),
-        CONFUSIONS_FILE: plots.confusions_png(evaluations, labels),
+        SCORES_FILE: plots.comparison_png(evaluations, labels, title),
+        **comparison.view.pictures(reports, labels),
     }
     return write_files(folder, contents)
 
@@ -301,11 +296,6 @@ def compare(args: argparse.Namespace, reporter: Reporter) -> None:
             f"--ensemble must be 2 or more, or 0 for none. Received: {args.ensemble}"
         )
     require_credentials([folder, output, args.data])
-    several = find_several(read_reports(folder), folder)
-    if several is not None:
-        check_output(output)
-        _compare_several(several, output, command_line(args), reporter)
-        return
     results = [
         result for result in read_results(folder) if result.report.model != TITLE
     ]
@@ -337,7 +327,7 @@ def compare(args: argparse.Namespace, reporter: Reporter) -> None:
             "The dataset is not at hand: with --data, the report shows it too."
         )
     page = locate(os.path.join(output, HTML_FILE))
-    reporter.finish(f"Report: {page}", ["report", output])
+    reporter.finish(f"Report: {page}", ["report", output], *find_use(comparison))
 
 
 def locate(path: str) -> str:
@@ -356,28 +346,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_error(error)
         return 2
     return 0
-
-
-def _compare_several(
-    reports: Sequence[MultiLabelReport], output: str, command: str, reporter: Reporter
-) -> None:
-    """Compares models of several genres a clip; of them, no ensemble is chosen."""
-    reporter.result(format_several_text(reports))
-    contents = {
-        HTML_FILE: format_several_page(
-            reports, command=command, created=datetime.date.today().isoformat()
-        ).encode(),
-        COMPARISON_FILE: comparison_several_json(reports).encode(),
-        MARKDOWN_FILE: format_several_markdown(reports).encode(),
-    }
-    for path in write_files(output, contents):
-        reporter.detail(f"wrote {one_line(path)}")
-    reporter.note(
-        "No ensemble is chosen of models of several genres a clip; give predict "
-        "--model more than once for a mean."
-    )
-    page = locate(os.path.join(output, HTML_FILE))
-    reporter.finish(f"Report: {page}", ["report", output])
 
 
 def command_line(args: argparse.Namespace) -> str:

@@ -7,17 +7,21 @@ import json
 import os
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from pipeline.schema import UserError
-from trainer.evaluation.bootstrap import Interval, difference_interval, group_clips
+from pipeline.schema import MULTI_LABEL, UserError
+from trainer.compare.multi_label import MultiLabelView
+from trainer.compare.single_label import SingleLabelView
+from trainer.compare.view import View
+from trainer.evaluation.bootstrap import Interval, group_clips, percentile_interval
 from trainer.evaluation.predictions import ClipPredictions
-from trainer.evaluation.report import MODEL_FILE, Report
+from trainer.evaluation.report import MODEL_FILE
 from trainer.evaluation.report_folder import Result
+from trainer.evaluation.tasks.task import AnyReport, Task, task_of
 from trainer.predict.baseline import DESCRIPTION_FILE
 from trainer.predict.ensemble_folder import ENSEMBLE_FILE
 
@@ -25,45 +29,26 @@ COMPARISON_VERSION = 1
 #: A model folder that can predict holds one of them.
 KEPT_FILES = (MODEL_FILE, DESCRIPTION_FILE, ENSEMBLE_FILE)
 
-#: What the 2020 article's repository reports for transfer learning on mel images.
-ARTICLE_ACCURACY = 0.40
-#: The genres that it was measured with: those of fma_small.
-ARTICLE_GENRES = frozenset(
-    (
-        "Electronic",
-        "Experimental",
-        "Folk",
-        "Hip-Hop",
-        "Instrumental",
-        "International",
-        "Pop",
-        "Rock",
-    )
-)
-ARTICLE_NOTE = (
-    "The 2020 article (Hermez, Cheung, Gu) reports about 40 % for transfer learning on "
-    "mel images of fma_small with a random 20 % as test set. There, an artist's tracks "
-    "may be in training and test, which makes a test easier."
-)
-
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Comparison:
     """Models that were tested on the same clips.
 
     Attributes:
-      results: the most accurate first.
+      results: the best first.
       titles: a name for each, no two alike.
-      behind: of each model, the 95 % interval of how much less accurate than the
-        first it is, paired draw by draw; None where its predictions were not kept.
+      behind: of each model, the 95 % interval of how much lower its score is than the
+        first one's, paired draw by draw; None where its predictions were not kept.
+      view: what is shown of the models' task.
     """
 
     results: tuple[Result, ...]
     titles: tuple[str, ...]
     behind: tuple[Interval | None, ...]
+    view: View
 
     @property
-    def reports(self) -> tuple[Report, ...]:
+    def reports(self) -> tuple[AnyReport, ...]:
         """The models' reports, in the same order."""
         return tuple(result.report for result in self.results)
 
@@ -72,30 +57,30 @@ class Comparison:
         interval = self.behind[number]
         return number == 0 or (interval is not None and interval[0] <= 0)
 
-    @property
-    def article_comparable(self) -> bool:
-        """Whether the article measured the same thing: these genres, real music."""
-        first = self.reports[0]
-        genres = {scores.genre for scores in first.test.genres}
-        return (
-            genres == ARTICLE_GENRES
-            and not first.synthetic
-            and any(report.representation == "mel" for report in self.reports)
-        )
-
 
 def use_command(result: Result) -> str:
     """What names the genres of files with a model; empty where it was not kept."""
+    words = use_words(result)
+    return shlex.join(["./launch.sh", *words]) if words else ""
+
+
+def use_words(result: Result) -> list[str]:
+    """Words of that command, without `./launch.sh`."""
     folder = result.folder
     if not folder or not any(
         tf.io.gfile.exists(os.path.join(folder, name)) for name in KEPT_FILES
     ):
-        return ""
-    return f"./launch.sh predict --model {shlex.quote(folder)} FILE"
+        return []
+    return ["predict", "--model", folder, "FILE"]
+
+
+def find_use(comparison: Comparison) -> list[list[str]]:
+    """Words of what uses the best model that was kept, if any was."""
+    return list(filter(None, map(use_words, comparison.results)))[:1]
 
 
 def describe_use(comparison: Comparison) -> str:
-    """How to use the most accurate model, and if that was not kept, the next one."""
+    """How to use the best model, and if that was not kept, the next one."""
     commands = [use_command(result) for result in comparison.results]
     for number, command in enumerate(commands):
         if command:
@@ -103,20 +88,6 @@ def describe_use(comparison: Comparison) -> str:
             title, report = comparison.titles[number], comparison.reports[number]
             return f"To use {title} ({report.representation}): {command}{first}"
     return "None of the models was kept: they are measured only."
-
-
-def describe_article(comparison: Comparison) -> str:
-    """What the article reports, and how that compares."""
-    if not comparison.article_comparable:
-        return f"{ARTICLE_NOTE} It did not measure the same thing as this report."
-    mel = next(r for r in comparison.reports if r.representation == "mel")
-    low, high = mel.test.accuracy_interval
-    several = "artists" if mel.shared_artists else "no artist"
-    return (
-        f"{ARTICLE_NOTE} {mel.model} on mel images reaches "
-        f"{mel.test.accuracy:.0%} here ({low:.0%} to {high:.0%}), with {several} in "
-        "several splits."
-    )
 
 
 def make_comparison(results: Sequence[Result], folder: str) -> Comparison:
@@ -133,35 +104,60 @@ def make_comparison(results: Sequence[Result], folder: str) -> Comparison:
     ranking = sorted(
         results,
         key=lambda result: (
-            -result.report.test.accuracy,
+            -result.report.test.score,
             -result.report.test.macro_f1,
             result.report.name,
         ),
     )
-    best = ranking[0].predictions
+    first = ranking[0]
+    task = task_of(first.report)
     return Comparison(
         results=tuple(ranking),
         titles=tuple(make_titles([result.report for result in ranking])),
-        behind=tuple(_behind(best, result.predictions) for result in ranking),
+        behind=tuple(_find_behind(task, ranking)),
+        view=find_view(first.report),
     )
 
 
-def _behind(
-    best: ClipPredictions | None, other: ClipPredictions | None
-) -> Interval | None:
-    if best is None or other is None or set(best.track_ids) != set(other.track_ids):
+def find_view(report: AnyReport) -> View:
+    """What a comparison shows of a model's task."""
+    return MultiLabelView() if report.task == MULTI_LABEL else SingleLabelView()
+
+
+def _find_behind(task: Task, ranking: Sequence[Result]) -> Iterator[Interval | None]:
+    best = ranking[0].predictions
+    if best is None:
+        yield from [None] * len(ranking)
+        return
+    groups = group_clips(best.artist_ids, best.track_ids)
+    drawn = task.draw_scores(best, groups)
+    for result in ranking:
+        other = align(result.predictions, best)
+        if other is None:
+            yield None
+            continue
+        differences = drawn - task.draw_scores(other, groups)
+        found = differences[np.isfinite(differences)]
+        yield percentile_interval(found) if len(found) else None
+
+
+def align(
+    predictions: ClipPredictions | None, others: ClipPredictions
+) -> ClipPredictions | None:
+    """Predictions in the order of others; None where they are of other clips."""
+    if predictions is None or set(predictions.track_ids) != set(others.track_ids):
         return None
-    position = {track: row for row, track in enumerate(other.track_ids)}
-    order = np.array([position[track] for track in best.track_ids])
-    return difference_interval(
-        best.predicted == best.labels,
-        (other.predicted == other.labels)[order],
-        group_clips(best.artist_ids, best.track_ids),
-        seed=0,
+    place = {track: row for row, track in enumerate(predictions.track_ids)}
+    order = np.array([place[track] for track in others.track_ids], np.intp)
+    return ClipPredictions(
+        track_ids=others.track_ids,
+        labels=predictions.labels[order],
+        probabilities=predictions.probabilities[order],
+        artist_ids=others.artist_ids,
     )
 
 
-def check_comparable(reports: Sequence[Report], folder: str) -> None:
+def check_comparable(reports: Sequence[AnyReport], folder: str) -> None:
     """Refuses reports that were not measured on the same clips.
 
     Raises:
@@ -169,10 +165,10 @@ def check_comparable(reports: Sequence[Report], folder: str) -> None:
     """
     models: dict[str, list[str]] = defaultdict(list)
     for report in reports:
-        genres = ", ".join(scores.genre for scores in report.test.genres)
+        several = " (several each)" if report.task == MULTI_LABEL else ""
         models[
             f"dataset {report.fingerprint[:12]} ({report.test.clips} test clips of "
-            f"{genres})"
+            f"{', '.join(report.genres)}{several})"
         ].append(report.name)
     if len(models) > 1:
         datasets = "; ".join(
@@ -186,7 +182,7 @@ def check_comparable(reports: Sequence[Report], folder: str) -> None:
         )
 
 
-def make_titles(reports: Sequence[Report]) -> list[str]:
+def make_titles(reports: Sequence[AnyReport]) -> list[str]:
     """The models' titles, with the folder's name where two would look the same."""
     kinds = Counter((report.model, report.representation) for report in reports)
     return [
@@ -197,15 +193,16 @@ def make_titles(reports: Sequence[Report]) -> list[str]:
     ]
 
 
-def describe_test(reports: Sequence[Report]) -> str:
+def describe_test(reports: Sequence[AnyReport]) -> str:
     """Says what the numbers of all reports were measured on."""
     first = reports[0]
     artists = f" by {first.test.artists} artists" if first.test.artists else ""
     rules = [report.split_rule for report in reports if report.split_rule]
     rule = f" Splits: {rules[0].rstrip('.')}." if rules else ""
+    more = find_view(first).describe_test(reports)
     return (
-        f"{first.test.clips} test clips{artists}, {len(first.test.genres)} genres, "
-        f"dataset {first.fingerprint[:12]}.{rule}"
+        f"{first.test.clips} test clips{artists}, {len(first.test.genres)} genres."
+        f"{rule}{more}"
     )
 
 
@@ -230,10 +227,11 @@ def describe_noise(comparison: Comparison) -> str:
 
 
 def comparison_json(comparison: Comparison) -> str:
-    """All numbers, unrounded, the most accurate model first."""
+    """All numbers, unrounded, the best model first."""
     first = comparison.reports[0]
     content: Mapping[str, Any] = {
         "comparison_version": COMPARISON_VERSION,
+        "task": first.task,
         "fingerprint": first.fingerprint,
         "description": first.description,
         "synthetic": first.synthetic,
@@ -243,14 +241,8 @@ def comparison_json(comparison: Comparison) -> str:
         "shared_artists": first.shared_artists,
         "test_clips": first.test.clips,
         "test_artists": first.test.artists,
-        "genres": [scores.genre for scores in first.test.genres],
-        "chance_accuracy": first.test.chance_accuracy,
-        "majority_accuracy": first.test.majority_accuracy,
-        "article": {
-            "accuracy": ARTICLE_ACCURACY,
-            "same_genres_and_representation": comparison.article_comparable,
-            "note": ARTICLE_NOTE,
-        },
+        "genres": first.genres,
+        **comparison.view.json_facts(comparison.reports),
         "models": [
             {
                 "title": title,
@@ -276,11 +268,12 @@ def _numbers(result: Result) -> dict[str, Any]:
     values = dataclasses.asdict(result.report)
     # They are the same for all models, and stand above.
     for key in (
+        "task",
         "fingerprint",
         "description",
         "synthetic",
         "split_rule",
         "shared_artists",
     ):
-        del values[key]
+        values.pop(key, None)
     return values | {"phases": list(result.phases)}

@@ -1,7 +1,8 @@
 """The mean of the best few models: which, how good it is, and its folder.
 
-Members are taken one after the other: first the model with the lowest log-loss, then
-whichever lowers the mean's most. What is looked at are validation clips, or, of a
+Members are taken one after the other: first the model with the lowest loss, then
+whichever lowers the mean's most: the log-loss, or of several genres a clip what the
+macro average precision lacks of 1. What is looked at are validation clips, or, of a
 cross-validation, clips that the models did not hear, of all folds but the one that is
 tested: never a clip that the ensemble's own scores are about.
 
@@ -13,28 +14,20 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from pipeline.common import ownership
 from pipeline.common.owned_kinds import MODEL
-from trainer.compare.comparison import use_command
-from trainer.evaluation.calibration import (
-    MIN_CLIPS,
-    Calibration,
-    apply_temperature,
-    calibrate,
-    fit_temperature,
-    log_loss,
-    measure_reliability,
-)
+from trainer.compare.comparison import align, use_command
+from trainer.evaluation.calibration import Fit
 from trainer.evaluation.model_files import files_of
-from trainer.evaluation.predictions import ClipPredictions
+from trainer.evaluation.predictions import ClipPredictions, concatenate
 from trainer.evaluation.report_folder import Result, read_result
-from trainer.evaluation.scores import evaluate
+from trainer.evaluation.tasks.task import Task, judge, scale_clips, task_of
 from trainer.predict.ensemble_folder import (
     ENSEMBLE,
     ENSEMBLE_FILE,
@@ -43,13 +36,10 @@ from trainer.predict.ensemble_folder import (
 )
 from trainer.training.model_folder import write_report_folder
 
-Float64s = NDArray[np.float64]
-
 TITLE = "Ensemble"
 #: Members at most, and at least.
 MEMBERS = 3
 MIN_MEMBERS = 2
-_FLOOR = 1e-12
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,60 +55,38 @@ class Scored:
     members: tuple[Result, ...]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class _Clips:
-    """What the candidates say of the same clips.
-
-    Attributes:
-      track_ids: of the clips.
-      labels: `(clips,)`.
-      artist_ids: of each, or ().
-      probabilities: of each candidate, `(clips, genres)`.
-    """
-
-    track_ids: tuple[str, ...]
-    labels: NDArray[np.int64]
-    artist_ids: tuple[str, ...]
-    probabilities: Sequence[Float64s]
-
-    def mean(self, members: Sequence[int]) -> ClipPredictions:
-        """The members' mean."""
-        return ClipPredictions(
-            self.track_ids,
-            self.labels,
-            np.mean([self.probabilities[member] for member in members], axis=0),
-            self.artist_ids,
-        )
+def mean_of(
+    candidates: Sequence[ClipPredictions], members: Sequence[int]
+) -> ClipPredictions:
+    """The mean of some candidates, whose clips are the same in the same order."""
+    chosen = [candidates[member].probabilities for member in members]
+    return dataclasses.replace(candidates[0], probabilities=np.mean(chosen, axis=0))
 
 
 def choose_members(
-    probabilities: Sequence[Float64s], labels: NDArray[np.int64], most: int = MEMBERS
+    task: Task, candidates: Sequence[ClipPredictions], most: int = MEMBERS
 ) -> list[int]:
-    """Members of the mean with the lowest log-loss, found one after the other.
+    """Members of the mean with the lowest loss, found one after the other.
 
     Args:
-      probabilities: of each candidate, calibrated, `(clips, genres)`; at least two.
-      labels: of the clips, `(clips,)`.
+      task: says which loss.
+      candidates: calibrated, of the same clips in the same order; at least two.
       most: take no more.
 
     Returns:
       Indices of two or more candidates, in the order that they were taken in.
     """
     members: list[int] = []
-    total = np.zeros_like(probabilities[0])
     lowest = np.inf
-    while len(members) < min(most, len(probabilities)):
-        rest = [n for n in range(len(probabilities)) if n not in members]
-        losses = [
-            log_loss((total + probabilities[n]) / (len(members) + 1), labels)
-            for n in rest
-        ]
+    while len(members) < min(most, len(candidates)):
+        rest = [n for n in range(len(candidates)) if n not in members]
+        means = [mean_of(candidates, [*members, n]) for n in rest]
+        losses = [task.choice_loss(mean.labels, mean.probabilities) for mean in means]
         best = int(np.argmin(losses))
         if losses[best] >= lowest and len(members) >= MIN_MEMBERS:
             break
         lowest = losses[best]
         members.append(rest[best])
-        total = total + probabilities[rest[best]]
     return members
 
 
@@ -154,20 +122,34 @@ def _score_split(results: Sequence[Result], folder: str, most: int) -> Scored | 
             f"which {len(candidates)} of {len(results)} models have; train with a "
             "validation split."
         )
-    validation = _align(candidates, lambda result: result.validation)
-    test = _align(candidates, lambda result: result.predictions)
+    task = task_of(candidates[0].report)
+    validation = _align(
+        [
+            scale_clips(task, r.validation, r.report.fit.temperature)
+            for r in candidates
+            if r.validation
+        ]
+    )
+    test = _align(
+        [
+            scale_clips(task, r.predictions, r.report.fit.temperature)
+            for r in candidates
+            if r.predictions
+        ]
+    )
     if validation is None or test is None:
         return "No ensemble: the models predict different clips."
-    members = choose_members(validation.probabilities, validation.labels, most)
-    chosen, tested = validation.mean(members), test.mean(members)
+    members = choose_members(task, validation, most)
+    chosen, tested = mean_of(validation, members), mean_of(test, members)
+    fit = task.fit(chosen, len(candidates[0].report.genres))
     return _make_scored(
         [candidates[member] for member in members],
-        tested,
         folder,
-        calibration=calibrate(chosen, tested),
+        parts=[tested],
+        fits=[fit],
+        kept=fit,
         validation=chosen,
-        note=f"Members are chosen by the log-loss of {len(chosen.labels)} validation "
-        "clips.",
+        note=f"Members are chosen by {len(chosen.labels)} validation clips.",
     )
 
 
@@ -186,113 +168,84 @@ def _score_folds(results: Sequence[Result], folder: str, most: int) -> Scored | 
             f"No ensemble: {len(candidates)} of {len(results)} models have the "
             f"predictions of all {count} folds."
         )
+    task = task_of(candidates[0].report)
     by_fold = []
     for number in range(count):
-        tests = {folder: found[number] for folder, found in parts.items()}
-        clips = _align(candidates, lambda r: tests[r.folder], raw=True)  # noqa: B023
+        clips = _align([parts[candidate.folder][number] for candidate in candidates])
         if clips is None:
             return "No ensemble: the models predict different clips."
         by_fold.append(clips)
-    tested = []
-    scaled = []
+    tested, fits = [], []
     for number in range(count):
         others = [clips for other, clips in enumerate(by_fold) if other != number]
-        members, temperatures, temperature = _fit(others, most)
-        mean = _calibrated(by_fold[number], temperatures).mean(members)
-        tested.append(mean)
-        scaled.append(apply_temperature(mean.probabilities, temperature))
-    members, temperatures, temperature = _fit(by_fold, most)
-    predictions = ClipPredictions(
-        tuple(track for part in tested for track in part.track_ids),
-        np.concatenate([part.labels for part in tested]),
-        np.concatenate([part.probabilities for part in tested]),
-        tuple(artist for part in tested for artist in part.artist_ids),
-    )
-    labels = predictions.labels
+        choice = _choose(task, others, most)
+        tested.append(choice.mean(task, by_fold[number]))
+        fits.append(choice.fit)
+    choice = _choose(task, by_fold, most)
     return _make_scored(
-        [candidates[member] for member in members],
-        predictions,
+        [candidates[member] for member in choice.members],
         folder,
-        calibration=Calibration(
-            temperature=temperature,
-            clips=len(labels),
-            before=measure_reliability(predictions.probabilities, labels),
-            after=measure_reliability(np.concatenate(scaled), labels),
-        ),
-        validation=None,
-        note=f"Cross-validated: for the clips of each of {count} folds, members and "
-        "temperatures are chosen by the other folds' clips; those named here are "
-        "chosen by all.",
+        parts=tested,
+        fits=fits,
+        kept=choice.fit,
+        note=f"Cross-validated: for the clips of each of {count} folds, members, "
+        "temperatures and thresholds are chosen by the other folds' clips; those named "
+        "here are chosen by all.",
     )
 
 
-def _fit(parts: Sequence[_Clips], most: int) -> tuple[list[int], list[float], float]:
-    """Members, the candidates' temperatures and the mean's, from some folds."""
-    labels = np.concatenate([part.labels for part in parts])
-    raw = [
-        np.concatenate(columns)
-        for columns in zip(*(part.probabilities for part in parts), strict=True)
-    ]
-    temperatures = [_fit_temperature(one, labels) for one in raw]
-    scaled = [
-        apply_temperature(one, temperature)
-        for one, temperature in zip(raw, temperatures, strict=True)
-    ]
-    members = choose_members(scaled, labels, most)
-    mean = np.mean([scaled[member] for member in members], axis=0)
-    return members, temperatures, _fit_temperature(mean, labels)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class _Choice:
+    """What was chosen by some folds.
 
-
-def _fit_temperature(probabilities: Float64s, labels: NDArray[np.int64]) -> float:
-    if len(labels) < MIN_CLIPS:
-        return 1.0
-    return fit_temperature(np.log(np.maximum(probabilities, _FLOOR)), labels)
-
-
-def _calibrated(clips: _Clips, temperatures: Sequence[float]) -> _Clips:
-    scaled = [
-        apply_temperature(one, temperature)
-        for one, temperature in zip(clips.probabilities, temperatures, strict=True)
-    ]
-    return dataclasses.replace(clips, probabilities=scaled)
-
-
-def _align(
-    results: Sequence[Result],
-    read: Callable[[Result], ClipPredictions | None],
-    *,
-    raw: bool = False,
-) -> _Clips | None:
-    """Brings several models' predictions into one order; None for other clips.
-
-    Args:
-      results: the models.
-      read: takes the predictions of one.
-      raw: whether to leave them as they are, and not to calibrate them.
+    Attributes:
+      members: indices of candidates.
+      temperatures: of all candidates.
+      fit: of the members' mean.
     """
-    found = [read(result) for result in results]
-    first = found[0]
-    rows: list[Float64s] = []
-    for result, predictions in zip(results, found, strict=True):
-        if first is None or predictions is None:
-            return None
-        if set(predictions.track_ids) != set(first.track_ids):
-            return None
-        place = {track: row for row, track in enumerate(predictions.track_ids)}
-        order = np.array([place[track] for track in first.track_ids], np.intp)
-        probabilities = predictions.probabilities[order]
-        calibration = result.report.calibration
-        if calibration is not None and not raw:
-            probabilities = apply_temperature(probabilities, calibration.temperature)
-        rows.append(probabilities)
-    if first is None:
-        return None
-    return _Clips(
-        track_ids=first.track_ids,
-        labels=first.labels,
-        artist_ids=first.artist_ids,
-        probabilities=rows,
+
+    members: Sequence[int]
+    temperatures: Sequence[float | None]
+    fit: Fit
+
+    def mean(
+        self, task: Task, candidates: Sequence[ClipPredictions]
+    ) -> ClipPredictions:
+        """The members' mean of other clips."""
+        return mean_of(_scale(task, candidates, self.temperatures), self.members)
+
+
+def _choose(
+    task: Task, folds: Sequence[Sequence[ClipPredictions]], most: int
+) -> _Choice:
+    raw = [concatenate(parts) for parts in zip(*folds, strict=True)]
+    genres = raw[0].probabilities.shape[1]
+    temperatures = [task.fit(one, genres).temperature for one in raw]
+    scaled = _scale(task, raw, temperatures)
+    members = choose_members(task, scaled, most)
+    return _Choice(
+        members=members,
+        temperatures=temperatures,
+        fit=task.fit(mean_of(scaled, members), genres),
     )
+
+
+def _scale(
+    task: Task,
+    candidates: Sequence[ClipPredictions],
+    temperatures: Sequence[float | None],
+) -> list[ClipPredictions]:
+    return [
+        scale_clips(task, clips, temperature)
+        for clips, temperature in zip(candidates, temperatures, strict=True)
+    ]
+
+
+def _align(predictions: Sequence[ClipPredictions]) -> list[ClipPredictions] | None:
+    """Predictions in the order of the first; None where they are of other clips."""
+    found = [align(one, predictions[0]) for one in predictions]
+    same = [one for one in found if one is not None]
+    return same if len(same) == len(found) else None
 
 
 def _has_report(path: str) -> bool:
@@ -301,21 +254,27 @@ def _has_report(path: str) -> bool:
 
 def _make_scored(
     members: Sequence[Result],
-    predictions: ClipPredictions,
     folder: str,
     *,
-    calibration: Calibration | None,
-    validation: ClipPredictions | None,
+    parts: Sequence[ClipPredictions],
+    fits: Sequence[Fit],
+    kept: Fit,
     note: str,
+    validation: ClipPredictions | None = None,
 ) -> Scored:
-    first = members[0].report
+    """Judges an ensemble; see `trainer.evaluation.tasks.task.judge`."""
     reports = [member.report for member in members]
-    genres = [scores.genre for scores in first.test.genres]
+    first = reports[0]
+    task, paths = task_of(first), first.paths
+    test, calibration = judge(task, parts, fits, kept, paths)
     names = [os.path.basename(member.folder) for member in members]
     weights = [report.weights for report in reports]
     folds: Mapping[str, object] = {
         key: value for key, value in first.parameters.items() if key == "folds"
     }
+    changes: dict[str, Any] = {first.TRAINING_SCORE: None}
+    if validation is not None:
+        changes["validation"] = judge(task, [validation], [kept], kept, paths)[0]
     report = dataclasses.replace(
         first,
         name=ENSEMBLE,
@@ -327,18 +286,18 @@ def _make_scored(
             **folds,
         },
         weights=None if None in weights else sum(w for w in weights if w),
-        test=evaluate(predictions, genres),
-        validation=None if validation is None else evaluate(validation, genres),
-        training_accuracy=None,
+        test=test,
         calibration=calibration,
         train_seconds=sum(report.train_seconds for report in reports),
         command=f"./launch.sh compare --models {folder}",
         notes=(f"The mean of {', '.join(names)}. {note}",),
+        music_model=next((r.music_model for r in reports if r.music_model), {}),
+        **changes,
     )
     return Scored(
         result=Result(
             report=report,
-            predictions=predictions,
+            predictions=concatenate(parts),
             validation=validation,
             folder=os.path.join(folder, ENSEMBLE),
         ),
@@ -355,14 +314,12 @@ def write_ensemble(scored: Scored, folder: str) -> None:
     result = scored.result
     names = [os.path.basename(member.folder) for member in scored.members]
     members = [make_member(folder, name, 1 / len(names)) for name in names]
-    genres = [scores.genre for scores in result.report.test.genres]
     if result.predictions is None:
         raise ValueError("Expected an ensemble with predictions. Received: none")
     write_report_folder(
         result.folder,
         result.report,
         result.predictions,
-        genres,
         files={ENSEMBLE_FILE: to_json(members).encode()},
         validation=result.validation,
     )

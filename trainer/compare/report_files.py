@@ -12,13 +12,13 @@ from trainer.evaluation.model_files import files_of
 
 COMPARISON_FILE = "report.json"
 MARKDOWN_FILE = "report.md"
-ACCURACIES_FILE = "comparison.png"
+SCORES_FILE = "comparison.png"
 CONFUSIONS_FILE = "confusions.png"
 FILES = {
     HTML_FILE: HTML,
     COMPARISON_FILE: COMPARISON,
     MARKDOWN_FILE: MARKDOWN,
-    ACCURACIES_FILE: PICTURE,
+    SCORES_FILE: PICTURE,
     CONFUSIONS_FILE: PICTURE,
 }
 

@@ -9,7 +9,7 @@ Source: B. Efron, R. Tibshirani, An Introduction to the Bootstrap (1993), chapte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -60,22 +60,42 @@ def draw_sums(
       Shape `(RESAMPLES, columns)`.
     """
     table = np.asarray(values, np.float64)
-    count = int(groups.max()) + 1
-    sums = np.zeros((count, table.shape[1]))
+    sums = np.zeros((int(groups.max()) + 1, table.shape[1]))
     np.add.at(sums, groups, table)
-    rng = np.random.default_rng(seed)
     result = np.empty((RESAMPLES, table.shape[1]))
-    for start in range(0, RESAMPLES, _CHUNK):
-        draws = min(_CHUNK, RESAMPLES - start)
-        choice = rng.integers(0, count, (draws, count))
-        choice += np.arange(draws)[:, np.newaxis] * count
-        times = np.bincount(choice.ravel(), minlength=draws * count)
-        result[start : start + draws] = times.reshape(draws, count) @ sums
+    for start, times in draw_times(
+        groups, resamples=RESAMPLES, seed=seed, chunk=_CHUNK
+    ):
+        result[start : start + len(times)] = times @ sums
     return result
 
 
+def draw_times(
+    groups: NDArray[np.intp], *, resamples: int, seed: int, chunk: int
+) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """How often each group is drawn.
+
+    Args:
+      groups: of each clip, `(clips,)`.
+      resamples: number of draws.
+      seed: of the draws.
+      chunk: draws at a time.
+
+    Yields:
+      The number of the first draw, and `(draws, groups)`.
+    """
+    count = int(groups.max()) + 1
+    rng = np.random.default_rng(seed)
+    for start in range(0, resamples, chunk):
+        draws = min(chunk, resamples - start)
+        choice = rng.integers(0, count, (draws, count))
+        choice += np.arange(draws)[:, np.newaxis] * count
+        times = np.bincount(choice.ravel(), minlength=draws * count)
+        yield start, times.reshape(draws, count).astype(np.float64)
+
+
 def percentile_interval(draws: NDArray[np.float64]) -> Interval:
-    """The middle 95 % of the draws `(RESAMPLES,)`."""
+    """The middle 95 % of the draws `(n,)`."""
     low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)
 
@@ -115,25 +135,17 @@ def score_intervals(
     return percentile_interval(accuracy), percentile_interval(macro_f1)
 
 
-def difference_interval(
-    first: NDArray[np.bool_],
-    second: NDArray[np.bool_],
-    groups: NDArray[np.intp],
-    *,
-    seed: int,
-) -> Interval:
-    """95 % interval of the difference of two models' accuracies on the same clips.
-
-    Both are judged on the same draws. Where 0 lies in it, the difference is
-    within noise.
+def draw_shares(
+    hits: NDArray[np.bool_], groups: NDArray[np.intp], *, seed: int
+) -> NDArray[np.float64]:
+    """The share of hits in each draw, `(RESAMPLES,)`.
 
     Args:
-      first: whether the first model is right about each clip, `(clips,)`.
-      second: likewise, in the same order.
+      hits: of each clip, `(clips,)`.
       groups: see `group_clips`.
       seed: of the draws.
     """
-    advantage = first.astype(np.float64) - second.astype(np.float64)
-    columns = np.stack([np.ones(len(advantage)), advantage], axis=1)
-    clips, differences = draw_sums(columns, groups, seed=seed).T
-    return percentile_interval(differences / clips)
+    columns = np.stack([np.ones(len(hits)), hits], axis=1)
+    clips, right = draw_sums(columns, groups, seed=seed).T
+    shares: NDArray[np.float64] = right / clips
+    return shares

@@ -9,16 +9,12 @@ https://arxiv.org/abs/1706.04599, sections 2 and 4.2.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
-
-if TYPE_CHECKING:
-    from trainer.evaluation.predictions import ClipPredictions
 
 Float64s = NDArray[np.float64]
 
@@ -82,6 +78,21 @@ class Calibration:
     clips: int
     before: Reliability
     after: Reliability
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Fit:
+    """What is fitted to clips that a model did not hear.
+
+    Attributes:
+      temperature: None where there are fewer than `MIN_CLIPS` clips.
+      clips: that it was fitted to.
+      thresholds: of several genres a clip, from which each is given, `(genres,)`.
+    """
+
+    temperature: float | None = None
+    clips: int = 0
+    thresholds: Float64s | None = None
 
 
 def log_loss(probabilities: Float64s, labels: NDArray[np.int64]) -> float:
@@ -178,63 +189,11 @@ def check_temperature(temperature: float) -> float:
 
 def apply_temperature(probabilities: Float64s, temperature: float) -> Float64s:
     """Scales probabilities `(..., genres)`; their order stays."""
-    scaled: Float64s = softmax(_log(probabilities) / temperature, axis=-1)
+    scaled: Float64s = softmax(logarithms(probabilities) / temperature, axis=-1)
     return scaled
 
 
-def calibrate(
-    validation: ClipPredictions | None, test: ClipPredictions
-) -> Calibration | None:
-    """Fits a temperature to the validation clips and judges it on the test clips.
-
-    Returns:
-      None where there are fewer than `MIN_CLIPS` validation clips.
-    """
-    if validation is None or len(validation.labels) < MIN_CLIPS:
-        return None
-    temperature = fit_temperature(_log(validation.probabilities), validation.labels)
-    scaled = apply_temperature(test.probabilities, temperature)
-    return Calibration(
-        temperature=temperature,
-        clips=len(validation.labels),
-        before=measure_reliability(test.probabilities, test.labels),
-        after=measure_reliability(scaled, test.labels),
-    )
-
-
-def calibrate_folds(parts: Sequence[ClipPredictions]) -> Calibration | None:
-    """Fits temperatures to the clips of a cross-validation, each fold's to the others.
-
-    Args:
-      parts: predictions of each fold, by a model that did not hear it; two or more.
-
-    Returns:
-      With the temperature of all clips, and the reliability of what the other folds'
-      temperatures make of each; None where there are fewer than `MIN_CLIPS` others.
-    """
-    scaled = []
-    for part in parts:
-        others = [other for other in parts if other is not part]
-        if sum(len(other.labels) for other in others) < MIN_CLIPS:
-            return None
-        scaled.append(apply_temperature(part.probabilities, fit_probabilities(others)))
-    labels = np.concatenate([part.labels for part in parts])
-    raw = np.concatenate([part.probabilities for part in parts])
-    return Calibration(
-        temperature=fit_probabilities(parts),
-        clips=len(labels),
-        before=measure_reliability(raw, labels),
-        after=measure_reliability(np.concatenate(scaled), labels),
-    )
-
-
-def fit_probabilities(parts: Sequence[ClipPredictions]) -> float:
-    """The temperature with the least log-loss over some predictions."""
-    probabilities = np.concatenate([part.probabilities for part in parts])
-    labels = np.concatenate([part.labels for part in parts])
-    return fit_temperature(_log(probabilities), labels)
-
-
-def _log(probabilities: Float64s) -> Float64s:
-    logarithms: Float64s = np.log(np.maximum(probabilities, FLOOR))
-    return logarithms
+def logarithms(probabilities: Float64s) -> Float64s:
+    """Natural logarithms; those of 0 are finite."""
+    found: Float64s = np.log(np.maximum(probabilities, FLOOR))
+    return found

@@ -2,34 +2,52 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.common.plain_text import code_span, markdown
-
-if TYPE_CHECKING:
-    from trainer.evaluation.report import Report
-    from trainer.evaluation.scores import GenreScores
-    from trainer.evaluation.tasks.several_report import MultiLabelReport
+from trainer.evaluation.report import ModelReport
 
 _NO_DESCRIPTION = "The dataset carries no description of its own."
 #: Below this many test clips of a genre its scores are hints.
 FEW_CLIPS = 20
+#: Genres that a sentence names.
+MOST_NAMES = 10
+#: A training score that is higher than the test's by more tells of overfitting.
+OVERFITTING = 0.1
 
 
-def format_card(report: Report) -> str:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CardParts:
+    """What a card says of one task alone.
+
+    Attributes:
+      use: what the model does, in sentences; Markdown.
+      clips: more on the clips, behind their numbers.
+      scores: rows of the table of scores: name, value.
+      header: columns of the table of genres, all of numbers but the first.
+      rows: its rows.
+      limits: sentences on where the model must not be trusted.
+      caveat: what its labels are worth.
+    """
+
+    use: str
+    scores: Sequence[tuple[str, str]]
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    limits: Sequence[str]
+    caveat: str
+    clips: str = ""
+
+
+def format_card(report: ModelReport, parts: CardParts) -> str:
     """Markdown: data, scores, limits and licence of one model."""
-    test = report.test
-    low, high = test.accuracy_interval
-    groups = f"over {test.artists} artists" if test.artists else "over clips"
     lines = [
         *_first_lines(report),
         "## Use",
         "",
-        f"Names the genre of a music recording, one of {len(test.genres)}: "
-        + ", ".join(markdown(scores.genre) for scores in test.genres)
-        + ". It always names one of them, also for speech, silence or a genre that it "
-        "has never heard.",
+        parts.use,
         "",
         f"It reads the representation {code_span(report.representation)} of 30 s of "
         "audio. "
@@ -50,7 +68,7 @@ def format_card(report: Report) -> str:
         + ", ".join(
             f"{count} {markdown(split)}" for split, count in report.clips.items()
         )
-        + ".",
+        + f"{parts.clips}.",
         f"* Split: {markdown(report.split_rule.rstrip('.')) or 'not recorded'}.",
         f"* Dataset fingerprint: {code_span(report.fingerprint)}",
         "",
@@ -59,24 +77,18 @@ def format_card(report: Report) -> str:
         "",
         "| score | value |",
         "|---|---:|",
-        f"| accuracy | {test.accuracy:.3f} |",
-        f"| 95 % interval, bootstrap {groups} | {low:.3f} to {high:.3f} |",
-        f"| macro-F1 | {test.macro_f1:.3f} |",
-        f"| genre among the first three | {test.top_3:.3f} |",
-        f"| log-loss (nats) | {test.log_loss:.3f} |",
-        f"| calibration error | {test.calibration_error:.3f} |",
-        f"| always naming the most frequent genre | {test.majority_accuracy:.3f} |",
+        *(f"| {name} | {value} |" for name, value in parts.scores),
         "",
         *_calibration(report),
-        "| genre | precision | recall | F1 | test clips |",
-        "|---|---:|---:|---:|---:|",
-        *(_genre_row(scores) for scores in test.genres),
+        f"| {' | '.join(parts.header)} |",
+        "|---|" + "---:|" * (len(parts.header) - 1),
+        *(f"| {' | '.join(row)} |" for row in parts.rows),
         "",
         "## Limits",
         "",
-        *(f"* {markdown(limit)}" for limit in find_limits(report)),
+        *(f"* {markdown(limit)}" for limit in find_limits(report, parts)),
         "",
-        *format_training(report),
+        *_training(report),
         "## Licence",
         "",
         *_licence(report),
@@ -85,8 +97,14 @@ def format_card(report: Report) -> str:
     return "\n".join(lines)
 
 
-def format_training(report: Report | MultiLabelReport) -> list[str]:
-    """Lines on how a model was made."""
+def describe_interval(report: ModelReport) -> str:
+    """What a row of the table of scores says of the interval."""
+    test = report.test
+    groups = f"over {test.artists} artists" if test.artists else "over clips"
+    return f"95 % interval, bootstrap {groups}"
+
+
+def _training(report: ModelReport) -> list[str]:
     weights = f", {report.weights:,} weights" if report.weights else ""
     facts = {"Parameters": report.parameters, "Versions": report.versions}
     return [
@@ -104,6 +122,11 @@ def format_training(report: Report | MultiLabelReport) -> list[str]:
     ]
 
 
+def name_score(score: str) -> str:
+    """Key of a validation score ("macro AP") among the facts of an exported file."""
+    return f"validation_{score.lower().replace(' ', '_')}"
+
+
 def format_exports(files: Mapping[str, Mapping[str, Any]]) -> str:
     """Markdown: the exported files of a model.
 
@@ -114,12 +137,14 @@ def format_exports(files: Mapping[str, Mapping[str, Any]]) -> str:
         "## Exported files",
         "",
         "| file | weights | largest difference of a test clip's probability "
-        "| validation accuracy, before and in the file |",
+        "| validation accuracy (of several genres a clip, macro AP), before and in "
+        "the file |",
         "|---|---|---:|---:|",
     ]
     for name, facts in files.items():
         clips, difference = facts["test_clips"], facts.get("largest_difference")
-        before = facts.get("validation_accuracy")
+        key = name_score(facts.get("score_name", "accuracy"))
+        before = facts.get(key)
         near = "not measured" if difference is None else f"{difference:.1g}"
         cells = [
             code_span(name),
@@ -127,14 +152,14 @@ def format_exports(files: Mapping[str, Mapping[str, Any]]) -> str:
             f"{near} ({clips} clips)",
             "the same"
             if before is None
-            else f"{before:.3f}, {facts['validation_accuracy_quantized']:.3f} "
+            else f"{before:.3f}, {facts[f'{key}_quantized']:.3f} "
             f"({facts['validation_clips']} clips)",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
 
-def _first_lines(report: Report) -> list[str]:
+def _first_lines(report: ModelReport) -> list[str]:
     title = f"# {markdown(report.model)} on {markdown(report.representation)}"
     if report.synthetic:
         return [
@@ -165,7 +190,7 @@ def _music_model(facts: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _calibration(report: Report) -> list[str]:
+def _calibration(report: ModelReport) -> list[str]:
     calibration = report.calibration
     if calibration is None:
         return [
@@ -182,52 +207,39 @@ def _calibration(report: Report) -> list[str]:
     ]
 
 
-def _genre_row(scores: GenreScores) -> str:
-    numbers = (scores.precision, scores.recall, scores.f1)
-    cells = [f"{number:.3f}" for number in numbers]
-    return f"| {markdown(scores.genre)} | {' | '.join(cells)} | {scores.support} |"
-
-
-def find_limits(report: Report) -> Sequence[str]:
+def find_limits(report: ModelReport, parts: CardParts) -> Sequence[str]:
     """Sentences on where the model must not be trusted, from the run's own facts."""
     test = report.test
     limits = []
     if report.synthetic:
         limits.append("It has never heard real music.")
-    few = [scores.genre for scores in test.genres if scores.support < FEW_CLIPS]
+    few = [scores.path for scores in test.genres if scores.support < FEW_CLIPS]
     if few:
         limits.append(
-            f"Fewer than {FEW_CLIPS} test clips of {', '.join(few)}: the scores of "
-            "these genres are hints."
+            f"Fewer than {FEW_CLIPS} test clips of {_list(few)}: the scores of these "
+            "genres are hints."
         )
     if not test.artists:
         limits.append(
             "Artists are not known: an artist's songs may be in training and test, "
             "which makes scores too high."
         )
-    if test.accuracy_interval[0] <= test.majority_accuracy:
+    limits.extend(parts.limits)
+    training = report.training_score
+    if training is not None and training - test.score > OVERFITTING:
         limits.append(
-            "Its accuracy cannot be told from that of always naming the most frequent "
-            "genre."
+            f"It overfits: {test.SCORE} {training:.3f} in training, {test.score:.3f} "
+            "in the test."
         )
-    unknown = [s.genre for s in test.genres if s.support and not s.recall]
-    if unknown:
-        limits.append(f"Not one test clip of {', '.join(unknown)} was recognised.")
-    gap = (report.training_accuracy or 0) - test.accuracy
-    if gap > 0.1:
-        limits.append(
-            f"It overfits: accuracy {report.training_accuracy:.3f} in training, "
-            f"{test.accuracy:.3f} in the test."
-        )
-    limits.extend(report.notes)
-    limits.append(
-        "Genres are labels that artists chose for themselves; the borders between "
-        "them are vague, and so is the best accuracy that can be reached."
-    )
-    return limits
+    return [*limits, *report.notes, parts.caveat]
 
 
-def _licence(report: Report) -> list[str]:
+def _list(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _licence(report: ModelReport) -> list[str]:
     if report.synthetic:
         return ["The demo corpus is synthetic and free of rights (CC0)."]
     return [

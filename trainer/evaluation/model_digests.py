@@ -58,11 +58,14 @@ class ModelDigests:
       representation: what the model reads.
       genres: number of the genres that it tells apart, the width of its output.
       files: by name; all files of the folder but `model.json`.
+      settings: name of what the model was trained with and on; empty where that is
+        not known.
     """
 
     representation: str
     genres: int
     files: Mapping[str, FileDigest]
+    settings: str = ""
 
     def __post_init__(self) -> None:
         """Refuses values that describe no model folder."""
@@ -72,6 +75,8 @@ class ModelDigests:
                 f"{self.representation!r:.80}"
             )
         _check_count("genres", self.genres)
+        if not isinstance(self.settings, str):
+            raise ValueError(f"Expected settings. Received: {self.settings!r:.80}")
         for name in self.files:
             if name in ("", ".", "..", DIGESTS_FILE) or re.search(r"[/\\\0]", name):
                 raise ValueError(f"Expected the name of a file. Received: {name!r:.80}")

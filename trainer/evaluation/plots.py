@@ -12,7 +12,7 @@ from matplotlib.image import AxesImage
 
 from pipeline.common.owned_kinds import PNG_METADATA
 from pipeline.common.plain_text import one_line
-from trainer.evaluation.scores import Evaluation
+from trainer.evaluation.scores import AnyEvaluation, Evaluation
 
 #: Characters of a label.
 LABEL_LENGTH = 60
@@ -71,31 +71,31 @@ def confusions_png(evaluations: Sequence[Evaluation], titles: Sequence[str]) -> 
 
 
 def comparison_png(
-    evaluations: Sequence[Evaluation], names: Sequence[str], title: str
+    evaluations: Sequence[AnyEvaluation], names: Sequence[str], title: str
 ) -> bytes:
-    """Draws accuracies as bars with their 95 % intervals and the chance line.
+    """Draws scores as bars with their 95 % intervals and the chance line.
 
     Args:
       evaluations: from the topmost bar to the lowest; at least one.
       names: a label for each.
       title: drawn above.
     """
-    accuracy = np.array([evaluation.accuracy for evaluation in evaluations])
-    intervals = np.array([evaluation.accuracy_interval for evaluation in evaluations])
-    chance = evaluations[0].chance_accuracy
+    values = np.array([evaluation.score for evaluation in evaluations])
+    intervals = np.array([evaluation.score_interval for evaluation in evaluations])
+    chance, score = evaluations[0].chance, evaluations[0].SCORE
     figure = Figure(
         figsize=(8.0, 1.6 + 0.42 * len(names)), dpi=_DPI, layout="constrained"
     )
     axes = figure.add_subplot()
     rows = np.arange(len(names))
-    axes.barh(rows, accuracy, color=_BAR, height=0.66)
+    axes.barh(rows, values, color=_BAR, height=0.66)
     # A percentile interval may exclude the point itself when there are few clips.
-    spread = np.maximum([accuracy - intervals[:, 0], intervals[:, 1] - accuracy], 0)
-    axes.errorbar(accuracy, rows, xerr=spread, fmt="none", ecolor="black", capsize=3)
+    spread = np.maximum([values - intervals[:, 0], intervals[:, 1] - values], 0)
+    axes.errorbar(values, rows, xerr=spread, fmt="none", ecolor="black", capsize=3)
     for row, evaluation in enumerate(evaluations):
-        end = max(evaluation.accuracy, evaluation.accuracy_interval[1])
-        accuracy_text = f"{evaluation.accuracy:.3f}"
-        axes.text(end + 0.012, row, accuracy_text, va="center", fontsize=9)
+        end = max(evaluation.score, evaluation.score_interval[1])
+        text = f"{evaluation.score:.3f}"
+        axes.text(end + 0.012, row, text, va="center", fontsize=9)
     axes.axvline(chance, color=_LINE, linestyle="--", linewidth=1.2)
     axes.text(
         chance,
@@ -111,9 +111,37 @@ def comparison_png(
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(0, 1.1)
     axes.set_xticks(np.arange(0, 1.01, 0.1))
-    axes.set_xlabel("test accuracy by clip, with 95 % bootstrap interval")
+    axes.set_xlabel(f"test {score} by clip, with 95 % bootstrap interval")
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(label(title), fontsize=11, pad=18)
+    return figure_png(figure)
+
+
+def average_precision_png(
+    bars: Sequence[tuple[str, int, float]], clips: int, title: str
+) -> bytes:
+    """Draws each genre's average precision as a bar, its share of clips as a mark.
+
+    Args:
+      bars: of each genre, its path, number of test clips and average precision.
+      clips: number of all test clips.
+      title: drawn above.
+    """
+    scored = sorted(bars, key=lambda bar: (-bar[2], bar[0]))
+    height = 1.6 + 0.22 * max(len(scored), 1)
+    figure = Figure(figsize=(8.0, height), dpi=_DPI, layout="constrained")
+    axes = figure.add_subplot()
+    rows = np.arange(len(scored))
+    axes.barh(rows, [score for _, _, score in scored], color=_BAR, height=0.7)
+    shares = [support / clips for _, support, _ in scored]
+    axes.plot(shares, rows, "|", color=_LINE, markersize=9, markeredgewidth=2)
+    names = [f"{label(path)} ({support})" for path, support, _ in scored]
+    axes.set_yticks(rows, names, fontsize=8)
+    axes.set_ylim(max(len(scored), 1) - 0.5, -0.5)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("average precision on the test clips; red: share of clips (chance)")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(label(title), fontsize=11)
     return figure_png(figure)
 
 

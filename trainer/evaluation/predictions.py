@@ -70,6 +70,16 @@ class ClipPredictions:
         return best
 
 
+def concatenate(parts: Sequence[ClipPredictions]) -> ClipPredictions:
+    """Predictions of different clips as one; at least one part."""
+    return ClipPredictions(
+        track_ids=tuple(track for part in parts for track in part.track_ids),
+        labels=np.concatenate([part.labels for part in parts]),
+        probabilities=np.concatenate([part.probabilities for part in parts]),
+        artist_ids=tuple(artist for part in parts for artist in part.artist_ids),
+    )
+
+
 def mean_by_clip(
     track_ids: Sequence[str], labels: ArrayLike, probabilities: ArrayLike
 ) -> ClipPredictions:

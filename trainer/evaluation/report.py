@@ -3,9 +3,10 @@
 A report folder holds
 
     report.json       how the model was trained and how well it does
-    predictions.csv   each test clip's genre, prediction and probabilities
+    predictions.csv   each test clip's genre or genres, prediction and probabilities
     validation.csv    the same of the validation clips
-    confusion.png     the test split's confusion matrix
+    confusion.png     the test split's confusion matrix; of several genres a clip
+                      average_precision.png, that of each genre over its prevalence
     model_card.md     the same for people
 """
 
@@ -16,15 +17,14 @@ import importlib.metadata
 import json
 import math
 import platform
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from pipeline.schema import EMBEDDINGS, Manifest, UserError, begins_synthetic
-from trainer.evaluation.calibration import Calibration, calibrate, check_temperature
-from trainer.evaluation.predictions import ClipPredictions
-from trainer.evaluation.scores import Evaluation, evaluate
+from pipeline.schema import SINGLE_LABEL, UserError, begins_synthetic
+from trainer.evaluation.calibration import Calibration, Fit, check_temperature
+from trainer.evaluation.scores import Evaluation
 from trainer.evaluation.typed_json import parse_json, to_dataclass
 
 REPORT_VERSION = 2
@@ -36,6 +36,7 @@ HISTORY_FILE = "history.json"
 PREDICTIONS_FILE = "predictions.csv"
 VALIDATION_FILE = "validation.csv"
 CONFUSION_FILE = "confusion.png"
+AP_FILE = "average_precision.png"
 CARD_FILE = "model_card.md"
 
 #: Libraries whose versions decide what a model becomes.
@@ -43,8 +44,8 @@ LIBRARIES = ("tensorflow", "keras", "numpy", "scikit-learn")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Report:
-    """How a model was trained, and how well it does.
+class ModelReport:
+    """How a model was trained, and how well it does: what both tasks have.
 
     Attributes:
       name: the model's folder, unique among the models compared.
@@ -55,8 +56,6 @@ class Report:
       clips: number of clips by split.
       test: scores of the test split.
       validation: scores of the validation split, where there is one.
-      training_accuracy: accuracy on the training split; far above the test's,
-        it shows overfitting.
       calibration: what temperature scaling does, where there are validation clips
         to fit it to.
       train_seconds: wall time of training, the choice of parameters included.
@@ -73,14 +72,16 @@ class Report:
         the model reads these.
     """
 
+    #: The field that holds the score on the training split.
+    TRAINING_SCORE: ClassVar[str]
+
     name: str
     model: str
     representation: str
     parameters: Mapping[str, Any]
     clips: Mapping[str, int]
-    test: Evaluation
-    validation: Evaluation | None
-    training_accuracy: float | None
+    test: Any
+    validation: Any
     train_seconds: float
     fingerprint: str
     weights: int | None = None
@@ -95,13 +96,44 @@ class Report:
     notes: tuple[str, ...] = ()
     music_model: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
+    @property
+    def training_score(self) -> float | None:
+        """Far above the test's, it shows overfitting."""
+        score: float | None = getattr(self, self.TRAINING_SCORE)
+        return score
+
+    @property
+    def genres(self) -> tuple[str, ...]:
+        """Names of the genres, in the dataset's order."""
+        return tuple(scores.genre for scores in self.test.genres)
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Names from each genre's root to itself ("Electronic > IDM"), by its name."""
+        return {scores.genre: scores.path for scores in self.test.genres}
+
+    @property
+    def thresholds(self) -> tuple[float, ...] | None:
+        """Of several genres a clip, from which each is given."""
+        return None
+
+    @property
+    def fit(self) -> Fit:
+        """What was fitted to clips that the model did not hear."""
+        calibration, thresholds = self.calibration, self.thresholds
+        return Fit(
+            temperature=None if calibration is None else calibration.temperature,
+            clips=0 if calibration is None else calibration.clips,
+            thresholds=None if thresholds is None else np.array(thresholds),
+        )
+
     def to_json(self) -> str:
         """Serialises with stable key order."""
         raw = {"report_version": REPORT_VERSION, **dataclasses.asdict(self)}
         return json.dumps(raw, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str | bytes, *, source: str) -> Report:
+    def from_json(cls, text: str | bytes, *, source: str) -> Self:
         """Parses a report.
 
         Args:
@@ -109,7 +141,7 @@ class Report:
           source: path named in errors.
 
         Raises:
-          UserError: the text is no report, or one of another version.
+          UserError: the text is no report of this task, or one of another version.
         """
         advice = "train the model again or remove its folder."
         try:
@@ -126,48 +158,70 @@ class Report:
             )
         raw.setdefault("synthetic", begins_synthetic(raw.get("description")))
         try:
-            report: Report = to_dataclass(cls, raw)
-            _check_report(report)
+            report: Self = to_dataclass(cls, raw)
+            report.check()
         except ValueError as error:
             raise UserError(
                 f"{source} does not hold a report ({error}); {advice}"
             ) from error
         return report
 
+    def check(self) -> None:
+        """Refuses numbers that no training gives.
 
-def _check_report(report: Report) -> None:
-    """Refuses numbers that no training gives.
+        Raises:
+          ValueError: names the first of them.
+        """
+        for evaluation in (self.test, self.validation):
+            if evaluation is not None:
+                names = [scores.genre for scores in evaluation.genres]
+                if not names or len(set(names)) < len(names):
+                    raise ValueError("genres must be different names, at least one")
+        check_range(self.TRAINING_SCORE, self.training_score, 1)
+        check_range("train_seconds", self.train_seconds)
+        check_range("weights", self.weights)
+        for split, clips in self.clips.items():
+            check_range(f"clips.{split:.40}", clips)
+        calibration = self.calibration
+        if calibration is not None:
+            check_temperature(calibration.temperature)
+            check_range("calibration.clips", calibration.clips)
+            for reliability in (calibration.before, calibration.after):
+                check_range("log_loss", reliability.log_loss)
+                check_range("error", reliability.error, 1)
+                if not reliability.bins:
+                    raise ValueError("calibration has no bins")
+                for bin_ in reliability.bins:
+                    check_range("confidence", bin_.confidence, 1)
+                    check_range("accuracy", bin_.accuracy, 1)
+                    check_range("bins.clips", bin_.clips - 1)
 
-    Raises:
-      ValueError: names the first of them.
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report(ModelReport):
+    """Of a model of one genre a clip; see `ModelReport`.
+
+    Attributes:
+      training_accuracy: accuracy on the training split.
     """
-    for name, evaluation in (("test", report.test), ("validation", report.validation)):
-        if evaluation is not None:
-            _check_evaluation(name, evaluation)
-    _check_range("training_accuracy", report.training_accuracy, 1)
-    _check_range("train_seconds", report.train_seconds)
-    _check_range("weights", report.weights)
-    for split, clips in report.clips.items():
-        _check_range(f"clips.{split:.40}", clips)
-    calibration = report.calibration
-    if calibration is not None:
-        check_temperature(calibration.temperature)
-        _check_range("calibration.clips", calibration.clips)
-        for reliability in (calibration.before, calibration.after):
-            _check_range("log_loss", reliability.log_loss)
-            _check_range("error", reliability.error, 1)
-            if not reliability.bins:
-                raise ValueError("calibration has no bins")
-            for bin_ in reliability.bins:
-                _check_range("confidence", bin_.confidence, 1)
-                _check_range("accuracy", bin_.accuracy, 1)
-                _check_range("bins.clips", bin_.clips - 1)
+
+    TRAINING_SCORE: ClassVar[str] = "training_accuracy"
+    task: ClassVar[str] = SINGLE_LABEL
+
+    test: Evaluation
+    validation: Evaluation | None
+    training_accuracy: float | None
+
+    def check(self) -> None:
+        """See `ModelReport.check`."""
+        super().check()
+        for name, evaluation in (("test", self.test), ("validation", self.validation)):
+            if evaluation is not None:
+                _check_evaluation(name, evaluation)
 
 
 def _check_evaluation(name: str, evaluation: Evaluation) -> None:
-    genres = [scores.genre for scores in evaluation.genres]
-    if not genres or len(set(genres)) < len(genres):
-        raise ValueError(f"{name}.genres must be different names, at least one")
+    genres = evaluation.genres
     shares = {
         "accuracy": evaluation.accuracy,
         "macro_f1": evaluation.macro_f1,
@@ -178,14 +232,14 @@ def _check_evaluation(name: str, evaluation: Evaluation) -> None:
     }
     for interval in (evaluation.accuracy_interval, evaluation.macro_f1_interval):
         for share in interval:
-            _check_range(f"{name}: an interval", share, 1)
+            check_range(f"{name}: an interval", share, 1)
     for key, share in shares.items():
-        _check_range(f"{name}.{key}", share, 1)
+        check_range(f"{name}.{key}", share, 1)
     for scores in evaluation.genres:
         for share in (scores.precision, scores.recall, scores.f1):
-            _check_range(f"{name}: a score of a genre", share, 1)
-    _check_range(f"{name}.log_loss", evaluation.log_loss)
-    _check_range(f"{name}.artists", evaluation.artists)
+            check_range(f"{name}: a score of a genre", share, 1)
+    check_range(f"{name}.log_loss", evaluation.log_loss)
+    check_range(f"{name}.artists", evaluation.artists)
     counts = [count for row in evaluation.confusion for count in row]
     if (
         [len(row) for row in evaluation.confusion] != [len(genres)] * len(genres)
@@ -200,74 +254,16 @@ def _check_evaluation(name: str, evaluation: Evaluation) -> None:
         )
 
 
-def _check_range(name: str, value: float | None, high: float = math.inf) -> None:
+def check_range(name: str, value: float | None, high: float = math.inf) -> None:
+    """Refuses a number that is negative, or over a limit.
+
+    Raises:
+      ValueError: names it.
+    """
     # Sums of floats may be a little more than 1.
     if value is not None and not -1e-9 <= value <= high + 1e-9:
         limits = "0 or more" if high == math.inf else f"from 0 to {high:g}"
         raise ValueError(f"{name} must be {limits}. Received: {value:g}")
-
-
-def make_report(
-    manifest: Manifest,
-    predictions: Mapping[str, ClipPredictions],
-    *,
-    name: str,
-    model: str,
-    representation: str,
-    parameters: Mapping[str, Any],
-    train_seconds: float,
-    weights: int | None = None,
-    data: str = "",
-    command: str = "",
-    notes: Sequence[str] = (),
-) -> Report:
-    """Evaluates a trained model on all splits that it has predictions of.
-
-    Args:
-      manifest: of the dataset.
-      predictions: by split; those of the test split must not be empty.
-      name: see `Report`, as all below.
-      model: likewise.
-      representation: likewise.
-      parameters: likewise.
-      train_seconds: likewise.
-      weights: likewise.
-      data: likewise.
-      command: likewise.
-      notes: likewise.
-    """
-    used = {split: clips for split, clips in predictions.items() if clips.track_ids}
-    genres = manifest.genres
-    validation, training = used.get("validation"), used.get("training")
-    shared = manifest.artists_in_several_splits
-    if shared:
-        leak = f"Splits share artists, {', '.join(shared)}: scores are too high."
-        notes = [*notes, leak]
-    return Report(
-        name=name,
-        model=model,
-        representation=representation,
-        parameters=parameters,
-        weights=weights,
-        clips=dict(manifest.clip_totals),
-        test=evaluate(used["test"], genres),
-        validation=evaluate(validation, genres) if validation else None,
-        training_accuracy=(
-            float(np.mean(training.predicted == training.labels)) if training else None
-        ),
-        calibration=calibrate(validation, used["test"]),
-        train_seconds=train_seconds,
-        data=data,
-        description=manifest.description,
-        synthetic=manifest.synthetic,
-        fingerprint=manifest.fingerprint,
-        split_rule=manifest.split_rule,
-        shared_artists=tuple(shared),
-        command=command,
-        versions=find_versions(),
-        notes=tuple(notes),
-        music_model=manifest.music_model if representation == EMBEDDINGS else {},
-    )
 
 
 def find_versions() -> dict[str, str]:

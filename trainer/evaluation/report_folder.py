@@ -14,23 +14,18 @@ import tensorflow as tf
 
 from pipeline.common.plain_text import csv_cell, from_csv_cell
 from pipeline.schema import UserError
-from trainer.evaluation import plots
 from trainer.evaluation.card import format_card
 from trainer.evaluation.history import PhaseHistory
 from trainer.evaluation.model_files import ModelFolder, files_of
 from trainer.evaluation.predictions import ClipPredictions
 from trainer.evaluation.report import (
     CARD_FILE,
-    CONFUSION_FILE,
     HISTORY_FILE,
     PREDICTIONS_FILE,
     REPORT_FILE,
     VALIDATION_FILE,
-    Report,
 )
-from trainer.evaluation.tasks.several_files import make_files
-from trainer.evaluation.tasks.several_report import MultiLabelReport
-from trainer.evaluation.tasks.task import AnyReport, parse_report
+from trainer.evaluation.tasks.task import AnyReport, decide, parse_report, task_of
 from trainer.evaluation.typed_json import parse_json, to_dataclass
 
 
@@ -40,14 +35,14 @@ class Result:
 
     Attributes:
       report: how it was trained and how well it does.
-      predictions: of the test clips, where they were kept.
+      predictions: of the test clips, where they were kept; without the temperature.
       validation: of the validation clips, likewise.
       phases: history of each phase of training (see `PhaseHistory`); none
         for models without epochs.
       folder: path that it was read from.
     """
 
-    report: Report
+    report: AnyReport
     predictions: ClipPredictions | None = None
     validation: ClipPredictions | None = None
     phases: Sequence[Mapping[str, Any]] = ()
@@ -86,15 +81,6 @@ def _list_models(folder: str) -> list[str]:
     return paths
 
 
-def read_reports(folder: str) -> list[AnyReport]:
-    """Reads the reports of all models in a folder of model folders, by name.
-
-    Raises:
-      UserError: there is no such folder, no report in it, or a damaged one.
-    """
-    return [read_report(path) for path in _list_models(folder)]
-
-
 def read_result(path: str) -> Result:
     """Reads one model folder.
 
@@ -103,29 +89,13 @@ def read_result(path: str) -> Result:
     """
     folder = ModelFolder(path)
     report = _read_report(folder)
-    if isinstance(report, MultiLabelReport):
+    predictions = _read_predictions(folder, PREDICTIONS_FILE, report)
+    if predictions is not None and len(predictions.labels) != report.test.clips:
         raise UserError(
-            f"{path} holds a model of several genres a clip, which this command does "
-            "not read."
+            f"{folder.join(PREDICTIONS_FILE)} has {len(predictions.labels)} clips, "
+            f"{REPORT_FILE} beside it tells of {report.test.clips}; train the model "
+            "again or remove this file."
         )
-    genres = [scores.genre for scores in report.test.genres]
-    source = folder.join(PREDICTIONS_FILE)
-    content = folder.read(PREDICTIONS_FILE)
-    predictions = None
-    if content is not None:
-        text = content.decode(errors="replace")
-        predictions = parse_predictions(text, genres, source)
-        if len(predictions.labels) != report.test.clips:
-            raise UserError(
-                f"{source} has {len(predictions.labels)} clips, {REPORT_FILE} beside "
-                f"it tells of {report.test.clips}; train the model again or remove "
-                "this file."
-            )
-    content = folder.read(VALIDATION_FILE)
-    validation = None
-    if content is not None:
-        text = content.decode(errors="replace")
-        validation = parse_predictions(text, genres, folder.join(VALIDATION_FILE))
     content = folder.read(HISTORY_FILE)
     phases: Sequence[Mapping[str, Any]] = ()
     if content is not None:
@@ -133,10 +103,20 @@ def read_result(path: str) -> Result:
     return Result(
         report=report,
         predictions=predictions,
-        validation=validation,
+        validation=_read_predictions(folder, VALIDATION_FILE, report),
         phases=phases,
         folder=folder.path,
     )
+
+
+def _read_predictions(
+    folder: ModelFolder, name: str, report: AnyReport
+) -> ClipPredictions | None:
+    content = folder.read(name)
+    if content is None:
+        return None
+    text = content.decode(errors="replace")
+    return parse_predictions(text, report, folder.join(name))
 
 
 def read_report(path: str) -> AnyReport:
@@ -170,24 +150,25 @@ def _parse_history(content: bytes, source: str) -> list[Mapping[str, Any]]:
     return phases
 
 
-def parse_predictions(text: str, genres: Sequence[str], source: str) -> ClipPredictions:
+def parse_predictions(text: str, report: AnyReport, source: str) -> ClipPredictions:
     """Reads `predictions.csv`.
 
     Args:
       text: the file.
-      genres: in the dataset's order.
+      report: of the same model.
       source: path named in errors.
 
     Raises:
-      UserError: it is not what `trainer.evaluation.report` writes for these genres.
+      UserError: it is not what `predictions_csv` writes for these genres.
     """
-    labels = {csv_cell(genre): label for label, genre in enumerate(genres)}
+    task, genres = task_of(report), report.genres
     try:
         rows = list(csv.DictReader(io.StringIO(text, newline="")))
         artists = tuple(from_csv_cell(row["artist_id"]) for row in rows)
+        cells = [from_csv_cell(row[task.label_column]) for row in rows]
         predictions = ClipPredictions(
             track_ids=tuple(from_csv_cell(row["track_id"]) for row in rows),
-            labels=np.array([labels[row["genre"]] for row in rows], np.int64),
+            labels=task.parse_cells(cells, genres),
             probabilities=np.array(
                 [[float(row[f"p_{genre}"]) for genre in genres] for row in rows]
             ).reshape(len(rows), len(genres)),
@@ -216,7 +197,6 @@ def write_report(
     folder: str,
     report: AnyReport,
     test_predictions: ClipPredictions,
-    genres: Sequence[str],
     validation: ClipPredictions | None = None,
 ) -> None:
     """Writes the files of a report; `report.json` last.
@@ -225,44 +205,40 @@ def write_report(
       folder: created where missing; local or of any scheme TensorFlow reads.
       report: what to write.
       test_predictions: what `report.test` was computed from.
-      genres: names of the probabilities' columns.
       validation: the predictions that ensembles are chosen with.
     """
-    if isinstance(report, MultiLabelReport):
-        write_files(folder, make_files(report, test_predictions, genres))
-        return
-    title = f"{report.model} on {report.representation}"
+    task = task_of(report)
+    held = validation if validation is not None and validation.track_ids else None
     contents = {
-        PREDICTIONS_FILE: predictions_csv(test_predictions, genres).encode(),
-        **(
-            {VALIDATION_FILE: predictions_csv(validation, genres).encode()}
-            if validation is not None and validation.track_ids
-            else {}
-        ),
-        CONFUSION_FILE: plots.confusion_png(report.test, title),
-        CARD_FILE: format_card(report).encode(),
+        PREDICTIONS_FILE: predictions_csv(test_predictions, report).encode(),
+        **({VALIDATION_FILE: predictions_csv(held, report).encode()} if held else {}),
+        **task.draw(report),
+        CARD_FILE: format_card(report, task.make_card_parts(report)).encode(),
         REPORT_FILE: report.to_json().encode(),
     }
     write_files(folder, contents)
 
 
-def predictions_csv(predictions: ClipPredictions, genres: Sequence[str]) -> str:
-    """One line a clip: ids, true and predicted genre, all probabilities."""
+def predictions_csv(predictions: ClipPredictions, report: AnyReport) -> str:
+    """One line a clip: ids, true genre or genres, those given, all probabilities.
+
+    Probabilities are as the model gives them, before the temperature.
+    """
+    task, genres = task_of(report), report.genres
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    header = ["track_id", "artist_id", "genre", "predicted"]
+    header = ["track_id", "artist_id", task.label_column, "predicted"]
     writer.writerow([*header, *(f"p_{genre}" for genre in genres)])
-    artists = predictions.artist_ids or ("",) * len(predictions.track_ids)
-    for track_id, artist_id, label, predicted, row in zip(
+    given = decide(predictions, report)
+    for *names, row in zip(
         predictions.track_ids,
-        artists,
-        predictions.labels,
-        predictions.predicted,
+        predictions.artist_ids or ("",) * len(predictions.track_ids),
+        task.label_cells(predictions.labels, genres),
+        task.label_cells(given, genres),
         predictions.probabilities,
         strict=True,
     ):
         numbers = [f"{probability:.6f}" for probability in row]
-        names = [track_id, artist_id, genres[label], genres[predicted]]
         writer.writerow([*map(csv_cell, names), *numbers])
     return text.getvalue()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,33 @@ class GenreScores:
     recall: float
     f1: float
     support: int
+
+    @property
+    def path(self) -> str:
+        """Names from its root to itself: its own, as there is no tree."""
+        return self.genre
+
+
+class AnyEvaluation(Protocol):
+    """What the scores of both tasks have: the one that models are ranked by."""
+
+    SCORE: ClassVar[str]
+
+    @property
+    def score(self) -> float:
+        """By clip, from 0 to 1."""
+
+    @property
+    def score_interval(self) -> Interval:
+        """95 % bootstrap interval over artists, or over clips."""
+
+    @property
+    def chance(self) -> float:
+        """What guessing reaches of it."""
+
+    @property
+    def others(self) -> dict[str, float]:
+        """What else a line on a model says."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,6 +94,28 @@ class Evaluation:
     majority_accuracy: float
     genres: tuple[GenreScores, ...]
     confusion: tuple[tuple[int, ...], ...]
+
+    SCORE: ClassVar[str] = "accuracy"
+
+    @property
+    def score(self) -> float:
+        """The accuracy."""
+        return self.accuracy
+
+    @property
+    def score_interval(self) -> Interval:
+        """Of the accuracy."""
+        return self.accuracy_interval
+
+    @property
+    def chance(self) -> float:
+        """What guessing reaches of it."""
+        return self.chance_accuracy
+
+    @property
+    def others(self) -> dict[str, float]:
+        """What else a line on a model says."""
+        return {"macro F1": self.macro_f1}
 
 
 def evaluate(

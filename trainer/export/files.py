@@ -20,11 +20,13 @@ from pipeline.common import ownership
 from pipeline.common.clip_config import CLIP_SAMPLES, SAMPLE_RATE
 from pipeline.common.files import Files, join
 from pipeline.common.owned_kinds import EXPORT
-from pipeline.schema import MULTI_LABEL, UserError
+from pipeline.schema import UserError
 from trainer.data.dataset import Dataset
-from trainer.evaluation.card import format_exports
+from trainer.data.music_model import EMBEDDINGS
+from trainer.evaluation.card import format_exports, name_score
 from trainer.evaluation.model_files import ModelFolder, files_of
 from trainer.evaluation.report import CARD_FILE
+from trainer.evaluation.tasks.task import find_task
 from trainer.export import litert, onnx_file
 from trainer.export.saved_model import saying_what_to_do, write_signatures
 from trainer.export.serving import Model, Portable, describe
@@ -37,7 +39,7 @@ FORMATS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 }
 #: How far a float32 file's probabilities may lie from the model's.
 MAX_DIFFERENCE = 1e-4
-#: Points of validation accuracy that a quantized file may lose.
+#: Points of the validation score that a quantized file may lose.
 MAX_LOSS = 2.0
 #: Clips that are answered at a time.
 _BATCH = 32
@@ -189,11 +191,6 @@ def _measure_loss(
     request: Request,
     dataset: Dataset,
 ) -> dict[str, Any]:
-    if model.manifest.task == MULTI_LABEL:
-        raise UserError(
-            "--quantize measures accuracy, and clips of several genres each have none; "
-            "export without it."
-        )
     records, labels = load_clips(dataset, model, "validation")
     if not len(records):
         raise UserError(
@@ -202,28 +199,30 @@ def _measure_loss(
         )
     expected = predictor.predict({model.representation: records})
     found = answer(records)
-    before = float(np.mean(expected.argmax(axis=1) == labels))
-    # A file that gives no numbers names nothing.
-    named = np.where(np.isfinite(found).all(axis=1), found.argmax(axis=1), -1)
-    after = float(np.mean(named == labels))
+    task = find_task(model.manifest)
+    before, after = task.score(labels, expected), task.score(labels, found)
     loss = 100 * (before - after)
     if loss > MAX_LOSS:
         raise UserError(
-            f"--quantize {request.quantize} costs {loss:.1f} points of accuracy on "
-            f"{len(records)} validation clips ({before:.3f} to {after:.3f}), more than "
-            f"{MAX_LOSS:g}; nothing was written. Export without it."
+            f"--quantize {request.quantize} costs {loss:.1f} points of "
+            f"{task.score_name} on {len(records)} validation clips ({before:.3f} to "
+            f"{after:.3f}), more than {MAX_LOSS:g}; nothing was written. Export "
+            "without it."
         )
     return {
         "validation_clips": len(records),
-        "validation_accuracy": before,
-        "validation_accuracy_quantized": after,
+        "score_name": task.score_name,
+        name_score(task.score_name): before,
+        f"{name_score(task.score_name)}_quantized": after,
     }
 
 
 def load_clips(
     dataset: Dataset, model: Model, split: str
-) -> tuple[NDArray[Any], NDArray[np.int64]]:
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Records of a split `(clips, records, *value.shape)`, and the clips' genres.
+
+    Clips are in the order in which they first appear.
 
     Raises:
       UserError: the dataset is another one than the model's, or damaged.
@@ -235,15 +234,26 @@ def load_clips(
             f"whose fingerprint is {dataset.manifest.fingerprint}"
         )
     arrays = dataset.load(model.representation, split)
-    shape = (-1, model.records, *model.value.shape)
-    return arrays.values.reshape(shape), arrays.labels[:: model.records]
+    place: dict[str, int] = {}
+    clips = [place.setdefault(track, len(place)) for track in arrays.track_ids]
+    if np.any(np.bincount(clips) != model.records):
+        raise UserError(
+            f"The {split} files of {model.representation} in {dataset.folder} do not "
+            f"hold {model.records} records of each clip; preprocess the dataset again."
+        )
+    # Files are read by turns, so that a clip's records do not follow each other.
+    order = np.argsort(clips, kind="stable")
+    values = arrays.values[order].reshape(-1, model.records, *model.value.shape)
+    return values, arrays.labels[order][:: model.records]
 
 
 def _describe_inputs(model: Model, portable: Portable) -> dict[str, Any]:
     """By signature, the input's name, shape, dtype and meaning."""
+    embeddings = model.representation == EMBEDDINGS
     words = {
         "serve_samples": f"one clip: {CLIP_SAMPLES} samples at {SAMPLE_RATE} Hz, mono, "
-        "full scale 1; of a longer one its middle, a shorter one is repeated",
+        "full scale 1; of a longer file its middle, a shorter one is repeated"
+        + ("; embeddings then hear the repeats, unlike in training" * embeddings),
         "serve_records": f"records of {model.representation} as the manifest has them",
     }
     return {
@@ -278,8 +288,9 @@ def summarise(facts: Mapping[str, Any]) -> str:
         f"{facts['largest_difference']:.1g}"
     )
     if facts["quantize"]:
+        key = name_score(facts["score_name"])
         text += (
-            f"; validation accuracy {facts['validation_accuracy']:.3f}, in the file "
-            f"{facts['validation_accuracy_quantized']:.3f}"
+            f"; validation {facts['score_name']} {facts[key]:.3f}, in the file "
+            f"{facts[f'{key}_quantized']:.3f}"
         )
     return text

@@ -11,10 +11,9 @@ from typing import Any
 import tensorflow as tf
 
 from pipeline.common.clip_config import CLIP_SAMPLES
-from pipeline.schema import MULTI_LABEL, Field, Manifest, UserError
+from pipeline.schema import Field, Manifest, UserError
 from trainer.data.music_model import EMBEDDINGS
-from trainer.evaluation.calibration import FLOOR
-from trainer.evaluation.tasks.several_scores import FLOOR as PAIR_FLOOR
+from trainer.evaluation.tasks.task import find_task
 from trainer.export import graph_audio, graph_embeddings
 from trainer.export.graph_classifiers import make_score
 from trainer.export.graph_wav import decode_wav
@@ -91,11 +90,7 @@ class Model:
         genres = len(self.manifest.genres)
         outputs = self.score(tf.reshape(records, (-1, *records.shape[2:])))
         mean = tf.reduce_mean(tf.reshape(outputs, (-1, self.records, genres)), axis=1)
-        if self.manifest.task == MULTI_LABEL:
-            p = tf.clip_by_value(mean, PAIR_FLOOR, 1 - PAIR_FLOOR)
-            odds = tf.math.log(p) - tf.math.log1p(-p)
-            return tf.sigmoid(odds / self.temperature)
-        return tf.nn.softmax(tf.math.log(tf.maximum(mean, FLOOR)) / self.temperature)
+        return find_task(self.manifest).scale_tensor(mean, self.temperature)
 
     def records_spec(self, clips: int | None = None) -> tf.TensorSpec:
         """Records as a signature takes them, named as in the manifest."""

@@ -175,10 +175,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_error(error)
         return 2
     for report in reports:
-        low, high = report.test.accuracy_interval
+        test = report.test
+        low, high = test.score_interval
         reporter.result(
-            f"{report.name}: accuracy {report.test.accuracy:.3f} over all "
-            f"{report.test.clips} clips (95 % interval {low:.3f} to {high:.3f})"
+            f"{report.name}: {test.SCORE} {test.score:.3f} over all {test.clips} clips "
+            f"(95 % interval {low:.3f} to {high:.3f})"
         )
     reporter.finish(f"Models: {output}", ["compare", "--models", output])
     return 0

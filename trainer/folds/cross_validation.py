@@ -11,18 +11,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.common.progress import SILENT, Reporter
-from pipeline.schema import MULTI_LABEL, UserError
+from pipeline.schema import UserError
 from trainer.baselines.__main__ import (
     choose_baselines,
     choose_representations,
     train_baselines,
 )
-from trainer.baselines.fitting import BASELINES as ALL_BASELINES
 from trainer.baselines.fitting import fit_baselines
 from trainer.config import OPTIONS, TrainConfig
 from trainer.data.dataset import Dataset, open_dataset
-from trainer.evaluation.report import Report
 from trainer.evaluation.report_folder import Result, read_result
+from trainer.evaluation.tasks.task import AnyReport
 from trainer.folds.join import Kept, join_folds
 from trainer.folds.records import (
     FoldedClips,
@@ -132,7 +131,7 @@ class _Records:
         return folder
 
 
-def cross_validate(dataset: Dataset, plan: Plan) -> list[Report]:
+def cross_validate(dataset: Dataset, plan: Plan) -> list[AnyReport]:
     """Trains and tests each model as many times as there are folds, then on all.
 
     Args:
@@ -142,12 +141,6 @@ def cross_validate(dataset: Dataset, plan: Plan) -> list[Report]:
     Raises:
       UserError: there are too few artists or clips, or a training fails.
     """
-    if dataset.manifest.task == MULTI_LABEL:
-        raise UserError(
-            f"The clips in {dataset.folder} have several genres each, which "
-            "./launch.sh folds does not cross-validate; use ./launch.sh train and "
-            "baselines, or preprocess with --labels top."
-        )
     clips = assign_folds(dataset, plan.folds, plan.seed)
     output = plan.output
     folders = [f"{output}/{name}" for name in folder_names(dataset, plan.models)]
@@ -200,7 +193,6 @@ def cross_validate(dataset: Dataset, plan: Plan) -> list[Report]:
             f"{output}/{name}",
             report,
             predictions,
-            dataset.manifest.genres,
             files=kept[name].files,
         )
         reports.append(report)
@@ -227,7 +219,7 @@ def test_baselines(data: str, scratch: str, plan: Plan, fold: int) -> list[str]:
         train_baselines(
             dataset,
             representation,
-            ALL_BASELINES,
+            choose_baselines(dataset, None),
             scratch,
             refit=True,
             keep=False,
@@ -259,8 +251,9 @@ def fit_last(
             if model == BASELINES:
                 dataset = open_dataset(held)
                 for representation in choose_representations(dataset, None):
+                    suitable = choose_baselines(dataset, None)
                     for fitted in fit_baselines(
-                        dataset, representation, ALL_BASELINES, refit=True
+                        dataset, representation, suitable, refit=True
                     ):
                         extracted, notes = fitted.extract()
                         kept[fitted.name] = Kept(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from pipeline.schema import fingerprint
 from trainer.data.dataset import Dataset
-from trainer.evaluation.calibration import calibrate_folds
-from trainer.evaluation.predictions import ClipPredictions, with_artists
-from trainer.evaluation.report import Report, find_versions
+from trainer.evaluation.predictions import ClipPredictions, concatenate, with_artists
+from trainer.evaluation.report import find_versions
 from trainer.evaluation.report_folder import Result
-from trainer.evaluation.scores import evaluate
+from trainer.evaluation.tasks.task import AnyReport, find_task, judge
+from trainer.evaluation.tasks.thresholds import DEFAULT_NOTE
 from trainer.folds.records import FoldedClips
 
 
@@ -41,7 +42,7 @@ def join_folds(
     *,
     command: str,
     kept: Kept,
-) -> tuple[Report, ClipPredictions]:
+) -> tuple[AnyReport, ClipPredictions]:
     """Makes one report of a model's folds, over all clips.
 
     Args:
@@ -56,47 +57,54 @@ def join_folds(
     Returns:
       The report, and the predictions that it is about.
     """
-    parts = [result.predictions for result in results if result.predictions]
     artists = dict(zip(clips.track_ids, clips.artist_ids, strict=True))
-    predictions = with_artists(_concatenate(parts), artists)
-    genres = dataset.manifest.genres
-    first = results[0].report
-    accuracies = [
-        result.report.training_accuracy
+    parts = [
+        with_artists(result.predictions, artists)
         for result in results
-        if result.report.training_accuracy is not None
+        if result.predictions
     ]
+    first = results[0].report
+    task, paths = find_task(dataset.manifest), first.paths
+    fits = []
+    for part in parts:
+        others = [other for other in parts if other is not part]
+        fits.append(task.fit(concatenate(others), len(paths)))
+    predictions = concatenate(parts)
+    last = task.fit(predictions, len(paths))
+    test, calibration = judge(task, parts, fits, last, paths)
+    scores = [result.report.training_score for result in results]
+    known = [score for score in scores if score is not None]
     folds = len(results)
-    report = Report(
+    mean = float(np.mean(known)) if len(known) == folds else None
+    training: dict[str, Any] = {first.TRAINING_SCORE: mean}
+    report = dataclasses.replace(
+        first,
         name=name,
-        model=first.model,
-        representation=first.representation,
         parameters={**first.parameters, "folds": folds},
         weights=kept.weights,
         clips={**first.clips, "test": len(clips.track_ids)},
-        test=evaluate(predictions, genres),
+        test=test,
         validation=None,
-        training_accuracy=(
-            float(np.mean(accuracies)) if len(accuracies) == folds else None
-        ),
-        calibration=calibrate_folds(parts),
+        calibration=calibration,
         train_seconds=sum(result.report.train_seconds for result in results),
         data=dataset.folder,
         description=dataset.manifest.description,
         synthetic=dataset.manifest.synthetic,
         fingerprint=folds_fingerprint(dataset, folds, seed),
         split_rule=clips.rule,
+        shared_artists=(),
         command=command,
         versions=find_versions(),
-        music_model=first.music_model,
         notes=(
             f"Cross-validated: {folds} models, each tested on the clips that it did "
             "not hear; parameters and counts of clips are the first fold's. The model "
             "that is kept is one more, trained on all clips; the scores are not its "
             "own.",
+            *clips.notes,
             *kept.notes,
-            *first.notes,
+            *(note for note in first.notes if note != DEFAULT_NOTE),
         ),
+        **training,
     )
     return report, predictions
 
@@ -104,11 +112,3 @@ def join_folds(
 def folds_fingerprint(dataset: Dataset, folds: int, seed: int) -> str:
     """Of a dataset that is split into folds."""
     return fingerprint([dataset.manifest.fingerprint, folds, seed])
-
-
-def _concatenate(parts: Sequence[ClipPredictions]) -> ClipPredictions:
-    return ClipPredictions(
-        track_ids=tuple(track for part in parts for track in part.track_ids),
-        labels=np.concatenate([part.labels for part in parts]),
-        probabilities=np.concatenate([part.probabilities for part in parts]),
-    )

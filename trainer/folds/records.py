@@ -7,6 +7,7 @@ import dataclasses
 import os
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -34,22 +35,24 @@ class FoldedClips:
 
     Attributes:
       track_ids: sorted.
-      labels: genres, int64 `(clips,)`.
+      labels: genres, int64 `(clips,)`; or, of several a clip, uint8 `(clips, genres)`.
       artist_ids: of each clip; empty where it is not known.
       folds: int64 `(clips,)`, from 0.
       stopping: whether a clip is one to stop by, where its fold trains: bool
         `(clips,)`.
       count: number of folds.
       rule: sentence that says how they were made.
+      notes: sentences for reports.
     """
 
     track_ids: tuple[str, ...]
-    labels: npt.NDArray[np.int64]
+    labels: npt.NDArray[Any]
     artist_ids: tuple[str, ...]
     folds: npt.NDArray[np.int64]
     stopping: npt.NDArray[np.bool_]
     count: int
     rule: str
+    notes: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """A line on the folds."""
@@ -85,50 +88,59 @@ class FoldFile:
 def assign_folds(dataset: Dataset, folds: int, seed: int) -> FoldedClips:
     """Spreads the clips of all splits over folds, whole artists at a time.
 
-    Genres are spread as evenly as artists allow.
+    Genres are spread as evenly as artists allow. Of several genres a clip, it is its
+    rarest one that is: frequent ones are even by their numbers.
 
     Raises:
-      UserError: a genre has fewer artists (or clips, where no artist is known)
-        than there are folds.
+      UserError: a genre has fewer artists (or clips, where no artist is known) than
+        there are folds; of several genres a clip, there are fewer artists at all.
     """
     manifest = dataset.manifest
-    name = min(manifest.representations, key=lambda name: manifest.record_bytes[name])
-    layout = manifest.representations[name]
-    clips: dict[str, tuple[str, int]] = {}
+    smallest = min(manifest.representations, key=manifest.record_bytes.__getitem__)
+    layout = manifest.representations[smallest]
+    clips: dict[str, tuple[str, npt.NDArray[Any]]] = {}
     for split in schema.SPLITS:
-        files = dataset.files(name, split)
-        columns = ("track_id", "artist_id", "label")
+        files = dataset.files(smallest, split)
+        columns = ("track_id", "artist_id", layout.label.name)
         batches = tf.data.TFRecordDataset(files).batch(_BATCH)
         for batch in batches.as_numpy_iterator():
             parsed = parse_batch(tf.constant(batch), layout, columns)
             for track, artist, label in zip(
                 *(parsed[column].numpy() for column in columns), strict=True
             ):
-                clips[track.decode()] = (artist.decode(), int(label))
+                clips[track.decode()] = (artist.decode(), label)
     tracks = tuple(sorted(clips))
-    labels = np.array([clips[track][1] for track in tracks], np.int64)
+    labels = np.array([clips[track][1] for track in tracks])
+    marks = mark(labels, len(manifest.genres))
+    rarest = np.where(marks > 0, marks.sum(axis=0), len(tracks) + 1).argmin(axis=1)
     groups = [clips[track][0] or f"\0{track}" for track in tracks]
     known = sum(bool(clips[track][0]) for track in tracks)
     unit = "artists" if known else "clips"
-    for label, genre in enumerate(manifest.genres):
-        members = {groups[row] for row in np.flatnonzero(labels == label)}
-        if 0 < len(members) < folds:
+    members = {
+        genre: len({groups[row] for row in np.flatnonzero(marks[:, column])})
+        for column, genre in enumerate(manifest.genres)
+    }
+    several = labels.ndim > 1
+    everybody = {"The dataset": len(set(groups))} if several else members
+    for name, found in everybody.items():
+        if 0 < found < folds:
             raise schema.UserError(
-                f"{genre} has {len(members)} {unit}, which cannot be spread over "
-                f"{folds} folds; use --folds {max(len(members), 2)} or add {unit}."
+                f"{name} has {found} {unit}, which cannot be spread over "
+                f"{folds} folds; use --folds {max(found, 2)} or add {unit}."
             )
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    few = [genre for genre, found in members.items() if 0 < found < folds]
     numbers = np.zeros(len(tracks), np.int64)
-    for fold, (_, test) in enumerate(splitter.split(labels, labels, groups)):
-        numbers[test] = fold
     stopping = np.zeros(len(tracks), bool)
-    if len(set(groups)) >= MIN_GROUPS_TO_STOP * len(manifest.genres):
-        splitter = StratifiedGroupKFold(STOPPING, shuffle=True, random_state=seed)
-        with warnings.catch_warnings():
-            # A genre may have fewer clips than that.
-            warnings.simplefilter("ignore", UserWarning)
-            _, held = next(splitter.split(labels, labels, groups))
-        stopping[held] = True
+    with warnings.catch_warnings():
+        # A genre may have fewer clips than there are parts.
+        warnings.simplefilter("ignore", UserWarning)
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+        for fold, (_, test) in enumerate(splitter.split(rarest, rarest, groups)):
+            numbers[test] = fold
+        if len(set(groups)) >= MIN_GROUPS_TO_STOP * len(manifest.genres):
+            splitter = StratifiedGroupKFold(STOPPING, shuffle=True, random_state=seed)
+            _, held = next(splitter.split(rarest, rarest, groups))
+            stopping[held] = True
     return FoldedClips(
         track_ids=tracks,
         labels=labels,
@@ -138,7 +150,25 @@ def assign_folds(dataset: Dataset, folds: int, seed: int) -> FoldedClips:
         count=folds,
         rule=f"cross-validation in {folds} folds, "
         + ("whole artists together" if known else "by clip: no artist is known"),
+        notes=(
+            f"Fewer than {folds} {unit} have {', '.join(few)}: not every fold tests "
+            "them, and some that do have heard little of them.",
+        )
+        if few
+        else (),
     )
+
+
+def mark(labels: npt.NDArray[Any], genres: int) -> npt.NDArray[np.uint8]:
+    """1 for each genre of a clip, 0 for all others: uint8 `(clips, genres)`.
+
+    Args:
+      labels: as `FoldedClips.labels`.
+      genres: number of genres.
+    """
+    if labels.ndim > 1:
+        return np.asarray(labels, np.uint8)
+    return np.asarray(labels[:, np.newaxis] == np.arange(genres), np.uint8)
 
 
 def split_records(
@@ -248,12 +278,13 @@ def link_fold(
         by_role[name] = {split: counts[split] for split in schema.SPLITS}
     training = [n for n, role in enumerate(role_of) if role == "training"]
     roles_of_clips = np.array(role_of)[clips.parts]
+    marks = mark(clips.labels, len(manifest.genres))
     changed = dataclasses.replace(
         manifest,
         num_shards=count,
         clips={
             split: {
-                genre: int(np.sum((clips.labels == label) & (roles_of_clips == split)))
+                genre: int(marks[roles_of_clips == split, label].sum())
                 for label, genre in enumerate(manifest.genres)
             }
             for split in schema.SPLITS

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from pipeline.schema import (
     MANIFEST_FILE,
-    MULTI_LABEL,
     MUSIC_MODEL_FILE,
     Manifest,
     UserError,
@@ -94,11 +93,14 @@ class AudioPredictor:
         """Names, in the order of the probabilities."""
         return self.predictor.genres
 
-    def make_records(self, clips: Sequence[Any]) -> dict[str, NDArray[Any]]:
-        """What the predictor reads, made as for training.
+    def make_records(
+        self, clips: Sequence[Any], look: Callable[[Any], object] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """What the predictor reads, made as for training; for one thread.
 
         Args:
           clips: `pipeline.decoding.excerpts.Part`s, at least one.
+          look: is shown each clip's `pipeline.representations.spectrum.Spectrum`.
 
         Returns:
           By representation, `(clips, records_per_clip, *value.shape)`.
@@ -111,7 +113,12 @@ class AudioPredictor:
         ):
             made = [
                 compute_representations(
-                    clip.samples, names, config, workspace, length=clip.length
+                    clip.samples,
+                    names,
+                    config,
+                    workspace,
+                    length=clip.length,
+                    look=look if workspace is self._workspaces[0] else None,
                 )
                 for clip in clips
             ]
@@ -145,16 +152,38 @@ class AudioPredictor:
             zip(self.genres, self.predict_clips(clips).tolist(), strict=True)
         )
         genres = dict(sorted(probabilities.items(), key=lambda pair: -pair[1]))
-        manifest = next(iter(self.predictor.sources.values()))
         given = None
-        if manifest.task == MULTI_LABEL and self.predictor.thresholds is not None:
-            least = dict(zip(self.genres, self.predictor.thresholds, strict=True))
-            given = {
-                " > ".join(manifest.genre_path(genre)): probability
-                for genre, probability in genres.items()
-                if probability >= least[genre]
-            }
+        if self.predictor.thresholds is not None:
+            values = np.array([*probabilities.values()])
+            paths = find_paths(self.predictor)
+            given = find_given(values, self.predictor.thresholds, paths)
         return Prediction(genres=genres, excerpts=len(clips), given=given)
+
+
+def find_paths(predictor: Predictor) -> list[str]:
+    """Each genre with its ancestors ("Electronic > IDM"), in the models' order."""
+    manifest = next(iter(predictor.sources.values()))
+    return [" > ".join(manifest.genre_path(genre)) for genre in predictor.genres]
+
+
+def find_given(
+    probabilities: NDArray[np.float64],
+    thresholds: Sequence[float],
+    paths: Sequence[str],
+) -> dict[str, float]:
+    """Of several genres a clip, those that reach their thresholds.
+
+    Args:
+      probabilities: `(genres,)`.
+      thresholds: of each genre.
+      paths: see `find_paths`.
+
+    Returns:
+      Probabilities by path, highest first.
+    """
+    given = np.flatnonzero(probabilities >= np.array(thresholds))
+    order = given[np.argsort(-probabilities[given], kind="stable")].tolist()
+    return {paths[genre]: float(probabilities[genre]) for genre in order}
 
 
 def read_config(name: str, manifest: Manifest) -> Any:

@@ -145,6 +145,7 @@ def load_baseline(path: str) -> Baseline:
     description = folder.require(DESCRIPTION_FILE, limit=MAX_DESCRIPTION)
     content = folder.require(ARRAYS_FILE, limit=MAX_BYTES)
     manifest, temperature = folder.manifest(), folder.temperature()
+    thresholds = folder.thresholds(manifest)
     source = folder.join(ARRAYS_FILE)
     try:
         values = parse_json(description)
@@ -162,7 +163,7 @@ def load_baseline(path: str) -> Baseline:
             manifest=manifest,
             temperature=temperature,
             music_model=folder.music_model(),
-            thresholds=folder.thresholds(manifest),
+            thresholds=thresholds,
             fingerprint=fingerprint(
                 [
                     digest_bytes(content).sha256,
@@ -176,6 +177,7 @@ def load_baseline(path: str) -> Baseline:
                         )
                     ],
                     temperature,
+                    *([] if thresholds is None else [list(thresholds)]),
                 ]
             ),
         )

@@ -19,6 +19,8 @@ class Ensemble:
       members: at least one.
       weights: of each member, positive; their sum is 1.
       temperature: calibrates the mean; each member calibrates its own first.
+      thresholds: see `Predictor`; unless given, the members' mean, weighted as their
+        probabilities.
     """
 
     def __init__(
@@ -27,6 +29,7 @@ class Ensemble:
         *,
         weights: Sequence[float] | None = None,
         temperature: float = 1.0,
+        thresholds: Sequence[float] | None = None,
     ) -> None:
         """Checks that the members can be asked together.
 
@@ -34,6 +37,7 @@ class Ensemble:
           members: at least one.
           weights: of each; None for the same of all.
           temperature: see above.
+          thresholds: likewise.
 
         Raises:
           UserError: they name other genres, or read records of one representation
@@ -59,6 +63,11 @@ class Ensemble:
                 )
             for name, manifest in member.sources.items():
                 _check_same(name, self._sources.setdefault(name, manifest), manifest)
+        self.thresholds = thresholds
+        rows = [member.thresholds for member in self.members]
+        known = [row for row in rows if row is not None]
+        if thresholds is None and len(known) == len(rows):
+            self.thresholds = (np.array(self.weights) @ np.array(known)).tolist()
 
     @property
     def sources(self) -> Mapping[str, Manifest]:
@@ -77,20 +86,11 @@ class Ensemble:
         return next((content for content in found if content is not None), None)
 
     @property
-    def thresholds(self) -> Sequence[float] | None:
-        """See `Predictor`: the members' mean, weighted as their probabilities."""
-        found = [member.thresholds for member in self.members]
-        rows = [row for row in found if row is not None]
-        if len(rows) < len(found):
-            return None
-        mean: list[float] = (np.array(self.weights) @ np.array(rows)).tolist()
-        return mean
-
-    @property
     def fingerprint(self) -> str:
         """See `Predictor`."""
         members = [member.fingerprint for member in self.members]
-        return fingerprint([members, self.weights, self.temperature])
+        given = [] if self.thresholds is None else [list(self.thresholds)]
+        return fingerprint([members, self.weights, self.temperature, *given])
 
     def predict(self, records: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
         """See `Predictor`."""

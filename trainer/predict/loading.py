@@ -49,10 +49,13 @@ def _load_single(folder: str) -> Predictor:
 
 def _load_ensemble(folder: str) -> Ensemble:
     content = read_ensemble(folder)
+    members = [_load_single(path) for path, _ in content.members]
+    manifest = next(iter(members[0].sources.values()))
     return Ensemble(
-        [_load_single(path) for path, _ in content.members],
+        members,
         weights=[weight for _, weight in content.members],
         temperature=content.temperature,
+        thresholds=open_model_folder(folder).thresholds(manifest),
     )
 
 

@@ -25,7 +25,8 @@ from trainer.evaluation.calibration import check_temperature
 from trainer.evaluation.model_digests import DIGESTS_FILE, digest_bytes
 from trainer.evaluation.model_files import ModelFolder
 from trainer.evaluation.report import MODEL_FILE, REPORT_FILE
-from trainer.evaluation.tasks.several_report import MultiLabelReport
+from trainer.evaluation.tasks.multi_label_report import MultiLabelReport
+from trainer.evaluation.tasks.thresholds import DEFAULT
 from trainer.evaluation.typed_json import parse_json
 from trainer.predict.model_archive import MAX_BYTES, ModelArchive, check_archive
 
@@ -71,6 +72,7 @@ class ModelContent:
                 list(manifest.genres),
                 dict(manifest.settings),
                 self.temperature,
+                *([] if self.thresholds is None else [list(self.thresholds)]),
             ]
         )
 
@@ -133,14 +135,19 @@ class PredictorFolder(ModelFolder):
             ) from error
 
     def thresholds(self, manifest: Manifest) -> Sequence[float] | None:
-        """Thresholds in the report of a model of several genres a clip; else None.
+        """Of several genres a clip, from which each is given; else None.
+
+        Those in the model's report; a model without one, as there were no test clips,
+        has the same for all genres.
 
         Raises:
           UserError: the report is damaged, or of other genres.
         """
-        content = self.read(REPORT_FILE)
-        if content is None or manifest.task != MULTI_LABEL:
+        if manifest.task != MULTI_LABEL:
             return None
+        content = self.read(REPORT_FILE)
+        if content is None:
+            return (DEFAULT,) * len(manifest.genres)
         source = self.join(REPORT_FILE)
         report = MultiLabelReport.from_json(content, source=source)
         if report.genres != manifest.genres:

@@ -1,4 +1,4 @@
-"""Stops a run in good order when the machine is taken away (SIGTERM)."""
+"""Stops a run in good order: on SIGTERM, as clouds send it, and on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-#: Exit code of a run that saved its state after SIGTERM and is to be started again:
-#: EX_TEMPFAIL of sysexits.h, "the user is invited to retry".
+#: Exit code of a run that was asked to stop, saved its state and is to be started
+#: again: EX_TEMPFAIL of sysexits.h, "the user is invited to retry".
 EXIT_CODE = 75
 
 
@@ -17,39 +17,60 @@ class PreemptedError(Exception):
     """The run was asked to stop and has saved what it needs to go on."""
 
 
+_NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
+#: What they do where nobody watches.
+_DEFAULTS = {
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGINT: signal.default_int_handler,
+}
+
+
 class Preemption:
-    """Whether the run was asked to stop."""
+    """Whether the run was asked to stop.
+
+    Attributes:
+      requested: whether it was.
+      by: the signal's name, for people.
+    """
 
     def __init__(self, *, watching: bool = False) -> None:
         self.requested = False
+        self.by = _NAMES[signal.SIGTERM]
         self._watching = watching
 
     def arm(self) -> None:
-        """Handles SIGTERM from now on, if that is wanted.
+        """Handles the signals from now on, if that is wanted.
 
         To be called again after TensorFlow has started: for several processes it
         puts a handler of its own in the place of Python's.
         """
-        if self._watching and not self.requested:
-            signal.signal(signal.SIGTERM, self._handle)
+        if not self._watching or self.requested:
+            return
+        signal.signal(signal.SIGTERM, self._handle)
+        # A shell starts what runs in its background so that Ctrl-C is not for it.
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+            signal.signal(signal.SIGINT, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        self.requested = True
+        for known, handler in _DEFAULTS.items():
+            if signal.getsignal(known) == self._handle:
+                signal.signal(known, handler)
+        self.requested, self.by = True, _NAMES[signal.Signals(number)]
 
 
 @contextlib.contextmanager
 def watch_for_preemption() -> Iterator[Preemption]:
-    """Turns the first SIGTERM into a request; a second one ends the process.
+    """Turns the first signal into a request; a second one ends the process.
 
     In threads other than the main one signals cannot be handled: nothing is asked.
     """
     main = threading.current_thread() is threading.main_thread()
     preemption = Preemption(watching=main)
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in _NAMES}
     preemption.arm()
     try:
         yield preemption
     finally:
         if main:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -280,8 +280,8 @@ class PhaseFit:
         if folder is not None:
             where = f"saved in {folder.path}; the same command goes on from there"
         raise PreemptedError(
-            f"{self._phase.name} stopped by SIGTERM after {progress.epoch} epochs and "
-            f"{progress.step} steps; {where}."
+            f"{self._phase.name} stopped by {self._phase.preemption.by} after "
+            f"{progress.epoch} epochs and {progress.step} steps; {where}."
         )
 
     def _is_due(self, after: int) -> bool:

@@ -15,7 +15,7 @@ import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import keras
 import tensorflow as tf
@@ -24,12 +24,12 @@ from pipeline.common import ownership
 from pipeline.common.files import Files, join
 from pipeline.common.owned_kinds import MARK_FILE, MODEL
 from pipeline.schema import MANIFEST_FILE, Manifest, UserError
-from trainer.evaluation import history
+from trainer.evaluation import history, model_files
 from trainer.evaluation.model_digests import DIGESTS_FILE, ModelDigests, digest_bytes
 from trainer.evaluation.model_files import files_of
 from trainer.evaluation.predictions import ClipPredictions
-from trainer.evaluation.report import HISTORY_FILE, MODEL_FILE
-from trainer.evaluation.report_folder import write_report
+from trainer.evaluation.report import HISTORY_FILE, MODEL_FILE, REPORT_FILE
+from trainer.evaluation.report_folder import read_report, write_report
 from trainer.evaluation.tasks.task import AnyReport
 from trainer.training.run import FittedModel
 
@@ -117,6 +117,7 @@ class ModelFolder:
         representation: str,
         genres: int,
         run: str,
+        settings: str = "",
     ) -> None:
         """Keeps a finished model until it is published.
 
@@ -125,6 +126,7 @@ class ModelFolder:
           representation: that the model reads.
           genres: number of them.
           run: name of all that decides what the model is, see `Run.key`.
+          settings: see `is_trained`.
 
         Raises:
           UserError: it cannot be written.
@@ -134,6 +136,7 @@ class ModelFolder:
             digests = ModelDigests(
                 representation=representation,
                 genres=genres,
+                settings=settings,
                 files={
                     name: digest_bytes(content) for name, content in contents.items()
                 },
@@ -232,14 +235,33 @@ def try_folders(paths: Iterable[str]) -> None:
             folder.release()
 
 
+def is_trained(path: str, settings: str) -> bool:
+    """Whether a folder holds a whole model that was trained with these settings.
+
+    Args:
+      path: of the folder, local or remote.
+      settings: name of all that the user decides of a model, and of its data.
+    """
+    try:
+        folder = model_files.ModelFolder(path)
+        if folder.digests is None or folder.digests.settings != settings:
+            return False
+        contents = {name: folder.read(name) for name in folder.digests.files}
+        if REPORT_FILE in contents:
+            read_report(path)
+    except UserError:  # Damaged, or of another version: it is trained again.
+        return False
+    return not folder.holds(f"{UNPUBLISHED}/{PUBLISH_FILE}")
+
+
 def write_report_folder(
     path: str,
     result: AnyReport,
     test: ClipPredictions,
-    genres: Sequence[str],
     *,
     validation: ClipPredictions | None = None,
     files: Mapping[str, bytes] | None = None,
+    settings: str = "",
 ) -> None:
     """Writes the folder of a model that is finished at once.
 
@@ -247,9 +269,9 @@ def write_report_folder(
       path: of the folder, local or remote.
       result: how it was trained and how well it does.
       test: the predictions that the report is about.
-      genres: names of the probabilities' columns.
       validation: predictions that ensembles are chosen with.
       files: the model itself, and what belongs to it; none: only a report is kept.
+      settings: see `is_trained`.
 
     Raises:
       UserError: it is not ours, or cannot be written.
@@ -260,11 +282,12 @@ def write_report_folder(
     folder.write(
         lambda: {
             **(files or {}),
-            **_report_contents(result, test, genres, validation),
+            **_report_contents(result, test, validation),
         },
         representation=result.representation,
-        genres=len(genres),
+        genres=len(result.genres),
         run=result.fingerprint,
+        settings=settings,
     )
     folder.publish(lambda _: None)
 
@@ -272,11 +295,10 @@ def write_report_folder(
 def _report_contents(
     result: AnyReport,
     test: ClipPredictions,
-    genres: Sequence[str],
     validation: ClipPredictions | None,
 ) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
-        write_report(folder, result, test, genres, validation)
+        write_report(folder, result, test, validation)
         return read_files(folder)
 
 
@@ -322,9 +344,7 @@ def make_contents(
         contents = read_files(folder)
     if result is not None:
         of = fitted.predictions
-        contents |= _report_contents(
-            result, of["test"], manifest.genres, of.get("validation")
-        )
+        contents |= _report_contents(result, of["test"], of.get("validation"))
     title = "loss and accuracy, record by record"
     return {
         MANIFEST_FILE: manifest.to_json().encode(),

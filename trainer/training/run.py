@@ -28,6 +28,14 @@ from trainer.training.networks import augmentation
 from trainer.training.step import Forward, predict_records
 
 
+def describe_settings(config: TrainConfig, dataset: Dataset) -> dict[str, Any]:
+    """All that decides what a model becomes, but for the machine; JSON values only."""
+    content = config.computation()
+    # What follows from them is what counts.
+    del content["data"], content["strategy"], content["cache_mb"]
+    return content | {"fingerprint": dataset.manifest.fingerprint}
+
+
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class FittedModel:
     """A fitted model and how it came about.
@@ -188,11 +196,7 @@ class Run:
     @property
     def key(self) -> str:
         """Name of all that shapes the result of the run."""
-        content = self.config.computation()
-        # What follows from them is what counts.
-        del content["strategy"], content["cache_mb"]
-        content |= {
-            "fingerprint": self.dataset.manifest.fingerprint,
+        content = describe_settings(self.config, self.dataset) | {
             "devices": [self.devices.name, self.devices.replicas],
             "in memory": [split.values is not None for split in self.splits.values()],
         }
@@ -217,8 +221,8 @@ class Run:
         """
         if self._preemption.requested and self.devices.workers == 1:
             raise PreemptedError(
-                "stopped by SIGTERM between two phases; the same command goes on from "
-                "the last checkpoint."
+                f"stopped by {self._preemption.by} between two phases; the same "
+                "command goes on from the last checkpoint."
             )
 
     @property

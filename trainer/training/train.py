@@ -13,14 +13,14 @@ import keras
 import tensorflow as tf
 
 from pipeline.common.progress import SILENT, Reporter
-from pipeline.schema import SPLITS, UserError
+from pipeline.schema import SPLITS, UserError, fingerprint
 from trainer.config import SCHEDULES, TrainConfig
 from trainer.data import checksums
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.data.music_model import read_music_model
 from trainer.evaluation.report import REPORT_FILE
 from trainer.evaluation.report_folder import read_report
-from trainer.evaluation.tasks.task import AnyReport, describe_report
+from trainer.evaluation.tasks.task import AnyReport, describe_report, make_report
 from trainer.runtime import hypertune
 from trainer.runtime.devices import gather_floats, wait_for_all
 from trainer.runtime.preemption import Preemption, watch_for_preemption
@@ -29,7 +29,8 @@ from trainer.training.model_folder import ModelFolder, make_contents, needed_byt
 from trainer.training.networks import layers, mobilenet
 from trainer.training.networks.vectors import build_vector_model
 from trainer.training.networks.windows import build_windows_model
-from trainer.training.run import FittedModel, Run
+from trainer.training.run import FittedModel, Run, describe_settings
+from trainer.training.tracking import make_tracker
 from trainer.training.transfer import fit_mobilenet
 
 #: Below so many training clips a hidden layer learns clips by heart: a linear head
@@ -49,7 +50,7 @@ def train(
     config: TrainConfig,
     *,
     notes: Sequence[str] = (),
-    on_epoch: Callable[[Mapping[str, float], int], None] | None = None,
+    settings: str | None = None,
     reporter: Reporter = SILENT,
 ) -> AnyReport | None:
     """Trains a model, evaluates it clip by clip and writes its folder.
@@ -57,7 +58,7 @@ def train(
     Args:
       config: what to train, on what, and how.
       notes: further sentences for the report.
-      on_epoch: called with the metrics of each epoch and its number.
+      settings: see `name_settings`; None for those of `config`.
       reporter: is told how far it is, and the outcome.
 
     Returns:
@@ -78,12 +79,20 @@ def train(
     def reserve(model: keras.Model) -> None:
         needed = needed_bytes(model, run.dataset.manifest)
         folder.reserve(needed + sum(map(len, music_model.values())))
+        tracker.begin(run.key)
 
-    with open_run(
-        config, on_epoch=on_epoch, on_model=reserve, reporter=reporter
-    ) as run:
+    with (
+        make_tracker(config) as tracker,
+        open_run(
+            config, on_epoch=tracker.log_epoch, on_model=reserve, reporter=reporter
+        ) as run,
+    ):
         try:
-            return _train(run, folder, notes, music_model)
+            name = settings or name_settings(config, run.dataset)
+            report = _train(run, folder, notes, music_model, name)
+            if report is not None:
+                tracker.summarise(report)
+            return report
         finally:
             if run.devices.chief:
                 folder.release()
@@ -125,6 +134,20 @@ def fit_to_size(config: TrainConfig, clips: int) -> TrainConfig:
         name: value for name, value in _FOR_FEW.items() if getattr(config, name) is None
     }
     return dataclasses.replace(config, **changes)
+
+
+def name_settings(config: TrainConfig, dataset: Dataset, trials: int = 0) -> str:
+    """Name of all that a user decides of a model, and of its data.
+
+    Args:
+      config: as flags gave it.
+      dataset: what it is trained on.
+      trials: of a search for better parameters.
+    """
+    content: dict[str, Any] = {"trials": trials}
+    if config.model == "mel" and config.weights is None:
+        content["cached"] = mobilenet.find_cached_weights()
+    return fingerprint(describe_settings(config, dataset) | content)
 
 
 @contextlib.contextmanager
@@ -198,6 +221,7 @@ def _train(
     folder: ModelFolder,
     notes: Sequence[str],
     music_model: Mapping[str, bytes],
+    settings: str,
 ) -> AnyReport | None:
     config, manifest, devices = run.config, run.dataset.manifest, run.devices
     if devices.chief:
@@ -213,7 +237,7 @@ def _train(
     result = None
     if devices.chief:
         if "test" in predictions:
-            result = run.task.make_report(
+            result = make_report(
                 manifest,
                 predictions,
                 name=os.path.basename(config.output.rstrip("/")),
@@ -236,6 +260,7 @@ def _train(
             representation=config.model,
             genres=len(manifest.genres),
             run=run.key,
+            settings=settings,
         )
         hypertune.report_phase(fitted.phases[-1])
         folder.publish(run.remove_checkpoints)

@@ -135,8 +135,8 @@ def describe_weights(flag: str | None, weights: str) -> str:
     if flag == "none":
         return "MobileNetV2 starts from random weights, as --weights none asks"
     return (
-        "MobileNetV2 starts from random weights: no --weights given and no cached "
-        "ImageNet weights in ~/.keras/models; give --weights PATH for transfer learning"
+        "MobileNetV2 starts from random weights, as none are cached; --weights "
+        "imagenet fetches ImageNet's"
     )
 
 

@@ -16,9 +16,8 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import optuna
 import tensorflow as tf
 
 from pipeline.common import ownership
@@ -26,12 +25,16 @@ from pipeline.common.owned_kinds import CACHE
 from pipeline.common.progress import SILENT, Reporter
 from pipeline.schema import UserError, fingerprint
 from trainer.config import SCHEDULES, TrainConfig
+from trainer.data.dataset import open_dataset
 from trainer.evaluation.model_files import files_of
 from trainer.evaluation.tasks.task import AnyReport
 from trainer.runtime.cluster import read_cluster
 from trainer.training.fit import DivergedError
 from trainer.training.model_folder import ModelFolder
-from trainer.training.train import measure_validation_loss, train
+from trainer.training.train import measure_validation_loss, name_settings, train
+
+if TYPE_CHECKING:
+    import optuna
 
 TRIALS = "trials"
 
@@ -40,7 +43,7 @@ RANDOM_TRIALS = 5
 
 Values = Mapping[str, Any]
 Judge = Callable[[TrainConfig], float]
-Distributions = Mapping[str, optuna.distributions.BaseDistribution]
+Distributions = Mapping[str, "optuna.distributions.BaseDistribution"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,8 @@ class Trial:
 
 def search_space(config: TrainConfig) -> dict[str, Any]:
     """What is searched; what the user gave a flag for stays as it is."""
+    import optuna  # An extra, for searches alone.
+
     rate = SCHEDULES[config.model].learning_rate
     real, whole = (
         optuna.distributions.FloatDistribution,
@@ -144,6 +149,8 @@ def propose(
 
     The first are drawn at random, later ones by a tree-structured Parzen estimator.
     """
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(
         seed=seed * 1_000_003 + len(results), n_startup_trials=RANDOM_TRIALS
@@ -245,6 +252,7 @@ def tune_and_train(
             "which starts trials by itself, or leave out --tune."
         )
     ModelFolder.at(config.output).claim()
+    settings = name_settings(config, open_dataset(config.data), trials)
     folder = f"{config.output.rstrip('/')}/{TRIALS}"
     cache = f"{folder}/features"
     if config.model == "mel" and config.feature_cache is None:
@@ -264,7 +272,10 @@ def tune_and_train(
         "split was looked at once, after that."
     )
     report = train(
-        dataclasses.replace(config, **best.values), notes=(note,), reporter=reporter
+        dataclasses.replace(config, **best.values),
+        notes=(note,),
+        settings=settings,
+        reporter=reporter,
     )
     if config.feature_cache == cache:
         ownership.remove(files_of(cache), cache, CACHE)

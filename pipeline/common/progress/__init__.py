@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 #: Seconds between plain lines: in the first minute of a stage, and later.
 LINE_SECONDS = (5.0, 15.0)
+#: Variable that is set for a command that is one step of several, which say together
+#: what is next.
+WHOLE_RUN = "FMA_WHOLE_RUN"
 #: The unit of what is counted in bytes; it is shown in MB.
 BYTE = "byte"
 
@@ -104,8 +107,10 @@ class Stage:
 
     def _count(self) -> str:
         if self.unit == BYTE:
-            done, unit = f"{self.done / 1e6:.1f}", "MB"
-            total = None if self.total is None else f"{self.total / 1e6:.1f}"
+            large = max(self.done, self.total or 0) >= 1e10
+            size, unit = (1e9, "GB") if large else (1e6, "MB")
+            done = f"{self.done / size:.1f}"
+            total = None if self.total is None else f"{self.total / size:.1f}"
         else:
             done = str(self.done)
             total = None if self.total is None else str(self.total)
@@ -159,14 +164,17 @@ class Reporter:
         if self.verbose:
             self._print(text)
 
-    def finish(self, made: str, *commands: Sequence[str]) -> None:
+    def finish(self, made: str | Sequence[str], *commands: Sequence[str]) -> None:
         """Ends a command: what was made and where, and what to type next.
 
         Args:
-          made: a line or more.
+          made: a line, or several.
           commands: words of commands of `./launch.sh`, without it.
         """
-        self.result(one_line(made))
+        for line in [made] if isinstance(made, str) else made:
+            self.result(one_line(line))
+        if WHOLE_RUN in os.environ:
+            return
         label = "Next:"
         for command in commands:
             line = shlex.join(["./launch.sh", *command])
@@ -344,9 +352,9 @@ def make_reporter(*, quiet: bool = False, verbose: bool = False) -> Reporter:
     return LiveReporter(verbose=verbose)
 
 
-def add_progress_flags(parser: argparse._ActionsContainer) -> None:
+def add_progress_flags(parser: argparse.ArgumentParser) -> None:
     """Adds --quiet and --verbose, of which one at most may be given."""
-    group = parser.add_mutually_exclusive_group()
+    group = parser.add_argument_group("terminal").add_mutually_exclusive_group()
     group.add_argument(
         "--quiet", action="store_true", help="print results and errors only"
     )

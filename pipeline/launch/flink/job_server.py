@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -34,6 +35,10 @@ from pipeline.schema import UserError
 ROOT = Path(__file__).resolve().parents[3]
 #: Seconds for the job server to start and for the cluster to have a job.
 SUBMIT_SECONDS = 180.0
+#: Starts a program that is killed when the pipe to it closes: with this process.
+_END_WITH_PIPE = (
+    'exec 3<&0; (cat <&3 >/dev/null; kill -9 $$) & exec "$@" </dev/null 3<&-'
+)
 
 
 class SubmitError(Exception):
@@ -126,20 +131,19 @@ class JobServer:
                 port, server.artifact_port, server.expansion_port, artifacts
             ),
         )
-        try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=self._log,
-                start_new_session=True,
-            )
-        except OSError as error:
+        if shutil.which(command[0]) is None:
             raise UserError(
-                f"Java, which Beam's job server needs, cannot be started "
-                f"({error.strerror}); install Java 11 or later, or give "
-                "--job_server_java_launcher or --job_endpoint."
-            ) from error
+                f"{command[0]}, which Beam's job server needs, is not installed; "
+                "install Java 11 or later, or give --job_server_java_launcher or "
+                "--job_endpoint."
+            )
+        self._process = subprocess.Popen(
+            ["sh", "-c", _END_WITH_PIPE, "sh", *command],
+            stdin=subprocess.PIPE,
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,
+        )
         self._endpoint = f"localhost:{port}"
 
     def submit(
@@ -236,7 +240,7 @@ class JobServer:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            self._process.communicate()
             self._process = None
         self._log.close()
 
@@ -249,6 +253,9 @@ def complete_flags(
     defaults = {
         "--flink_version": cluster.version,
         "--parallelism": parallelism,
+        # A stage begins when the one before is done: the look's before the job's, and
+        # what fails is done again alone.
+        "--execution_mode_for_batch": "BATCH_FORCED",
         # Else all slots of a TaskManager share one Python process.
         "--sdk_worker_parallelism": cluster.slots_a_worker,
         # The list of packages installed here is nobody's business.

@@ -11,11 +11,9 @@ import platform
 import re
 import shlex
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
 
 from pipeline.common import ownership, storage
@@ -24,17 +22,20 @@ from pipeline.common.owned_kinds import DATASET, MARK_FILE
 from pipeline.common.plain_text import find_message
 from pipeline.inputs.survey import Inputs
 from pipeline.job.config import JobConfig
+from pipeline.job.graph import build
 from pipeline.launch.flink import rest
 from pipeline.launch.flink.job_server import JobServer, SubmitError
 from pipeline.launch.flink.worker import (
     HERE,
     Look,
+    LookAtWorkers,
     LookError,
-    LookFn,
     answer_workers,
+    begin_look,
+    count_ready,
 )
 from pipeline.schema import UserError
-from pipeline.shards.runs import SupersededError, describe
+from pipeline.shards import runs
 
 #: Seconds in which the workers must have looked.
 LOOK_SECONDS = 105.0
@@ -87,6 +88,11 @@ def _find_missing(folder: str) -> list[str]:
     return found
 
 
+def find_folder(job: JobConfig) -> str:
+    """Where a look's files and what starts the workers lie, until the job's end."""
+    return storage.join(runs.own_folder(job.dataset), "look")
+
+
 def make_look(job: JobConfig, inputs: Inputs, folders: Mapping[str, str]) -> Look:
     """What to ask of the workers of a job."""
     libraries = {
@@ -126,79 +132,79 @@ class Looker:
     slots: int
     say: Callable[[str], None]
 
-    def look(self, job: JobConfig, inputs: Inputs) -> None:
-        """Looks.
+    def look(self, name: str, job: JobConfig, inputs: Inputs) -> str:
+        """Submits a job, whose first stage looks; it waits for `let_go` afterwards.
+
+        Args:
+          name: of the job, unlike all others.
+          job: what follows.
+          inputs: of it.
+
+        Returns:
+          The cluster's id of the job.
 
         Raises:
-          UserError: a sentence on what is not as it must be.
+          UserError: a sentence on what is not as it must be; the job is cancelled.
           SupersededError: another command has taken the folder meanwhile.
         """
         started = time.monotonic()
-        name = f"look-{uuid.uuid4().hex}"
-        output = job.dataset.output
-        folders = {"--output": output}
+        folders = {"--output": find_folder(job)}
         if job.dataset.wav_output:
-            folders["--wav_output"] = job.dataset.wav_output
-        folders = {
-            flag: storage.join(folder, storage.TEMPORARY_FOLDER, name)
-            for flag, folder in folders.items()
-        }
+            folders["--wav_output"] = storage.join(
+                job.dataset.wav_output, storage.TEMPORARY_FOLDER, job.dataset.run
+            )
+        done = False
         try:
-            for folder in folders.values():
-                storage.make_folder(folder)
-                with storage.create(storage.join(folder, HERE)) as file:
-                    file.write(b"1")
-            self._run(name, make_look(job, inputs, folders), started + LOOK_SECONDS)
+            begin_look(folders)
+            look = make_look(job, inputs, folders)
+            job_id = self._run(name, look, job, started + LOOK_SECONDS)
+            done = True
         except storage.STORE_ERRORS as error:
             raise UserError(
                 f"--output cannot be written to: {storage.explain(error)}. Received: "
-                f"{output}"
+                f"{runs.home(job.dataset)}"
             ) from error
         except UserError as error:
-            here = storage.join(folders["--output"], HERE)
-            if not storage.exists(here):
-                raise SupersededError(describe(output)) from error
+            if not storage.exists(storage.join(folders["--output"], HERE)):
+                place = runs.home(job.dataset)
+                raise runs.SupersededError(runs.describe(place)) from error
             raise
         finally:
-            for folder in folders.values():
-                with contextlib.suppress(*storage.STORE_ERRORS):
-                    storage.delete_tree(folder)
+            for flag, folder in folders.items():
+                # What starts the workers lies in the output.
+                if not done or flag != "--output":
+                    with contextlib.suppress(*storage.STORE_ERRORS):
+                        storage.delete_tree(folder)
         seconds = time.monotonic() - started
         self.say(f"Looked at the workers of {self.slots} slots ({seconds:.0f} s).")
+        return job_id
 
-    def _run(self, name: str, look: Look, deadline: float) -> None:
+    def _run(self, name: str, look: Look, job: JobConfig, deadline: float) -> str:
         folder = look.folders["--output"]
-        flags = [*self.flags, f"--parallelism={self.slots}"]
-        flags += _wrap_command(flags, folder)
-
-        def build(pipeline: beam.Pipeline) -> None:
-            start = pipeline | "Start" >> beam.Impulse()
-            if not self.cluster.version.startswith("1."):
-                # There, slots that get nothing begin no bundle.
-                start = (
-                    start
-                    | "Slots" >> beam.FlatMap(lambda _, n: range(n), self.slots)
-                    | "Spread" >> beam.Reshuffle()
-                )
-            _ = start | "Look" >> beam.ParDo(LookFn(look))
-
-        url, job_id, state = self.cluster.url, None, "RUNNING"
+        flags = [*self.flags, *_wrap_command(self.flags, folder)]
+        # In Flink 2, slots that get nothing begin no bundle.
+        spread = 0 if self.cluster.version.startswith("1.") else self.slots
+        gate = LookAtWorkers(look=look, spread=spread)
+        url, job_id, failed = self.cluster.url, None, ""
+        done = False
         try:
             job_id = self.server.submit(
-                name, flags, build, seconds=deadline - time.monotonic()
+                name,
+                flags,
+                lambda pipeline: build(pipeline, job, gate),
+                seconds=deadline - time.monotonic(),
             )
-            while state not in rest.FINAL:
+            # Flink may be set to try again and again what will not change.
+            while not failed and time.monotonic() < deadline:
                 for _ in answer_workers(look.folders):
                     pass
-                # Flink may be set to try again and again what will not change.
-                failed = rest.read_exceptions(url, job_id)
-                if failed or time.monotonic() > deadline:
-                    break
                 with contextlib.suppress(rest.OutageError):
-                    state = rest.read_job(url, job_id).state
-                time.sleep(0.2)
-            else:
+                    tasks = rest.read_job(url, job_id).looking
+                    if self._have_looked(tasks, count_ready(folder)):
+                        done = True
+                        return job_id
                 failed = rest.read_exceptions(url, job_id)
+                time.sleep(0.2)
         except SubmitError as error:
             raise UserError(f"{error} (--flink_master {url})") from error
         except rest.UnknownJobError as error:
@@ -206,15 +212,18 @@ class Looker:
                 f"the cluster at --flink_master {url} was started again meanwhile."
             ) from error
         finally:
-            if state not in rest.FINAL:
+            if not done:
                 with contextlib.suppress(rest.OutageError):
                     # The cluster may have a job of which Beam has not told yet.
                     job_id = job_id or rest.find_job(url, name)
                 if job_id:
                     rest.cancel(url, job_id, CANCEL_SECONDS)
-        if state != "FINISHED":
-            said = _read_logs(folder)
-            raise UserError(self._explain(failed, said, folder))
+        raise UserError(self._explain(failed, _read_logs(folder), folder))
+
+    def _have_looked(self, tasks: Mapping[str, int], ready: int) -> bool:
+        """Whether all subtasks that have a slot are done, or wait for the job."""
+        running, finished = tasks.get("RUNNING", 0), tasks.get("FINISHED", 0)
+        return running + finished >= self.slots and ready >= running
 
     def _explain(self, failed: str, said: Mapping[str, str], folder: str) -> str:
         """A sentence of what was raised and what workers said."""

@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions
@@ -22,6 +22,8 @@ TIMEOUT = 5.0
 FINAL = ("FINISHED", "FAILED", "CANCELED")
 #: A vertex of the job graph that runs Python; Beam gives the number of transforms.
 _PYTHON_STAGE = re.compile(r"(?<!\w)\[\d+\]")
+#: The one that looks at the workers, before the job's own.
+_LOOK = re.compile(r"(?<!\w)\[\d+\](?:.*\W)?Look\b")
 _CAUSE = re.compile(r"^Caused by: (?:[\w.$]+: )?(.+)$", re.MULTILINE)
 
 
@@ -62,15 +64,15 @@ class JobState:
 
     Attributes:
       state: Flink's word for it.
-      stages: number of those that run Python.
+      stages: number of those that run Python, but for the look's.
       finished: of them.
-      running: some part of the job is.
+      looking: subtasks of the look, by Flink's word for their state.
     """
 
     state: str
     stages: int
     finished: int
-    running: bool
+    looking: Mapping[str, int]
 
 
 def ask(url: str, path: str, method: str = "GET", timeout: float = TIMEOUT) -> Any:
@@ -193,16 +195,17 @@ def read_job(url: str, job: str) -> JobState:
       UnknownJobError: it does not know the job.
     """
     answer = ask(url, f"/jobs/{job}")
+    looks = [v for v in answer["vertices"] if _LOOK.search(v["name"])]
     states = [
         vertex["status"]
         for vertex in answer["vertices"]
-        if _PYTHON_STAGE.search(vertex["name"])
+        if _PYTHON_STAGE.search(vertex["name"]) and vertex not in looks
     ]
     return JobState(
         state=answer["state"],
         stages=len(states),
         finished=states.count("FINISHED"),
-        running=any(v["status"] == "RUNNING" for v in answer["vertices"]),
+        looking=looks[-1].get("tasks", {}) if looks else {},
     )
 
 

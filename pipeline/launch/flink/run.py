@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
+import shlex
 import signal
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 
 from apache_beam.options.pipeline_options import (
@@ -34,7 +35,9 @@ from pipeline.launch.flink.job_server import (
     built_package,
     complete_flags,
 )
-from pipeline.launch.flink.look import Looker, claimed
+from pipeline.launch.flink.look import Looker, claimed, find_folder
+from pipeline.launch.flink.worker import let_go
+from pipeline.launch.output import find_place
 from pipeline.schema import COMPLETED_FILE, JOB_REPORT_FILE, UserError
 from pipeline.shards import resume, runs
 from pipeline.shards.result import DatasetConfig
@@ -101,8 +104,9 @@ class FlinkRun:
         self._parallelism = asked if asked > 0 else cluster.slots
         self._flags = complete_flags(flags, cluster, self._parallelism)
         self._options = PipelineOptions(self._flags)
-        self._artifacts = ""
+        self._own_folder = ""
         self._server: JobServer | None = None
+        self._waiting: tuple[JobConfig, str] | None = None
 
     def check(self, job: JobConfig) -> None:
         """Looks at the workers.
@@ -129,46 +133,54 @@ class FlinkRun:
                 f"all {cluster.slots} slots of --flink_master {cluster.url} are taken "
                 "by other jobs; wait for them, or cancel one."
             )
-        output = job.dataset.output
-        with claimed(output):
-            server = self._start_server(output)
+        # Where the job writes to, unless another one completes the dataset meanwhile.
+        job = dataclasses.replace(job, dataset=find_place(job.dataset))
+        place = job.dataset.output
+        self._own_folder = runs.own_folder(job.dataset)
+        with claimed(runs.home(job.dataset)), claimed(place):
+            self._server = self._start_server()
             if not self._options.view_as(SetupOptions).setup_file and (
                 self._options.view_as(PortableOptions).environment_type != "LOOPBACK"
             ):
                 package = self._stack.enter_context(built_package())
                 self._flags.append(f"--extra_package={package}")
             looker = Looker(
-                server=server,
+                server=self._server,
                 cluster=cluster,
-                flags=self._flags,
+                flags=[*self._flags, f"--parallelism={self._parallelism}"],
                 slots=min(self._parallelism, cluster.free_slots),
                 say=_say,
             )
             try:
-                looker.look(job, self._inputs)
+                job_id = looker.look(_name(job, 1), job, self._inputs)
             except BaseException:
                 self._tidy()
                 raise
+            self._waiting = job, job_id
+            self._stack.callback(self._cancel_waiting)
 
-    def _start_server(self, output: str) -> JobServer:
+    def _start_server(self) -> JobServer:
         given = [f for f in self._flags if f.partition("=")[0] == "--artifacts_dir"]
-        self._artifacts = (
-            ""
-            if given
-            else storage.join(
-                output, storage.TEMPORARY_FOLDER, f"artifacts-{uuid.uuid4().hex}"
-            )
-        )
-        folder = self._artifacts or given[-1].partition("=")[2]
-        self._server = JobServer(self._options, self._cluster, folder)
-        self._stack.callback(self._server.close)
-        return self._server
+        folder = storage.join(self._own_folder, "artifacts")
+        if given:
+            folder = given[-1].partition("=")[2]
+        server = JobServer(self._options, self._cluster, folder)
+        self._stack.callback(server.close)
+        return server
+
+    def _cancel_waiting(self) -> None:
+        """Cancels the job that waits for word to begin, which will not come."""
+        if self._waiting is not None:
+            _, job_id = self._waiting
+            self._waiting = None
+            with contextlib.suppress(rest.OutageError, KeyboardInterrupt):
+                rest.cancel(self._cluster.url, job_id, CANCEL_SECONDS)
+            self._tidy()
 
     def _tidy(self) -> None:
         """Deletes what was staged."""
-        if self._artifacts:
-            with contextlib.suppress(*storage.STORE_ERRORS):
-                storage.delete_tree(self._artifacts)
+        with contextlib.suppress(*storage.STORE_ERRORS):
+            storage.delete_tree(self._own_folder)
 
     def run(self, job: JobConfig) -> None:
         """Runs a job to its end, and again while it gets further than before.
@@ -179,15 +191,14 @@ class FlinkRun:
           KeyboardInterrupt: it is cancelled, or was left alone.
         """
         dataset = job.dataset
-        server = self._server
-        if server is None or dataset.replaces:
-            # What is staged lies in the folder that becomes the dataset.
-            server = self._start_server(dataset.output)
+        if self._waiting is not None and self._waiting[0] != job:
+            # Another command has completed, or taken away, what is there.
+            self._cancel_waiting()
+            raise runs.SupersededError(runs.describe(runs.home(dataset)))
         best = Reached(shards=len(resume.list_finished(dataset)), stages=0)
         attempt = 1
         while True:
-            name = f"fma-{dataset.run[:12]}-{attempt}"
-            failed, reached = self._run_once(server, name, job)
+            failed, reached = self._run_once(_name(job, attempt), job)
             if failed is None or _is_completed(dataset):
                 self._tidy()
                 return
@@ -212,19 +223,22 @@ class FlinkRun:
             )
             self._await_slots()
 
-    def _run_once(
-        self, server: JobServer, name: str, job: JobConfig
-    ) -> tuple[str | None, Reached]:
+    def _run_once(self, name: str, job: JobConfig) -> tuple[str | None, Reached]:
         """Submits and follows; returns why it failed, if it did, and how far it got."""
-        flags = [*self._flags, f"--parallelism={self._parallelism}"]
         follower = Follower(self._cluster.url, job.dataset, len(self._inputs.clips))
         job_id: str | None = None
         try:
-            job_id = server.submit(name, flags, lambda pipeline: build(pipeline, job))
+            job_id = self._begin(name, job)
             _say(f"Running as {self._cluster.url}/#/job/{job_id}/overview")
             if self._detach:
+                home = runs.home(job.dataset)
+                done = storage.join(home, COMPLETED_FILE)
                 raise DetachedError(
-                    f"The job goes on; {_describe_cancel(self._cluster.url, job_id)}"
+                    f"The job goes on; {_describe_cancel(self._cluster.url, job_id)}\n"
+                    f"It completes the dataset itself: {done} comes last"
+                    f"{' and is new' * bool(job.dataset.replaces)}; look with: "
+                    f"./launch.sh inspect {shlex.quote(home)}\n"
+                    "If it fails, run the same command again; finished shards are kept."
                 )
             state, failed = follower.follow(job_id, _say)
         except SubmitError as error:
@@ -233,6 +247,18 @@ class FlinkRun:
             self._cancel(job_id, name, job.dataset)
             raise
         return (None if state == "FINISHED" else failed), follower.reached
+
+    def _begin(self, name: str, job: JobConfig) -> str:
+        """Lets the job that waits begin, or submits it again; returns its id."""
+        if self._waiting is not None:
+            _, job_id = self._waiting
+            let_go(find_folder(job))
+            self._waiting = None
+            return job_id
+        if self._server is None:
+            self._server = self._start_server()
+        flags = [*self._flags, f"--parallelism={self._parallelism}"]
+        return self._server.submit(name, flags, lambda pipeline: build(pipeline, job))
 
     def _cancel(self, job_id: str | None, name: str, dataset: DatasetConfig) -> None:
         url = self._cluster.url
@@ -318,6 +344,10 @@ def _is_completed(dataset: DatasetConfig) -> bool:
     except storage.STORE_ERRORS:
         return False
     return bool(json.loads(report).get("run") == dataset.run)
+
+
+def _name(job: JobConfig, attempt: int) -> str:
+    return f"fma-{job.dataset.run[:12]}-{attempt}"
 
 
 def _describe(failed: str) -> str:

@@ -26,8 +26,14 @@ HEAVY_MODULES = ("librosa", "scipy", "tensorflow", "tensorflow_transform")
 #: Seconds in which a file must be seen elsewhere: network file systems remember for
 #: a while what was not there.
 SEEN_SECONDS = 40.0
-#: Names in the folder of a look. A worker's file is `worker-N`, its answer `seen-N`.
-HERE, FILE, SEEN = "here", "worker-", "seen-"
+#: Seconds that a worker which has looked waits for the job to begin.
+GO_SECONDS = 900.0
+#: Names in the folder of a look. A worker's file is `worker-N`, its answer `seen-N`;
+#: `ready-N` says that all is well.
+HERE, FILE, SEEN, READY = "here", "worker-", "seen-", "ready-"
+#: What `here` holds before the job may begin, and from then on. It is written again, as
+#: a file that is opened is looked up anew, and one that was missing perhaps not.
+WAIT, GO = b"wait", b"go"
 
 
 class LookError(Exception):
@@ -60,16 +66,43 @@ class LookFn(beam.DoFn):
 
     def __init__(self, look: Look) -> None:
         self._look = look
-        self._done = False
 
-    def process(self, element: Any) -> None:
-        """Elements only fill the slots."""
+    def process(self, _: Any) -> Iterator[tuple[int, None]]:
+        """Elements only fill the slots; all are grouped to one."""
+        yield 0, None
 
     def finish_bundle(self) -> None:
-        """Looks, once."""
-        if not self._done:
+        """Looks, and waits for the job to begin."""
+        folder = self._look.folders["--output"]
+        if _read_word(folder) != GO:
             check_worker(self._look)
-            self._done = True
+            _write_file(storage.join(folder, READY + uuid.uuid4().hex))
+            _await_go(folder)
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class LookAtWorkers(beam.PTransform):
+    """One element to one, once all workers are looked at and the job may begin.
+
+    A stage of its own, which needs nothing of what the job imports.
+
+    Attributes:
+      look: what to ask.
+      spread: number of slots that get an element, where those without begin no bundle.
+    """
+
+    look: Look
+    spread: int = 0
+
+    def expand(self, start: Any) -> Any:
+        """Looks in each slot."""
+        if self.spread:
+            start = (
+                start
+                | "Slots" >> beam.FlatMap(lambda _, n: range(n), self.spread)
+                | "Spread" >> beam.Reshuffle()
+            )
+        return start | "Look" >> beam.ParDo(LookFn(self.look)) | beam.GroupByKey()
 
 
 def check_worker(look: Look) -> None:
@@ -132,8 +165,7 @@ def _check_folder(flag: str, folder: str, where: str) -> None:
     name = uuid.uuid4().hex
     path = storage.join(folder, FILE + name)
     try:
-        with storage.create(path) as file:
-            file.write(b"1")
+        _write_file(path)
     except storage.STORE_ERRORS as error:
         raise LookError(
             f"{where} cannot write to {flag}: {storage.explain(error)}; let user "
@@ -157,6 +189,51 @@ def _await_answer(answer: str, flag: str, where: str) -> None:
         time.sleep(0.2)
 
 
+def _await_go(folder: str) -> None:
+    deadline = time.monotonic() + GO_SECONDS
+    while (word := _read_word(folder)) != GO:
+        if word is None or time.monotonic() > deadline:
+            raise LookError("the command that submitted the job has ended before it.")
+        time.sleep(0.2)
+
+
+def _read_word(folder: str) -> bytes | None:
+    """What `here` holds; None if it is gone."""
+    path = storage.join(folder, HERE)
+    try:
+        return storage.read_bytes(path)
+    except storage.STORE_ERRORS:
+        return b"" if storage.exists(path) else None
+
+
+def _write_file(path: str, content: bytes = b"1") -> None:
+    with storage.create(path) as file:
+        file.write(content)
+
+
+def let_go(folder: str) -> None:
+    """Lets the workers that have looked begin the job.
+
+    Args:
+      folder: of the look, in the output.
+    """
+    _write_file(storage.join(folder, HERE), GO)
+
+
+def begin_look(folders: Mapping[str, str]) -> None:
+    """Writes what workers must see."""
+    for folder in folders.values():
+        storage.make_folder(folder)
+        _write_file(storage.join(folder, HERE), WAIT)
+
+
+def count_ready(folder: str) -> int:
+    """Number of workers that have looked."""
+    with contextlib.suppress(*storage.STORE_ERRORS):
+        return sum(name.startswith(READY) for name in storage.list_sizes(folder))
+    return 0
+
+
 def answer_workers(folders: Mapping[str, str]) -> Iterator[str]:
     """Answers the workers whose files are seen here; yields their names, once each."""
     for folder in folders.values():
@@ -165,6 +242,5 @@ def answer_workers(folders: Mapping[str, str]) -> Iterator[str]:
             for name in sorted(names):
                 seen = SEEN + name.removeprefix(FILE)
                 if name.startswith(FILE) and seen not in names:
-                    with storage.create(storage.join(folder, seen)) as file:
-                        file.write(b"1")
+                    _write_file(storage.join(folder, seen))
                     yield name

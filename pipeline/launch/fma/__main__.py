@@ -7,10 +7,16 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from pipeline.common.plain_text import one_line, print_error
+from pipeline.common.plain_text import print_error
+from pipeline.common.progress import (
+    SILENT,
+    Reporter,
+    add_progress_flags,
+    take_reporter,
+)
+from pipeline.common.progress.command_line import CommandParser
 from pipeline.launch.fma import published
-from pipeline.launch.fma.archives import Downloads, verify
-from pipeline.launch.fma.progress import format_bytes
+from pipeline.launch.fma.archives import Downloads, format_bytes
 from pipeline.launch.fma.published import METADATA, Published
 from pipeline.launch.fma.transfer import TIMEOUT, Options
 from pipeline.schema import UserError
@@ -32,7 +38,9 @@ def choose_base(mirror: str) -> str:
     return mirror.rstrip("/") + "/"
 
 
-def use_folder(folder: str, archives: Sequence[Published], output: str) -> None:
+def use_folder(
+    folder: str, archives: Sequence[Published], downloads: Downloads
+) -> None:
     """Makes sure that a local folder has the archives; changes nothing there.
 
     Raises:
@@ -48,11 +56,8 @@ def use_folder(folder: str, archives: Sequence[Published], output: str) -> None:
             f"--mirror lacks {', '.join(missing)}; put it there, or give an address. "
             f"Received: {folder}"
         )
-    downloads = Downloads(output)
     for archive in archives:
-        path = os.path.join(folder, archive.name)
-        if not downloads.is_verified(path, archive):
-            verify(path, archive)
+        downloads.verify(os.path.join(folder, archive.name), archive)
     downloads.note_verified(archives, folder)
 
 
@@ -63,6 +68,7 @@ def download(
     *,
     more: int = 0,
     options: Options | None = None,
+    reporter: Reporter = SILENT,
 ) -> None:
     """Fetches what is missing of some archives.
 
@@ -72,56 +78,45 @@ def download(
       mirror: a folder that has them, or an address.
       more: bytes that other steps will write.
       options: how patient to be.
+      reporter: is told how far it is.
 
     Raises:
       UserError: they cannot be had.
     """
-    downloads = Downloads(output)
+    downloads = Downloads(output, reporter)
     if os.path.isdir(mirror):
         downloads.check_room([], more)
-        use_folder(mirror, archives, output)
+        use_folder(mirror, archives, downloads)
         return
     base = choose_base(mirror)
     downloads.claim(archives)
     missing = downloads.find_missing(archives)
     downloads.check_room(missing, more)
     for archive in missing:
-        print(
-            f"Fetching {base}{archive.name}, about {format_bytes(archive.size)}.",
-            flush=True,
+        reporter.note(
+            f"Fetching {base}{archive.name}, about {format_bytes(archive.size)}."
         )
         downloads.fetch(archive, base, options)
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The command's flags."""
-    parser = argparse.ArgumentParser(
-        prog="./launch.sh fma download",
-        description="Fetches FMA's metadata and the audio of a subset as the ZIPs that "
-        "they are, goes on where an earlier attempt broke off, and checks their SHA-1.",
-        allow_abbrev=False,
-    )
-    parser.add_argument(
+def add_flags(parser: CommandParser) -> None:
+    """Adds what is fetched, and from where."""
+    archives = parser.add_argument_group("archives")
+    archives.add_argument(
         "--subset",
         choices=published.AUDIO,
         required=True,
         help="small 7.7 GB, medium 24 GB, large 100 GB, full 944 GB; and 0.4 GB of "
         "metadata",
     )
-    parser.add_argument(
-        "--output",
-        default=DEFAULT_OUTPUT,
-        metavar="DIR",
-        help="the archives go to DIR/download (default: %(default)s)",
-    )
-    parser.add_argument(
+    archives.add_argument(
         "--mirror",
         default=published.BASE,
         metavar="URL|FOLDER",
         help="address that the archives' names follow, or a folder that has them, "
         "which is used as it is (default: %(default)s)",
     )
-    parser.add_argument(
+    archives.add_argument(
         "--timeout",
         type=float,
         default=TIMEOUT,
@@ -129,7 +124,30 @@ def make_parser() -> argparse.ArgumentParser:
         help="give a connection up after so long without a byte, and try again "
         "(default: %(default)g)",
     )
-    parser.add_argument("--whole_run", action="store_true", help=argparse.SUPPRESS)
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--output",
+        default=DEFAULT_OUTPUT,
+        metavar="DIR",
+        help="the archives go to DIR/download (default: %(default)s)",
+    )
+
+
+def make_parser() -> CommandParser:
+    """The command's flags."""
+    parser = CommandParser(
+        "download",
+        description="Fetches FMA's metadata and the audio of a subset as the ZIPs that "
+        "they are, goes on where an earlier attempt broke off, and checks their SHA-1.",
+        examples=[
+            "download --subset small",
+            "download --subset full --output /data/fma --mirror https://example.org/",
+        ],
+    )
+    add_flags(parser)
+    # Bytes that later steps will write: there must be room for all.
+    parser.add_argument("--room", type=int, default=0, help=argparse.SUPPRESS)
+    add_progress_flags(parser)
     return parser
 
 
@@ -146,19 +164,23 @@ def main(
       metadata: the archive of the tables.
     """
     arguments = make_parser().parse_args(argv)
+    reporter = take_reporter(arguments)
     subset = arguments.subset
     archives = [metadata, audio[subset]]
-    more = 0
-    if arguments.whole_run:
-        more = published.CLIPS[subset] * published.CLIP_BYTES + published.MODELS_BYTES
     folder = os.path.join(arguments.output, "download")
     try:
         if arguments.timeout <= 0:
             raise UserError(
                 f"--timeout must be above 0. Received: {arguments.timeout:g}"
             )
-        options = Options(timeout=arguments.timeout)
-        download(archives, folder, arguments.mirror, more=more, options=options)
+        download(
+            archives,
+            folder,
+            arguments.mirror,
+            more=arguments.room,
+            options=Options(timeout=arguments.timeout),
+            reporter=reporter,
+        )
     except UserError as error:
         print_error(error)
         return 2
@@ -166,11 +188,18 @@ def main(
         print_error(f"{folder}: {error.strerror or error}")
         return 2
     except KeyboardInterrupt:
-        print("\ninterrupted; run the same command again to go on.", file=sys.stderr)
+        print_error("run the same command again to go on.", label="stopped")
         return 130
     where = arguments.mirror if os.path.isdir(arguments.mirror) else folder
-    names = " and ".join(archive.name for archive in archives)
-    print(f"{names} are there, and what FMA published: {one_line(where)}")
+    names = [archive.name for archive in archives]
+    tables, music = (os.path.join(where, name) for name in names)
+    reporter.finish(
+        f"{' and '.join(names)} are there, and what FMA published: {where}",
+        [
+            *("preprocess", "--audio", music, "--metadata", tables),
+            *("--subset", subset, "--output", f"{arguments.output}/dataset"),
+        ],
+    )
     return 0
 
 

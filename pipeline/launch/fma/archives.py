@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pipeline.common import ownership
 from pipeline.common.files import LocalFiles
 from pipeline.common.owned_kinds import DOWNLOADS
+from pipeline.common.plain_text import one_line
+from pipeline.common.progress import BYTE, SILENT, Reporter, Stage
 from pipeline.launch.fma import transfer
-from pipeline.launch.fma.progress import Progress, format_bytes
 from pipeline.launch.fma.published import Published
 from pipeline.schema import UserError
 
@@ -26,13 +27,15 @@ class Downloads:
 
     Args:
       folder: made where it is missing. What others put there stays as it is.
+      reporter: is told how far reading and fetching are.
 
     Raises:
       UserError: something that is not ours lies where a file would be written.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, reporter: Reporter = SILENT) -> None:
         self.folder = folder
+        self._reporter = reporter
         self._files = LocalFiles()
 
     def path(self, archive: Published) -> str:
@@ -63,17 +66,34 @@ class Downloads:
             path = self.path(archive)
             if not os.path.lexists(path):
                 missing.append(archive)
-            elif not self.is_verified(path, archive):
-                verify(path, archive)
+            elif self.verify(path, archive):
                 self.note_verified([archive])
         return missing
 
-    def is_verified(self, path: str, archive: Published) -> bool:
-        """Whether a file was found right before, and is unchanged since."""
+    def verify(self, path: str, archive: Published) -> bool:
+        """Holds a file that somebody put there against its SHA-1.
+
+        Returns:
+          Whether it had to be read: it was not found right before, or changed since.
+
+        Raises:
+          UserError: it is another, or cannot be read.
+        """
         try:
-            return self._read_verified().get(path) == [*_identify(path), archive.sha1]
-        except OSError:
-            return False
+            if self._read_verified().get(path) == [*_identify(path), archive.sha1]:
+                return False
+            found = self._digest(path)
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be read ({error.strerror}); mend or remove it."
+            ) from error
+        if found != archive.sha1:
+            raise UserError(
+                f"{path} is not what FMA published: its SHA-1 is {found}, not "
+                f"{archive.sha1}; it was cut off or changed. Move it away to have it "
+                "fetched anew."
+            )
+        return True
 
     def note_verified(self, archives: Sequence[Published], folder: str = "") -> None:
         """Lets a later run do without reading files again.
@@ -134,12 +154,9 @@ class Downloads:
         """
         path = self.path(archive)
         part = f"{path}.part"
-        progress = Progress(archive.name)
-        try:
-            transfer.fetch(f"{base}{archive.name}", path, progress, options)
-        finally:
-            progress.close()
-        found = _digest(part, f"checking {archive.name}")
+        with self._reporter.stage(archive.name, unit=BYTE) as stage:
+            transfer.fetch(f"{base}{archive.name}", path, _tell(stage), options)
+        found = self._digest(part)
         if found != archive.sha1:
             self._files.delete(part)
             self._files.delete(f"{part}.json")
@@ -152,33 +169,27 @@ class Downloads:
         self._files.delete(f"{part}.json")
         self.note_verified([archive])
 
-
-def verify(path: str, archive: Published) -> None:
-    """Holds a file that somebody put there against its SHA-1.
-
-    Raises:
-      UserError: it is another, or cannot be read.
-    """
-    try:
-        found = _digest(path, f"checking {path}")
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({error.strerror}); mend or remove it."
-        ) from error
-    if found != archive.sha1:
-        raise UserError(
-            f"{path} is not what FMA published: its SHA-1 is {found}, not "
-            f"{archive.sha1}; it was cut off or changed. Move it away to have it "
-            "fetched anew."
-        )
+    def _digest(self, path: str) -> str:
+        name = f"Checking {one_line(path)}"
+        with self._reporter.stage(name, unit=BYTE) as stage:
+            return transfer.digest(path, _tell(stage))
 
 
-def _digest(path: str, what: str) -> str:
-    progress = Progress(what)
-    try:
-        return transfer.digest(path, progress)
-    finally:
-        progress.close()
+def _tell(stage: Stage) -> transfer.Report:
+    def tell(done: int, total: int | None) -> None:
+        stage.total = total
+        stage.update(done)
+
+    return tell
+
+
+def format_bytes(count: float) -> str:
+    """A number of bytes in words."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} GB"
 
 
 def _identify(path: str) -> tuple[int, int]:

@@ -330,7 +330,7 @@ def executor():
         yield pool
 
 
-@pytest.mark.parametrize("depth", [1, 3, 50])
+@pytest.mark.parametrize("depth", [0, 1, 3, 50])
 @pytest.mark.parametrize("count", [0, 1, 20])
 def test_items_come_in_order(executor, depth, count):
     gate = threading.Event()
@@ -351,7 +351,7 @@ def test_items_come_in_order(executor, depth, count):
     assert found == [(item, item * item) for item in range(count)]
 
 
-@pytest.mark.parametrize("depth", [1, 2, 5])
+@pytest.mark.parametrize("depth", [0, 1, 2, 5])
 def test_no_more_is_read_ahead_than_asked(executor, depth):
     started: list[int] = []
     taken: list[int] = []

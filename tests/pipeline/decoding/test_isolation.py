@@ -20,7 +20,6 @@ from pipeline.decoding import isolation, isolation_helper
 from pipeline.decoding.excerpts import load_excerpts
 from pipeline.decoding.isolation import IsolatedDecoder
 from pipeline.decoding.waveform import load_waveform
-from pipeline.inputs.join import Clip
 from pipeline.representations.spectrum import Workspace
 from pipeline.shards.result import DatasetConfig
 from pipeline.shards.shard import make_shard
@@ -30,7 +29,7 @@ from tests.support.audio_files import (
     encode_with_ffmpeg,
     make_music,
 )
-from tests.support.corpora import write_plain_corpus
+from tests.support.corpora import make_clip, write_plain_corpus
 
 CRASHING = "tests.support.crashing_decoder"
 ROOT = Path(__file__).resolve().parents[3]
@@ -57,6 +56,19 @@ def children() -> list[int]:
     return [child.pid for child in psutil.Process().children()]
 
 
+def make_config(output: Path, **changes) -> DatasetConfig:
+    for folder in ("mel", "_temporary"):
+        (output / folder).mkdir(parents=True)
+    return DatasetConfig(
+        output=str(output),
+        representations=("mel",),
+        clip=ClipConfig(),
+        genres=("g", "h"),
+        num_shards=1,
+        **changes,
+    )
+
+
 def reject(decoder: IsolatedDecoder, data: bytes) -> tuple[Reason, str]:
     with pytest.raises(AudioError) as caught:
         decoder.load_waveform(io.BytesIO(data), ClipConfig())
@@ -81,12 +93,19 @@ def test_the_length_is_the_audios_own(decoder, short):
     np.testing.assert_array_equal(found.samples, repeated)
 
 
-def test_the_next_file_comes_into_the_same_memory(decoder, music_files, short):
+def test_two_files_share_the_memory_in_turn(decoder, music_files, short):
     """No copy of 5 MB a clip: whoever needs the samples longer makes one."""
-    first = decoder.load_waveform(io.BytesIO(music_files["flac"]), ClipConfig())
-    assert not first.samples.flags.writeable
-    second = decoder.load_waveform(io.BytesIO(short), ClipConfig())
-    assert np.shares_memory(first.samples, second.samples)
+    data = [music_files["flac"], short, music_files["ogg"]]
+    expected = [load_waveform(io.BytesIO(d), ClipConfig()).samples for d in data]
+    first = decoder.load_waveform(io.BytesIO(data[0]), ClipConfig()).samples
+    assert not first.flags.writeable
+    second = decoder.load_waveform(io.BytesIO(data[1]), ClipConfig()).samples
+    np.testing.assert_array_equal(first, expected[0])
+    reject(decoder, b"<html>")  # Takes its turn too.
+    np.testing.assert_array_equal(second, expected[1])
+    fourth = decoder.load_waveform(io.BytesIO(data[2]), ClipConfig()).samples
+    assert np.shares_memory(fourth, second)
+    np.testing.assert_array_equal(fourth, expected[2])
 
 
 def test_wavs_hold_their_own_clip(decoder, music_files, short, tmp_path):
@@ -95,27 +114,9 @@ def test_wavs_hold_their_own_clip(decoder, music_files, short, tmp_path):
     for name, content in {"a": music_files["mp3"], "b": short, "c": b""}.items():
         path = tmp_path / f"{name}.mp3"
         path.write_bytes(content)
-        clips.append(
-            Clip(
-                track_id=name,
-                artist_id="",
-                labels=(0,),
-                split="test",
-                path=str(path),
-                size=len(content),
-            )
-        )
-    config = DatasetConfig(
-        output=str(tmp_path),
-        representations=("mel",),
-        clip=ClipConfig(),
-        genres=("g",),
-        num_shards=1,
-        wav_output=str(tmp_path),
-        audio_base=str(tmp_path),
-    )
-    for folder in ("mel", "_temporary"):
-        (tmp_path / folder).mkdir()
+        clips.append(make_clip(path, name))
+    paths = {"wav_output": str(tmp_path), "audio_base": str(tmp_path)}
+    config = make_config(tmp_path, **paths)
     result = make_shard(0, clips, config, Workspace(), decoder.load_waveform)
     assert len(result.clips) == 2
     for clip in clips[:2]:
@@ -332,6 +333,43 @@ def test_one_poisoned_clip_costs_one_reject_and_not_the_job(tmp_path, monkeypatc
     [path] = output.glob("rejects-*.jsonl")
     rejects = [json.loads(line) for line in path.read_text().splitlines()]
     assert {reject["track_id"] for reject in rejects} == {"t3", "t4"}
+
+
+@pytest.mark.parametrize("order", ["badgood", "goodbad", "abdgodo"])
+def test_decoding_ahead_charges_each_fault_to_its_clip(tmp_path, short, order):
+    """Faults in a row, at both ends, and between clips that are good."""
+    content = {
+        "a": b"segmentation fault",
+        "b": b"loop",
+        "d": b"<html>",
+        "g": short,
+        "o": encode(make_music(6.0, seed=1), kind="FLAC"),
+    }
+    clips = [
+        make_clip(tmp_path / str(number), f"t{number}")
+        for number in range(len(order) + 1)
+    ]
+    for clip, letter in zip(clips, order, strict=False):  # The last one is missing.
+        Path(clip.path).write_bytes(content[letter])
+    good = [clip for clip, letter in zip(clips, order, strict=False) if letter in "go"]
+    config = make_config(tmp_path / "ahead", decode_ahead=True)
+    with IsolatedDecoder(helper=CRASHING, time_limit=0.5) as decoder:
+        result = make_shard(0, clips, config, Workspace(), decoder.load_waveform)
+    plain = make_shard(0, good, make_config(tmp_path / "plain"), Workspace())
+    assert result.clips == plain.clips
+    assert result.files == plain.files
+    reasons = {
+        "a": Reason.DECODER_CRASHED,
+        "b": Reason.DECODER_TIMED_OUT,
+        "d": Reason.UNDECODABLE,
+    }
+    expected = {
+        f"t{number}": reasons[letter]
+        for number, letter in enumerate(order)
+        if letter in reasons
+    }
+    found = {reject.track_id: reject.reason for reject in result.rejects}
+    assert found == expected | {f"t{len(order)}": Reason.UNREADABLE}
 
 
 # Excerpts, as prediction takes them

@@ -2,15 +2,18 @@
 
 import http.server
 import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.launch.flink import follow, rest, worker
 from pipeline.launch.flink.follow import Follower, Reached
-from pipeline.launch.flink.job_server import complete_flags
+from pipeline.launch.flink.job_server import JobServer, complete_flags
 from pipeline.launch.flink.look import Looker, _wrap_command, claimed
 from pipeline.launch.flink.worker import (
     FILE,
@@ -18,10 +21,15 @@ from pipeline.launch.flink.worker import (
     SEEN,
     Look,
     LookError,
+    LookFn,
     answer_workers,
+    begin_look,
     check_worker,
+    count_ready,
+    let_go,
 )
 from pipeline.schema import UserError
+from tests.support.jobs import ROOT, wait_for
 from tests.support.shard_reports import make_config
 
 CLUSTER = rest.Cluster(
@@ -175,9 +183,85 @@ def test_a_job_is_followed_through_an_outage(flink, tmp_path, monkeypatch):
     assert follower.reached == Reached(shards=0, stages=2)
 
 
+def test_the_look_is_no_stage_and_done_when_all_that_have_a_slot_wait(flink):
+    flink.set_job(("RUNNING", 1))
+    look = "CHAIN MapPartition (MapPartition at [1]LookAtWorkers/Look) -> FlatMap"
+    vertex = {"name": look, "status": "RUNNING", "tasks": {"RUNNING": 2}}
+    flink.answers["/jobs/j"][0][0]["vertices"].append(vertex)
+    state = rest.read_job(flink.url, "j")
+    assert (state.stages, state.finished) == (3, 1)
+    looker = Looker(server=None, cluster=CLUSTER, flags=[], slots=3, say=print)
+    # The fourth of four subtasks gets no slot.
+    assert not looker._have_looked(state.looking, 2)
+    assert not looker._have_looked({"RUNNING": 3, "SCHEDULED": 1}, 2)
+    assert looker._have_looked({"RUNNING": 3, "SCHEDULED": 1}, 3)
+    assert looker._have_looked({"RUNNING": 2, "FINISHED": 1}, 2)
+    assert not looker._have_looked({}, 3)
+
+
+def test_a_worker_waits_for_the_job_to_begin(tmp_path, monkeypatch):
+    monkeypatch.setattr(worker, "HEAVY_MODULES", ())
+    look = make_look(tmp_path)
+    begin_look(look.folders)
+    thread = threading.Thread(target=LookFn(look).finish_bundle)
+    thread.start()
+    while count_ready(str(tmp_path)) < 1:
+        list(answer_workers(look.folders))
+    assert thread.is_alive()
+    let_go(str(tmp_path))
+    thread.join(10)
+    assert not thread.is_alive()
+    # One that is started again looks at nothing: nobody would answer.
+    LookFn(make_look(tmp_path, python="3.0")).finish_bundle()
+
+
+def test_a_worker_does_not_wait_for_a_command_that_is_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr(worker, "GO_SECONDS", 0.1)
+    begin_look({"--output": str(tmp_path)})
+    with pytest.raises(LookError, match="has ended before it"):
+        worker._await_go(str(tmp_path))
+    monkeypatch.setattr(worker, "GO_SECONDS", 60)
+    (tmp_path / HERE).unlink()
+    with pytest.raises(LookError, match="has ended before it"):
+        worker._await_go(str(tmp_path))
+
+
 def test_a_job_that_the_cluster_has_forgotten_is_lost(flink, tmp_path):
     follower = Follower(flink.url, make_config(tmp_path).dataset, 7)
     assert follower.follow("j", print)[0] == "LOST"
+
+
+def test_a_job_server_ends_with_the_command(tmp_path):
+    started = tmp_path / "started"
+    command = ["sh", "-c", 'echo $$ >"$0"; exec sleep 60', str(started)]
+    code = (
+        "import subprocess, sys, time\n"
+        "from pipeline.launch.flink.job_server import _END_WITH_PIPE\n"
+        "subprocess.Popen(['sh', '-c', _END_WITH_PIPE, 'sh', *sys.argv[1:]],"
+        " stdin=subprocess.PIPE, start_new_session=True)\n"
+        "time.sleep(60)\n"
+    )
+    launcher = subprocess.Popen([sys.executable, "-c", code, *command], cwd=ROOT)
+    wait_for(lambda: started.exists() and started.read_text().strip() != "", 60)
+    server = psutil.Process(int(started.read_text()))
+    launcher.kill()
+    launcher.wait()
+    server.wait(20)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--job_server_java_launcher=no-java"], "no-java, which Beam's job server"),
+        (["--flink_job_server_jar=/nowhere.jar"], "Received: /nowhere.jar"),
+    ],
+)
+def test_a_job_server_that_cannot_start_is_a_sentence(tmp_path, flags, message):
+    jar = tmp_path / "server.jar"
+    jar.touch()
+    options = PipelineOptions([f"--flink_job_server_jar={jar}", *flags])
+    with pytest.raises(UserError, match=message):
+        JobServer(options, CLUSTER, str(tmp_path))
 
 
 def test_further_means_more_shards_before_more_stages():

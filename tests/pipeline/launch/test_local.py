@@ -1,12 +1,15 @@
+import os
 import subprocess
 import sys
 import textwrap
 
+import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
 from pipeline.common.progress import Reporter
 from pipeline.launch import local
+from pipeline.launch.plan import run_steps
 
 
 def mode(arguments: list[str], clips: int, cores: int) -> tuple[str, int]:
@@ -32,6 +35,32 @@ def test_the_user_decides():
     here = ["--direct_running_mode=in_memory"]
     assert mode(here, clips=5000, cores=8) == ("in_memory", 1)
     assert mode(["--direct_num_workers", "1"], clips=5000, cores=8)[1] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "clips", "cores", "expected"),
+    [
+        ([], 3, 2, True),
+        ([], 3, 1, False),
+        (["--direct_running_mode=multi_threading", "--direct_num_workers=1"], 3, 2, 1),
+        (["--direct_running_mode=multi_threading", "--direct_num_workers=2"], 3, 2, 0),
+    ],
+)
+def test_steps_hear_of_cores_that_are_left_over(
+    monkeypatch, arguments, clips, cores, expected
+):
+    monkeypatch.setattr(local, "count_cores", lambda: cores)
+    heard = []
+
+    def add_steps(pipeline, here):
+        heard.append(here)
+        _ = pipeline | beam.Create([1])
+
+    run_steps(add_steps, clips, arguments)
+    [here] = heard
+    assert here.spare_cores == expected
+    assert here.launcher == os.getpid()
+    assert here.progress_file
 
 
 @pytest.mark.parametrize(

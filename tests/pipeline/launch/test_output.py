@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 
 import pytest
@@ -75,6 +76,18 @@ OTHERS = [
     "_unfinished-COMPLETED",
     "report.json",
 ]
+
+
+def test_what_a_run_has_laid_into_its_own_folder_stays(tmp_path):
+    dataset = dataclasses.replace(make_dataset(tmp_path), run="this")
+    prepare_output(dataset, overwrite=False)
+    for run in ("this", "another"):
+        folder = tmp_path / "_temporary" / run / "look"
+        folder.mkdir(parents=True)
+        (folder / "here").touch()
+    prepare_output(dataset, overwrite=True)
+    assert (tmp_path / "_temporary" / "this" / "look" / "here").exists()
+    assert not (tmp_path / "_temporary" / "another").exists()
 
 
 def test_prepare_output_keeps_finished_shards_only(tmp_path):

@@ -57,9 +57,7 @@ def do_job(
         path = storage.join(dataset.output, "report.json")
         pause()
         storage.write_atomically(path, report, scratch=dataset.output)
-        complete.publish(dataset.output, manifest)
-        if dataset.replaces:
-            replace.replace_dataset(dataset.replaces)
+        complete.publish(dataset, manifest)
 
 
 def read_names(folder: Path) -> set[str]:

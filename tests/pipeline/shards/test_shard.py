@@ -2,6 +2,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import threading
 from pathlib import Path
 
 import google_crc32c
@@ -279,6 +280,84 @@ def test_every_file_is_closed(tmp_path, clips, monkeypatch):
     make_shard(1, clips, make_config(tmp_path), Workspace())
     assert len(opened) == len(clips) - 1  # One is missing.
     assert all(file.closed for file in opened)
+
+
+class Loads:
+    """A decoder that says when it begins and when it has ended."""
+
+    def __init__(self, load=load_waveform) -> None:
+        self.begun = self.ended = 0
+        self.load = load
+        self.changed = threading.Condition()
+
+    def __call__(self, file, config):
+        self._count("begun")
+        try:
+            return self.load(file, config)
+        finally:
+            self._count("ended")
+
+    def _count(self, name: str) -> None:
+        with self.changed:
+            setattr(self, name, getattr(self, name) + 1)
+            self.changed.notify_all()
+
+    def wait(self, count: int) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.ended >= count, 20)
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_one_clip_is_decoded_while_another_is_computed(
+    tmp_path, clips, monkeypatch, ahead
+):
+    good = [clip for clip in sorted(clips) if clip.track_id in ("t1", "t4", "t5")]
+    loads, seen = Loads(), []
+    original = shard.make_records
+
+    def compute(*arguments):
+        loads.wait(min(len(seen) + 1 + ahead, len(good)))
+        seen.append(loads.begun)
+        return original(*arguments)
+
+    monkeypatch.setattr(shard, "make_records", compute)
+    config = make_config(tmp_path, decode_ahead=ahead)
+    result = make_shard(1, good, config, Workspace(), loads)
+    assert seen == ([2, 3, 3] if ahead else [1, 2, 3])
+    assert [clip.track_id for clip in result.clips] == ["t1", "t4", "t5"]
+
+
+def test_clips_decoded_ahead_make_the_same_bytes(made, clips, tmp_path, monkeypatch):
+    output, expected = made
+    original = shard.make_records
+    # The next one is in the shared memory as well; nothing loads the missing one.
+    counts = {"t1": 2, "t2": 3, "t4": 5, "t5": 6}
+    with IsolatedDecoder() as decoder:
+        loads = Loads(decoder.load_waveform)
+
+        def compute(clip, *arguments):
+            loads.wait(counts[clip.track_id])
+            return original(clip, *arguments)
+
+        monkeypatch.setattr(shard, "make_records", compute)
+        config = make_config(tmp_path, decode_ahead=True)
+        result = make_shard(1, clips, config, Workspace(), loads)
+    assert hash_files(tmp_path) == hash_files(output)
+    assert (result.clips, result.rejects) == (expected.clips, expected.rejects)
+
+
+def test_a_failure_leaves_nothing_of_what_was_decoded_ahead(
+    tmp_path, clips, monkeypatch
+):
+    config = make_config(tmp_path, decode_ahead=True)
+    with IsolatedDecoder() as decoder:
+        with monkeypatch.context() as patch:
+            patch.setattr(shard, "make_records", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                make_shard(1, clips, config, Workspace(), decoder.load_waveform)
+        assert hash_files(tmp_path) == {}
+        result = make_shard(1, clips, config, Workspace(), decoder.load_waveform)
+    assert len(result.clips) == 4
 
 
 def test_a_second_clip_of_an_id_is_a_reject(tmp_path, clips, music_mp3):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -61,6 +63,9 @@ class Cluster:
     ) -> None:
         self._jars = jars
         self._folder = folder
+        # A TaskManager holds the jars of each job here, a gigabyte in a few of them.
+        self._scratch = folder / "scratch"
+        self._scratch.mkdir()
         rest, rpc = _free_port(), _free_port()
         self.address = f"127.0.0.1:{rest}"
         self.job_server = jars / "job-server.jar"
@@ -77,6 +82,7 @@ class Cluster:
             "taskmanager.bind-host": "127.0.0.1",
             "taskmanager.host": "127.0.0.1",
             "taskmanager.numberOfTaskSlots": 1,
+            "io.tmp.dirs": self._scratch,
             "heartbeat.timeout": 10_000,
             "heartbeat.interval": 2_000,
             "restart-strategy.type": "fixed-delay",
@@ -112,12 +118,16 @@ class Cluster:
     ) -> subprocess.Popen[bytes]:
         opens = [f"--add-opens=java.base/java.{p}=ALL-UNNAMED" for p in (*_OPEN, "io")]
         opens += ["--add-exports=java.base/sun.net.util=ALL-UNNAMED"]
-        command = ["java", f"-Dlog4j.configurationFile=file:{_LOGGING}", *opens]
+        command = ["java", f"-Djava.io.tmpdir={self._scratch}"]
+        command += [f"-Dlog4j.configurationFile=file:{_LOGGING}", *opens]
         command += [*memory, "-cp", f"{self._jars}/lib/*", main]
         command += ["--configDir", str(self._folder), *flags]
         with (self._folder / f"{name}.log").open("wb") as log:
             return subprocess.Popen(
                 command,
+                # Workers start here, where the project is not.
+                cwd=self._folder,
+                env=os.environ | {"TMPDIR": str(self._scratch)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -135,6 +145,7 @@ class Cluster:
             if process is not None:
                 process.kill()
                 process.wait()
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 @contextlib.contextmanager

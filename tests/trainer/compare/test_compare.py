@@ -14,14 +14,11 @@ from matplotlib import image as images
 from pipeline.schema import UserError
 from tests.support.mutations import mutate_bytes, mutate_json
 from trainer.compare.__main__ import main
-from trainer.compare.comparison import (
-    ARTICLE_GENRES,
-    comparison_json,
-    make_comparison,
-)
+from trainer.compare.comparison import comparison_json, make_comparison
 from trainer.compare.html.hard_clips import find_hard_clips
 from trainer.compare.html.page import format_page
 from trainer.compare.report_files import FILES
+from trainer.compare.single_label import ARTICLE_GENRES
 from trainer.compare.text import format_markdown, format_text
 from trainer.evaluation import plots
 from trainer.evaluation.predictions import ClipPredictions
@@ -63,7 +60,7 @@ def write_model(folder, name, hits, clips=40, genres=GENRES, **changes):
     report = dataclasses.replace(report, **changes)
     (folder / name).mkdir(parents=True)
     (folder / name / "report.json").write_text(report.to_json())
-    text = predictions_csv(predictions, genres)
+    text = predictions_csv(predictions, report)
     (folder / name / "predictions.csv").write_text(text)
     return report
 
@@ -91,12 +88,11 @@ def test_table_is_sorted_and_aligned_and_says_what_was_tested(models, capsys):
     assert main(["--models", str(models)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == (
-        "40 test clips, 4 genres, dataset ffffffffffff. "
-        "Splits: FMA's own split, artist-disjoint."
+        "40 test clips, 4 genres. Splits: FMA's own split, artist-disjoint."
     )
-    header, rule, *rows = lines[2:8]
+    header, rule, *rows = lines[1:7]
     assert [row.split()[0] for row in rows] == ["CNN", "SVM", "KNN", "chance"]
-    assert all(len(line) <= 100 for line in lines[2:8])
+    assert all(len(line) <= 100 for line in lines[1:7])
     column = header.index("accuracy")
     width = len("accuracy")
     assert [float(row[column : column + width]) for row in rows] == [
@@ -122,7 +118,13 @@ def test_noise_is_told_from_differences(models, capsys):
     write_model(models, "twin", 29)
     assert main(["--models", str(models)]) == 0
     out = capsys.readouterr().out
-    assert "bootstrap of the difference over clips): TWIN (features)." in out
+    assert (
+        "~ is within noise of the first (95 % bootstrap of the difference over" in out
+    )
+    [marked] = [line for line in out.splitlines() if "~0." in line]
+    assert marked.startswith("TWIN ")
+    page = (models.parent / "report.html").read_text()
+    assert "bootstrap of the difference over clips): TWIN (features)." in page
     content = json.loads((models.parent / "report.json").read_text())
     close = {m["name"]: m["within_noise_of_best"] for m in content["models"]}
     assert close == {"cnn": True, "twin": True, "svm": False, "knn": False}
@@ -193,8 +195,12 @@ def test_markdown_holds_every_table_and_each_note_once(models):
     assert text.count("A note.") == 1
     assert "- cnn, svm: A note." in text
     scores = evaluate(make_predictions(30), GENRES).genres
-    shares = " | ".join(f"{score.f1:.3f}" for score in scores)
-    assert f"| CNN | features | {shares} |" in text
+    assert (
+        "| genre | test clips | CNN, features | SVM, statistics | KNN, features |"
+        in text
+    )
+    for score in scores:
+        assert f"| {score.genre} | {score.support} | {score.f1:.3f} |" in text
 
 
 def test_equal_models_are_told_apart_by_their_folder(models, capsys):

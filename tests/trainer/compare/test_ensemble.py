@@ -14,7 +14,9 @@ from trainer.compare.__main__ import main as compare
 from trainer.data.dataset import open_dataset
 from trainer.evaluation import plots
 from trainer.evaluation.calibration import apply_temperature, log_loss
+from trainer.evaluation.predictions import ClipPredictions
 from trainer.evaluation.report_folder import read_result, read_results
+from trainer.evaluation.tasks.single_label import SingleLabel
 from trainer.predict.ensemble import Ensemble
 from trainer.predict.loading import load_predictor
 
@@ -65,10 +67,16 @@ def test_members_are_taken_while_the_mean_gets_better():
     good = np.array([[0.9, 0.1], [0.6, 0.4], [0.1, 0.9], [0.4, 0.6]])
     other = np.array([[0.6, 0.4], [0.9, 0.1], [0.4, 0.6], [0.1, 0.9]])
     bad = 1 - good
-    assert sorted(ensemble.choose_members([bad, good, other], labels)) == [1, 2]
+
+    def choose(*candidates, most=3):
+        tracks = tuple("abcd")
+        clips = [ClipPredictions(tracks, labels, one) for one in candidates]
+        return ensemble.choose_members(SingleLabel(), clips, most)
+
+    assert sorted(choose(bad, good, other)) == [1, 2]
     # A mean is one of two or more.
-    assert len(ensemble.choose_members([bad, good], labels)) == 2
-    assert len(ensemble.choose_members([good] * 5, labels, 3)) == 2
+    assert len(choose(bad, good)) == 2
+    assert len(choose(*[good] * 5)) == 2
 
 
 def test_an_ensemble_is_scored_kept_and_used(trained, data):

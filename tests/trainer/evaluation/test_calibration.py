@@ -7,11 +7,12 @@ from scipy.special import softmax
 from trainer.evaluation.calibration import (
     BOUNDS,
     apply_temperature,
-    calibrate,
     fit_temperature,
     measure_reliability,
 )
 from trainer.evaluation.predictions import ClipPredictions
+from trainer.evaluation.tasks.single_label import SingleLabel
+from trainer.evaluation.tasks.task import judge
 
 
 def draw_clips(clips, temperature, genres=5, seed=0):
@@ -75,7 +76,9 @@ def test_certain_mistakes_and_certain_hits_stay_within_bounds():
 def test_the_temperature_is_fitted_to_validation_and_judged_on_test():
     validation = make_predictions(*draw_clips(2000, 3.0, seed=1))
     test = make_predictions(*draw_clips(2000, 3.0, seed=2))
-    found = calibrate(validation, test)
+    task, paths = SingleLabel(), dict.fromkeys("abcde", "")
+    fit = task.fit(validation, 5)
+    _, found = judge(task, [test], [fit], fit, paths)
     expected = fit_temperature(np.log(validation.probabilities), validation.labels)
     assert found.temperature == pytest.approx(expected, rel=1e-3)
     assert found.clips == 2000
@@ -86,5 +89,7 @@ def test_the_temperature_is_fitted_to_validation_and_judged_on_test():
 
 def test_too_few_validation_clips_calibrate_nothing():
     few = make_predictions(*draw_clips(9, 1.0))
-    assert calibrate(few, few) is None
-    assert calibrate(None, few) is None
+    task, paths = SingleLabel(), dict.fromkeys("abcde", "")
+    for clips in (few, None):
+        fit = task.fit(clips, 5)
+        assert judge(task, [few], [fit], fit, paths)[1] is None

@@ -5,12 +5,21 @@ import pytest
 from pipeline.representations.music_model import MODELS
 from tests.support.model_reports import make_model_report
 from trainer.evaluation.card import find_limits, format_card, format_exports
+from trainer.evaluation.tasks.single_label_card import make_card_parts
 
 KERAS = {"seed": 0, "trainable_weights": 10}
 
 
 def make_card(**changes):
-    return format_card(make_model_report(**changes))
+    return show(make_model_report(**changes))
+
+
+def show(report):
+    return format_card(report, make_card_parts(report))
+
+
+def limits_of(report):
+    return find_limits(report, make_card_parts(report))
 
 
 def test_synthetic_data_are_named_in_the_first_line():
@@ -27,7 +36,7 @@ def test_synthetic_data_are_named_in_the_first_line():
 
 def test_scores_are_the_reports():
     report = make_model_report()
-    text = format_card(report)
+    text = show(report)
     low, high = report.test.accuracy_interval
     assert f"| accuracy | {report.test.accuracy:.3f} |" in text
     assert f"over 6 artists | {low:.3f} to {high:.3f} |" in text
@@ -56,7 +65,7 @@ def test_genres_cannot_break_the_table():
     ],
 )
 def test_limits_come_from_the_facts(changes, limit):
-    assert any(limit in each for each in find_limits(make_model_report(**changes)))
+    assert any(limit in each for each in limits_of(make_model_report(**changes)))
     assert limit in make_card(**changes)
 
 
@@ -67,12 +76,12 @@ def test_limits_that_do_not_hold_are_not_named():
         for scores in report.test.genres
     )
     good = dataclasses.replace(report.test, genres=genres, accuracy_interval=(0.8, 0.9))
-    assert len(find_limits(dataclasses.replace(report, test=good))) == 1
+    assert len(limits_of(dataclasses.replace(report, test=good))) == 1
     alone = dataclasses.replace(good, artists=0)
-    limits = find_limits(dataclasses.replace(report, test=alone))
+    limits = limits_of(dataclasses.replace(report, test=alone))
     assert any("Artists are not known" in limit for limit in limits)
     poor = dataclasses.replace(good, accuracy_interval=(0.1, 0.9))
-    limits = find_limits(dataclasses.replace(report, test=poor))
+    limits = limits_of(dataclasses.replace(report, test=poor))
     assert any("cannot be told from" in limit for limit in limits)
 
 

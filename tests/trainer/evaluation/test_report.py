@@ -8,10 +8,14 @@ import pytest
 from matplotlib import image as images
 
 from pipeline.schema import UserError
-from tests.support.model_reports import GENRES, make_model_report, make_predictions
+from tests.support.model_reports import (
+    GENRES,
+    calibrate,
+    make_model_report,
+    make_predictions,
+)
 from tests.support.trainer_fixtures import write_dataset
-from trainer.evaluation.calibration import calibrate
-from trainer.evaluation.report import Report, make_report
+from trainer.evaluation.report import Report
 from trainer.evaluation.report_folder import (
     read_report,
     read_result,
@@ -19,6 +23,7 @@ from trainer.evaluation.report_folder import (
     write_report,
 )
 from trainer.evaluation.scores import evaluate
+from trainer.evaluation.tasks.task import make_report
 
 
 @pytest.mark.parametrize("scheme", ["local", "ram"])
@@ -29,7 +34,7 @@ from trainer.evaluation.scores import evaluate
 def test_report_read_equals_report_written(tmp_path, scheme, changes):
     folder = str(tmp_path / "a" / "b") if scheme == "local" else f"ram:/{tmp_path}"
     report = make_model_report(**changes)
-    write_report(folder, report, make_predictions(), GENRES)
+    write_report(folder, report, make_predictions())
     loaded = read_report(folder)
     assert {**dataclasses.asdict(loaded), "parameters": None} == {
         **dataclasses.asdict(report),
@@ -40,7 +45,7 @@ def test_report_read_equals_report_written(tmp_path, scheme, changes):
 
 def test_predictions_hold_each_clip(tmp_path):
     predictions = make_predictions()
-    write_report(str(tmp_path), make_model_report(), predictions, GENRES)
+    write_report(str(tmp_path), make_model_report(), predictions)
     text = (tmp_path / "predictions.csv").read_text()
     rows = list(csv.DictReader(io.StringIO(text)))
     assert len(rows) == 12
@@ -62,9 +67,7 @@ def test_predictions_hold_each_clip(tmp_path):
 
 def test_equal_reports_give_equal_files(tmp_path):
     for name in ("first", "second"):
-        write_report(
-            str(tmp_path / name), make_model_report(), make_predictions(), GENRES
-        )
+        write_report(str(tmp_path / name), make_model_report(), make_predictions())
     for file in (
         "report.json",
         "predictions.csv",
@@ -109,9 +112,7 @@ def test_numbers_that_are_not_finite_are_never_written():
 def test_folder_that_cannot_be_made_is_a_user_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match=r"Cannot write to .*file"):
-        write_report(
-            str(tmp_path / "file"), make_model_report(), make_predictions(), GENRES
-        )
+        write_report(str(tmp_path / "file"), make_model_report(), make_predictions())
 
 
 def test_reports_are_read_by_name_and_other_folders_left_alone(tmp_path):
@@ -120,7 +121,6 @@ def test_reports_are_read_by_name_and_other_folders_left_alone(tmp_path):
             str(tmp_path / name),
             make_model_report(name=name),
             make_predictions(),
-            GENRES,
         )
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.txt").write_text("")
@@ -139,7 +139,7 @@ def test_reports_are_read_by_name_and_other_folders_left_alone(tmp_path):
     ],
 )
 def test_damaged_files_beside_a_report_are_user_errors(tmp_path, name, text):
-    write_report(str(tmp_path), make_model_report(), make_predictions(), GENRES)
+    write_report(str(tmp_path), make_model_report(), make_predictions())
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match="does not hold") as error:
         read_result(str(tmp_path))

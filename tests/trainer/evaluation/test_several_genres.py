@@ -1,6 +1,8 @@
 """Scores, thresholds, calibration and files of several genres a clip."""
 
+import csv
 import dataclasses
+import io
 import json
 
 import numpy as np
@@ -9,20 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
+from pipeline.representations.music_model import MODELS
 from pipeline.schema import UserError
 from tests.support.manifests import make_manifest
+from trainer.evaluation.card import format_card
 from trainer.evaluation.predictions import ClipPredictions, mean_by_clip
 from trainer.evaluation.report import Report
-from trainer.evaluation.tasks import several_scores
+from trainer.evaluation.report_folder import read_result, write_report
+from trainer.evaluation.tasks import multi_label_draws
 from trainer.evaluation.tasks.multi_label import MultiLabel
-from trainer.evaluation.tasks.several_files import (
-    make_files,
-    parse_predictions,
-    report_probabilities,
-)
-from trainer.evaluation.tasks.several_report import MultiLabelReport
-from trainer.evaluation.tasks.several_scores import evaluate, macro_ap_interval
-from trainer.evaluation.tasks.task import find_task, parse_report
+from trainer.evaluation.tasks.multi_label_draws import draw_scores, macro_interval
+from trainer.evaluation.tasks.multi_label_report import MultiLabelReport
+from trainer.evaluation.tasks.multi_label_scores import evaluate
+from trainer.evaluation.tasks.task import make_report, parse_report, task_of
 from trainer.evaluation.tasks.thresholds import (
     apply_temperature,
     choose_thresholds,
@@ -75,27 +76,34 @@ def test_the_interval_is_that_of_scikit_learn_on_clips_drawn_by_artist(monkeypat
     predictions = make_predictions(30, seed=3)
     groups = np.arange(30) % 7
     drawn = []
-    original = several_scores._draw_times
+    original = multi_label_draws.draw_times
 
-    def note(*arguments):
-        for start, times in original(*arguments):
+    def note(*arguments, **options):
+        for start, times in original(*arguments, **options):
             drawn.append(times)
             yield start, times
 
-    monkeypatch.setattr(several_scores, "_draw_times", note)
+    monkeypatch.setattr(multi_label_draws, "draw_times", note)
     labels, p = predictions.labels, predictions.probabilities
-    found = macro_ap_interval(labels, p, groups, resamples=60, seed=1)
-    expected = []
-    for times in np.concatenate(drawn):
-        rows = np.repeat(np.arange(30), times[groups].astype(int))
-        scores = [
-            average_precision_score(labels[rows, g], p[rows, g])
-            for g in range(4)
-            if labels[rows, g].any()
-        ]
-        expected.append(np.mean(scores))
-    assert found == pytest.approx(tuple(np.percentile(expected, [2.5, 97.5])))
-    assert macro_ap_interval(labels, p, groups, resamples=60, seed=1) == found
+    found = draw_scores(labels, p, groups, resamples=60, seed=1)
+    for score, scores in (
+        (average_precision_score, found.ap),
+        (roc_auc_score, found.auc),
+    ):
+        expected = np.full((60, 4), np.nan)
+        for draw, times in enumerate(np.concatenate(drawn)):
+            rows = np.repeat(np.arange(30), times[groups].astype(int))
+            for g in range(4):
+                if labels[rows, g].any() and not labels[rows, g].all():
+                    expected[draw, g] = score(labels[rows, g], p[rows, g])
+        np.testing.assert_allclose(scores, expected)
+        means = np.nanmean(expected, axis=1)
+        interval = macro_interval(scores)
+        assert interval == pytest.approx(tuple(np.percentile(means, [2.5, 97.5])))
+    assert found.genre_interval(0) == pytest.approx(
+        tuple(np.nanpercentile(found.ap[:, 0], [2.5, 97.5]))
+    )
+    assert found.genre_interval(3) is None
 
 
 @given(
@@ -161,7 +169,7 @@ def manifest():
 
 @pytest.fixture(scope="module")
 def report(manifest) -> MultiLabelReport:
-    return find_task(manifest).make_report(
+    return make_report(
         manifest,
         {
             "training": make_predictions(seed=2),
@@ -198,21 +206,46 @@ def test_numbers_that_no_training_gives_are_refused(report, key, value):
         parse_report(json.dumps(raw), source="r")
 
 
-def test_files_of_a_report(report):
-    predictions = make_predictions()
-    files = make_files(report, predictions, GENRES)
-    assert list(files)[-1] == "report.json"
-    text = files["predictions.csv"].decode()
-    again = parse_predictions(text, GENRES, "p")
-    assert again.track_ids == predictions.track_ids
-    np.testing.assert_array_equal(again.labels, predictions.labels)
-    scaled = report_probabilities(report, predictions)
-    np.testing.assert_allclose(again.probabilities, scaled, atol=1e-6)
-    card = files["model_card.md"].decode()
+def test_files_of_a_report(report, tmp_path):
+    predictions, validation = make_predictions(), make_predictions(seed=1)
+    write_report(str(tmp_path), report, predictions, validation)
+    result = read_result(str(tmp_path))
+    for found, expected in (
+        (result.predictions, predictions),
+        (result.validation, validation),
+    ):
+        assert found.track_ids == expected.track_ids
+        assert found.artist_ids == expected.artist_ids
+        np.testing.assert_array_equal(found.labels, expected.labels)
+        np.testing.assert_allclose(found.probabilities, expected.probabilities)
+    text = (tmp_path / "predictions.csv").read_text()
+    first = next(csv.DictReader(io.StringIO(text)))
+    scaled = apply_temperature(
+        predictions.probabilities, report.calibration.temperature
+    )
+    given = scaled[0] >= np.array(report.thresholds)
+    assert json.loads(first["predicted"]) == [*np.array(GENRES)[given]]
+    card = (tmp_path / "model_card.md").read_text()
     assert "Electronic" in card
     assert "No test clip has Rock" in card
+    (tmp_path / "predictions.csv").write_text(text.replace("Folk", "Fork"))
     with pytest.raises(UserError, match="train the model again"):
-        parse_predictions(text.replace("Folk", "Fork"), GENRES, "p")
+        read_result(str(tmp_path))
+
+
+def test_the_card_names_licence_and_music_model(report):
+    facts = MODELS["MSD_vgg"].to_dict()
+    parts = task_of(report).make_card_parts(report)
+    text = format_card(dataclasses.replace(report, music_model=facts), parts)
+    assert "Million Song Dataset" in text
+    assert "## Licence" in text
+    assert "CC BY 4.0" in text
+    assert "With temperature" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("| Electronic")]
+    low, high = report.test.genres[1].average_precision_interval
+    assert f"{low:.3f} to {high:.3f}" in line
+    synthetic = dataclasses.replace(report, synthetic=True)
+    assert format_card(synthetic, parts).startswith("> **Trained on synthetic")
 
 
 def test_prevalences_lie_between_none_and_all(manifest):

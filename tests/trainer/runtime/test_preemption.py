@@ -5,6 +5,8 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
+
 from trainer.runtime.preemption import Preemption, watch_for_preemption
 
 
@@ -18,6 +20,21 @@ def test_sigterm_becomes_a_request():
         preemption.arm()
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_ctrl_c_is_a_request_too_and_the_next_one_interrupts():
+    with watch_for_preemption() as preemption:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert (preemption.requested, preemption.by) == (True, "Ctrl-C")
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with watch_for_preemption():
+            # In the background of a shell Ctrl-C is for others.
+            assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_handler_that_was_replaced_is_put_back():

@@ -7,9 +7,8 @@ import tensorflow as tf
 from tests.support.trainer_fixtures import GENRES, write_dataset
 from trainer.config import TrainConfig
 from trainer.data.dataset import open_dataset
-from trainer.evaluation.report_folder import read_report
-from trainer.evaluation.tasks.several_files import parse_predictions
-from trainer.evaluation.tasks.several_report import MultiLabelReport
+from trainer.evaluation.report_folder import read_report, read_result
+from trainer.evaluation.tasks.multi_label_report import MultiLabelReport
 from trainer.evaluation.tasks.task import find_task
 from trainer.training.train import train
 
@@ -70,14 +69,13 @@ def test_each_network_learns_several_genres(folder, tmp_path, representation, op
     if representation == "statistics":
         assert test.macro_ap > 0.9 > 2 * test.prevalence - 0.2
         assert test.micro_f1 > 0.8
-    text = (output / "predictions.csv").read_text()
-    predictions = parse_predictions(text, GENRES, "predictions.csv")
+    predictions = read_result(str(output)).predictions
     assert predictions.labels.sum() == sum(s.support for s in test.genres)
     assert (output / "average_precision.png").read_bytes()[:4] == b"\x89PNG"
     assert not (output / "confusion.png").exists()
     card = (output / "model_card.md").read_text()
     assert "| macro average precision |" in card
-    assert "Rock | 1.000" in card or representation != "statistics"
+    assert "Rock | 1.000 |" in card or representation != "statistics"
     model = tf.keras.models.load_model(output / "model.keras")
     assert model.layers[-1].output.shape[-1] == 3
 

@@ -10,6 +10,8 @@ import pytest
 from pipeline.schema import UserError
 from tests.support import trainer_fixtures
 from trainer import task
+from trainer.baselines import __main__ as task_baselines
+from trainer.baselines import vectors
 from trainer.baselines.fitting import BASELINES
 from trainer.training import train
 
@@ -68,6 +70,88 @@ def test_without_names_all_that_the_dataset_allows_is_trained_and_compared(
     ]
     # What came before in the process changes nothing.
     assert read_weights(output / "statistics") == read_weights(alone)
+
+
+class KilledError(BaseException):
+    """As a signal that is not handled: nothing is cleaned up."""
+
+
+def times(output):
+    """When each model was written, the ensemble's, which is chosen anew, aside."""
+    paths = output.glob("*/model.json")
+    return {
+        path.parent.name: path.stat().st_mtime_ns
+        for path in paths
+        if path.parent.name != "ensemble"
+    }
+
+
+def test_what_is_finished_stays_when_the_command_is_given_again(
+    data, tmp_path, capsys, monkeypatch
+):
+    output = tmp_path / "models"
+    flags = ["--model", "windows", "statistics", "baselines"]
+    write = task_baselines.write_report_folder
+
+    def die(path, *arguments, **details):
+        if path.endswith("gaussian_nb-statistics"):
+            raise KilledError
+        write(path, *arguments, **details)
+
+    monkeypatch.setattr(task_baselines, "write_report_folder", die)
+    with pytest.raises(KilledError):
+        run(data, output, *flags)
+    monkeypatch.undo()
+    done = times(output)
+    kept = {"windows", "statistics", "logistic_regression-statistics"}
+    assert kept < set(done) < {*done, "gaussian_nb-statistics"}
+    capsys.readouterr()
+
+    assert run(data, output, *flags) == 0
+    printed = capsys.readouterr().out
+    count = len(done) - 2
+    assert (
+        "Kept, as trained before with the same settings: windows, statistics, "
+        f"{count} baselines on statistics; to train one anew, remove its folder in "
+        f"{output}.\n" in printed
+    )
+    assert f"{len(BASELINES) - count} baselines on statistics: " in printed
+    assert "Report: " in printed
+    assert times(output).items() > done.items()
+
+    # Where and how things are kept is no other setting.
+    everything = times(output)
+    assert run(data, output, *flags, "--cache_mb=9", "--checkpoint_seconds=3") == 0
+    assert times(output) == everything
+    assert f"{len(BASELINES)} baselines on statistics; to" in capsys.readouterr().out
+
+
+def test_other_settings_and_damage_are_trained_anew(data, tmp_path, capsys):
+    output = tmp_path / "models"
+    flags = ["--model", "windows", "statistics"]
+    assert run(data, output, *flags) == 0
+    before = times(output)
+    (output / "windows" / "model.keras").write_bytes(b"cut")
+    assert run(data, output, *flags) == 0
+    after = times(output)
+    assert after["windows"] > before["windows"]
+    assert after["statistics"] == before["statistics"]
+    capsys.readouterr()
+    assert run(data, output, *flags, "--seed=1") == 0
+    assert "Kept" not in capsys.readouterr().out
+    again = times(output)
+    assert all(again[name] > after[name] for name in after)
+
+
+def test_baselines_that_do_not_fit_into_memory_are_left_out_by_default(
+    data, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(vectors, "needed_bytes", lambda *_: 10**18)
+    assert run(data, tmp_path / "models") == 0
+    err = capsys.readouterr().err
+    assert "baselines on statistics: left out. The baselines on statistics need" in err
+    assert run(data, tmp_path / "models", "--model", "windows", "baselines") == 2
+    assert "error: baselines on statistics: The baselines" in capsys.readouterr().err
 
 
 def test_several_names_are_folders_each(data, tmp_path, capsys):

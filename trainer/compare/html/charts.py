@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.compare.html.markup import Markup, element, join
+from trainer.compare.html.markup import Markup, element, join, percent
 from trainer.evaluation.calibration import Calibration, Reliability
-from trainer.evaluation.scores import Evaluation
 
 _WIDTH, _HEIGHT = 360, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 38, 78, 24, 34
@@ -40,11 +39,6 @@ class Bar:
     interval: tuple[float, float]
     close: bool
     link: str
-
-
-def percent(share: float) -> str:
-    """A share in whole percent, which no line break parts."""
-    return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
 
 
 def interval_chart(bars: Sequence[Bar], chance: float) -> Markup:
@@ -89,41 +83,6 @@ def interval_chart(bars: Sequence[Bar], chance: float) -> Markup:
         aria_hidden="true",
     )
     return element("div", *rows, axis, class_="intervals")
-
-
-def confusion_table(evaluation: Evaluation) -> Markup:
-    """The confusion matrix as a table, shaded by the share of the true genre."""
-    genres = [scores.genre for scores in evaluation.genres]
-    columns = [
-        element("th", element("div", genre, class_="upright"), scope="col")
-        for genre in genres
-    ]
-    rows = []
-    for row, (genre, counts) in enumerate(
-        zip(genres, evaluation.confusion, strict=True)
-    ):
-        total = max(sum(counts), 1)
-        cells = []
-        for column, count in enumerate(counts):
-            share = count / total
-            classes = ["hit"] * (row == column) + ["none"] * (count == 0)
-            cells.append(
-                element(
-                    "td",
-                    count,
-                    class_=" ".join(classes) or None,
-                    style=f"--share:{share:.3f}",
-                )
-            )
-        rows.append(element("tr", element("th", genre, scope="row"), *cells))
-    corner = element("th", "true ↓ named →", scope="col", class_="corner")
-    return element(
-        "table",
-        element("caption", "Test clips by true genre (row) and named genre (column)"),
-        element("thead", element("tr", corner, *columns)),
-        element("tbody", *rows),
-        class_="heat",
-    )
 
 
 def learning_chart(phases: Sequence[Mapping[str, Any]], metric: str) -> Markup | None:

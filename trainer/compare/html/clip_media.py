@@ -58,8 +58,9 @@ def find_examples(dataset: Dataset) -> dict[str, str]:
     name = min(manifest.representations, key=lambda name: manifest.record_bytes[name])
     examples: dict[str, str] = {}
     genre_count = sum(count > 0 for count in manifest.clips["training"].values())
-    for track, label, _, _ in _read(dataset, name, "training"):
-        examples.setdefault(manifest.genres[label], track)
+    for track, genres, _, _ in _read(dataset, name, "training"):
+        for genre in genres:
+            examples.setdefault(manifest.genres[genre], track)
         if len(examples) == genre_count:
             break
     return {genre: examples[genre] for genre in manifest.genres if genre in examples}
@@ -67,18 +68,19 @@ def find_examples(dataset: Dataset) -> dict[str, str]:
 
 def _read(
     dataset: Dataset, representation: str, split: str
-) -> Iterator[tuple[str, int, int, NDArray[Any]]]:
-    """Yields track id, label, index and value of each record of a split."""
+) -> Iterator[tuple[str, list[int], int, NDArray[Any]]]:
+    """Yields track id, genres, index and value of each record of a split."""
     layout = dataset.manifest.representations[representation]
     files = dataset.files(representation, split)
-    columns = ("track_id", "label", "index", layout.value.name)
+    columns = ("track_id", layout.label.name, "index", layout.value.name)
     batches = tf.data.TFRecordDataset(files).batch(_BATCH)
     records = batches.map(lambda batch: parse_batch(batch, layout, columns))
     for batch in records.as_numpy_iterator():
         for track, label, index, value in zip(
             *(batch[column] for column in columns), strict=True
         ):
-            yield track.decode(), int(label), int(index), value
+            genres = np.flatnonzero(label).tolist() if label.shape else [int(label)]
+            yield track.decode(), genres, int(index), value
 
 
 def mel_picture(image: NDArray[np.uint8]) -> str:

@@ -19,7 +19,7 @@ from trainer.compare.html.markup import (
 def data_section(facts: DataFacts) -> Markup:
     """The whole part."""
     manifest = facts.manifest
-    total = sum(sum(counts.values()) for counts in manifest.clips.values())
+    total = sum(manifest.clip_totals.values())
     return section(
         "data",
         f"{total:,} clips of {len(manifest.genres)} genres",
@@ -51,11 +51,12 @@ def _clip_table(manifest: Manifest) -> Markup:
         for genre in manifest.genres
     }
     most = max([*totals.values(), 1])
-    for genre in manifest.genres:
+    paths = {genre: " > ".join(manifest.genre_path(genre)) for genre in manifest.genres}
+    for genre in sorted(manifest.genres, key=lambda genre: paths[genre]):
         rows.append(
             element(
                 "tr",
-                element("th", genre, scope="row", data_value=genre),
+                element("th", paths[genre], scope="row", data_value=paths[genre]),
                 *(cell(manifest.clips[s].get(genre, 0), form=",d") for s in SPLITS),
                 element(
                     "td",
@@ -74,11 +75,11 @@ def _clip_table(manifest: Manifest) -> Markup:
                 ),
             )
         )
-    sums = [sum(manifest.clips[split].values()) for split in SPLITS]
+    sums = [manifest.clip_totals.get(split, 0) for split in SPLITS]
     rows.append(
         element(
             "tr",
-            element("th", "All", scope="row"),
+            element("th", "All clips", scope="row"),
             *(cell(count, form=",d") for count in (*sums, sum(sums))),
             class_="base",
         )

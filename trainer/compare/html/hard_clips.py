@@ -6,12 +6,9 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from trainer.compare.comparison import Comparison
-from trainer.compare.html.charts import percent
 from trainer.compare.html.markup import Markup, element, identify, section
-from trainer.evaluation.predictions import ClipPredictions
+from trainer.compare.view import Mistake
 
 #: Clips that are listed for each model, and shown in all.
 WORST_CLIPS = 3
@@ -32,61 +29,47 @@ class HardClip:
 
     Attributes:
       track_id: its id.
-      genre: the true one.
-      wrong: name, predicted genre and its probability of the models that are
-        surest of their mistake.
+      truth: its genre or genres.
+      wrong: name of the models that are surest of their mistake, and what they say.
       wrong_count: number of models that are wrong about it.
       models: number of all models.
     """
 
     track_id: str
-    genre: str
-    wrong: tuple[tuple[str, str, float], ...]
+    truth: str
+    wrong: tuple[tuple[str, str], ...]
     wrong_count: int
     models: int
-
-
-def find_worst(predictions: ClipPredictions, count: int) -> list[int]:
-    """Clips whose true genre got the least probability, of those predicted wrong."""
-    rows = np.arange(len(predictions.labels))
-    true = predictions.probabilities[rows, predictions.labels]
-    wrong = rows[predictions.predicted != predictions.labels]
-    worst: list[int] = wrong[np.argsort(true[wrong], kind="stable")][:count].tolist()
-    return worst
 
 
 def find_hard_clips(comparison: Comparison) -> list[HardClip]:
     """The worst clips of all models, those first that most models list."""
     listed: Counter[str] = Counter()
-    wrong: dict[str, list[tuple[str, str, float]]] = {}
-    genre_of: dict[str, str] = {}
+    wrong: dict[str, list[tuple[str, Mistake]]] = {}
     results = [
-        (f"{title}, {result.report.representation}", result.predictions)
+        (f"{title}, {result.report.representation}", result)
         for title, result in zip(comparison.titles, comparison.results, strict=True)
         if result.predictions is not None
     ]
-    genres = [scores.genre for scores in comparison.reports[0].test.genres]
-    for title, predictions in results:
-        for row in find_worst(predictions, WORST_CLIPS):
-            listed[predictions.track_ids[row]] += 1
-        missed = np.flatnonzero(predictions.predicted != predictions.labels)
-        for row in missed.tolist():
-            track = predictions.track_ids[row]
-            guess = int(predictions.predicted[row])
-            share = float(predictions.probabilities[row, guess])
-            wrong.setdefault(track, []).append((title, genres[guess], share))
-            genre_of[track] = genres[predictions.labels[row]]
+    for title, result in results:
+        mistakes = comparison.view.find_mistakes(result)
+        for mistake in mistakes:
+            wrong.setdefault(mistake.track_id, []).append((title, mistake))
+        listed.update(mistake.track_id for mistake in mistakes[:WORST_CLIPS])
     chosen = sorted(listed, key=lambda track: (-listed[track], track))[:SHOWN_CLIPS]
-    return [
-        HardClip(
-            track_id=track,
-            genre=genre_of[track],
-            wrong=tuple(sorted(wrong[track], key=lambda mistake: -mistake[2])[:5]),
-            wrong_count=len(wrong[track]),
-            models=len(results),
+    clips = []
+    for track in chosen:
+        surest = sorted(wrong[track], key=lambda pair: -pair[1].certainty)
+        clips.append(
+            HardClip(
+                track_id=track,
+                truth=surest[0][1].truth,
+                wrong=tuple((title, mistake.said) for title, mistake in surest[:5]),
+                wrong_count=len(surest),
+                models=len(results),
+            )
         )
-        for track in chosen
-    ]
+    return clips
 
 
 def clip_link(track_id: str) -> str:
@@ -94,23 +77,19 @@ def clip_link(track_id: str) -> str:
     return f"clip-{identify(track_id)}"
 
 
-def clips_section(clips: Sequence[HardClip], media: Media) -> Markup:
-    """A card for each clip."""
+def clips_section(clips: Sequence[HardClip], media: Media, said_as: str) -> Markup:
+    """A card for each clip; `said_as` stands before what models say of it."""
     cards = []
     for clip in clips:
         image, sound = media.images.get(clip.track_id), media.sounds.get(clip.track_id)
         wrong = [
-            element(
-                "li",
-                element("span", title),
-                element("span", f"{genre} {percent(share)}"),
-            )
-            for title, genre, share in clip.wrong
+            element("li", element("span", title), element("span", said))
+            for title, said in clip.wrong
         ]
         cards.append(
             element(
                 "li",
-                element("h3", f"{clip.genre}: track {clip.track_id}"),
+                element("h3", f"{clip.truth}: track {clip.track_id}"),
                 element(
                     "img",
                     src=image,
@@ -126,7 +105,7 @@ def clips_section(clips: Sequence[HardClip], media: Media) -> Markup:
                     controls=True,
                     preload="none",
                     src=sound,
-                    aria_label=f"Track {clip.track_id}, {clip.genre}",
+                    aria_label=f"Track {clip.track_id}, {clip.truth}",
                 )
                 if sound
                 else "",
@@ -145,11 +124,12 @@ def clips_section(clips: Sequence[HardClip], media: Media) -> Markup:
         "The clips that models get most wrong",
         element(
             "p",
-            "Each with its true genre, and what models took it for instead. Listen "
-            "before you blame the model: labels are their artists' own."
-            if media.sounds
-            else "Each with its true genre, and what models took it for instead. With "
-            "--audio FOLDER, the report also plays them.",
+            f"Each with what it is, and what it was {said_as} instead. "
+            + (
+                "Listen before you blame the model: labels are their artists' own."
+                if media.sounds
+                else "With --audio FOLDER, the report also plays them."
+            ),
             class_="muted",
         ),
         element("ul", *cards, class_="cards"),

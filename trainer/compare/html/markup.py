@@ -84,3 +84,8 @@ def cell(value: float | None, *, form: str = ".3f", title: str | None = None) ->
     if value is None:
         return element("td", "", data_value="")
     return element("td", format(value, form), data_value=value, title=title)
+
+
+def percent(share: float) -> str:
+    """A share in whole percent, which no line break parts."""
+    return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"

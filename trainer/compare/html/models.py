@@ -5,30 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trainer.compare.comparison import Comparison
-from trainer.compare.html.charts import (
-    calibration_chart,
-    confusion_table,
-    learning_chart,
-    percent,
-)
-from trainer.compare.html.hard_clips import (
-    WORST_CLIPS,
-    HardClip,
-    clip_link,
-    find_worst,
-)
+from trainer.compare.html.charts import calibration_chart, learning_chart
+from trainer.compare.html.hard_clips import WORST_CLIPS, HardClip, clip_link
 from trainer.compare.html.markup import (
     Markup,
-    cell,
     element,
-    header,
     identify,
     scrolling,
     section,
 )
-from trainer.evaluation.report import Report
+from trainer.compare.view import View
 from trainer.evaluation.report_folder import Result
-from trainer.evaluation.scores import Evaluation
+from trainer.evaluation.tasks.task import AnyReport
 
 MANY_GENRES = 9
 
@@ -37,7 +25,7 @@ def models_section(comparison: Comparison, hard_clips: Sequence[HardClip]) -> Ma
     """A part for each model, the best one open."""
     shown = {clip.track_id for clip in hard_clips}
     parts = [
-        _model(title, result, shown, is_open=number == 0)
+        _model(comparison.view, title, result, shown, is_open=number == 0)
         for number, (title, result) in enumerate(
             zip(comparison.titles, comparison.results, strict=True)
         )
@@ -45,32 +33,26 @@ def models_section(comparison: Comparison, hard_clips: Sequence[HardClip]) -> Ma
     return section("models", "Each model", *parts)
 
 
-def _model(title: str, result: Result, shown: set[str], *, is_open: bool) -> Markup:
+def _model(
+    view: View, title: str, result: Result, shown: set[str], *, is_open: bool
+) -> Markup:
     report = result.report
-    low, high = report.test.accuracy_interval
     # Tables of many genres need the whole width.
     wide = "wide" if len(report.test.genres) > MANY_GENRES else None
+    name = f"{title} on {report.representation}"
     blocks = [
-        element(
-            "div",
-            scrolling(
-                f"Confusion matrix of {title} on {report.representation}",
-                confusion_table(report.test),
-            ),
-            class_=wide,
-        ),
-        element(
-            "div",
-            element("h4", "By genre"),
-            scrolling(
-                f"Scores by genre of {title} on {report.representation}",
-                genre_table(report.test),
-            ),
-            class_=wide,
+        *(
+            element(
+                "div",
+                element("h4", heading),
+                scrolling(f"{heading} of {name}", table),
+                class_=wide,
+            )
+            for heading, table in view.blocks(report)
         ),
         *_learning(result),
-        *_calibration(report),
-        *_worst(result, shown),
+        *_calibration(report, view.calibration_note),
+        *_worst(view, result, shown),
         element(
             "div", element("h4", "How it was trained"), _facts(report), class_="wide"
         ),
@@ -79,13 +61,8 @@ def _model(title: str, result: Result, shown: set[str], *, is_open: bool) -> Mar
         "details",
         element(
             "summary",
-            element("h3", f"{title} on {report.representation}"),
-            element(
-                "span",
-                f"{percent(report.test.accuracy)} right ({percent(low)} to "
-                f"{percent(high)}), macro-F1 {report.test.macro_f1:.2f}",
-                class_="muted",
-            ),
+            element("h3", name),
+            element("span", view.summary(report), class_="muted"),
         ),
         element("div", element("div", *blocks, class_="grid"), class_="inside"),
         id=model_link(report),
@@ -116,7 +93,7 @@ def _learning(result: Result) -> list[Markup]:
     return blocks
 
 
-def _calibration(report: Report) -> list[Markup]:
+def _calibration(report: AnyReport, note: str) -> list[Markup]:
     calibration = report.calibration
     if calibration is None:
         return []
@@ -136,42 +113,32 @@ def _calibration(report: Report) -> list[Markup]:
                 f"{before.error:.3f} before and {after.error:.3f} after temperature "
                 f"scaling ({temperature:.2f}: it was {verdict} on {calibration.clips} "
                 f"validation clips); log-loss {before.log_loss:.3f} and "
-                f"{after.log_loss:.3f}. Larger dots are more clips.",
+                f"{after.log_loss:.3f}. {note}",
             ),
         )
     ]
 
 
-def _worst(result: Result, shown: set[str]) -> list[Markup]:
-    predictions = result.predictions
-    if predictions is None:
+def _worst(view: View, result: Result, shown: set[str]) -> list[Markup]:
+    if result.predictions is None:
         return []
-    genres = [scores.genre for scores in result.report.test.genres]
     items = []
-    for row in find_worst(predictions, WORST_CLIPS):
-        track = predictions.track_ids[row]
-        guess = int(predictions.predicted[row])
-        name = f"track {track}"
+    for mistake in view.find_mistakes(result)[:WORST_CLIPS]:
+        name = f"track {mistake.track_id}"
         items.append(
             element(
                 "li",
-                element("a", name, href=f"#{clip_link(track)}")
-                if track in shown
+                element("a", name, href=f"#{clip_link(mistake.track_id)}")
+                if mistake.track_id in shown
                 else name,
-                f": {genres[predictions.labels[row]]}, taken for {genres[guess]} "
-                f"({percent(float(predictions.probabilities[row, guess]))})",
+                f": {mistake.truth}, {view.said_as} {mistake.said}",
             )
         )
-    if not items:
-        return [element("div", element("h4", "Most wrong"), element("p", "Nothing."))]
-    return [
-        element(
-            "div", element("h4", "Most wrong"), element("ul", *items, class_="plain")
-        )
-    ]
+    list_ = element("ul", *items, class_="plain") if items else element("p", "Nothing.")
+    return [element("div", element("h4", "Most wrong"), list_)]
 
 
-def _facts(report: Report) -> Markup:
+def _facts(report: AnyReport) -> Markup:
     clips = ", ".join(f"{count} {split}" for split, count in report.clips.items())
     pairs = {
         "Clips": clips,
@@ -203,44 +170,6 @@ def _value(value: object) -> str:
     return str(value)
 
 
-def genre_table(evaluation: Evaluation) -> Markup:
-    """Precision, recall and F1 of each genre, sortable."""
-    rows = [
-        element(
-            "tr",
-            element("th", scores.genre, scope="row", data_value=scores.genre),
-            cell(scores.support, form="d"),
-            cell(scores.precision),
-            cell(scores.recall),
-            element(
-                "td",
-                f"{scores.f1:.3f}",
-                element(
-                    "span",
-                    element("span", class_="bar", style=f"--share:{scores.f1:.3f}"),
-                    class_="barbox",
-                    aria_hidden="true",
-                ),
-                data_value=scores.f1,
-            ),
-        )
-        for scores in evaluation.genres
-    ]
-    columns = [
-        header("Genre", text=True),
-        header("Clips"),
-        header("Precision"),
-        header("Recall"),
-        header("F1"),
-    ]
-    return element(
-        "table",
-        element("thead", element("tr", *columns)),
-        element("tbody", *rows),
-        class_="sortable scores",
-    )
-
-
-def model_link(report: Report) -> str:
+def model_link(report: AnyReport) -> str:
     """Id of a model's part."""
     return f"model-{identify(report.name)}"

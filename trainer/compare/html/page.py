@@ -6,11 +6,10 @@ import base64
 import hashlib
 import importlib.resources
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from pipeline.common.owned_kinds import OWNER
 from trainer.compare.comparison import Comparison
-from trainer.compare.html.charts import percent
 from trainer.compare.html.data import data_section
 from trainer.compare.html.facts import DataFacts
 from trainer.compare.html.hard_clips import HardClip, Media, clips_section
@@ -18,7 +17,7 @@ from trainer.compare.html.markup import Markup, element
 from trainer.compare.html.models import models_section
 from trainer.compare.html.provenance import provenance_section
 from trainer.compare.html.scores import comparison_section, genres_section
-from trainer.evaluation.report import Report
+from trainer.evaluation.tasks.task import AnyReport
 
 #: Test clips in all, below which the page warns.
 FEW_TEST_CLIPS = 200
@@ -48,23 +47,14 @@ def format_page(
         "Comparison": comparison_section(comparison),
         "Genres": genres_section(comparison),
         "Models": models_section(comparison, hard_clips),
-        **({"Hardest clips": clips_section(hard_clips, media)} if hard_clips else {}),
+        **(
+            {"Hardest clips": clips_section(hard_clips, media, comparison.view.said_as)}
+            if hard_clips
+            else {}
+        ),
         **({"Data": data_section(data)} if data else {}),
         "How it was made": provenance_section(comparison, data, command),
     }
-    return assemble_page(_opening(comparison), parts, created)
-
-
-def assemble_page(
-    opening: Sequence[Markup], parts: Mapping[str, Markup], created: str
-) -> str:
-    """Puts a page together, with all that it needs.
-
-    Args:
-      opening: what stands first.
-      parts: sections, by their names in the list of parts.
-      created: date.
-    """
     links = [
         element("li", element("a", name, href=f"#{_find_identity(part)}"))
         for name, part in parts.items()
@@ -89,7 +79,7 @@ def assemble_page(
         element("a", "Skip to the results", class_="skip", href="#main"),
         element(
             "header",
-            *opening,
+            *_opening(comparison),
             element("nav", element("ul", *links), aria_label="Parts of this page"),
         ),
         element("main", *parts.values(), id="main"),
@@ -115,29 +105,21 @@ def _read(name: str) -> str:
 def _opening(comparison: Comparison) -> list[Markup]:
     """The result in one line, then in three sentences, then the doubts."""
     best, title = comparison.reports[0], comparison.titles[0]
-    test = best.test
-    low, high = test.accuracy_interval
-    hits = round(test.accuracy * test.clips)
     count = len(comparison.reports)
     others = sum(comparison.within_noise(number) for number in range(1, count))
-    artists = f" by {test.artists} artists" if test.artists else ""
-    sentence = [
-        element("strong", f"{title} on {best.representation}"),
-        f" is the best of {count} models: it names" if count > 1 else " names",
-        f" the right genre for {hits} of {test.clips} test clips{artists} that it has "
-        f"never heard (95 % interval {percent(low)} to {percent(high)}). Guessing "
-        f"among {len(test.genres)} genres is right for "
-        f"{percent(test.chance_accuracy)}.",
-    ]
+    lead: list[object] = [element("strong", f"{title} on {best.representation}")]
     if count > 1:
-        sentence.append(
+        lead.append(f" is the best of {count} models.")
+    lead.append(f" {comparison.view.lead(best)}")
+    if count > 1:
+        lead.append(
             f" {_count(others)} within noise of it."
             if others
             else " No other is within noise of it."
         )
     return [
-        element("h1", f"{percent(test.accuracy)} of unheard clips named right"),
-        element("p", *sentence, class_="lead"),
+        element("h1", comparison.view.headline(best)),
+        element("p", *lead, class_="lead"),
         *(element("p", doubt, class_="warning") for doubt in find_doubts(best)),
     ]
 
@@ -146,7 +128,7 @@ def _count(others: int) -> str:
     return "1 other is" if others == 1 else f"{others} others are"
 
 
-def find_doubts(best: Report) -> list[str]:
+def find_doubts(best: AnyReport) -> list[str]:
     """Reasons not to believe the numbers as they stand."""
     doubts = []
     if best.synthetic:

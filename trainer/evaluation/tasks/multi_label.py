@@ -11,22 +11,33 @@ Long-tail learning via logit adjustment (2021), https://arxiv.org/abs/2007.07314
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.schema import Manifest
+from trainer.evaluation.calibration import Fit, Reliability
+from trainer.evaluation.card import CardParts
 from trainer.evaluation.predictions import ClipPredictions
-from trainer.evaluation.report import find_versions
-from trainer.evaluation.tasks.several_report import MultiLabelReport
-from trainer.evaluation.tasks.several_scores import FLOOR, binary_losses, evaluate
+from trainer.evaluation.report import AP_FILE
+from trainer.evaluation.tasks.multi_label_card import make_card_parts
+from trainer.evaluation.tasks.multi_label_draws import draw_scores, macro_scores
+from trainer.evaluation.tasks.multi_label_report import MultiLabelReport
+from trainer.evaluation.tasks.multi_label_scores import (
+    FLOOR,
+    MultiLabelEvaluation,
+    binary_losses,
+    evaluate,
+    macro_ap,
+    measure_pairs,
+)
 from trainer.evaluation.tasks.thresholds import (
+    DEFAULT,
     apply_temperature,
-    calibrate,
-    choose_thresholds,
-    scale,
+    fit_temperature_and_thresholds,
 )
 
 #: No genre weighs more.
@@ -38,12 +49,16 @@ class MultiLabel:
     """See `task.Task`; labels are uint8 `(n, genres)`.
 
     Attributes:
-      prevalence: share of the training clips that have each genre, between 0 and 1.
+      prevalence: share of the training clips that have each genre, between 0 and 1;
+        nothing to judge alone.
     """
 
-    prevalence: tuple[float, ...]
+    prevalence: tuple[float, ...] = ()
 
     activation = "sigmoid"
+    score_name = MultiLabelEvaluation.SCORE
+    label_column = "genres"
+    report_class = MultiLabelReport
 
     @classmethod
     def of(cls, manifest: Manifest) -> MultiLabel:
@@ -111,76 +126,105 @@ class MultiLabel:
         hits = labels[np.arange(len(labels)), best] > 0
         return float(losses.sum()), float(np.count_nonzero(hits))
 
-    def make_report(
-        self,
-        manifest: Manifest,
-        predictions: Mapping[str, ClipPredictions],
-        **facts: Any,
-    ) -> MultiLabelReport:
-        """Fits temperature and thresholds to the validation split, judges by the test.
-
-        Args:
-          manifest: of the dataset.
-          predictions: by split; those of the test split must not be empty.
-          **facts: of the report, as for `report.make_report`.
-        """
-        used = {split: clips for split, clips in predictions.items() if clips.track_ids}
-        calibration = calibrate(used.get("validation"), used["test"])
-        temperature = 1.0 if calibration is None else calibration.temperature
-        scaled = {split: scale(clips, temperature) for split, clips in used.items()}
-        thresholds = choose_thresholds(scaled.get("validation"), len(manifest.genres))
-        paths = [" > ".join(manifest.genre_path(genre)) for genre in manifest.genres]
-        scores = {
-            split: evaluate(clips, manifest.genres, thresholds, paths=paths)
-            for split, clips in scaled.items()
-            if split != "training"
-        }
-        notes = list(facts.pop("notes", ()))
-        if "validation" not in used:
-            notes.append(
-                "No validation clips: every genre is given from a probability of "
-                f"{thresholds[0]:g} on."
-            )
-        shared = manifest.artists_in_several_splits
-        if shared:
-            notes.append(
-                f"Splits share artists, {', '.join(shared)}: scores are too high."
-            )
-        training_ap = None
-        if "training" in scaled:
-            training_ap = evaluate(
-                scaled["training"], manifest.genres, thresholds, resamples=0
-            ).macro_ap
-        return MultiLabelReport(
-            clips=dict(manifest.clip_totals),
-            test=scores["test"],
-            validation=scores.get("validation"),
-            training_macro_ap=training_ap,
-            calibration=calibration,
-            description=manifest.description,
-            synthetic=manifest.synthetic,
-            fingerprint=manifest.fingerprint,
-            split_rule=manifest.split_rule,
-            shared_artists=tuple(shared),
-            versions=find_versions(),
-            notes=tuple(notes),
-            **facts,
-        )
-
     def scale(
         self, probabilities: npt.NDArray[np.float64], temperature: float
     ) -> npt.NDArray[np.float64]:
         """Log-odds over the temperature."""
         return apply_temperature(probabilities, temperature)
 
+    def scale_tensor(self, probabilities: Any, temperature: float) -> Any:
+        """The same of a tensor."""
+        from keras import ops
 
-def describe(report: MultiLabelReport) -> str:
-    """One line on how good the model is."""
-    test = report.test
-    low, high = test.macro_ap_interval
-    return (
-        f"test macro AP {test.macro_ap:.3f} by clip (95 % interval {low:.3f} to "
-        f"{high:.3f}, chance {test.prevalence:.3f}), macro ROC-AUC "
-        f"{test.macro_auc:.3f}, micro AP {test.micro_ap:.3f}; trained in "
-        f"{report.train_seconds:.1f} s"
-    )
+        p = ops.clip(probabilities, FLOOR, 1 - FLOOR)
+        # Neither LiteRT nor ONNX has log1p.
+        return ops.sigmoid((ops.log(p) - ops.log(1 - p)) / temperature)
+
+    def fit(self, clips: ClipPredictions | None, genres: int) -> Fit:
+        """The temperature of all genres, then a threshold for each."""
+        return fit_temperature_and_thresholds(clips, genres)
+
+    def measure_reliability(self, clips: ClipPredictions) -> Reliability:
+        """How probabilities and the shares of pairs that hold agree."""
+        return measure_pairs(clips.probabilities, clips.labels)
+
+    def evaluate(
+        self,
+        raw: ClipPredictions,  # noqa: ARG002
+        scaled: ClipPredictions,
+        decided: npt.NDArray[Any],
+        fit: Fit,
+        paths: Mapping[str, str],
+    ) -> MultiLabelEvaluation:
+        """Of the probabilities with the temperature."""
+        return evaluate(
+            scaled,
+            tuple(paths),
+            _thresholds(fit, len(paths)),
+            given=decided > 0,
+            paths=tuple(paths.values()),
+        )
+
+    def score(
+        self, labels: npt.NDArray[Any], probabilities: npt.NDArray[np.floating]
+    ) -> float:
+        """Macro average precision; a clip without numbers has nothing."""
+        return macro_ap(labels, np.nan_to_num(probabilities, nan=0.0))
+
+    def choice_loss(
+        self, labels: npt.NDArray[Any], probabilities: npt.NDArray[np.float64]
+    ) -> float:
+        """What the macro average precision lacks of 1."""
+        return 1 - macro_ap(labels, probabilities)
+
+    def draw_scores(
+        self, clips: ClipPredictions, groups: npt.NDArray[np.intp]
+    ) -> npt.NDArray[np.float64]:
+        """Macro average precisions."""
+        draws = draw_scores(clips.labels, clips.probabilities, groups, seed=0)
+        return macro_scores(draws.ap)
+
+    def decide(
+        self, probabilities: npt.NDArray[np.float64], fit: Fit
+    ) -> npt.NDArray[Any]:
+        """1 for what reaches its threshold, uint8 `(clips, genres)`."""
+        least = _thresholds(fit, probabilities.shape[1])
+        return (probabilities >= least).astype(np.uint8)
+
+    def label_cells(self, labels: npt.NDArray[Any], genres: Sequence[str]) -> list[str]:
+        """The genres' names as a JSON list."""
+        names = [[genres[g] for g in np.flatnonzero(row).tolist()] for row in labels]
+        return [json.dumps(of_clip, ensure_ascii=False) for of_clip in names]
+
+    def parse_cells(
+        self, cells: Sequence[str], genres: Sequence[str]
+    ) -> npt.NDArray[Any]:
+        """uint8 `(clips, genres)`."""
+        places = {genre: label for label, genre in enumerate(genres)}
+        labels = np.zeros((len(cells), len(genres)), np.uint8)
+        for number, cell in enumerate(cells):
+            for genre in json.loads(cell):
+                labels[number, places[genre]] = 1
+        return labels
+
+    def draw(self, report: MultiLabelReport) -> dict[str, bytes]:
+        """Each genre's average precision, as a file by name."""
+        from trainer.evaluation import plots  # Prediction does without Matplotlib.
+
+        test = report.test
+        bars = [
+            (one.path, one.support, one.average_precision)
+            for one in test.genres
+            if one.average_precision is not None
+        ]
+        title = f"{report.model} on {report.representation}"
+        title += f": macro AP {test.macro_ap:.3f}"
+        return {AP_FILE: plots.average_precision_png(bars, test.clips, title)}
+
+    def make_card_parts(self, report: MultiLabelReport) -> CardParts:
+        """What the model card says of this task."""
+        return make_card_parts(report)
+
+
+def _thresholds(fit: Fit, genres: int) -> npt.NDArray[np.float64]:
+    return np.full(genres, DEFAULT) if fit.thresholds is None else fit.thresholds

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.schema import Manifest
-from trainer.evaluation.calibration import apply_temperature
+from trainer.evaluation.bootstrap import draw_shares
+from trainer.evaluation.calibration import (
+    FLOOR,
+    MIN_CLIPS,
+    Fit,
+    Reliability,
+    apply_temperature,
+    fit_temperature,
+    log_loss,
+    logarithms,
+    measure_reliability,
+)
+from trainer.evaluation.card import CardParts
 from trainer.evaluation.predictions import ClipPredictions
-from trainer.evaluation.report import Report, make_report
+from trainer.evaluation.report import CONFUSION_FILE, Report
+from trainer.evaluation.scores import Evaluation, evaluate
+from trainer.evaluation.tasks.single_label_card import make_card_parts
 
 #: Probability below which the loss of a record is no longer counted higher, Keras'.
 EPSILON = 1e-7
@@ -22,6 +35,9 @@ class SingleLabel:
 
     activation = "softmax"
     bias = None
+    score_name = Evaluation.SCORE
+    label_column = "genre"
+    report_class = Report
 
     def losses(self, labels: Any, probabilities: Any) -> Any:
         """Cross-entropies."""
@@ -55,27 +71,92 @@ class SingleLabel:
         hits = np.count_nonzero(probabilities.argmax(axis=1) == labels)
         return float(-np.log(clipped).sum()), float(hits)
 
-    def make_report(
-        self,
-        manifest: Manifest,
-        predictions: Mapping[str, ClipPredictions],
-        **facts: Any,
-    ) -> Report:
-        """See `report.make_report`."""
-        return make_report(manifest, predictions, **facts)
-
     def scale(
         self, probabilities: npt.NDArray[np.float64], temperature: float
     ) -> npt.NDArray[np.float64]:
         """Softmax of the logarithms over the temperature."""
         return apply_temperature(probabilities, temperature)
 
+    def scale_tensor(self, probabilities: Any, temperature: float) -> Any:
+        """The same of a tensor."""
+        from keras import ops
 
-def describe(report: Report) -> str:
-    """One line on how good the model is."""
-    low, high = report.test.accuracy_interval
-    return (
-        f"test accuracy {report.test.accuracy:.3f} by clip (95 % interval {low:.3f} to "
-        f"{high:.3f}, chance {report.test.chance_accuracy:.3f}), macro F1 "
-        f"{report.test.macro_f1:.3f}; trained in {report.train_seconds:.1f} s"
-    )
+        return ops.softmax(ops.log(ops.maximum(probabilities, FLOOR)) / temperature)
+
+    def fit(
+        self,
+        clips: ClipPredictions | None,
+        genres: int,  # noqa: ARG002
+    ) -> Fit:
+        """The temperature of the least log-loss."""
+        if clips is None or len(clips.labels) < MIN_CLIPS:
+            return Fit()
+        scores = logarithms(clips.probabilities)
+        return Fit(
+            temperature=fit_temperature(scores, clips.labels), clips=len(clips.labels)
+        )
+
+    def measure_reliability(self, clips: ClipPredictions) -> Reliability:
+        """How the most probable genre's probability and hits agree."""
+        return measure_reliability(clips.probabilities, clips.labels)
+
+    def evaluate(
+        self,
+        raw: ClipPredictions,
+        scaled: ClipPredictions,  # noqa: ARG002
+        decided: npt.NDArray[Any],  # noqa: ARG002
+        fit: Fit,  # noqa: ARG002
+        paths: Mapping[str, str],
+    ) -> Evaluation:
+        """Of the probabilities as the model gives them."""
+        return evaluate(raw, tuple(paths))
+
+    def score(
+        self, labels: npt.NDArray[Any], probabilities: npt.NDArray[np.floating]
+    ) -> float:
+        """The accuracy; a clip without numbers is none that was named right."""
+        usable = np.isfinite(probabilities).all(axis=1)
+        return float(np.mean(usable & (probabilities.argmax(axis=1) == labels)))
+
+    def choice_loss(
+        self, labels: npt.NDArray[Any], probabilities: npt.NDArray[np.float64]
+    ) -> float:
+        """The log-loss."""
+        return log_loss(probabilities, labels)
+
+    def draw_scores(
+        self, clips: ClipPredictions, groups: npt.NDArray[np.intp]
+    ) -> npt.NDArray[np.float64]:
+        """Accuracies."""
+        return draw_shares(clips.predicted == clips.labels, groups, seed=0)
+
+    def decide(
+        self,
+        probabilities: npt.NDArray[np.float64],
+        fit: Fit,  # noqa: ARG002
+    ) -> npt.NDArray[Any]:
+        """The most probable genre, int64 `(clips,)`."""
+        best: npt.NDArray[Any] = probabilities.argmax(axis=1).astype(np.int64)
+        return best
+
+    def label_cells(self, labels: npt.NDArray[Any], genres: Sequence[str]) -> list[str]:
+        """The genre's name."""
+        return [genres[label] for label in labels.tolist()]
+
+    def parse_cells(
+        self, cells: Sequence[str], genres: Sequence[str]
+    ) -> npt.NDArray[Any]:
+        """Indices, int64 `(clips,)`."""
+        places = {genre: label for label, genre in enumerate(genres)}
+        return np.array([places[cell] for cell in cells], np.int64)
+
+    def draw(self, report: Report) -> dict[str, bytes]:
+        """The confusion matrix, as a file by name."""
+        from trainer.evaluation import plots  # Prediction does without Matplotlib.
+
+        title = f"{report.model} on {report.representation}"
+        return {CONFUSION_FILE: plots.confusion_png(report.test, title)}
+
+    def make_card_parts(self, report: Report) -> CardParts:
+        """What the model card says of this task."""
+        return make_card_parts(report)

@@ -13,13 +13,9 @@ import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
-from trainer.evaluation.calibration import BOUNDS, MIN_CLIPS, Calibration
+from trainer.evaluation.calibration import BOUNDS, MIN_CLIPS, Fit
 from trainer.evaluation.predictions import ClipPredictions
-from trainer.evaluation.tasks.several_scores import (
-    FLOOR,
-    binary_losses,
-    measure_pairs,
-)
+from trainer.evaluation.tasks.multi_label_scores import FLOOR, binary_losses
 
 Float64s = npt.NDArray[np.float64]
 
@@ -27,6 +23,9 @@ Float64s = npt.NDArray[np.float64]
 FEWEST_CLIPS = 5
 #: Where there are no validation clips.
 DEFAULT = 0.5
+DEFAULT_NOTE = (
+    f"No validation clips: every genre is given from a probability of {DEFAULT:g} on."
+)
 
 
 def apply_temperature(probabilities: Float64s, temperature: float) -> Float64s:
@@ -38,30 +37,16 @@ def apply_temperature(probabilities: Float64s, temperature: float) -> Float64s:
     return scaled
 
 
-def scale(predictions: ClipPredictions, temperature: float) -> ClipPredictions:
-    """Predictions with scaled probabilities."""
-    probabilities = apply_temperature(predictions.probabilities, temperature)
-    return dataclasses.replace(predictions, probabilities=probabilities)
-
-
-def calibrate(
-    validation: ClipPredictions | None, test: ClipPredictions
-) -> Calibration | None:
-    """Fits a temperature to the validation clips and judges it on the test clips.
-
-    Returns:
-      None where there are fewer than `MIN_CLIPS` validation clips.
-    """
-    if validation is None or len(validation.labels) < MIN_CLIPS:
-        return None
-    temperature = fit_temperature(validation.probabilities, validation.labels)
-    after = apply_temperature(test.probabilities, temperature)
-    return Calibration(
-        temperature=temperature,
-        clips=len(validation.labels),
-        before=measure_pairs(test.probabilities, test.labels),
-        after=measure_pairs(after, test.labels),
-    )
+def fit_temperature_and_thresholds(clips: ClipPredictions | None, genres: int) -> Fit:
+    """See `trainer.evaluation.tasks.task.Task.fit`."""
+    temperature, count = None, 0
+    if clips is not None and len(clips.labels) >= MIN_CLIPS:
+        temperature = fit_temperature(clips.probabilities, clips.labels)
+        count = len(clips.labels)
+        scaled = apply_temperature(clips.probabilities, temperature)
+        clips = dataclasses.replace(clips, probabilities=scaled)
+    thresholds = choose_thresholds(clips, genres)
+    return Fit(temperature=temperature, clips=count, thresholds=thresholds)
 
 
 def fit_temperature(probabilities: Float64s, labels: npt.NDArray[np.uint8]) -> float:

@@ -7,132 +7,163 @@ import dataclasses
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import apache_beam as beam
 
 from pipeline.common.credentials import require_credentials
-from pipeline.common.plain_text import one_line, print_error
-from pipeline.common.progress import make_reporter
+from pipeline.common.plain_text import print_error
+from pipeline.common.progress import (
+    Reporter,
+    add_progress_flags,
+    format_seconds,
+    take_reporter,
+)
+from pipeline.common.progress.command_line import CommandParser
+from pipeline.inputs.archives.paths import drop_scheme
 from pipeline.launch import local, messages
 from pipeline.launch.plan import parse_beam_options, run_steps
 from pipeline.launch.runners import try_runner
 from pipeline.schema import UserError
 from pipeline.shards import runs
 from trainer.config import EXCERPTS
-
-if TYPE_CHECKING:
-    from trainer.predict.label.config import LabelConfig
+from trainer.predict.label.config import FILES_A_SHARD, MOST_SHARDS, LabelConfig
 
 _EPILOG = """\
 Any option of Apache Beam may follow, for example
   --direct_running_mode=multi_processing --direct_num_workers=4
 Without one, this machine's cores are used where the number of files is worth
 starting workers. The same command goes on after an interruption.
-
-example:
-  ./launch.sh label --model models/mel --audio 'music/**.mp3' --output labels
 """
+_EXAMPLES = (
+    "label --model models/mel --audio music --output labels",
+    "label --model models/mel --model models/features --audio 'music/**.mp3' \\\n"
+    "      --output labels --by_excerpt",
+)
 
 
-def make_parser(program: str = "label") -> argparse.ArgumentParser:
-    """The job's own flags."""
-    parser = argparse.ArgumentParser(
-        prog=f"./launch.sh {program}",
+def make_parser(
+    name: str = "label", *, epilog: str = _EPILOG, examples: Sequence[str] = _EXAMPLES
+) -> CommandParser:
+    """The job's own flags.
+
+    Args:
+      name: of the command.
+      epilog: what else may follow.
+      examples: of the command.
+    """
+    parser = CommandParser(
+        name,
         description="Names the genres of all files of a catalogue, as Parquet and "
         "JSONL.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        epilog=epilog,
+        examples=examples,
     )
-    parser.add_argument(
+    inputs = parser.add_argument_group("input")
+    inputs.add_argument(
         "--model",
         required=True,
         action="append",
         metavar="DIR",
         help="model folder; give it more than once for the mean of several models",
     )
-    parser.add_argument(
+    inputs.add_argument(
         "--audio",
         required=True,
+        type=drop_scheme,
         metavar="GLOB",
-        help="a folder with all that it holds, or a quoted glob, here or on any Beam "
-        "file system, as for preprocess",
+        help="a folder with all that it holds, a ZIP, or a quoted glob, here or on any "
+        "Beam file system, as for preprocess",
     )
-    parser.add_argument(
-        "--output", required=True, metavar="DIR", help="folder, local or gs://"
+    inputs.add_argument(
+        "--excerpts",
+        type=int,
+        default=EXCERPTS,
+        metavar="N",
+        help="of a file over 31 s, up to so many excerpts of 30 s, spread evenly "
+        "(default: %(default)s)",
     )
-    parser.add_argument(
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--output",
+        required=True,
+        type=drop_scheme,
+        metavar="DIR",
+        help="folder, local or gs://",
+    )
+    output.add_argument(
         "--top",
         type=int,
         default=3,
         metavar="N",
         help="how many genres the column top names (default: %(default)s)",
     )
-    parser.add_argument(
-        "--excerpts",
-        type=int,
-        default=EXCERPTS,
-        metavar="N",
-        help="of a long file, so many excerpts at most (default: %(default)s)",
-    )
-    parser.add_argument(
+    output.add_argument(
         "--by_excerpt",
         action="store_true",
         help="a row for each 30 s excerpt, with its start, in place of one a file",
     )
-    parser.add_argument(
+    output.add_argument(
         "--embeddings",
         action="store_true",
         help="a column embedding: what the network's last layer reads",
     )
-    parser.add_argument(
+    output.add_argument(
         "--num_shards",
         type=int,
         metavar="N",
-        help="files of each kind, and units of work (default: by the number of files)",
+        help="files of each kind, and units of work (default: one for each "
+        f"{FILES_A_SHARD} files, {MOST_SHARDS} at most)",
     )
-    parser.add_argument(
+    output.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace the labels of a completed job",
+        help="replace completed labels, which stay until the new ones are complete; of "
+        "unfinished ones that replace none, keep nothing (default: the shards that an "
+        "unfinished job has finished are kept)",
     )
+    add_progress_flags(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Labels; returns the exit code."""
     local.quiet()
-    flags, rest = make_parser().parse_known_args(argv)
+    parser = make_parser()
+    flags, rest = parser.parse_known_args(argv)
+    reporter = take_reporter(flags)
     started = time.monotonic()
     config = None
     try:
-        options = parse_beam_options(rest)  # Refuses unknown ones before any work.
+        # Refuses unknown ones before any work.
+        options = parse_beam_options(rest, parser.flags)
         config, files = check(flags)
-        print(describe(config, files), flush=True)
+        reporter.note(describe(config, files))
         try_runner(options, rest)
-        prepare(config, overwrite=flags.overwrite)
-        run(config, files, rest)
+        config = prepare(config, reporter, overwrite=flags.overwrite)
+        run(config, files, rest, reporter)
     except UserError as error:
         print_error(error)
         return 2
     except KeyboardInterrupt:
-        print(f"\ninterrupted; {messages.GO_ON}", file=sys.stderr)
+        reporter.warn(f"\ninterrupted; {messages.GO_ON}")
         return 130
     except Exception as error:
         # Beam wraps or, from a worker process, quotes what was raised.
         message = messages.explain_failure(error)
         if config is not None and runs.is_superseded(config):
-            message = runs.describe(config.output)
+            message = runs.describe(runs.home(config))
         if message is None:
             raise
         print_error(message)
         return 1
     from trainer.predict.label.launch import describe_result
 
-    print(describe_result(config.output))
-    seconds = time.monotonic() - started
-    print(f"\nLabels: {one_line(config.output)} ({seconds:.0f} s)")
+    reporter.note(f"{describe_result(runs.home(config))}\n")
+    seconds = format_seconds(time.monotonic() - started)
+    reporter.finish(
+        f"Labels: {runs.home(config)} ({seconds})",
+        ["app", *(word for model in config.models for word in ("--model", model))],
+    )
     return 0
 
 
@@ -170,41 +201,45 @@ def describe(config: LabelConfig, files: int) -> str:
     )
 
 
-def prepare(config: LabelConfig, *, overwrite: bool) -> None:
+def prepare(config: LabelConfig, reporter: Reporter, *, overwrite: bool) -> LabelConfig:
     """Takes over the output folder, and says what stays of an earlier job.
 
     Args:
       config: of the job.
+      reporter: is told.
       overwrite: replace the labels of a completed job.
+
+    Returns:
+      The job with the folder to write to.
     """
     from trainer.predict.label.launch import prepare_output
 
-    finished = prepare_output(config, overwrite=overwrite)
+    config, finished = prepare_output(config, overwrite=overwrite)
     if finished:
-        print(
-            f"{finished} of {config.num_shards} shards are there from a job that did "
-            "not end; they are kept where files, models and options are the same.",
-            flush=True,
-        )
+        reporter.note(messages.describe_resumption(finished, config.num_shards))
+    return config
 
 
-def run(config: LabelConfig, files: int, flags: Sequence[str]) -> None:
+def run(
+    config: LabelConfig, files: int, flags: Sequence[str], reporter: Reporter
+) -> None:
     """Runs the job on whatever runner Beam's flags name, and waits for its end.
 
     Args:
       config: of the job.
       files: number of files to read.
       flags: of Beam.
+      reporter: is told how far it is.
     """
     from trainer.predict.label.graph import build
 
-    def add_steps(pipeline: beam.Pipeline, progress_file: str, launcher: int) -> None:
+    def add_steps(pipeline: beam.Pipeline, here: local.LocalRun) -> None:
         changed = dataclasses.replace(
-            config, progress_file=progress_file, launcher=launcher
+            config, progress_file=here.progress_file, launcher=here.launcher
         )
         build(pipeline, changed)
 
-    run_steps(add_steps, files, flags, make_reporter())
+    run_steps(add_steps, files, flags, reporter)
 
 
 if __name__ == "__main__":

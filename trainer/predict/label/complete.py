@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.common import storage
+from pipeline.common.owned_kinds import LABELS
 from pipeline.job.checks import IncompleteDatasetError
 from pipeline.schema import COMPLETED_FILE, JOB_REPORT_FILE, REJECTS_FILE
-from pipeline.shards import runs
+from pipeline.shards import replace, runs
 from trainer.predict.label.config import LABELS_FILE, LABELS_VERSION, LabelConfig
 from trainer.predict.label.rows import make_schema
 from trainer.predict.label.shards import LabelledShard
@@ -55,7 +56,7 @@ def complete(
             named = "; ".join(sorted(problems)[:_MOST_NAMED])
             raise IncompleteDatasetError(
                 "Not every file is in exactly one place, which is a fault of this "
-                f"program: {named}. Nothing was completed in {config.output}."
+                f"program: {named}. Nothing was completed in {runs.home(config)}."
             )
         if not summary["inputs"]["songs"]:
             reasons = ", ".join(f"{n} {r}" for r, n in summary["rejects"].items())
@@ -64,20 +65,9 @@ def complete(
                 f"{storage.join(config.output, REJECTS_FILE)}."
             )
         text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
-        _write(config, LABELS_FILE, text)
-        publish(config, text)
-
-
-def publish(config: LabelConfig, summary: str) -> None:
-    """Writes the marker, when what only an unfinished job needs is gone."""
-    digest = hashlib.sha256(summary.encode()).hexdigest()
-    unfinished = runs.UNFINISHED + COMPLETED_FILE
-    _write(config, unfinished, f"sha256 {LABELS_FILE} {digest}\n")
-    for folder in (storage.TEMPORARY_FOLDER, runs.PROGRESS_FOLDER):
-        storage.delete_tree(storage.join(config.output, folder))
-    path = storage.join(config.output, COMPLETED_FILE)
-    with storage.writing(path):
-        storage.rename(storage.join(config.output, unfinished), path)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        marker = f"sha256 {LABELS_FILE} {digest}\n"
+        replace.publish(config, {LABELS_FILE: text, COMPLETED_FILE: marker}, LABELS)
 
 
 def summarise(config: LabelConfig, shards: Sequence[LabelledShard]) -> dict[str, Any]:

@@ -29,9 +29,13 @@ class LabelConfig:
     Attributes:
       audio: glob of audio files.
       output: folder to write to.
+      replaces: folder of the completed labels whose place it takes in the end; empty
+        where `output` is their own.
       models: folders of one or more models, which are averaged.
       fingerprint: of all models together.
       genres: of the models, in their order.
+      thresholds: of several genres a clip, from which each is given; else nothing.
+      paths: the genres with their ancestors, likewise.
       excerpts: take no more than this many of a long file.
       top: number of genres that a row names beside the first.
       by_excerpt: a row for each excerpt in place of one a file.
@@ -41,7 +45,6 @@ class LabelConfig:
       run: name of the run; only the last one to begin may write.
       progress_file: local file that grows by a byte a song; empty for none.
       launcher: process that workers on this machine end with; 0 for none.
-      replaces: nothing: labels are made where they stay.
     """
 
     audio: str
@@ -53,6 +56,8 @@ class LabelConfig:
     top: int
     by_excerpt: bool = False
     embeddings: bool = False
+    thresholds: tuple[float, ...] = ()
+    paths: tuple[str, ...] = ()
     num_shards: int = 1
     tools: str = ""
     run: str = ""
@@ -76,6 +81,7 @@ class LabelConfig:
             "top": self.top,
             "by_excerpt": self.by_excerpt,
             "embeddings": self.embeddings,
+            **({"paths": list(self.paths)} if self.paths else {}),
             "num_shards": self.num_shards,
             "tools": self.tools,
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -20,28 +19,29 @@ from pipeline.cloud.submission import (
 )
 from pipeline.common import gcs
 from pipeline.common.credentials import SCHEME
-from pipeline.common.plain_text import one_line, print_error
+from pipeline.common.plain_text import print_error
+from pipeline.common.progress import take_reporter
+from pipeline.common.progress.command_line import CommandParser
 from pipeline.launch import local
 from pipeline.launch.plan import parse_beam_options
 from pipeline.schema import UserError
-from pipeline.shards.runs import SupersededError
+from pipeline.shards.runs import SupersededError, home
 from trainer.predict.label import __main__ as label
 
 _EPILOG = """\
 All of Apache Beam's options may follow. The model, the audio and the output lie on
 gs://; docs/cloud.md tells what a project needs.
-
-example:
-  ./launch.sh dataflow --label --project my-project --region europe-west1 \\
-      --bucket my-bucket --model gs://my-bucket/models/mel \\
-      --audio 'gs://my-bucket/music/**.mp3' --output gs://my-bucket/labels --wait
 """
+_EXAMPLE = (
+    "dataflow --label --project my-project --region europe-west1 \\\n"
+    "      --bucket my-bucket --model gs://my-bucket/models/mel \\\n"
+    "      --audio 'gs://my-bucket/music/**.mp3' --output gs://my-bucket/labels --wait"
+)
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """The flags of `./launch.sh label`, and those of a submission."""
-    parser = label.make_parser("dataflow --label")
-    parser.epilog = _EPILOG
+    parser = label.make_parser("dataflow --label", epilog=_EPILOG, examples=[_EXAMPLE])
     dataflow.add_cloud_flags(parser)
     return parser
 
@@ -49,9 +49,11 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Submits, and follows if asked; returns the exit code."""
     local.quiet()
-    flags, rest = make_parser().parse_known_args(argv)
+    parser = make_parser()
+    flags, rest = parser.parse_known_args(argv)
+    reporter = take_reporter(flags)
     # The request is what a dry run prints, so that it can be piped.
-    stream = sys.stderr if flags.dry_run else sys.stdout
+    note = reporter.warn if flags.dry_run else reporter.note
     try:
         place = dataflow.make_config(flags, what="labels")
         for flag, path in [
@@ -67,10 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = make_options(place, rest)
         if flags.dry_run:
             options.append("--dry_run=True")
-        beam_options = parse_beam_options(options)
+        beam_options = parse_beam_options(options, parser.flags)
         gcs.check_readable([f"{SCHEME}{place.bucket}"], project=place.project)
         config, files = label.check(flags)
-        print(label.describe(config, files), file=stream, flush=True)
+        note(label.describe(config, files))
         from trainer.predict.label.graph import build
         from trainer.predict.label.launch import describe_result
 
@@ -83,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         gcs.check_writable(flags.output, project=place.project)
         check_service(beam_options)
-        label.prepare(config, overwrite=flags.overwrite)
+        config = label.prepare(config, reporter, overwrite=flags.overwrite)
         job_id, client = submit(add_steps, beam_options)
     except UserError as error:
         print_error(error)
@@ -91,14 +93,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SupersededError as error:
         print_error(error)
         return 1
-    print(f"Submitted: {job_id}\n{console_link(place, job_id)}", flush=True)
+    reporter.result(f"Submitted: {job_id}\n{console_link(place, job_id)}")
     if not flags.wait:
         return 0
     follower = Follower(client, job_id, files, dataflow.say)
     code = dataflow.follow(follower, place, job_id)
     if not code:
-        print(describe_result(config.output))
-        print(f"\nLabels: {one_line(config.output)}")
+        reporter.note(f"{describe_result(home(config))}\n")
+        reporter.finish(f"Labels: {home(config)}")
     return code
 
 

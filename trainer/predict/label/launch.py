@@ -13,9 +13,15 @@ from pipeline.common.owned_kinds import LABELS, MARK_FILE
 from pipeline.common.plain_text import align, one_line
 from pipeline.inputs.audio_files import match_audio
 from pipeline.inputs.join import AudioFile
-from pipeline.launch.output import check_name, check_not_matched, name_stored
+from pipeline.launch.output import (
+    check_name,
+    check_not_matched,
+    name_stored,
+    take_over,
+)
 from pipeline.schema import COMPLETED_FILE, JOB_REPORT_FILE, REJECTS_FILE, UserError
-from pipeline.shards import resume, runs
+from pipeline.shards import runs
+from trainer.predict.audio import find_paths
 from trainer.predict.label.config import (
     LABELS_FILE,
     LABELS_FOLDER,
@@ -55,6 +61,8 @@ def make_config(
         models=tuple(flags.model),
         fingerprint=predictor.fingerprint,
         genres=predictor.genres,
+        thresholds=tuple(predictor.thresholds or ()),
+        paths=tuple(find_paths(predictor)) if predictor.thresholds else (),
         excerpts=flags.excerpts,
         top=flags.top,
         by_excerpt=flags.by_excerpt,
@@ -75,60 +83,22 @@ def make_config(
     ownership.check_apart(flags.output, read)
     names = [LABELS_FILE, COMPLETED_FILE, MARK_FILE, JOB_REPORT_FILE, REJECTS_FILE]
     names += [rows_file(0, config.num_shards, kind) for kind in _KINDS]
+    names += [f"{runs.NEXT_FOLDER}/{name}" for name in names]
     check_not_matched(flags.audio, "--output", flags.output, names)
     return config, files
 
 
-def prepare_output(config: LabelConfig, *, overwrite: bool) -> int:
-    """Takes over the folder, without what an earlier job left half done.
-
-    Args:
-      config: of the job.
-      overwrite: replace the labels of a completed job.
-
-    Returns:
-      The number of shards that stay, of an unfinished job.
-
-    Raises:
-      UserError: the folder is not ours, or cannot be written to.
-      SupersededError: another job has completed it meanwhile, or is about to.
-    """
-    folder = config.output
-    files = beam_files(folder)
-    ownership.check_folder(files, folder, LABELS)
-    try:
-        storage.make_folder(folder)
-        with runs.locked(folder):
-            ownership.check_folder(files, folder, LABELS)
-            if storage.exists(storage.join(folder, COMPLETED_FILE)) and not overwrite:
-                raise runs.SupersededError(runs.describe(folder))
-            ownership.claim(files, folder, LABELS)
-            runs.begin_run(config)
-            finished = list_finished(config)
-            kept = {f"{runs.PROGRESS_FOLDER}/{runs.RUN_FILE}"}
-            for shard in finished:
-                kept.add(resume.result_file(shard, config.num_shards))
-                kept |= {rows_file(shard, config.num_shards, kind) for kind in _KINDS}
-            ownership.remove(files, folder, LABELS, keep=kept)
-            for name in (LABELS_FOLDER, storage.TEMPORARY_FOLDER):
-                storage.make_folder(storage.join(folder, name))
-            return len(finished)
-    except storage.STORE_ERRORS as error:
-        raise UserError(
-            f"--output cannot be written to: {storage.explain(error)}. Received: "
-            f"{folder}"
-        ) from error
-
-
-def list_finished(config: LabelConfig) -> list[int]:
-    """Shards that earlier runs finished, with whatever files and options."""
-    names = storage.list_sizes(storage.join(config.output, runs.PROGRESS_FOLDER))
-    known = {f"{runs.PROGRESS_FOLDER}/{name}" for name in names}
-    return [
-        shard
-        for shard in range(config.num_shards)
-        if resume.result_file(shard, config.num_shards) in known
-    ]
+def prepare_output(config: LabelConfig, *, overwrite: bool) -> tuple[LabelConfig, int]:
+    """Takes over the output folder, see `pipeline.launch.output.take_over`."""
+    return take_over(
+        config,
+        LABELS,
+        overwrite=overwrite,
+        list_files=lambda shard: [
+            rows_file(shard, config.num_shards, kind) for kind in _KINDS
+        ],
+        folders=[LABELS_FOLDER],
+    )
 
 
 def describe_result(output: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from trainer.predict.audio import find_given
 from trainer.predict.label.config import LabelConfig
 from trainer.predict.label.songs import SongLabels
 
@@ -31,6 +32,7 @@ def make_schema(config: LabelConfig) -> pa.Schema:
             pa.field("genre", pa.string()),
             pa.field("probability", number),
             pa.field("top", pa.list_(top)),
+            *([pa.field("given", pa.list_(top))] if config.thresholds else []),
             pa.field("probabilities", every),
             pa.field("excerpts", pa.int32()),
             pa.field("seconds", number),
@@ -78,7 +80,11 @@ def _name_genres(probabilities: np.ndarray, config: LabelConfig) -> dict[str, An
         for index in order[: config.top]
     ]
     every = dict(zip(config.genres, values, strict=True))
-    return {**top[0], "top": top, "probabilities": every}
+    given = {}
+    if config.thresholds:
+        found = find_given(probabilities, config.thresholds, config.paths)
+        given["given"] = [{"genre": g, "probability": p} for g, p in found.items()]
+    return {**top[0], "top": top, **given, "probabilities": every}
 
 
 def _embed(embedding: np.ndarray | None) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import pytest
 from pipeline.launch.fma import __main__ as fma
 from pipeline.launch.fma import archives, transfer
 from pipeline.launch.fma.__main__ import download
-from pipeline.launch.fma.progress import Progress, format_bytes, format_seconds
 from pipeline.launch.fma.published import AUDIO, BASE, METADATA, Published
 from pipeline.launch.fma.transfer import Options
 from pipeline.schema import UserError
@@ -237,7 +236,7 @@ def test_what_is_there_and_right_is_not_fetched(
     with serve(Behaviour(content=b"")) as base:
         download([archive], str(tmp_path), base, options=QUICK)
         # Nor read again.
-        monkeypatch.setattr(archives, "verify", None)
+        monkeypatch.setattr(transfer, "digest", None)
         download([archive], str(tmp_path), base, options=QUICK)
     assert names(tmp_path) == WHOLE
 
@@ -325,7 +324,12 @@ def test_the_command_says_what_it_does(tmp_path, content, archive, capsys):
         assert run(archive, f"--output={tmp_path}", f"--mirror={base}") == 0
     out = capsys.readouterr().out
     assert f"Fetching {base}fma_small.zip, about 1 MB." in out
-    assert "are there, and what FMA published" in out
+    made, after = out.splitlines()[-2:]
+    folder = f"{tmp_path}/download"
+    assert made == (
+        f"fma_small.zip and fma_small.zip are there, and what FMA published: {folder}"
+    )
+    assert after.startswith(f"Next: ./launch.sh preprocess --audio {folder}/fma_sm")
     verified = json.loads((tmp_path / "download" / "verified.json").read_text())
     assert [value[-1] for value in verified.values()] == [archive.sha1]
 
@@ -334,13 +338,3 @@ def test_the_archives_are_those_of_the_readme():
     assert BASE == "https://os.unil.cloud.switch.ch/fma/"
     assert all(len(a.sha1) == 40 for a in (METADATA, *AUDIO.values()))
     assert [a.name for a in AUDIO.values()] == [f"fma_{s}.zip" for s in AUDIO]
-
-
-def test_progress_says_speed_and_time_left():
-    progress = Progress("a.zip", io.StringIO())
-    progress._places.append((100.0, 1_000_000))
-    line = progress.describe(110.0, 21_000_000, 101_000_000)
-    assert line == "a.zip: 21 MB of 101 MB (20.8 %), 2 MB/s, 40 s left"
-    assert format_bytes(99_900_000_000) == "99.9 GB"
-    assert format_seconds(3000) == "50 min"
-    assert format_seconds(8000) == "2 h 13 min"

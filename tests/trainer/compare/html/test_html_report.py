@@ -18,8 +18,8 @@ from tests.support.trainer_fixtures import write_dataset
 from trainer.compare import __main__ as compare
 from trainer.compare import serve
 from trainer.evaluation.predictions import ClipPredictions
-from trainer.evaluation.report import make_report
 from trainer.evaluation.report_folder import write_report
+from trainer.evaluation.tasks.task import make_report
 
 #: What people call genres must never become part of the page.
 GENRES = ("Folk <script>alert(1)</script>", 'Jazz & "Blues"', "Rock")
@@ -76,7 +76,7 @@ def folder(tmp_path_factory) -> Path:
             notes=("A <b>note</b>.",),
         )
         target = root / "models" / report.name
-        write_report(str(target), report, predictions["test"], GENRES)
+        write_report(str(target), report, predictions["test"])
         phase = {
             "name": "training",
             "epochs": [1, 2, 3],

@@ -1,5 +1,7 @@
 import io
 import json
+import os
+import shutil
 from pathlib import Path
 
 import apache_beam as beam
@@ -10,12 +12,12 @@ from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
 
 from pipeline.common.rejects import AudioError, Reason
-from pipeline.common.storage import WriteError
 from pipeline.inputs.join import AudioFile
 from pipeline.launch.commands import main as launch
 from pipeline.schema import UserError
+from pipeline.shards import replace
 from tests.support.small_models import GENRES, write_models, write_tones
-from trainer.predict.label import graph, songs
+from trainer.predict.label import complete, graph, songs
 from trainer.predict.label.__main__ import main
 from trainer.predict.label.config import LabelConfig, suggest_shards
 from trainer.predict.label.rows import make_rows, make_schema, to_jsonl, to_parquet
@@ -122,45 +124,47 @@ def test_a_completed_folder_is_kept_unless_told_otherwise(
     assert label(music, labelled, *both) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert read_folder(labelled) == before
-    options = ("--num_shards=4", "--top=2", "--overwrite")
-    assert label(music, labelled, *both, options=options) == 0
-    assert read_folder(labelled) == before
 
 
-def test_after_two_interruptions_rows_are_the_same_and_shards_are_kept(
-    models, music, tmp_path, monkeypatch, capsys
+def test_labels_stay_until_those_that_replace_them_are_whole(
+    labelled, models, music, tmp_path, monkeypatch, capsys
 ):
-    options = ("--num_shards=6", "--by_excerpt", "--embeddings")
-    undisturbed = tmp_path / "undisturbed"
-    assert label(music, undisturbed, models / "windows", options=options) == 0
     output = tmp_path / "labels"
-    original = songs.SongLabeller.label
-    for calls in (1, 2):
-        left = calls
+    shutil.copytree(labelled, output)
+    before = read_folder(output)
+    options = ("--num_shards=2", "--top=1")
 
-        def stop(self, files):
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise WriteError("The disk is gone.")
-            return original(self, files)
+    def fail(*_: object) -> None:
+        raise OSError(28, os.strerror(28))
 
+    for module, step in ((complete, "summarise"), (replace, "publish")):
         with monkeypatch.context() as patch:
-            patch.setattr(songs.SongLabeller, "label", stop)
-            assert label(music, output, models / "windows", options=options) == 1
-        assert not (output / "COMPLETED").exists()
-    assert len(list(output.glob("_progress/shard-*"))) == 3
+            patch.setattr(module, step, fail)
+            changed = (*options, "--overwrite")
+            assert label(music, output, models / "windows", options=changed) == 1
+        left = read_folder(output)
+        assert {name: left[name] for name in before} == before
+    assert len(list(output.glob("_next/_progress/shard-*"))) == 2
     capsys.readouterr()
-    assert label(music, output, models / "windows", options=options) == 0
-    assert "3 of 6 shards are there" in capsys.readouterr().out
-    report = json.loads((output / "report.json").read_text())
-    assert report["shards"]["kept"] == 3
-    assert read_folder(output) == read_folder(undisturbed)
-    rows = read_rows(output)
-    assert [row["start"] for row in rows if row["excerpts"] == 3] == pytest.approx(
-        [95 / 6 - 15, 95 / 2 - 15, 95 * 5 / 6 - 15], abs=1e-3
-    )
-    assert {len(row["embedding"]) for row in rows} == {64}
+    assert label(music, output, models / "windows", options=changed) == 0
+    printed = capsys.readouterr().out
+    assert "2 of 2 shards are there" in printed
+    assert f"Labels: {output} (" in printed
+    assert label(music, tmp_path / "new", models / "windows", options=options) == 0
+    assert read_folder(output) == read_folder(tmp_path / "new")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_replacement_that_was_cut_off_is_ended_by_the_next_command(
+    labelled, models, music, tmp_path, capsys
+):
+    output = tmp_path / "labels"
+    shutil.copytree(labelled, output)
+    shutil.copytree(labelled, output / "_next")
+    (output / "COMPLETED").unlink()
+    assert label(music, output, models / "windows") == 1
+    assert "or has completed it" in capsys.readouterr().err
+    assert read_folder(output) == read_folder(labelled)
 
 
 def test_other_options_keep_nothing(models, music, tmp_path):
@@ -230,7 +234,7 @@ def test_shards_grow_with_the_catalogue():
     [
         (("--top=0",), "--top must be 1 or more. Received: 0"),
         (("--num_shards=0",), "--num_shards must be 1 or more"),
-        (("--frobnicate",), "unknown option"),
+        (("--by_exerpt",), "did you mean --by_excerpt?"),
         (("--runner=DaskRunner",), "--runner DaskRunner is refused"),
     ],
 )

@@ -2,7 +2,8 @@
 
 The convention of MTG-Jamendo and MARBLE: scikit-learn's scores of each genre over
 clips, averaged over the genres (macro); and of all pairs of clip and genre at once
-(micro). Genres that no clip of the split has, or all, have none and are left out.
+(micro). Genres that no clip of the split has, or all, have none and are left out;
+reports name them.
 Source: D. Bogdanov et al., The MTG-Jamendo Dataset (2019), https://github.com/MTG/
 mtg-jamendo-dataset, `scripts/mediaeval/evaluate.py`.
 """
@@ -10,26 +11,28 @@ mtg-jamendo-dataset, `scripts/mediaeval/evaluate.py`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from trainer.evaluation.bootstrap import Interval, group_clips, percentile_interval
+from trainer.evaluation.bootstrap import Interval, group_clips
 from trainer.evaluation.calibration import Reliability, count_bins
 from trainer.evaluation.predictions import ClipPredictions
+from trainer.evaluation.tasks.multi_label_draws import (
+    RESAMPLES,
+    draw_scores,
+    macro_interval,
+)
 
 Float64s = npt.NDArray[np.float64]
 
-#: How often artists are drawn anew, unless clips times genres times draws are too many.
-RESAMPLES, MOST_WORK, FEWEST_RESAMPLES = 1000, 400_000_000, 100
-#: Draws that are held in memory at a time.
-_CHUNK = 50
 #: Bins of equal width that probabilities are counted in.
 BINS = 10
-#: Probabilities nearer to 0 or 1 count as this.
-FLOOR = 1e-7
+#: Probabilities nearer to 0 or 1 count as this: 1 less it is a float32 too.
+FLOOR = 2.0**-23
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,7 +44,9 @@ class TagScores:
       path: names from its root to itself, as "Electronic > IDM".
       support: number of clips that have it.
       average_precision: of its probabilities; None where no clip has it, or all.
-      roc_auc: likewise.
+      average_precision_interval: 95 % bootstrap interval over artists, or over clips
+        where no artist is known; of the draws that have a clip of it, and one without.
+      roc_auc: as the average precision.
       threshold: from this probability on the genre is given.
       precision: share of the clips given this genre that have it; 0 if none is.
       recall: share of the clips of this genre that were given it; 0 if none has it.
@@ -57,6 +62,7 @@ class TagScores:
     precision: float
     recall: float
     f1: float
+    average_precision_interval: Interval | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,6 +77,7 @@ class MultiLabelEvaluation:
         artist is known.
       micro_ap: average precision of all pairs of clip and genre.
       macro_auc: mean area under the ROC curve of the genres that have one.
+      macro_auc_interval: as that of the average precision.
       micro_auc: likewise of all pairs.
       macro_f1: mean F1, at the thresholds, of the genres that some clip has or is
         given.
@@ -101,6 +108,34 @@ class MultiLabelEvaluation:
     labels_per_clip: float
     predicted_per_clip: float
     genres: tuple[TagScores, ...]
+    macro_auc_interval: Interval = (0.0, 1.0)
+
+    SCORE: ClassVar[str] = "macro AP"
+
+    @property
+    def score(self) -> float:
+        """The macro average precision."""
+        return self.macro_ap
+
+    @property
+    def score_interval(self) -> Interval:
+        """Of the macro average precision."""
+        return self.macro_ap_interval
+
+    @property
+    def chance(self) -> float:
+        """What guessing reaches of it."""
+        return self.prevalence
+
+    @property
+    def others(self) -> dict[str, float]:
+        """What else a line on a model says."""
+        return {"ROC-AUC": self.macro_auc, "micro AP": self.micro_ap}
+
+    @property
+    def unscored(self) -> list[str]:
+        """Paths of the genres that no clip has, or all: the means leave them out."""
+        return [one.path for one in self.genres if one.average_precision is None]
 
 
 def evaluate(
@@ -108,6 +143,7 @@ def evaluate(
     genres: Sequence[str],
     thresholds: Float64s,
     *,
+    given: npt.NDArray[np.bool_] | None = None,
     paths: Sequence[str] = (),
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -118,6 +154,8 @@ def evaluate(
       predictions: at least one clip's, with labels `(clips, genres)`.
       genres: names of the columns.
       thresholds: of each genre, `(genres,)`.
+      given: whether each clip is given each genre, `(clips, genres)`, where other
+        thresholds than these say so.
       paths: of each genre; their names where there are none.
       resamples: of the bootstrap, at most; 0 for no interval, (0, 1).
       seed: of the bootstrap.
@@ -141,7 +179,14 @@ def evaluate(
     scored = np.flatnonzero((support > 0) & (support < len(labels)))
     ap = {int(g): _average_precision(labels, probabilities, int(g)) for g in scored}
     auc = {int(g): _roc_auc(labels, probabilities, int(g)) for g in scored}
-    given = probabilities >= thresholds
+    if given is None:
+        given = probabilities >= thresholds
+    draws = None
+    if resamples:
+        groups = group_clips(predictions.artist_ids, predictions.track_ids)
+        draws = draw_scores(
+            labels, probabilities, groups, resamples=resamples, seed=seed
+        )
     hits = (given & (labels > 0)).sum(axis=0)
     f1 = 2 * hits / np.maximum(given.sum(axis=0) + support, 1)
     occurring = (given.sum(axis=0) + support) > 0
@@ -158,25 +203,23 @@ def evaluate(
                 precision=float(hits[genre] / max(given[:, genre].sum(), 1)),
                 recall=float(hits[genre] / max(support[genre], 1)),
                 f1=float(f1[genre]),
+                average_precision_interval=draws.genre_interval(genre)
+                if draws is not None and genre in ap
+                else None,
             )
         )
     reliability = measure_pairs(probabilities, labels)
     pairs = labels.ravel(), probabilities.ravel()
     mixed = 0 < labels.sum() < labels.size
-    interval = (0.0, 1.0)
-    if resamples:
-        groups = group_clips(predictions.artist_ids, predictions.track_ids)
-        interval = macro_ap_interval(
-            labels, probabilities, groups, resamples=resamples, seed=seed
-        )
     best = probabilities.argmax(axis=1)
     return MultiLabelEvaluation(
         clips=len(labels),
         artists=len(set(predictions.artist_ids) - {""}),
         macro_ap=_mean(list(ap.values())),
-        macro_ap_interval=interval,
+        macro_ap_interval=(0.0, 1.0) if draws is None else macro_interval(draws.ap),
         micro_ap=float(average_precision_score(*pairs)) if mixed else 0.0,
         macro_auc=_mean(list(auc.values())),
+        macro_auc_interval=(0.0, 1.0) if draws is None else macro_interval(draws.auc),
         micro_auc=float(roc_auc_score(*pairs)) if mixed else 0.0,
         macro_f1=float(f1[occurring].mean()) if occurring.any() else 0.0,
         micro_f1=float(2 * hits.sum() / max(given.sum() + labels.sum(), 1)),
@@ -190,12 +233,25 @@ def evaluate(
     )
 
 
+def macro_ap(
+    labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floating]
+) -> float:
+    """Mean average precision of the genres that some clips have, and others lack.
+
+    Args:
+      labels: `(clips, genres)`.
+      probabilities: `(clips, genres)`.
+    """
+    scored = np.flatnonzero(labels.any(axis=0) & ~labels.all(axis=0))
+    return _mean([_average_precision(labels, probabilities, int(g)) for g in scored])
+
+
 def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if len(values) else 0.0
 
 
 def _average_precision(
-    labels: npt.NDArray[np.uint8], probabilities: Float64s, genre: int
+    labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floating], genre: int
 ) -> float:
     return float(average_precision_score(labels[:, genre], probabilities[:, genre]))
 
@@ -230,72 +286,3 @@ def binary_losses(
     p = np.clip(probabilities.astype(np.float64), FLOOR, 1 - FLOOR)
     losses: Float64s = -np.where(labels > 0, np.log(p), np.log1p(-p))
     return losses
-
-
-def macro_ap_interval(
-    labels: npt.NDArray[np.uint8],
-    probabilities: Float64s,
-    groups: npt.NDArray[np.intp],
-    *,
-    resamples: int = RESAMPLES,
-    seed: int,
-) -> Interval:
-    """95 % percentile interval of the macro average precision.
-
-    Whole groups are drawn with replacement (see `trainer.evaluation.bootstrap`). A
-    clip that is drawn several times counts so often; genres without a clip in a draw
-    are left out of that draw.
-
-    Args:
-      labels: `(clips, genres)`.
-      probabilities: `(clips, genres)`.
-      groups: of each clip, `(clips,)`.
-      resamples: draws, at most.
-      seed: of the draws.
-    """
-    affordable = max(MOST_WORK // labels.size, FEWEST_RESAMPLES)
-    resamples = min(resamples, affordable)
-    sums = np.zeros(resamples)
-    counts = np.zeros(resamples)
-    columns = [_sort(labels[:, g], probabilities[:, g]) for g in range(labels.shape[1])]
-    for start, times in _draw_times(groups, resamples, seed):
-        weights = times[:, groups]
-        part = slice(start, start + len(times))
-        for order, positive, ends in columns:
-            if not positive.any() or positive.all():
-                continue
-            drawn = weights[:, order]
-            found = np.cumsum(drawn * positive, axis=1)
-            precision = found / np.maximum(np.cumsum(drawn, axis=1), 1)
-            gains = (drawn * positive * precision[:, ends]).sum(axis=1)
-            total = found[:, -1]
-            sums[part] += gains / np.maximum(total, 1)
-            counts[part] += total > 0
-    used = counts > 0
-    if not used.any():
-        return 0.0, 0.0
-    return percentile_interval(sums[used] / counts[used])
-
-
-def _sort(
-    labels: npt.NDArray[np.uint8], probabilities: Float64s
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_], npt.NDArray[np.intp]]:
-    """Clips by descending probability, their labels, the last of each one's equals."""
-    order = np.argsort(-probabilities, kind="stable")
-    descending = -probabilities[order]
-    ends = np.searchsorted(descending, descending, side="right") - 1
-    return order, labels[order] > 0, ends
-
-
-def _draw_times(
-    groups: npt.NDArray[np.intp], resamples: int, seed: int
-) -> Iterator[tuple[int, Float64s]]:
-    """How often each group is drawn, some draws at a time: `(draws, groups)`."""
-    count = int(groups.max()) + 1
-    rng = np.random.default_rng(seed)
-    for start in range(0, resamples, _CHUNK):
-        draws = min(_CHUNK, resamples - start)
-        choice = rng.integers(0, count, (draws, count))
-        choice += np.arange(draws)[:, np.newaxis] * count
-        times = np.bincount(choice.ravel(), minlength=draws * count)
-        yield start, times.reshape(draws, count).astype(np.float64)

@@ -1,0 +1,103 @@
+"""Commands that follow each other, each in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from pipeline.common.child_process import python_command
+from pipeline.common.progress import WHOLE_RUN
+from pipeline.common.progress.command_line import CommandParser, describe_unknown
+
+#: How a command ends that was interrupted: by Ctrl-C, or asked to and has saved.
+_STOPPED = (130, 75)
+
+
+class StepError(Exception):
+    """A step did not end well, and has said why.
+
+    Attributes:
+      code: exit code for the whole.
+      stopped: whether it was interrupted.
+    """
+
+    def __init__(self, code: int) -> None:
+        """Takes what `Popen` gives: less than 0 for a signal."""
+        self.stopped = code < 0 or code in _STOPPED
+        self.code = 128 - code if code < 0 else code
+        super().__init__(f"exit code {code}")
+
+
+def run_step(words: Sequence[str]) -> None:
+    """Runs a command to its end, also where this process is asked to stop meanwhile.
+
+    Args:
+      words: of the command, as typed after `./launch.sh`.
+
+    Raises:
+      StepError: it did not end well.
+    """
+    command = python_command("pipeline.launch.commands", *words)
+    # The terminal tells Ctrl-C to the step, too.
+    with _handling(signal.SIGINT, lambda *_: None):
+        environment = os.environ | {WHOLE_RUN: "1"}
+        with (
+            subprocess.Popen(command, env=environment) as process,
+            _handling(signal.SIGTERM, lambda *_: process.terminate()),
+        ):
+            code = process.wait()
+    if code:
+        raise StepError(code)
+
+
+@contextlib.contextmanager
+def _handling(number: int, handler: Callable[..., object]) -> Iterator[None]:
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def route(
+    words: Sequence[str], parsers: Mapping[str, CommandParser]
+) -> dict[str, list[str]]:
+    """Shares the options of a command line out among the commands that know them.
+
+    Args:
+      words: options and their values.
+      parsers: by name; the flags of the first are for it alone. An unknown flag is an
+        error of it.
+
+    Returns:
+      Words by name.
+    """
+    first = next(iter(parsers))
+    routed: dict[str, list[str]] = {name: [] for name in parsers}
+    names = [first]
+    unknown = []
+    for word in words:
+        if word.startswith("--") or word == "-h":
+            flag = word.partition("=")[0]
+            names = [name for name in parsers if flag in parsers[name].flags]
+            if first in names:
+                names = [first]
+            if not names:
+                unknown.append(word)
+        elif not names:
+            unknown.append(word)
+        for name in names:
+            routed[name].append(word)
+    if unknown:
+        flags = [flag for parser in parsers.values() for flag in parser.flags]
+        parsers[first].error(describe_unknown(unknown, flags))
+    return routed
+
+
+def number(steps: Sequence[str], title: str = "") -> Iterator[tuple[str, str]]:
+    """Yields steps, each with a heading for it."""
+    for index, step in enumerate(steps, 1):
+        yield step, f"\n== {index}/{len(steps)} {title}{step}"

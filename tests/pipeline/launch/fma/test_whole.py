@@ -1,0 +1,219 @@
+"""Runs of several steps: which commands they are, with what runs them replaced."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.launch.fma import demo, steps, whole
+from pipeline.launch.fma.published import BASE
+
+ROOT = Path(__file__).resolve().parents[4]
+FETCH = f"--subset small --output run --mirror {BASE} --timeout 60"
+PREPROCESS = (
+    "preprocess --audio {0}/fma_small.zip --output run/dataset --metadata "
+    "{0}/fma_metadata.zip --subset small --num_shards 32 "
+    "--description 'Free Music Archive, fma_small'"
+)
+TRAIN = (
+    "train --data run/dataset --output run/models --report run --audio "
+    "run/download/fma_small.zip"
+)
+
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """Commands that were run, and what is the exit code of one."""
+    monkeypatch.chdir(tmp_path)
+    ran, codes = [], {}
+
+    def run_step(words):
+        ran.append(shlex.join(words))
+        if words[0] in codes:
+            raise steps.StepError(codes[words[0]])
+
+    for module in (whole, demo):
+        monkeypatch.setattr(module, "run_step", run_step)
+    return ran, codes
+
+
+def complete(command: str) -> None:
+    """What preprocessing leaves, as far as it is looked at."""
+    os.makedirs("run/dataset")
+    Path("run/dataset/COMPLETED").touch()
+    content = json.dumps({"command": f"./launch.sh {command}"})
+    Path("run/dataset/report.json").write_text(content)
+
+
+def test_one_command_is_all_steps(commands, capsys):
+    ran, _ = commands
+    assert whole.main(["--subset", "small", "--output=run/"]) == 0
+    room = 8_000 * 830_000 + (1 << 30)
+    assert ran == [
+        f"download {FETCH} --room {room}",
+        "weights --optional",
+        PREPROCESS.format("run/download"),
+        TRAIN,
+    ]
+    out = capsys.readouterr().out
+    assert "\n== 3/3 FMA, small: train\n" in out
+    assert out.endswith(
+        "\naudio    run/download/fma_small.zip\ndataset  run/dataset\n"
+        "models   run/models\n"
+        "Next: ./launch.sh report run\n"
+        "      ./launch.sh predict --model run/models some-song.mp3\n"
+    )
+
+
+def test_options_go_to_the_commands_that_know_them(commands):
+    ran, _ = commands
+    flags = "--subset small --labels all --output run --min_tracks=9 --epochs 3"
+    flags += " --model mel baselines --representations mel statistics --quiet"
+    assert whole.main(flags.split()) == 0
+    assert ran[2:] == [
+        PREPROCESS.format("run/download")
+        + " --labels all --min_tracks=9 --representations mel statistics --quiet",
+        f"{TRAIN} --epochs 3 --model mel baselines --quiet",
+    ]
+    assert ran[0].endswith(" --quiet --room " + ran[0].split()[-1])
+    # More clips of these can be used.
+    assert whole.main(["--subset=large", "--labels=leaf"]) == 0
+    assert int(ran[4].split()[-1]) > 104_000 * 830_000
+
+
+def test_a_complete_dataset_stays_if_it_is_the_one_asked_for(commands, capsys):
+    ran, _ = commands
+    made = PREPROCESS.format("/elsewhere") + " --labels all --verbose"
+    complete(made)
+    assert whole.main(["--subset", "small", "--output", "run", "--labels", "all"]) == 0
+    assert [line.split()[0] for line in ran] == ["download", "train"]
+    assert "run/dataset is complete." in capsys.readouterr().out
+    assert whole.main(["--subset", "small", "--output", "run"]) == 2
+    err = capsys.readouterr().err
+    assert "run/dataset was made with other options; give another --output" in err
+    assert "It was made by: preprocess --audio /elsewhere" in err
+    Path("run/dataset/report.json").write_text("{}")
+    assert whole.main(["--subset", "small", "--output", "run"]) == 2
+    assert "does not tell how the dataset was made" in capsys.readouterr().err
+
+
+def test_a_step_alone_and_a_folder_of_zips(commands, capsys):
+    ran, _ = commands
+    Path("zips").mkdir()
+    flags = ["--subset", "small", "--output", "run", "--mirror", "zips"]
+    assert whole.main(["preprocess", *flags]) == 0
+    assert ran[1] == PREPROCESS.format("zips")
+    assert "== 1/1 FMA, small: preprocess" in capsys.readouterr().out
+    assert whole.main(["download", *flags, "--timeout", "9"]) == 0
+    assert ran[2] == ("download --subset small --output run --mirror zips --timeout 9")
+    assert whole.main(["compare", *flags]) == 0
+    assert ran[3] == (
+        "compare --models run/models --data run/dataset --output run --audio "
+        "zips/fma_small.zip"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "the following arguments are required: --subset"),
+        ("--subset tiny", "invalid choice: 'tiny'"),
+        ("--subset", "--subset: expected one argument"),
+        ("upload --subset small", "STEP: invalid choice: 'upload'"),
+        ("preproces --subset small", "did you mean preprocess?"),
+        ("--subset small --label all", "--label all; did you mean --labels?"),
+        ("--subset small --epoch 3", "did you mean --epochs?"),
+        ("--subset small --dropout 2", "--dropout must be 0 or more and under 1"),
+        ("--subset small --labels every", "invalid choice: 'every'"),
+        ("--subset small --audio x", "--audio is for a step by itself"),
+        ("--subset small --output gs://b/x", "must be a folder of this machine"),
+    ],
+)
+def test_wrong_options_are_one_sentence_before_any_step(
+    commands, capsys, arguments, message
+):
+    try:
+        code = whole.main(arguments.split())
+    except SystemExit as end:
+        code = end.code
+    assert code == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert commands[0] == []
+
+
+@pytest.mark.parametrize(("code", "given"), [(2, 2), (75, 75), (-15, 143), (130, 130)])
+def test_a_step_that_ends_badly_ends_all(commands, capsys, code, given):
+    ran, codes = commands
+    codes["preprocess"] = code
+    assert whole.main(["--subset", "small"]) == given
+    assert len(ran) == 3
+    told = "stopped: the same command goes on from there." in capsys.readouterr().err
+    assert told is (code != 2)
+
+
+def test_local_is_corpus_dataset_models_and_report(commands, capsys):
+    ran, codes = commands
+    assert demo.main(["--output", "run", "--quiet"]) == 0
+    assert [line.split()[0] for line in ran] == [
+        *("weights", "demo", "preprocess", "train")
+    ]
+    assert all(line.endswith(" --quiet") for line in ran[1:])
+    assert capsys.readouterr().out.startswith("All of it: run (")
+    assert demo.main([]) == 0
+    opening, *_, last = capsys.readouterr().out.splitlines()
+    assert opening.startswith("Everything once, on music that is computed: 193 clips")
+    assert last == (
+        "      ./launch.sh predict --model demo-run/models "
+        "demo-run/corpus/fma_demo/000/000002.mp3"
+    )
+    codes["demo"] = 2
+    assert demo.main([]) == 2
+
+
+#: A run whose one step says when it began, waits, and says how it was ended.
+RUN = """
+import signal, sys
+from pipeline.launch.fma import steps
+from pipeline.common.child_process import python_command
+steps.python_command = lambda *_: [sys.executable, "-c", '''
+import signal, sys, time
+def stop(*_):
+    print("saved", flush=True)
+    sys.exit(75)
+signal.signal(signal.SIGTERM, stop)
+signal.signal(signal.SIGINT, stop)
+print("begun", flush=True)
+time.sleep(60)
+''']
+try:
+    steps.run_step(["x"])
+except steps.StepError as error:
+    sys.exit(error.code)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_reaches_the_step_which_is_waited_for(number):
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout.readline() == "begun\n"
+    time.sleep(0.1)
+    if number == signal.SIGINT:  # As a terminal does it: to all that it shows.
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    out, _ = process.communicate(timeout=30)
+    assert (out, process.returncode) == ("saved\n", 75)
