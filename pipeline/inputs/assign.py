@@ -85,10 +85,10 @@ class Assigner:
                 by_other[other].append(file)
         fits = {}
         for row in range(len(self._rows)):
-            for files, readings in itertools.product(
+            for known, readings in itertools.product(
                 (by_name, by_other), (self._readings[row], self._slashed[row])
             ):
-                found = [file for name in readings for file in files.get(name, ())]
+                found = [file for name in readings for file in known.get(name, ())]
                 if found:
                     fits[row] = self._prefer_same_letters(row, found)
                     break

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import input as input_benchmark
-from benchmarks import run
+from benchmarks import paths, run
 from benchmarks.jobs import JobTimes
 from pipeline.demo.layout import plan_layout
 
@@ -110,3 +110,11 @@ def test_the_rates_of_the_input_as_tables():
     assert "mel: ours / today >= 300 400.00 yes" in lines
     assert "mel: ours in order / limit >= 0.5 0.60 yes" in lines
     assert "mel 400 800 50%" in lines
+
+
+@pytest.mark.parametrize("labels", ["top", "all"])
+def test_paths_without_audio_are_all_accounted_for(tmp_path, monkeypatch, labels):
+    monkeypatch.setattr("pipeline.shards.shard.fetch_audio", paths.fetch_nothing)
+    monkeypatch.setattr("pipeline.shards.shard.make_records", paths.make_tiny_records)
+    rows = paths.measure(1000, 4, tmp_path, labels=labels)
+    assert [row[0] for row in rows] == ["imports and CSV", "plan", "job"]

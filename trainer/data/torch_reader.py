@@ -131,10 +131,9 @@ class RecordDataset:
                 )
         record = self._maps[file][start : start + size]
         values = decode_example(self._fields, record, in_part=True)
-        value, label = (
-            np.array(found) if isinstance(found, np.ndarray) else found
-            for found in (values[self.layout.value.name], values[self._label])
-        )
+        value, label = np.array(values[self.layout.value.name]), values[self._label]
+        if isinstance(label, np.ndarray):
+            label = label.copy()
         if self.transform is not None:
             value = self.transform(value)
         return Record(value, label, str(values["track_id"]))
