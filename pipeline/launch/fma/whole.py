@@ -208,7 +208,8 @@ def plan(words: Sequence[str]) -> Whole:
         mirror=own.mirror,
         timeout=own.timeout,
         shown=["--quiet"] * own.quiet + ["--verbose"] * own.verbose,
-        **routed,
+        preprocess=routed.get("preprocess", ()),
+        train=routed.get("train", ()),
     )
     # Wrong values are told now, not after the download.
     for name in routed:
