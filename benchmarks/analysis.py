@@ -47,7 +47,7 @@ def _time_analysis(
     schemas: Mapping[str, RepresentationSchema], moments: Mapping[str, Moments]
 ) -> float:
     # Imports TensorFlow, which a benchmark without jobs does not need.
-    from pipeline.job.normalise import analyse
+    from pipeline.job.normalisation.analysis import analyse
 
     started = time.process_time()
     shards = []

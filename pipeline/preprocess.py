@@ -73,13 +73,16 @@ def make_parser() -> CommandParser:
     inputs.add_argument(
         "--audio",
         required=True,
+        nargs="+",
+        action="extend",
         type=drop_scheme,
         metavar="GLOB",
         help="a folder with all that it holds, a ZIP (also in part: "
-        "'fma_small.zip!/fma_small/00*/**'), or a quoted glob, here or on any Beam "
-        "file system, e.g. 'gs://bucket/fma_small/**.mp3': * and ? within a name, ** "
-        "across folders, **/ any folders or none, [ab], {a,b}, [[] for a bracket; "
-        "case does not matter in extensions, linked folders are followed once",
+        "'fma_small.zip!/fma_small/00*/**'), or a quoted glob, also of ZIPs, here or "
+        "on any Beam file system, e.g. 'gs://bucket/fma_small/**.mp3': * and ? within "
+        "a name, ** across folders, **/ any folders or none, [ab], {a,b}, [[] for a "
+        "bracket; case does not matter in extensions, linked folders are followed "
+        "once; several are taken as one",
     )
     inputs.add_argument(
         "--metadata",

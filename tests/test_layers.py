@@ -35,6 +35,7 @@ FLOORS = {name: floor for floor, names in enumerate(LAYERS) for name in names}
 LIGHT = {
     "pipeline.schema",
     "pipeline.schema.checks",
+    "pipeline.schema.example",
     "pipeline.common",
     "pipeline.common.credentials",
     "pipeline.common.files",
@@ -51,6 +52,16 @@ AUDIO = {"trainer.predict", "trainer.export", "trainer.compare", "trainer.app"}
 #: What needs Beam, and the one part of the trainer that imports it.
 BEAM = {"pipeline.shards", "pipeline.job", "pipeline.launch", "pipeline.cloud"}
 LABELLING = "trainer.predict.label"
+#: What the package's extras bring, apart from Beam and Google's clients.
+EXTRAS = {
+    "ai_edge_litert",
+    "onnx",
+    "onnxruntime",
+    "optuna",
+    "tensorboard",
+    "tf2onnx",
+    "wandb",
+}
 
 
 def find_modules() -> dict[str, Path]:
@@ -183,3 +194,15 @@ def test_tests_share_through_support_alone():
         and re.match(r"tests\..*\btest_", node.module or "")
     ]
     assert shared == []
+
+
+def test_what_extras_bring_is_imported_where_it_is_asked_for():
+    early = [
+        f"{module} imports {name}"
+        for module, file in find_modules().items()
+        for node in ast.parse(file.read_text()).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in [getattr(node, "module", None) or node.names[0].name]
+        if name.partition(".")[0] in EXTRAS
+    ]
+    assert early == []

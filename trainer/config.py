@@ -151,11 +151,7 @@ class TrainConfig:
     """
 
     data: str = _required("dataset folder (local or gs://)", path=True)
-    model: str = _required(
-        "windows: 1-D CNN on raw audio; mel: MobileNetV2 on mel images; features and "
-        "statistics: dense net on vectors",
-        choices=MODELS,
-    )
+    model: str = _required("network, by what it reads", choices=MODELS)
     output: str = _required(
         "model folder to write (default: AIP_MODEL_DIR, else models/MODEL)",
         path=True,
@@ -195,9 +191,7 @@ class TrainConfig:
         SIZE,
     )
     weight_decay: float | None = _regular(
-        "share of the weights taken off in a step, times the learning rate (default: "
-        "0)",
-        AMOUNT,
+        "share of weights off a step, times the learning rate (default: 0)", AMOUNT
     )
     label_smoothing: float | None = _regular(
         "share of a label that is spread over all genres (default: 0)", SHARE
@@ -221,9 +215,7 @@ class TrainConfig:
     )
     fine_tune_epochs: int = _mel("how long (default: %(default)s)", COUNT, 10)
     fine_tune_learning_rate: float | None = _mel(
-        "of Adam in that phase (default: 1e-5 on ImageNet weights, 1e-3 on random "
-        "ones)",
-        RATE,
+        "of Adam in that phase (default: on ImageNet weights 1e-5, else 1e-3)", RATE
     )
     feature_cache: str | None = _mel(
         "keep the frozen base's output here, for further runs (default: for this run "
@@ -275,6 +267,11 @@ class TrainConfig:
         "write TensorBoard logs here (default: AIP_TENSORBOARD_LOG_DIR)",
         path=True,
         variable="AIP_TENSORBOARD_LOG_DIR",
+        local=True,
+    )
+    track: str | None = _machine(
+        "tell Weights & Biases parameters, epochs and scores (default: nobody)",
+        choices=("wandb",),
         local=True,
     )
 

@@ -33,6 +33,7 @@ from pipeline.common import gcs
 from pipeline.common.credentials import SCHEME, UnreachableError
 from pipeline.common.plain_text import one_line, print_error
 from pipeline.common.progress.command_line import CommandParser, is_given
+from pipeline.inputs.archives.paths import drop_scheme
 from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.survey import Inputs
 from pipeline.job.config import JobConfig
@@ -79,10 +80,16 @@ def make_parser() -> argparse.ArgumentParser:
     data = parser.add_argument_group("data, all on gs://")
     data.add_argument("--subset", choices=SUBSETS, help="FMA subset (default: small)")
     data.add_argument(
-        "--audio", metavar="GLOB", help="default: gs://BUCKET/fma_SUBSET/**.mp3"
+        "--audio",
+        nargs="+",
+        action="extend",
+        type=drop_scheme,
+        metavar="GLOB",
+        help="default: gs://BUCKET/fma_SUBSET/**.mp3",
     )
     data.add_argument(
         "--metadata",
+        type=drop_scheme,
         metavar="FILE",
         help="default: gs://BUCKET/fma_metadata/tracks.csv",
     )
@@ -161,20 +168,20 @@ def make_data_flags(flags: argparse.Namespace, bucket: str) -> list[str]:
     """
     subset = flags.subset or "small"
     # FMA's large and full hold the same tracks, as clips and untrimmed.
-    paths = {
-        "--audio": flags.audio or f"{SCHEME}{bucket}/fma_{subset}/**.mp3",
-        "--metadata": flags.metadata or f"{SCHEME}{bucket}/fma_metadata/tracks.csv",
-        "--output": flags.output or f"{SCHEME}{bucket}/dataset_{subset}",
-    }
-    for flag, path in paths.items():
+    audio = flags.audio or [f"{SCHEME}{bucket}/fma_{subset}/**.mp3"]
+    metadata = flags.metadata or f"{SCHEME}{bucket}/fma_metadata/tracks.csv"
+    output = flags.output or f"{SCHEME}{bucket}/dataset_{subset}"
+    paths = [*(("--audio", path) for path in audio)]
+    paths += [("--metadata", metadata), ("--output", output)]
+    for flag, path in paths:
         if not path.startswith(SCHEME):
             raise UserError(
                 f"{flag} must be on gs://, since workers cannot reach this machine's "
                 f"files. Received: {path}"
             )
     if flags.subset or not flags.metadata:
-        paths["--subset"] = subset
-    return [f"{flag}={value}" for flag, value in paths.items()]
+        paths.append(("--subset", subset))
+    return [f"{flag}={value}" for flag, value in paths]
 
 
 def describe_estimate(job: JobConfig, inputs: Inputs, config: DataflowConfig) -> str:
@@ -182,7 +189,7 @@ def describe_estimate(job: JobConfig, inputs: Inputs, config: DataflowConfig) ->
     if not inputs.clips:
         raise UserError(
             "No file of --audio belongs to a wanted track of --metadata. Received: "
-            f"{job.audio} and {job.metadata.path}"
+            f"{' '.join(job.audio)} and {job.metadata.path}"
         )
     dataset, machine = job.dataset, config.machine
     files = estimate.spread(inputs.clips, ESTIMATE_CLIPS)
@@ -293,7 +300,7 @@ def check(
       UserError: the job could not run, or its output is there already.
     """
     output = arguments.output
-    paths = [f"{SCHEME}{config.bucket}", arguments.audio, arguments.metadata, output]
+    paths = [f"{SCHEME}{config.bucket}", *arguments.audio, arguments.metadata, output]
     if arguments.wav_output:
         if not arguments.wav_output.startswith(SCHEME):
             raise UserError(

@@ -54,9 +54,10 @@ def describe_unchecked(
     """Says which checks a dry run could not make, and what stands for the answers."""
     lines = [
         f"Not checked: {error}",
-        f"Not checked: that {arguments.audio} and {arguments.metadata} are there and "
-        f"fit together, that {arguments.output} can be written to and holds no dataset "
-        "yet, that Dataflow takes jobs for --project in --region; no estimate.",
+        f"Not checked: that {' '.join(arguments.audio)} and {arguments.metadata} are "
+        f"there and fit together, that {arguments.output} can be written to and holds "
+        "no dataset yet, that Dataflow takes jobs for --project in --region; no "
+        "estimate.",
     ]
     if not arguments.genres:
         lines.append(

@@ -175,6 +175,8 @@ PNG_METADATA = {"Software": OWNER}
 PICTURE = FileKind(
     name="picture", suffixes=(".png",), sign=b"tEXtSoftware\0" + OWNER.encode()
 )
+#: Of `pipeline.inspect.table`, whose first column begins so.
+PARQUET = FileKind(name="table", suffixes=(".parquet",), sign=OWNER.encode())
 HTML = FileKind(
     name="report",
     suffixes=(".html", ".htm"),

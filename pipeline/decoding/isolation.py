@@ -21,7 +21,8 @@ import signal
 import struct
 import subprocess
 import tempfile
-from typing import IO, Any, BinaryIO, cast
+from collections.abc import Callable
+from typing import IO, Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 
@@ -45,8 +46,10 @@ WAVEFORMS = 2
 #: The module that a helper runs.
 HELPER = "pipeline.decoding.isolation_helper"
 
-#: Clips that were handed over, and the answer at the end.
-_Result = tuple[list[Part], dict[str, Any]]
+#: What was made of the clips that were handed over, and the answer at the end.
+_Result = tuple[list[Any], dict[str, Any]]
+
+_Used = TypeVar("_Used")
 
 _SHARED_BYTES = WAVEFORMS * CLIP_SAMPLES * 4
 #: A clip's file goes through in one piece.
@@ -89,7 +92,7 @@ class IsolatedDecoder:
         request = {"config": dataclasses.asdict(config), "place": place}
         if isinstance(file, Excerpt):
             request["seconds"] = file.seconds
-        _, answer = self._decode(file, b"D", request)
+        _, answer = self._decode(file, b"D", request, _keep)
         return Waveform(samples=self._waveforms[place], **answer)
 
     def load_excerpts(
@@ -114,6 +117,25 @@ class IsolatedDecoder:
     ) -> tuple[Part, ...]:
         """As `excerpts.decode_parts`; the caller may keep what it gets.
 
+        Raises what `use_parts` does.
+        """
+        return tuple(self.use_parts(file, config, limit, _keep))
+
+    def use_parts(
+        self,
+        file: BinaryIO,
+        config: ClipConfig,
+        limit: int,
+        use: Callable[[Part], _Used],
+    ) -> list[_Used]:
+        """What a function makes of each clip, while the next one is decoded.
+
+        Args:
+          file: see `excerpts.decode_parts`.
+          config: likewise.
+          limit: likewise.
+          use: takes a clip, and may keep it; again, where the helper died.
+
         Raises:
           AudioError: the file cannot be used, also where decoding it crashes or
             takes too long.
@@ -121,14 +143,20 @@ class IsolatedDecoder:
           RuntimeError: the helper ended by a programming error, which it printed.
         """
         request = {"config": dataclasses.asdict(config), "limit": limit, "place": 0}
-        parts, _ = self._decode(file, b"E", request)
-        return tuple(parts)
+        used, _ = self._decode(file, b"E", request, use)
+        return used
 
-    def _decode(self, file: BinaryIO, kind: bytes, request: dict[str, Any]) -> _Result:
+    def _decode(
+        self,
+        file: BinaryIO,
+        kind: bytes,
+        request: dict[str, Any],
+        use: Callable[[Part], Any],
+    ) -> _Result:
         """Has a file decoded, also where the helper dies of something else."""
         for _ in range(ATTEMPTS):
             try:
-                return self._ask(file, kind, request)
+                return self._ask(file, kind, request, use)
             except _HelperDiedError as error:
                 code = error.code
             if code in (-signal.SIGPROF, -signal.SIGALRM):
@@ -160,12 +188,18 @@ class IsolatedDecoder:
         """Ends the helper."""
         self.close()
 
-    def _ask(self, file: BinaryIO, kind: bytes, request: dict[str, Any]) -> _Result:
+    def _ask(
+        self,
+        file: BinaryIO,
+        kind: bytes,
+        request: dict[str, Any],
+        use: Callable[[Part], Any],
+    ) -> _Result:
         """Has the running helper decode a file, and serves what it reads."""
         if self._process is None:
             self._process = self._start()
         try:
-            answer = self._converse(self._process, file, kind, request)
+            answer = self._converse(self._process, file, kind, request, use)
         except (EOFError, BrokenPipeError) as error:
             raise _HelperDiedError(self._stop()) from error
         except BaseException:
@@ -182,13 +216,14 @@ class IsolatedDecoder:
         file: BinaryIO,
         kind: bytes,
         request: dict[str, Any],
+        use: Callable[[Part], Any],
     ) -> _Result | AudioError:
         requests, answers = process.stdin, process.stdout
         if requests is None or answers is None:
             raise TypeError("The helper has no pipes.")
         size = file.seek(0, os.SEEK_END)
         send(requests, kind, json.dumps(request | {"size": size}).encode())
-        parts: list[Part] = []
+        used: list[Any] = []
         while True:
             kind, payload = receive(answers)
             if kind == b"R":
@@ -198,13 +233,14 @@ class IsolatedDecoder:
                 continue
             if kind == b"C":
                 samples = self._waveforms[request["place"]].copy()
-                parts.append(Part(samples, **json.loads(payload)))
+                part = Part(samples, **json.loads(payload))
                 send(requests, b"N", b"")
+                used.append(use(part))
                 continue
             answer = json.loads(payload)
             if kind == b"X":
                 return AudioError(Reason(answer["reason"]), answer["message"])
-            return parts, answer
+            return used, answer
 
     def _start(self) -> subprocess.Popen[bytes]:
         arguments = [self._file.fileno(), self._time_limit, MEMORY_LIMIT]
@@ -233,6 +269,10 @@ class IsolatedDecoder:
         except subprocess.TimeoutExpired:
             process.kill()
             return process.wait()
+
+
+def _keep(part: Part) -> Part:
+    return part
 
 
 class _HelperDiedError(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import itertools
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
@@ -62,6 +63,7 @@ class Assigner:
         self._slashed = [folder.readings(row.replace("\\", "/")) for row in rows]
         self._names = list(map(folder.name_file, files))
         self._stems = [split_extension(name)[0] for name in self._names]
+        self._others = list(map(folder.rename_file, files))
         self._found = Assignment()
 
     def assign(self) -> Assignment:
@@ -73,13 +75,20 @@ class Assigner:
         return self._found
 
     def _take_whole_names(self) -> None:
-        by_name = collections.defaultdict(list)
+        by_name, by_other = (
+            collections.defaultdict(list),
+            collections.defaultdict(list),
+        )
         for file, name in enumerate(self._names):
             by_name[name].append(file)
+            for other in self._others[file]:
+                by_other[other].append(file)
         fits = {}
         for row in range(len(self._rows)):
-            for readings in (self._readings[row], self._slashed[row]):
-                found = [file for name in readings for file in by_name.get(name, ())]
+            for files, readings in itertools.product(
+                (by_name, by_other), (self._readings[row], self._slashed[row])
+            ):
+                found = [file for name in readings for file in files.get(name, ())]
                 if found:
                     fits[row] = self._prefer_same_letters(row, found)
                     break
@@ -111,13 +120,17 @@ class Assigner:
     def _take_stems(self, shorten: Callable[[str], str]) -> None:
         """Gives a row that names no file the one whose stem is its shortened name."""
         taken = set(self._found.takes.values()) | set(self._found.candidates)
+        stems = [
+            {stem, *(split_extension(name)[0] for name in others)}
+            for stem, others in zip(self._stems, self._others, strict=True)
+        ]
         fits, rivals = {}, collections.defaultdict(list)
         for row in filter(self._found.is_open, range(len(self._rows))):
             names = {shorten(name) for name in self._slashed[row]}
             fits[row] = [
                 file
-                for file, stem in enumerate(self._stems)
-                if stem in names and file not in taken and self._is_audio(file)
+                for file, known in enumerate(stems)
+                if known & names and file not in taken and self._is_audio(file)
             ]
             for file in fits[row]:
                 rivals[file].append(row)

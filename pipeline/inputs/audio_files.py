@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import concurrent.futures
 import difflib
 import itertools
 import os
@@ -19,36 +20,55 @@ from pipeline.inputs.archives import paths, reading
 from pipeline.inputs.audio_names import HEAD_BYTES, is_audio_name, looks_like_audio
 from pipeline.inputs.globs import Glob, is_remote
 from pipeline.inputs.join import AudioFile
+from pipeline.inputs.names import AudioFolder, find_common, name_aliases, normalise
 from pipeline.schema import UserError
 
+#: ZIPs whose directories are read at the same time.
+OPENED_AT_ONCE = 16
 #: Files that are looked at to explain why a glob matches none.
 LOOKED_AT = 10_000
 
 
-def match_audio(pattern: str) -> list[AudioFile]:
-    """Lists the files of a glob (see `pipeline.inputs.globs`).
+def match_audio(*patterns: str) -> list[AudioFile]:
+    """Lists the files of globs (see `pipeline.inputs.globs`), each once.
 
     Raises:
-      UserError: there are none, or a file or folder cannot be used.
+      UserError: one matches none, or a file or folder cannot be used.
+    """
+    files: dict[str, AudioFile] = {}
+    for pattern in patterns:
+        found = _match(pattern)
+        if len(patterns) > 1:
+            found = [file for file in found if normalise(file.path) not in files]
+        files |= {normalise(file.path): file for file in found}
+    return list(files.values())
+
+
+def _match(pattern: str) -> list[AudioFile]:
+    """Lists the files of one pattern.
+
+    Raises:
+      UserError: as `match_audio`.
     """
     if not pattern:
         raise UserError(
             "--audio must name a folder, or a quoted glob such as 'fma_small/**.mp3'. "
             f"Received: {pattern!r}"
         )
-    glob = parse_glob(pattern)
-    try:
-        if paths.split(glob.folder) is None and is_remote(pattern):
-            files = _match_remote(glob)
-        else:
-            files = _match_here(glob)
-    except (ValueError, BeamIOError) as error:
-        raise UserError(
-            f"--audio cannot be matched: {error}. Received: {pattern}"
-        ) from error
+    parts = parse_globs(pattern)
+    files = [file for glob in parts for file in _match_glob(glob, pattern)]
     if not files:
+        why = _explain(parts[0])
+        if len(parts) > 1:
+            why = f"nothing in these {len(parts)} ZIPs is named {parts[0].rest}."
+        raise UserError(f"--audio matches no file: {why} Received: {pattern}")
+    if all(paths.split(glob.folder) for glob in parts):
+        paths.check_usable([file.problem for file in files], pattern)
+    if all(file.path.lower().endswith(".zip") for file in files):
         raise UserError(
-            f"--audio matches no file: {_explain(glob)} Received: {pattern}"
+            "--audio matches ZIPs alone, which are read where their names end the "
+            "glob, as 'music/**.zip'; unpack those that lie in another ZIP. "
+            f"Received: {pattern}"
         )
     for file in files:
         if not file.path.isprintable() and not _is_text(file.path):
@@ -59,32 +79,82 @@ def match_audio(pattern: str) -> list[AudioFile]:
     return files
 
 
-def parse_glob(pattern: str) -> Glob:
-    """Tells a glob's folder, which may lie in a ZIP, from its pattern.
+def _match_glob(glob: Glob, pattern: str) -> list[AudioFile]:
+    try:
+        if is_remote(glob.folder) and paths.split(glob.folder) is None:
+            return _match_remote(glob)
+        return _match_here(glob)
+    except (ValueError, BeamIOError) as error:
+        raise UserError(
+            f"--audio cannot be matched: {error}. Received: {pattern}"
+        ) from error
+
+
+def parse_globs(pattern: str) -> list[Glob]:
+    """Tells a pattern's folder, which may lie in a ZIP, from its glob.
+
+    A pattern that matches several ZIPs has as many.
 
     Raises:
-      UserError: the ZIP cannot be read.
+      UserError: a ZIP cannot be read.
     """
-    found = paths.find_archive(pattern)
+    found = paths.find_archive(pattern) or _find_archives(pattern)
     if found is None:
-        return globs.parse(pattern)
-    archive, inside = found
-    names = reading.read_archive(archive, "--audio").members
-    return paths.parse(archive, inside, names)
+        return [globs.parse(pattern)]
+    names, inside = _list_archives(found[0]), found[1]
+    with concurrent.futures.ThreadPoolExecutor(OPENED_AT_ONCE) as executor:
+        archives = executor.map(lambda n: reading.read_archive(n, "--audio"), names)
+        return [paths.parse(found.path, inside, found.members) for found in archives]
 
 
-def glob_base(pattern: str) -> str:
-    """The folder of a glob, from which the metadata's paths start.
+def _find_archives(pattern: str) -> tuple[str, str] | None:
+    """A glob of ZIPs, and the pattern of all their members; None for another one."""
+    pattern = paths.drop_scheme(pattern)
+    if not pattern.lower().endswith((".zip", ".zip}")) or os.path.isdir(pattern):
+        return None
+    name = globs.unescape(pattern)
+    return (pattern, "") if name is None or os.path.isfile(name) else None
+
+
+def _list_archives(pattern: str) -> list[str]:
+    """Paths of the ZIPs that a glob matches; of a name without wildcards, itself."""
+    if not is_remote(pattern) and os.path.isfile(pattern):
+        return [pattern]
+    name = globs.unescape(pattern)
+    if name is not None:
+        return [name]
+    glob = globs.parse(pattern)
+    names = [file.path for file in _match_glob(glob, pattern)]
+    found = sorted(name for name in names if name.lower().endswith(".zip"))
+    if not found:
+        raise UserError(f"--audio matches no ZIP: {_explain(glob)} Received: {pattern}")
+    return found
+
+
+def locate_audio(*patterns: str) -> AudioFolder:
+    """The folder of some globs, from which the metadata's paths start.
 
     One that is on an object store and has no wildcards is a file, or a folder.
 
     Raises:
-      UserError: the ZIP that holds it cannot be read.
+      UserError: a ZIP cannot be read, or the globs have no folder in common.
     """
-    glob = parse_glob(pattern)
-    if paths.split(glob.folder):
-        return glob.folder
-    if is_remote(pattern) and _names_folder(glob):
+    folders = dict.fromkeys(
+        glob_folder(glob) for pattern in patterns for glob in parse_globs(pattern)
+    )
+    path = find_common(list(folders))
+    if path is None:
+        raise UserError(
+            "--audio must lie in one bucket, or on this machine alone, where several "
+            f"are given. Received: {' '.join(patterns)}"
+        )
+    roots = [folder for folder in folders if folder != path]
+    return AudioFolder(path=path, aliases=(*name_aliases(path), *roots))
+
+
+def glob_folder(glob: Glob) -> str:
+    """The folder of a glob; on an object store also one that is named as a file."""
+    if is_remote(glob.folder) and not paths.split(glob.folder) and _names_folder(glob):
         return glob.join(globs.unescape(glob.rest) or "")
     return glob.folder
 
@@ -140,6 +210,8 @@ def _explain(glob: Glob) -> str:
     quote = "give a folder, or a quoted glob such as 'fma_small/**.mp3'."
     member = paths.split(glob.folder)
     if member is not None:
+        if paths.split(member[1]):
+            return f"what lies in a ZIP in a ZIP is not read; unpack {member[0]}."
         return f"nothing in {glob.folder} is named {glob.rest}; give {member[0]} alone."
     if is_remote(glob.folder):
         return f"nothing below {glob.folder} is named {glob.rest}; {quote}"

@@ -8,6 +8,7 @@ the glob matches.
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import io
 import posixpath
@@ -18,7 +19,7 @@ from typing import BinaryIO, cast
 from pipeline.common import storage
 from pipeline.common.rejects import AudioError, Reason
 from pipeline.inputs.archives import paths, reading
-from pipeline.inputs.audio_files import match_audio, parse_glob
+from pipeline.inputs.audio_files import match_audio, parse_globs
 from pipeline.inputs.globs import is_remote, to_nfc
 from pipeline.inputs.join import AudioFile
 from pipeline.inputs.names import relative_path
@@ -33,27 +34,31 @@ MOST_FOLDERS = 8
 _LINE = re.compile(r"([0-9a-f]{40}) [ *](.+)")
 
 
-def list_audio(pattern: str) -> list[AudioFile]:
-    """The files of a glob, each with its SHA-1 where that is known.
+def list_audio(*patterns: str) -> list[AudioFile]:
+    """The files of globs, each with its SHA-1 where that is known.
 
     Raises:
       UserError: as `match_audio`, or a file of checksums is not what it should be.
     """
-    return add_checksums(match_audio(pattern), parse_glob(pattern).folder)
+    files = match_audio(*patterns)
+    globs = [glob for pattern in patterns for glob in parse_globs(pattern)]
+    return _add_checksums(files, list(dict.fromkeys(glob.folder for glob in globs)))
 
 
-def add_checksums(files: Sequence[AudioFile], folder: str) -> list[AudioFile]:
+def _add_checksums(
+    files: Sequence[AudioFile], folders: Sequence[str]
+) -> list[AudioFile]:
     """Tells each file its SHA-1, where that is known.
 
     Args:
-      files: that a glob matches.
-      folder: of the glob.
+      files: that globs match.
+      folders: of the globs.
 
     Raises:
       UserError: a file of checksums is not what it should be.
     """
     known: dict[str, str] = {}
-    for path in _find_tables(files, folder):
+    for path in _find_tables([file.path for file in files], folders):
         parent = posixpath.dirname(path)
         for name, sha1 in read_checksums(path).items():
             known.setdefault(to_nfc(posixpath.join(parent, name)), sha1)
@@ -64,17 +69,29 @@ def add_checksums(files: Sequence[AudioFile], folder: str) -> list[AudioFile]:
     ]
 
 
-def _find_tables(files: Sequence[AudioFile], folder: str) -> Iterator[str]:
+def _find_tables(files: Sequence[str], folders: Sequence[str]) -> Iterator[str]:
     """Paths of files of checksums that are there."""
-    listed = {
-        file.path for file in files if posixpath.basename(file.path) == CHECKSUMS_FILE
-    }
+    listed = {path for path in files if posixpath.basename(path) == CHECKSUMS_FILE}
     yield from sorted(listed)
-    above = posixpath.dirname(folder)
-    folders = [folder]
+    ordered = sorted(files)
+    for folder in folders:
+        start = f"{folder.rstrip('/')}/" if folder else ""
+        first, end = 0, len(ordered)
+        if start:
+            first = bisect.bisect_left(ordered, start)
+            end = bisect.bisect_left(ordered, f"{start[:-1]}0")  # The next to a slash.
+        for place in _list_places(ordered[first:end], folder):
+            path = posixpath.join(place, CHECKSUMS_FILE)
+            if path not in listed and _is_there(path):
+                yield path
+
+
+def _list_places(files: Sequence[str], folder: str) -> Iterator[str]:
+    """Folders in which the checksums of a folder's files may lie."""
+    yield folder
     if folder and folder not in (".", "/") and not folder.endswith("!"):
-        folders.append(above)
-    below = {posixpath.dirname(relative_path(file.path, folder)) for file in files}
+        yield posixpath.dirname(folder)
+    below = {posixpath.dirname(relative_path(path, folder)) for path in files}
     depth = 1
     while level := {
         "/".join(parts[:depth])
@@ -83,12 +100,9 @@ def _find_tables(files: Sequence[AudioFile], folder: str) -> Iterator[str]:
     }:
         if len(level) > MOST_FOLDERS:
             break  # A store would take a request for each.
-        folders += sorted(posixpath.join(folder, name) for name in level)
+        for name in sorted(level):
+            yield posixpath.join(folder, name)
         depth += 1
-    for place in folders:
-        path = posixpath.join(place, CHECKSUMS_FILE)
-        if path not in listed and _is_there(path):
-            yield path
 
 
 def _is_there(path: str) -> bool:

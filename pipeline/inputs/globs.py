@@ -253,6 +253,10 @@ def match(glob: Glob) -> list[Entry]:
     Raises:
       OSError: a folder cannot be listed.
     """
+    name = unescape(glob.rest)
+    if name is not None and os.path.isfile(glob.join(name)):
+        status = os.stat(glob.join(name))
+        return [Entry(name, status.st_size, status.st_mtime)]
     fits = re.compile(translate(glob.rest)).fullmatch
     entries = walk(glob.folder, _find_entrance(glob.rest))
     return [entry for entry in entries if fits(to_nfc(entry.name))]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
 import posixpath
+from collections.abc import Collection, Sequence
 
 from pipeline.inputs.archives import paths
 from pipeline.inputs.audio_names import split_extension
@@ -18,7 +20,9 @@ class AudioFolder:
 
     Attributes:
       path: what the files' paths start with.
-      aliases: other paths of it with which rows may start, such as its absolute one.
+      aliases: other paths of it with which rows may start, such as its absolute one;
+        and, where several are given, those of them that lie below it: paths may start
+        in each, and in one that is a ZIP as if it were unpacked.
     """
 
     path: str = ""
@@ -33,9 +37,34 @@ class AudioFolder:
     def _start(self) -> str:
         return self._prefixes[0] if self.path and self._prefixes[0] != "./" else ""
 
+    @functools.cached_property
+    def _roots(self) -> dict[str, tuple[str, ...]]:
+        """Folders below this one in which paths start, and other names of each."""
+        roots = {}
+        for path in map(normalise, self.aliases):
+            below = path.startswith(self._start) and path != "."
+            if below and (self._start or not _is_absolute(path)):
+                root = path[len(self._start) :]
+                roots[root] = _name_unpacked(root)
+        return roots
+
+    @functools.cached_property
+    def _starts(self) -> frozenset[str]:
+        names = self._roots.items()
+        return frozenset(name for root, others in names for name in (root, *others))
+
     def name_file(self, path: str) -> str:
         """A file's path below the folder; the whole path of one that lies elsewhere."""
         return normalise(path).removeprefix(self._start)
+
+    def rename_file(self, path: str) -> tuple[str, ...]:
+        """Other names of a file, by the folder below this one in which it lies."""
+        name = self.name_file(path)
+        cut = _find_start(name, self._roots)
+        if not cut:
+            return ()
+        below = name[cut:]
+        return (below, *(f"{r}/{below}" for r in self._roots[name[: cut - 1]]))
 
     def readings(self, path: str) -> tuple[str, ...]:
         """Names below the folder that a row's path may mean.
@@ -59,6 +88,8 @@ class AudioFolder:
             for prefix in self._prefixes:
                 if name.startswith(prefix):
                     name, shortened = name[len(prefix) :], True
+            if cut := _find_start(name, self._starts):
+                name, shortened = name[cut:], True
         stem, extension = split_extension(name)
         while extension:
             stem, extension = split_extension(stem)
@@ -79,6 +110,50 @@ class AudioFolder:
                 name = name[len(prefix) :]
                 break
         return split_extension(name)[0]
+
+
+def _name_unpacked(root: str) -> tuple[str, ...]:
+    """Names that a folder in a ZIP may have once it is unpacked; none for others."""
+    found = paths.split(root)
+    if found is None:
+        return ()
+    stem, inside = found[0][: -len(".zip")], found[1]
+    return (stem, f"{stem}/{inside}", inside) if inside else (stem,)
+
+
+def _find_start(name: str, starts: Collection[str]) -> int:
+    """Where a name goes on behind the longest of some folders; 0 without one."""
+    at = len(name) if starts else 0
+    while (at := name.rfind("/", 0, max(at, 0))) > 0:
+        if name[:at] in starts:
+            return at + 1
+    return 0
+
+
+def find_common(folders: Sequence[str]) -> str | None:
+    """The folder that holds some folders.
+
+    Returns:
+      None for some on several file systems or in several buckets, and for relative
+      ones beside absolute ones.
+    """
+    if len(folders) == 1:
+        return folders[0]
+    parts = [
+        [] if folder in ("", ".") else normalise(folder, keep_form=True).split("/")
+        for folder in folders
+    ]
+    heads = {
+        "/".join(names[:3]) if is_remote(folder) else folder[:1] == "/"
+        for folder, names in zip(folders, parts, strict=True)
+    }
+    if len(heads) > 1:
+        return None
+    levels = itertools.takewhile(
+        lambda names: len(set(names)) == 1, zip(*parts, strict=False)
+    )
+    common = [names[0] for names in levels]
+    return "/" if common == [""] else "/".join(common)
 
 
 def name_aliases(folder: str) -> tuple[str, ...]:

@@ -81,7 +81,7 @@ class Inputs:
 
 
 def inspect_inputs(
-    audio: str,
+    audio: Sequence[str],
     metadata: MetadataConfig,
     *,
     genres_file: str = "",
@@ -90,7 +90,7 @@ def inspect_inputs(
     """Lists the audio and reads the metadata once.
 
     Args:
-      audio: glob.
+      audio: globs.
       metadata: which tracks.
       genres_file: table of genres; empty: beside FMA's `tracks.csv`.
       min_tracks: genres with fewer are left out.
@@ -98,7 +98,7 @@ def inspect_inputs(
     Raises:
       UserError: there is nothing to do, or the metadata cannot be used.
     """
-    files = list_audio(audio)
+    files = list_audio(*audio)
     with _open_metadata(metadata) as text:
         layout = read_layout(csv.reader(text), metadata)
     genres_file = _find_genres_file(metadata, layout, genres_file)
@@ -265,7 +265,7 @@ def _read_by_key(
             if track.wanted or track.key in files:
                 tracks.setdefault(track.key, []).append(track)
             if kind == "plain":
-                first = paths.setdefault(track.key, track.path)
+                first = paths.setdefault(track.track_id, track.path)
                 if first != track.path and folder.name_row(
                     first, whole=True
                 ) != folder.name_row(track.path, whole=True):

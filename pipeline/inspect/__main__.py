@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.common.credentials import require_credentials
 from pipeline.common.files import beam_files
-from pipeline.common.owned_kinds import PICTURE
+from pipeline.common.owned_kinds import PARQUET, PICTURE
 from pipeline.common.ownership import check_file
 from pipeline.common.plain_text import align, one_line, print_error
 from pipeline.common.progress.command_line import CommandParser
@@ -178,6 +178,7 @@ def make_parser() -> argparse.ArgumentParser:
             "inspect dataset",
             "inspect dataset --verify",
             "inspect gs://bucket/dataset --picture clips.png",
+            "inspect dataset --parquet clips.parquet",
         ],
     )
     parser.add_argument("dataset", help="folder with manifest.json, local or gs://")
@@ -199,6 +200,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="clips in the picture, of as many genres as can be (default: %(default)s)",
     )
     parser.add_argument(
+        "--parquet",
+        metavar="FILE",
+        help="write the clips, a row each, with their statistics where the dataset has "
+        "them, for pandas, DuckDB or the like; here or on gs://",
+    )
+    parser.add_argument(
         "--against",
         metavar="FILE",
         help="say how far the clips' statistics are from those of FMA's features.csv, "
@@ -217,13 +224,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.clips < 1:
             raise UserError(f"--clips must be 1 or more. Received: {arguments.clips}")
         completed = reading.is_completed(folder, manifest)
-        if arguments.picture:
-            check_file(
-                beam_files(arguments.picture),
-                arguments.picture,
-                PICTURE,
-                flag="--picture",
-            )
+        for flag, path, kind in (
+            ("--picture", arguments.picture, PICTURE),
+            ("--parquet", arguments.parquet, PARQUET),
+        ):
+            if path:
+                require_credentials([path])
+                check_file(beam_files(path), path, kind, flag=flag)
         print(
             describe(
                 manifest,
@@ -241,6 +248,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             figure = draw_dataset(folder, manifest, arguments.clips)
             write_picture(figure, arguments.picture, flag="--picture")
             print(f"\nPicture: {one_line(arguments.picture)}")
+        if arguments.parquet:
+            # Imports pyarrow.
+            from pipeline.inspect.table import write_parquet
+
+            path = arguments.parquet
+            rows = write_parquet(folder, manifest, path, flag="--parquet")
+            print(f"\nTable: {one_line(path)}, {rows:,} clips")
         if arguments.against:
             # Imports Beam.
             from pipeline.inspect.against import describe_distances

@@ -23,7 +23,8 @@ from pipeline.schema import (
     shorten,
 )
 from pipeline.schema.checks import MOST_BYTES, check_whole, parse
-from pipeline.shards.tfrecord import Value, decode_example, read_records
+from pipeline.schema.example import Value, decode_example
+from pipeline.shards.tfrecord import read_records
 
 
 def join(folder: str, name: str) -> str:
@@ -128,15 +129,20 @@ def read_report(folder: str) -> Mapping[str, Any]:
 
 def read_rejects(folder: str) -> Iterator[Mapping[str, str]]:
     """Yields the rejects, as `rejects.Reject` serialises them."""
-    return _read_lines(join(folder, REJECTS_PATTERN))
+    return read_lines(join(folder, REJECTS_PATTERN))
 
 
 def read_clips(folder: str) -> Iterator[Mapping[str, Any]]:
     """Yields what is known of each clip, as `shards.result.WrittenClip` has it."""
-    return _read_lines(join(folder, CLIPS_PATTERN))
+    return read_lines(join(folder, CLIPS_PATTERN))
 
 
-def _read_lines(pattern: str) -> Iterator[Mapping[str, Any]]:
+def read_lines(pattern: str) -> Iterator[Mapping[str, Any]]:
+    """Yields the objects of files of JSON lines.
+
+    Raises:
+      UserError: a line is none.
+    """
     for path in list_files(pattern):
         with open_file(path) as file:
             for line in file:

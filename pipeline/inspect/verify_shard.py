@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from pipeline.inputs.splits import stable_hash
 from pipeline.inspect import reading
 from pipeline.schema import Manifest, RepresentationSchema, ShardFile, shard_file
-from pipeline.shards.tfrecord import Value, decode_example, read_records
+from pipeline.schema.example import Value, decode_example
+from pipeline.shards.tfrecord import read_records
 
 #: Problems of one kind that are listed; others are counted.
 MAX_LISTED = 10

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import posixpath
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,6 +22,11 @@ from pipeline.common.rejects import Reject
 from pipeline.job.audit import AuditResult, merge
 from pipeline.job.checks import check_audit, check_files, check_yield
 from pipeline.job.config import JobConfig
+from pipeline.job.normalisation.process import (
+    ShardMoments,
+    ask_analyst,
+    select_schemas,
+)
 from pipeline.job.report import make_report
 from pipeline.representations import embeddings, make_schemas
 from pipeline.representations.music_model import MODELS
@@ -39,7 +45,6 @@ from pipeline.schema import (
     fingerprint,
 )
 from pipeline.shards import replace, runs
-from pipeline.shards.moments import PooledMoments
 from pipeline.shards.result import DatasetConfig, ShardReport
 
 #: What of an audit's counts the manifest keeps, under `inputs` and `integrity`.
@@ -52,10 +57,6 @@ INTEGRITY = (
     "audio_with_several_ids",
     "audio_with_several_genres",
 )
-
-
-#: Shards' indices and moments of their training clips.
-ShardMoments = Sequence[tuple[int, Mapping[str, PooledMoments]]]
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -95,15 +96,19 @@ def analyse_training(
     dataset: DatasetConfig, moments: ShardMoments
 ) -> dict[str, Normalisation]:
     """Has tft analyse what is normalised, and writes its function into the dataset."""
-    schemas = make_schemas(dataset.representations, dataset.clip)
-    normalised = {name: schema for name, schema in schemas.items() if schema.segments}
-    if not normalised:
+    names, config = dataset.representations, dataset.clip
+    schemas = select_schemas(names, config)
+    if not schemas:
         return {}
-    # Imports TensorFlow; a job without normalised arrays does without.
-    from pipeline.job.normalise import analyse
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = os.path.join(scratch, "analyst")
+        constants = ask_analyst(dataset.analyst, names, config, moments, folder)
+        if constants is None:
+            # Imports TensorFlow; a job without normalised arrays does without.
+            from pipeline.job.normalisation.analysis import analyse
 
-    with tempfile.TemporaryDirectory() as folder:
-        constants = analyse(moments, normalised, folder)
+            folder = os.path.join(scratch, "here")
+            constants = analyse(moments, schemas, folder)
         for path in sorted(Path(folder).rglob("*")):
             if path.is_file():
                 name = path.relative_to(folder).as_posix()

@@ -16,7 +16,7 @@ class JobConfig:
     """A preprocessing job.
 
     Attributes:
-      audio: glob of audio files.
+      audio: globs of audio files.
       metadata: the tracks.
       metadata_kind: `fma` or `plain`.
       split: how a track's split is found.
@@ -31,7 +31,7 @@ class JobConfig:
       nearest: files for the messages on rows that find none, by the rows' paths.
     """
 
-    audio: str
+    audio: tuple[str, ...]
     metadata: MetadataConfig
     metadata_kind: str
     split: SplitConfig

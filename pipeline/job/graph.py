@@ -31,7 +31,7 @@ def build(
     if gate is not None:
         start = start | gate
     tracks = start | "ReadTracks" >> ReadTracks(config=config.metadata)
-    files = start | "MatchAudio" >> MatchAudio(pattern=config.audio)
+    files = start | "MatchAudio" >> MatchAudio(patterns=config.audio)
     joined = (tracks, files) | "JoinTracks" >> JoinTracks(
         genres=dataset.genres,
         kind=config.metadata_kind,

@@ -49,12 +49,12 @@ def _read_metadata(_: object, config: MetadataConfig) -> Iterator[Track]:
 class MatchAudio(beam.PTransform):
     """Lists audio files: PCollection with one element to PCollection[AudioFile]."""
 
-    pattern: str
+    patterns: tuple[str, ...]
 
     def expand(self, start: Any) -> Any:
-        """Matches the glob; directories are not files."""
+        """Matches the globs; directories are not files."""
         return start | "Match" >> beam.FlatMap(
-            lambda _, pattern: list_audio(pattern), self.pattern
+            lambda _, patterns: list_audio(*patterns), self.patterns
         )
 
 

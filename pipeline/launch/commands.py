@@ -45,6 +45,7 @@ EXTRAS = {
     "optuna": "tune",
     "tensorboard": "tensorboard",
     "google": "cloud",
+    "wandb": "wandb",
     "ai_edge_litert": "litert",
     "tf2onnx": "onnx",
     "onnx": "onnx",

@@ -42,7 +42,8 @@ LOCAL_RUNNERS = (
     "FnApiRunner",
     "apache_beam.runners.direct.direct_runner.DirectRunner",
 )
-#: Fewer clips are done in this process before workers have started.
+#: Fewer clips are done in this process before workers have caught up with their start:
+#: 270 of the default representations on two cores (docs/reference/performance.md).
 CLIPS_WORTH_WORKERS = 300
 _WORKER = "apache_beam.runners.worker.sdk_worker_main"
 _MODE_FLAGS = ("--direct_running_mode", "--direct_num_workers")

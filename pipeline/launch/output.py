@@ -12,7 +12,7 @@ from pipeline.common.files import beam_files
 from pipeline.common.owned_kinds import DATASET, MARK_FILE, WAVS, Kind
 from pipeline.inputs import globs
 from pipeline.inputs.archives import paths
-from pipeline.inputs.audio_files import glob_base, parse_glob
+from pipeline.inputs.audio_files import glob_folder, parse_globs
 from pipeline.inputs.names import relative_path, wav_name
 from pipeline.inputs.survey import Inputs
 from pipeline.job.config import JobConfig
@@ -85,7 +85,8 @@ def check_apart(job: JobConfig, inputs: Inputs) -> None:
         for split in SPLITS
     ]
     names += [f"{runs.NEXT_FOLDER}/{name}" for name in names]
-    check_not_matched(job.audio, "--output", dataset.output, names)
+    for pattern in job.audio:
+        check_not_matched(pattern, "--output", dataset.output, names)
     wavs = dataset.wav_output
     if not wavs:
         return
@@ -93,7 +94,8 @@ def check_apart(job: JobConfig, inputs: Inputs) -> None:
     ownership.check_apart(dataset.output, [("--wav_output", wavs)], flag="--output")
     targets = list_wavs(job, inputs)
     ownership.check_files_apart(wavs, targets, read, flag="--wav_output")
-    check_not_matched(job.audio, "--wav_output", wavs, [*targets, MARK_FILE])
+    for pattern in job.audio:
+        check_not_matched(pattern, "--wav_output", wavs, [*targets, MARK_FILE])
     ownership.check_folder(beam_files(wavs), wavs, WAVS, flag="--wav_output")
 
 
@@ -127,10 +129,10 @@ def check_not_matched(
     Raises:
       UserError: it would match one.
     """
-    glob = parse_glob(pattern)
+    glob = parse_globs(pattern)[0]
     if paths.split(glob.folder):
         return  # Nothing is written into a ZIP.
-    base = ownership.resolve(glob_base(pattern)).rstrip("/") + "/"
+    base = ownership.resolve(glob_folder(glob)).rstrip("/") + "/"
     matches = re.compile(globs.translate(glob.rest)).fullmatch
     root = ownership.resolve(folder).rstrip("/")
     if not f"{root}/".startswith(base):

@@ -25,14 +25,15 @@ from pipeline.common.progress import SILENT, Reporter
 from pipeline.common.progress.command_line import suggest
 from pipeline.inputs import globs
 from pipeline.inputs.archives.reading import find_csv
-from pipeline.inputs.audio_files import glob_base
+from pipeline.inputs.audio_files import locate_audio
 from pipeline.inputs.genres import LABELS, LabelRule
 from pipeline.inputs.metadata import MetadataConfig
-from pipeline.inputs.names import name_aliases
+from pipeline.inputs.names import AudioFolder
 from pipeline.inputs.splits import SplitConfig
 from pipeline.inputs.survey import Inputs, inspect_inputs
 from pipeline.job.config import JobConfig
 from pipeline.job.graph import build
+from pipeline.job.normalisation.process import select_schemas, start_analyst
 from pipeline.launch import estimate, local, output
 from pipeline.launch.flink import rest
 from pipeline.launch.flink.run import open_run
@@ -69,8 +70,8 @@ def parse_beam_options(
     names = [name for name in unknown if os.path.exists(name)]
     if names:
         raise UserError(
-            "--audio takes one glob in quotes, such as 'music/*.mp3'; a shell puts the "
-            f"files' names in place of one without. Received: {' '.join(names[:3])}"
+            "only --audio takes several files; put a glob for another flag in quotes, "
+            f"or the shell puts names in its place. Received: {' '.join(names[:3])}"
             + " ..."
             * (len(names) > 3)
         )
@@ -127,19 +128,20 @@ def make_job(
         ignore_checksums=arguments.ignore_checksums,
     )
     if assume_inputs is None:
-        paths = [arguments.audio, arguments.metadata, arguments.genres_file]
+        paths = [*arguments.audio, arguments.metadata, arguments.genres_file]
         gcs.check_readable([*paths, arguments.output, arguments.wav_output])
-        audio_base = glob_base(arguments.audio)
+        folder = locate_audio(*arguments.audio)
         table = find_csv(arguments.metadata, "tracks.csv", "--metadata")
     else:
-        audio_base, table = globs.parse(arguments.audio).folder, arguments.metadata
+        folder = AudioFolder(path=globs.parse(arguments.audio[0]).folder)
+        table = arguments.metadata
     metadata = MetadataConfig(
         path=table,
         subset=arguments.subset,
         genres=tuple(g.strip() for g in arguments.genres.split(",") if g.strip()),
         split=_make_split(arguments),
-        audio_base=audio_base,
-        audio_aliases=name_aliases(audio_base),
+        audio_base=folder.path,
+        audio_aliases=folder.aliases,
         labels=_make_labels(arguments),
     )
     if assume_inputs is None:
@@ -168,7 +170,7 @@ def make_job(
         run=uuid.uuid4().hex,
     )
     job = JobConfig(
-        audio=arguments.audio,
+        audio=tuple(arguments.audio),
         metadata=inputs.metadata,
         nearest=inputs.nearest,
         metadata_kind=inputs.layout.kind,
@@ -258,10 +260,13 @@ def find_cluster(options: PipelineOptions) -> rest.Cluster | None:
 
 def make_paths_absolute(arguments: argparse.Namespace) -> None:
     """Workers elsewhere have other current folders; changed in place."""
-    for name in ("audio", "metadata", "output", "wav_output"):
-        path = getattr(arguments, name)
-        if path and "://" not in path:
-            setattr(arguments, name, os.path.abspath(path))
+    arguments.audio = list(map(_make_absolute, arguments.audio))
+    for name in ("metadata", "output", "wav_output"):
+        setattr(arguments, name, _make_absolute(getattr(arguments, name)))
+
+
+def _make_absolute(path: str) -> str:
+    return os.path.abspath(path) if path and "://" not in path else path
 
 
 @contextlib.contextmanager
@@ -300,16 +305,23 @@ def run_job(
     job: JobConfig, inputs: Inputs, flags: Sequence[str], reporter: Reporter = SILENT
 ) -> None:
     """Runs a job on whatever runner Beam's flags name, and waits for its end."""
+    dataset = job.dataset
+    is_local = local.is_local(parse_beam_options(flags))
+    with contextlib.ExitStack() as stack:
+        analyst = ""
+        if is_local and select_schemas(dataset.representations, dataset.clip):
+            analyst = stack.enter_context(start_analyst())
 
-    def add_steps(pipeline: beam.Pipeline, here: local.LocalRun) -> None:
-        changed = job.with_dataset(
-            progress_file=here.progress_file,
-            launcher=here.launcher,
-            decode_ahead=here.spare_cores,
-        )
-        build(pipeline, changed)
+        def add_steps(pipeline: beam.Pipeline, here: local.LocalRun) -> None:
+            changed = job.with_dataset(
+                progress_file=here.progress_file,
+                launcher=here.launcher,
+                analyst=analyst,
+                decode_ahead=here.spare_cores,
+            )
+            build(pipeline, changed)
 
-    run_steps(add_steps, len(inputs.clips), flags, reporter)
+        run_steps(add_steps, len(inputs.clips), flags, reporter)
 
 
 def run_steps(
@@ -350,7 +362,7 @@ def estimate_job(job: JobConfig, inputs: Inputs) -> str:
     if not inputs.clips:
         raise UserError(
             "No file of --audio belongs to a wanted track of --metadata. Received: "
-            f"{job.audio} and {job.metadata.path}"
+            f"{' '.join(job.audio)} and {job.metadata.path}"
         )
     prices = estimate.Prices()
     files = estimate.spread(inputs.clips)

@@ -7,7 +7,7 @@ A representation is a module with `NAME`, `make_schema(config)` and
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -52,6 +52,7 @@ def compute_representations(
     workspace: Workspace,
     *,
     length: int | None = None,
+    look: Callable[[Spectrum], object] | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Computes representations from one waveform and one shared spectrum.
 
@@ -62,6 +63,7 @@ def compute_representations(
       workspace: the thread's buffers; results do not refer to them.
       length: samples that are the audio's own, where others follow (see
         `pipeline.decoding.waveform.Waveform`).
+      look: is shown the spectrum in the end.
 
     Returns:
       Arrays of shape (records_per_clip, *value.shape), by name.
@@ -71,4 +73,7 @@ def compute_representations(
     double = statistics.NAME in names
     samples = np.ascontiguousarray(samples, np.float32)
     spectrum = Spectrum(samples, workspace, double=double, length=length)
-    return {name: _MODULES[name].compute(spectrum, config) for name in names}
+    found = {name: _MODULES[name].compute(spectrum, config) for name in names}
+    if look is not None:
+        look(spectrum)
+    return found

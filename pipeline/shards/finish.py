@@ -13,11 +13,12 @@ from pipeline.common import storage
 from pipeline.common.rejects import Reject
 from pipeline.representations import make_schemas
 from pipeline.schema import CLIPS_FOLDER, SPLITS, shard_file
+from pipeline.schema.example import decode_example
 from pipeline.shards import resume, runs
 from pipeline.shards.leaks import Leak
 from pipeline.shards.moments import Moments
 from pipeline.shards.result import DatasetConfig, ShardResult, WrittenClip
-from pipeline.shards.tfrecord import decode_example, read_records
+from pipeline.shards.tfrecord import read_records
 from pipeline.shards.writer import open_writer
 
 #: Files of a shard that are opened, closed and renamed at the same time.

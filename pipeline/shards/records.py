@@ -23,9 +23,9 @@ from pipeline.representations import (
 from pipeline.representations.music_model import load_network
 from pipeline.representations.spectrum import Float32, Workspace
 from pipeline.schema import LABEL_FIELD, Field, RepresentationSchema
+from pipeline.schema.example import Value, encode_example
 from pipeline.shards.moments import Moments, compute_moments
 from pipeline.shards.result import DatasetConfig
-from pipeline.shards.tfrecord import Value, encode_example
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -109,6 +109,8 @@ class DatasetConfig:
       run: name of the run; only the last one to begin may write. Empty: not
         checked.
       launcher: process that workers on this machine end with; 0 for none.
+      analyst: address of a process on this machine that analyses the training split;
+        empty for none.
       decode_ahead: whether a clip is decoded while the one before it is computed; for
         a process that has another core to itself.
     """
@@ -126,6 +128,7 @@ class DatasetConfig:
     tools: str = ""
     run: str = ""
     launcher: int = 0
+    analyst: str = ""
     decode_ahead: bool = False
     replaces: str = ""
 

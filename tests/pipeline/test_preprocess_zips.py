@@ -97,6 +97,42 @@ def test_a_damaged_member_is_a_reject(corpus, tmp_path):
     assert (reject["track_id"], reject["message"][:19]) == ("t3", "cannot be unpacked:")
 
 
+def test_a_zip_an_album_is_what_it_unpacks_to(tmp_path, capsys):
+    """By a glob, or one after the other; rows name files as if they were unpacked."""
+    albums = {
+        "one": ["First/01.wav", "First/02.wav"],
+        "two": ["01.wav", "02.wav"],
+        "three": ["Third/01.wav", "Third/own.wav"],
+    }
+    rows, number = [], 0
+    for album, names in albums.items():
+        for name in names:
+            path = tmp_path / "unpacked" / album / name
+            write_tone(path, 200 + 40 * number)
+            genre = ["Low", "High"][number % 2]
+            rows.append({"path": f"{album}/{name}", "genre": genre, "artist_id": name})
+            number += 1
+        contents = {n: (tmp_path / "unpacked" / album / n).read_bytes() for n in names}
+        write_zip(tmp_path / "zips" / f"{album}.zip", contents, METHODS)
+    write_csv(tmp_path / "tracks.csv", rows)
+    sources = {
+        "plain": [tmp_path / "unpacked"],
+        "glob": [tmp_path / "zips" / "*.zip"],
+        "several": [tmp_path / "zips" / f"{album}.zip" for album in albums],
+    }
+    shards = []
+    for name, audio in sources.items():
+        code = run(
+            "--audio", *audio, "--metadata", tmp_path / "tracks.csv",
+            "--output", tmp_path / name, "--num_shards", 2,
+            "--representations", "statistics",
+        )  # fmt: skip
+        assert code == 0
+        assert "6 tracks and 6 files are 6 clips" in capsys.readouterr().out
+        shards.append(read_files(tmp_path / name, "*/*.tfrecord"))
+    assert shards[0] == shards[1] == shards[2]
+
+
 def test_a_shard_is_the_same_while_its_members_are(tmp_path):
     """By size and CRC-32, wherever they lie in the archive."""
     contents = {"a.wav": b"1", "b.wav": b"22"}

@@ -18,6 +18,7 @@ def write_zip(
     methods: tuple[int, ...] = (zipfile.ZIP_BZIP2,),
 ) -> Path:
     """Packs contents by name, with one method after the other."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w") as archive:
         for number, (name, content) in enumerate(contents.items()):
             archive.writestr(name, content, methods[number % len(methods)])
@@ -42,3 +43,13 @@ def damage(path: Path, name: str, offset: int = 40) -> None:
     data = bytearray(path.read_bytes())
     data[place] ^= 0xFF
     path.write_bytes(data)
+
+
+def encrypt(path: Path) -> Path:
+    """Lets the directory say that all members are."""
+    data = bytearray(path.read_bytes())
+    at = 0
+    while (at := data.find(b"PK\1\2", at + 1)) > 0:
+        data[at + 8] |= 1
+    path.write_bytes(data)
+    return path

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.common.credentials import require_credentials
 from pipeline.common.plain_text import allow_any_text, one_line, print_error
+from pipeline.common.progress.command_line import CommandParser
 from pipeline.schema import UserError
 from trainer.compare.serve import HOST, checked_port
 from trainer.config import EXCERPTS
@@ -21,14 +22,17 @@ if TYPE_CHECKING:
     from trainer.predict.protocol import Predictor
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="./launch.sh app",
-        allow_abbrev=False,
+    parser = CommandParser(
+        "app",
         description="Serves a page, to this machine alone: drop a song and see its "
         "genres over time, its mel images and the training set's most similar clips. "
         "Nothing leaves this machine.",
+        examples=[
+            "app --model models/mel",
+            "app --model models/mel --data dataset --audio music",
+        ],
     )
     parser.add_argument(
         "--model",
@@ -38,28 +42,34 @@ def make_parser() -> argparse.ArgumentParser:
         help="model folder; give it more than once for the mean of several models",
     )
     parser.add_argument(
-        "--port", type=int, default=7862, help="0: any (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--data",
-        default="",
-        metavar="DIR",
-        help="dataset that the model was trained on, on this machine: show its most "
-        "similar clips",
-    )
-    parser.add_argument(
-        "--audio",
-        default="",
-        metavar="DIR",
-        help="folder of the dataset's audio files, to play the similar clips (default: "
-        "where the dataset says that they were)",
+        "--port",
+        type=int,
+        default=7862,
+        metavar="N",
+        help="0: any that is free (default: %(default)s)",
     )
     parser.add_argument(
         "--excerpts",
         type=int,
         default=EXCERPTS,
         metavar="N",
-        help="of a long file, so many excerpts at most (default: %(default)s)",
+        help="of a file over 31 s, up to so many excerpts of 30 s, spread evenly "
+        "(default: %(default)s)",
+    )
+    similar = parser.add_argument_group("similar clips")
+    similar.add_argument(
+        "--data",
+        default="",
+        metavar="DIR",
+        help="dataset that the model was trained on, on this machine: show its most "
+        "similar clips",
+    )
+    similar.add_argument(
+        "--audio",
+        default="",
+        metavar="DIR",
+        help="folder of the dataset's audio files, to play the similar clips (default: "
+        "where the dataset says that they were)",
     )
     return parser
 
@@ -128,19 +138,12 @@ def make_listener(
     Raises:
       UserError: the dataset cannot be used with the model.
     """
-    import numpy as np
-
-    from pipeline.common.clip_config import CLIP_SAMPLES
-    from pipeline.decoding.excerpts import Part
     from trainer.app.listen import Listener
     from trainer.app.similar import SimilarClips
     from trainer.predict.audio import AudioPredictor
     from trainer.predict.network import Embedder, find_network
 
     audio = AudioPredictor(predictor, excerpts=flags.excerpts)
-    noise = np.random.default_rng(0).normal(0, 0.1, CLIP_SAMPLES).astype(np.float32)
-    records = audio.make_records([Part(noise, CLIP_SAMPLES, 0.0, 30.0)])
-    predictor.predict(records)
     embedder = similar = None
     if flags.data:
         network = find_network(predictor)
@@ -150,7 +153,6 @@ def make_listener(
                 f"compared. Received: {one_line(', '.join(flags.model))}"
             )
         embedder = Embedder(network)
-        embedder.embed(records)
         name = network.representation
         similar = SimilarClips(flags.data, name, embedder, flags.audio)
         made = similar.layout, similar.settings
@@ -160,7 +162,9 @@ def make_listener(
                 "that the model was trained on; give its own dataset. Received: "
                 f"{flags.data}"
             )
-    return Listener(audio, decoder, embedder=embedder, similar=similar)
+    listener = Listener(audio, decoder, embedder=embedder, similar=similar)
+    listener.warm_up()
+    return listener
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import dataclasses
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
@@ -11,11 +13,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.common.clip_config import EXCERPT_SECONDS
+from pipeline.common.clip_config import CLIP_SAMPLES, EXCERPT_SECONDS
 from pipeline.decoding.excerpts import Part
 from pipeline.decoding.isolation import IsolatedDecoder
-from pipeline.representations import compute_representations, mel
-from pipeline.representations.spectrum import Workspace
+from pipeline.representations import mel
+from pipeline.representations.spectrum import Spectrum
 from trainer.app.similar import SimilarClips
 from trainer.compare.html.clip_media import mel_picture
 from trainer.predict.audio import AudioPredictor
@@ -25,8 +27,31 @@ from trainer.predict.network import Embedder
 MOST_WAITING = 4
 
 
+#: Clips that are made ready at a time.
+_THREADS = min(2, os.cpu_count() or 1)
+#: Those of a song of four minutes.
+_WARM_CLIPS = 8
+
+
 class BusyError(Exception):
     """Too many songs wait already."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class _Clip:
+    """Records by representation, a mel image's address, and where the clip lies."""
+
+    records: Mapping[str, NDArray[Any]]
+    mel: str
+    start: float
+    seconds: float
+
+
+def _join(clips: Sequence[_Clip]) -> dict[str, NDArray[Any]]:
+    return {
+        name: np.concatenate([clip.records[name] for clip in clips])
+        for name in clips[0].records
+    }
 
 
 class Listener:
@@ -55,7 +80,9 @@ class Listener:
         self._embedder = embedder
         self._one = threading.Lock()
         self._places = threading.BoundedSemaphore(MOST_WAITING)
-        self._workspace = Workspace()
+        # While one clip is decoded in its process, others are made ready.
+        self._executor = concurrent.futures.ThreadPoolExecutor(_THREADS)
+        self._of_thread = threading.local()
 
     def listen(self, file: BinaryIO) -> dict[str, Any]:
         """Names the genres of a song and of its parts.
@@ -68,27 +95,29 @@ class Listener:
           BusyError: too many songs wait.
         """
         with self._waiting():
-            parts = self._decoder.load_parts(
-                file, self.audio.config, self.audio.excerpts
+            making = self._decoder.use_parts(
+                file,
+                self.audio.config,
+                self.audio.excerpts,
+                lambda part: self._executor.submit(self._make_clip, part),
             )
-            records = self.audio.make_records(parts)
+            clips = [future.result() for future in making]
+            records = _join(clips)
             probabilities = np.asarray(
                 self.audio.predictor.predict(records), np.float64
             )
-            images = self._draw(parts, records)
+            seconds = clips[0].seconds
             answer: dict[str, Any] = {
-                "seconds": parts[0].seconds,
+                "seconds": seconds,
                 "genres": probabilities.mean(axis=0).tolist(),
                 "excerpts": [
                     {
-                        "start": part.start,
-                        "end": min(part.start + EXCERPT_SECONDS, part.seconds),
+                        "start": clip.start,
+                        "end": min(clip.start + EXCERPT_SECONDS, seconds),
                         "genres": row.tolist(),
-                        "mel": image,
+                        "mel": clip.mel,
                     }
-                    for part, row, image in zip(
-                        parts, probabilities, images, strict=True
-                    )
+                    for clip, row in zip(clips, probabilities, strict=True)
                 ],
                 "similar": [],
             }
@@ -98,6 +127,17 @@ class Listener:
                     dataclasses.asdict(clip) for clip in self.similar.find(embedding)
                 ]
             return answer
+
+    def warm_up(self) -> None:
+        """Does once what every song needs, so that the first is answered at once."""
+        noise = np.random.default_rng(0).normal(0, 0.1, CLIP_SAMPLES)
+        part = Part(noise.astype(np.float32), CLIP_SAMPLES, 0.0, EXCERPT_SECONDS)
+        count = min(self.audio.excerpts, _WARM_CLIPS)
+        clips = list(self._executor.map(self._make_clip, [part] * count))
+        records = _join(clips)
+        self.audio.predictor.predict(records)
+        if self._embedder is not None:
+            self._embedder.embed(records)
 
     @contextlib.contextmanager
     def _waiting(self) -> Iterator[None]:
@@ -109,20 +149,17 @@ class Listener:
         finally:
             self._places.release()
 
-    def _draw(
-        self,
-        parts: Sequence[Part],
-        records: Mapping[str, NDArray[Any]],
-    ) -> list[str]:
-        """The whole of each clip as an address of a mel image."""
-        config = dataclasses.replace(self.audio.config, mel_images_per_clip=1)
-        if config == self.audio.config and mel.NAME in records:
-            images = list(records[mel.NAME][:, 0])
-        else:
-            images = [
-                compute_representations(
-                    part.samples, [mel.NAME], config, self._workspace
-                )[mel.NAME][0]
-                for part in parts
-            ]
-        return [mel_picture(image) for image in images]
+    def _make_clip(self, part: Part) -> _Clip:
+        """What the model reads of a clip, and its picture; from any thread."""
+        if not hasattr(self._of_thread, "audio"):
+            self._of_thread.audio = AudioPredictor(self.audio.predictor)
+        whole = dataclasses.replace(self.audio.config, mel_images_per_clip=1)
+        pictures: list[str] = []
+
+        def draw(spectrum: Spectrum) -> None:
+            pictures.append(mel_picture(mel.compute(spectrum, whole)[0]))
+
+        records = self._of_thread.audio.make_records([part], look=draw)
+        return _Clip(
+            records=records, mel=pictures[0], start=part.start, seconds=part.seconds
+        )

@@ -19,7 +19,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,16 +30,15 @@ from pipeline.schema import (
     MANIFEST_FILE,
     SINGLE_LABEL,
     SPLITS,
-    Field,
     Manifest,
     RepresentationSchema,
     UserError,
     check_marker,
 )
+from pipeline.schema.example import decode_example
 
 #: Bytes around a record: its length and that one's checksum, and its own.
 _HEADER, _FOOTER = 12, 4
-_BYTES, _FLOATS, _INTEGERS = 1, 2, 3  # Field numbers of the oneof in `Feature`.
 
 
 class Record(NamedTuple):
@@ -95,11 +94,8 @@ class RecordDataset:
         self.layout: RepresentationSchema = known[representation]
         self.transform = transform
         self._label = "label" if self.manifest.task == SINGLE_LABEL else "labels"
-        self._fields = {
-            field.name: field
-            for field in self.layout.fields
-            if field.name in (self._label, "track_id", self.layout.value.name)
-        }
+        wanted = (self._label, "track_id", self.layout.value.name)
+        self._fields = [field for field in self.layout.fields if field.name in wanted]
         self._files: list[str] = []
         self._maps: dict[int, mmap.mmap] = {}
         places = []
@@ -133,11 +129,15 @@ class RecordDataset:
                 self._maps[file] = mmap.mmap(
                     opened.fileno(), 0, access=mmap.ACCESS_READ
                 )
-        values = parse_example(self._maps[file][start : start + size], self._fields)
-        value = values[self.layout.value.name]
+        record = self._maps[file][start : start + size]
+        values = decode_example(self._fields, record, in_part=True)
+        value, label = (
+            np.array(found) if isinstance(found, np.ndarray) else found
+            for found in (values[self.layout.value.name], values[self._label])
+        )
         if self.transform is not None:
             value = self.transform(value)
-        return Record(value, values[self._label], values["track_id"])
+        return Record(value, label, str(values["track_id"]))
 
     def __getstate__(self) -> dict[str, Any]:
         """A worker maps the files itself."""
@@ -184,67 +184,3 @@ def _find_records(path: str) -> list[tuple[int, int]]:
     if position != end:
         raise UserError(f"{path} is cut off or damaged; copy the dataset again.")
     return found
-
-
-def parse_example(data: bytes, fields: dict[str, Field]) -> dict[str, Any]:
-    """Parses some features of a serialised `tf.train.Example`.
-
-    Args:
-      data: the record.
-      fields: what to take, by name.
-
-    Returns:
-      By name: arrays that may be written to, text, or integers.
-
-    Raises:
-      ValueError: it is no Example, or lacks a feature.
-    """
-    found: dict[str, Any] = {}
-    for _, features in _read_fields(memoryview(data)):
-        for _, entry in _read_fields(features):
-            pair = dict(_read_fields(entry))
-            name = bytes(pair.get(1, b"")).decode()
-            if name in fields and 2 in pair:
-                found[name] = _read_value(pair[2], fields[name])
-    if found.keys() != fields.keys():
-        missing = ", ".join(sorted(fields.keys() - found.keys()))
-        raise ValueError(f"The record lacks {missing}.")
-    return found
-
-
-def _read_value(feature: memoryview, field: Field) -> Any:
-    kind, values = next(_read_fields(feature), (_BYTES, memoryview(b"")))
-    content = next((value for _, value in _read_fields(values)), memoryview(b""))
-    if kind == _INTEGERS:
-        return _read_varint(content, 0)[0] if len(content) else 0
-    if field.encoding == "bytes_list":
-        return bytes(content).decode()
-    dtype = "float32" if kind == _FLOATS else field.dtype
-    array = np.frombuffer(content, np.dtype(dtype).newbyteorder("<"))
-    if array.size != field.size:
-        raise ValueError(f"{field.name} has {array.size} values, not {field.size}.")
-    return array.astype(field.dtype).reshape(field.shape)
-
-
-def _read_fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Number and content of a protobuf message's fields, all length-delimited."""
-    position = 0
-    while position < len(message):
-        key, position = _read_varint(message, position)
-        size, position = _read_varint(message, position)
-        if key & 7 != 2 or position + size > len(message):
-            raise ValueError("The record is no Example, or cut off.")
-        yield key >> 3, message[position : position + size]
-        position += size
-
-
-def _read_varint(data: memoryview, position: int) -> tuple[int, int]:
-    """An integer, and the position after it."""
-    value = shift = 0
-    while position < len(data) and shift < 64:
-        byte = data[position]
-        value |= (byte & 0x7F) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 0x80:
-            return value, position
-    raise ValueError("The record ends within a number.")

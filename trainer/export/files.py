@@ -22,6 +22,7 @@ from pipeline.common.files import Files, join
 from pipeline.common.owned_kinds import EXPORT
 from pipeline.schema import MULTI_LABEL, UserError
 from trainer.data.dataset import Dataset
+from trainer.data.music_model import EMBEDDINGS
 from trainer.evaluation.card import format_exports
 from trainer.evaluation.model_files import ModelFolder, files_of
 from trainer.evaluation.report import CARD_FILE
@@ -225,6 +226,8 @@ def load_clips(
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Records of a split `(clips, records, *value.shape)`, and the clips' genres.
 
+    Clips are in the order in which they first appear.
+
     Raises:
       UserError: the dataset is another one than the model's, or damaged.
     """
@@ -235,15 +238,26 @@ def load_clips(
             f"whose fingerprint is {dataset.manifest.fingerprint}"
         )
     arrays = dataset.load(model.representation, split)
-    shape = (-1, model.records, *model.value.shape)
-    return arrays.values.reshape(shape), arrays.labels[:: model.records]
+    place: dict[str, int] = {}
+    clips = [place.setdefault(track, len(place)) for track in arrays.track_ids]
+    if np.any(np.bincount(clips) != model.records):
+        raise UserError(
+            f"The {split} files of {model.representation} in {dataset.folder} do not "
+            f"hold {model.records} records of each clip; preprocess the dataset again."
+        )
+    # Files are read by turns, so that a clip's records do not follow each other.
+    order = np.argsort(clips, kind="stable")
+    values = arrays.values[order].reshape(-1, model.records, *model.value.shape)
+    return values, arrays.labels[order][:: model.records]
 
 
 def _describe_inputs(model: Model, portable: Portable) -> dict[str, Any]:
     """By signature, the input's name, shape, dtype and meaning."""
+    embeddings = model.representation == EMBEDDINGS
     words = {
         "serve_samples": f"one clip: {CLIP_SAMPLES} samples at {SAMPLE_RATE} Hz, mono, "
-        "full scale 1; of a longer one its middle, a shorter one is repeated",
+        "full scale 1; of a longer file its middle, a shorter one is repeated"
+        + ("; embeddings then hear the repeats, unlike in training" * embeddings),
         "serve_records": f"records of {model.representation} as the manifest has them",
     }
     return {

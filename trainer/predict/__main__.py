@@ -14,7 +14,8 @@ from pipeline.common.plain_text import allow_any_text, one_line, print_error
 from pipeline.common.progress.command_line import CommandParser
 from pipeline.inputs import globs
 from pipeline.inputs.archives import paths
-from pipeline.inputs.archives.members import open_member, read_archive
+from pipeline.inputs.archives.directory import read_archive
+from pipeline.inputs.archives.members import open_member
 from pipeline.inputs.audio_names import is_audio_name
 from pipeline.inputs.globs import Glob
 from pipeline.schema import UserError
@@ -45,6 +46,7 @@ def find_members(text: str) -> list[str]:
             f"{archive} cannot be used ({error.strerror}); name a whole ZIP that is "
             f"there. Received: {text}"
         ) from error
+    paths.check_usable([entry.problem for entry in entries], text)
     files = [glob.join(entry.name) for entry in entries]
     # One that is named is tried, whatever its extension.
     inside = files if pattern in names else [f for f in files if is_audio_name(f)]

@@ -94,11 +94,14 @@ class AudioPredictor:
         """Names, in the order of the probabilities."""
         return self.predictor.genres
 
-    def make_records(self, clips: Sequence[Any]) -> dict[str, NDArray[Any]]:
-        """What the predictor reads, made as for training.
+    def make_records(
+        self, clips: Sequence[Any], look: Callable[[Any], object] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """What the predictor reads, made as for training; for one thread.
 
         Args:
           clips: `pipeline.decoding.excerpts.Part`s, at least one.
+          look: is shown each clip's `pipeline.representations.spectrum.Spectrum`.
 
         Returns:
           By representation, `(clips, records_per_clip, *value.shape)`.
@@ -111,7 +114,12 @@ class AudioPredictor:
         ):
             made = [
                 compute_representations(
-                    clip.samples, names, config, workspace, length=clip.length
+                    clip.samples,
+                    names,
+                    config,
+                    workspace,
+                    length=clip.length,
+                    look=look if workspace is self._workspaces[0] else None,
                 )
                 for clip in clips
             ]

@@ -30,6 +30,7 @@ from trainer.training.networks import layers, mobilenet
 from trainer.training.networks.vectors import build_vector_model
 from trainer.training.networks.windows import build_windows_model
 from trainer.training.run import FittedModel, Run, describe_settings
+from trainer.training.tracking import make_tracker
 from trainer.training.transfer import fit_mobilenet
 
 #: Below so many training clips a hidden layer learns clips by heart: a linear head
@@ -49,7 +50,6 @@ def train(
     config: TrainConfig,
     *,
     notes: Sequence[str] = (),
-    on_epoch: Callable[[Mapping[str, float], int], None] | None = None,
     settings: str | None = None,
     reporter: Reporter = SILENT,
 ) -> AnyReport | None:
@@ -58,7 +58,6 @@ def train(
     Args:
       config: what to train, on what, and how.
       notes: further sentences for the report.
-      on_epoch: called with the metrics of each epoch and its number.
       settings: see `name_settings`; None for those of `config`.
       reporter: is told how far it is, and the outcome.
 
@@ -80,13 +79,20 @@ def train(
     def reserve(model: keras.Model) -> None:
         needed = needed_bytes(model, run.dataset.manifest)
         folder.reserve(needed + sum(map(len, music_model.values())))
+        tracker.begin(run.key)
 
-    with open_run(
-        config, on_epoch=on_epoch, on_model=reserve, reporter=reporter
-    ) as run:
+    with (
+        make_tracker(config) as tracker,
+        open_run(
+            config, on_epoch=tracker.log_epoch, on_model=reserve, reporter=reporter
+        ) as run,
+    ):
         try:
             name = settings or name_settings(config, run.dataset)
-            return _train(run, folder, notes, music_model, name)
+            report = _train(run, folder, notes, music_model, name)
+            if report is not None:
+                tracker.summarise(report)
+            return report
         finally:
             if run.devices.chief:
                 folder.release()

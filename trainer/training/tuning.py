@@ -16,9 +16,8 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import optuna
 import tensorflow as tf
 
 from pipeline.common import ownership
@@ -34,6 +33,9 @@ from trainer.training.fit import DivergedError
 from trainer.training.model_folder import ModelFolder
 from trainer.training.train import measure_validation_loss, name_settings, train
 
+if TYPE_CHECKING:
+    import optuna
+
 TRIALS = "trials"
 
 #: Trials that are drawn at random before their results are used.
@@ -41,7 +43,7 @@ RANDOM_TRIALS = 5
 
 Values = Mapping[str, Any]
 Judge = Callable[[TrainConfig], float]
-Distributions = Mapping[str, optuna.distributions.BaseDistribution]
+Distributions = Mapping[str, "optuna.distributions.BaseDistribution"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,8 @@ class Trial:
 
 def search_space(config: TrainConfig) -> dict[str, Any]:
     """What is searched; what the user gave a flag for stays as it is."""
+    import optuna  # An extra, for searches alone.
+
     rate = SCHEDULES[config.model].learning_rate
     real, whole = (
         optuna.distributions.FloatDistribution,
@@ -145,6 +149,8 @@ def propose(
 
     The first are drawn at random, later ones by a tree-structured Parzen estimator.
     """
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(
         seed=seed * 1_000_003 + len(results), n_startup_trials=RANDOM_TRIALS

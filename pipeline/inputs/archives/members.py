@@ -1,9 +1,8 @@
-"""What a ZIP holds, and one member's bytes, held against their CRC-32.
+"""One member's bytes of a ZIP, held against their CRC-32.
 
-The central directory is read once a process. A member is unpacked whole, as its
-checksum covers all of it: in memory, or in a temporary file where it is large. Several
-threads may do so at once, each through a handle of its own. Standard library only; who
-can open more than local files hands in how.
+A member is unpacked whole, as its checksum covers all of it: in memory, or in a
+temporary file where it is large. Several threads may do so at once, each through a
+handle of its own. Standard library only.
 """
 
 from __future__ import annotations
@@ -12,186 +11,33 @@ import contextlib
 import errno
 import io
 import lzma
-import os
-import stat
 import struct
 import tempfile
-import threading
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
-from typing import IO, BinaryIO, NamedTuple, cast
+from typing import IO, BinaryIO, cast
 
 from pipeline.common.regular_file import open_regular
 from pipeline.common.rejects import AudioError, Reason
-
-#: Opens a file of any file system for reading; seekable.
-Opener = Callable[[str], BinaryIO]
+from pipeline.inputs.archives.directory import (
+    Archive,
+    Member,
+    Opener,
+    read_archive,
+)
 
 #: A member that unpacks to more is refused: no audio file of FMA has as much.
 MOST_MEMBER_BYTES = 1 << 30
 #: A larger member is unpacked to a temporary file.
 MOST_IN_MEMORY = 4 << 20
-#: Room for a million members; FMA's largest archive takes 11 MB.
-MOST_DIRECTORY_BYTES = 128 << 20
-#: What file systems take for a name.
-MOST_NAME_BYTES = 255
-#: Archives whose directories a process keeps.
-MOST_ARCHIVES = 16
 
 _READ_BYTES = 4 << 20
 #: Signature, version, flags, method, time, CRC, sizes, lengths of name and extras.
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 #: Read along with a header, so that extras seldom take a second read.
 _EXTRAS_BYTES = 256
-_ENCRYPTED = 1
-_METHODS = {
-    zipfile.ZIP_STORED: "stored",
-    zipfile.ZIP_DEFLATED: "deflate",
-    zipfile.ZIP_BZIP2: "bzip2",
-    zipfile.ZIP_LZMA: "LZMA",
-}
-
-
-class ArchiveError(OSError):
-    """A file that cannot be used as a ZIP; `strerror` is a sentence's end."""
-
-    def __init__(self, path: str, message: str) -> None:
-        super().__init__(errno.EINVAL, message, path)
-
-
-class Member(NamedTuple):
-    """A file in an archive.
-
-    Attributes:
-      offset: of its local header in the archive, in bytes.
-      packed: bytes that it takes there.
-      size: bytes that it unpacks to.
-      crc: CRC-32 of these.
-      method: of compression, by ZIP's numbers.
-      problem: why nothing can be read from it; empty where that is not known.
-    """
-
-    offset: int
-    packed: int
-    size: int
-    crc: int
-    method: int
-    problem: str = ""
-
-
-class Archive(NamedTuple):
-    """An archive's central directory.
-
-    Attributes:
-      path: of the archive.
-      members: by name, folders left out.
-    """
-
-    path: str
-    members: Mapping[str, Member]
-
-
-_archives: dict[tuple[str, object], Archive] = {}
-_lock = threading.Lock()
-
-
-def read_archive(path: str, opener: Opener = open_regular) -> Archive:
-    """The central directory of an archive, kept for later calls.
-
-    A local archive that has changed is read again.
-
-    Raises:
-      ArchiveError: it is no whole ZIP.
-      OSError: or what `opener` raises; it cannot be read.
-    """
-    with _lock:  # Threads would all read it.
-        key = path, _identify(path)
-        if key not in _archives:
-            if len(_archives) >= MOST_ARCHIVES:
-                del _archives[next(iter(_archives))]
-            with contextlib.closing(opener(path)) as file:
-                _archives[key] = Archive(path, _list_members(path, file))
-        return _archives[key]
-
-
-def _identify(path: str) -> object:
-    if "://" in path:
-        return None
-    status = os.stat(path)
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _list_members(path: str, file: BinaryIO) -> dict[str, Member]:
-    try:
-        with zipfile.ZipFile(cast(IO[bytes], _Bounded(path, file))) as archive:
-            infos = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
-        raise ArchiveError(
-            path,
-            f"is no whole ZIP ({error}): cut off, still being fetched, or something "
-            "else",
-        ) from error
-    members: dict[str, Member] = {}
-    for info in infos:
-        if info.is_dir():
-            continue
-        member = Member(
-            info.header_offset,
-            info.compress_size,
-            info.file_size,
-            info.CRC,
-            info.compress_type,
-            _find_problem(info),
-        )
-        other = members.setdefault(info.filename, member)
-        if (other.size, other.crc) != (member.size, member.crc):
-            raise ArchiveError(
-                path, f"holds two different files of the name {info.filename!r}"
-            )
-    return members
-
-
-def _find_problem(info: zipfile.ZipInfo) -> str:
-    """Why a member cannot be used, as far as the directory tells."""
-    parts = info.filename.split("/")
-    if ".." in parts or parts[0] == "":
-        return "its name leads out of the ZIP"
-    if any(len(part.encode(errors="replace")) > MOST_NAME_BYTES for part in parts):
-        return f"its name has a part of more than {MOST_NAME_BYTES} bytes"
-    if info.create_system == 3 and stat.S_ISLNK(info.external_attr >> 16):
-        return "it is a link"
-    if info.flag_bits & _ENCRYPTED:
-        return "it is encrypted"
-    if info.compress_type not in _METHODS:
-        return (
-            f"it is compressed by method {info.compress_type}, which is none of "
-            f"{', '.join(_METHODS.values())}"
-        )
-    return ""
-
-
-class _Bounded:
-    """What `zipfile` reads a directory through: not more at once than fits.
-
-    Args:
-      path: of the archive.
-      file: opened.
-    """
-
-    def __init__(self, path: str, file: BinaryIO) -> None:
-        self._path = path
-        self._file = file
-        self.seek, self.tell = file.seek, file.tell
-
-    def read(self, count: int = -1) -> bytes:
-        if count > MOST_DIRECTORY_BYTES:
-            raise ArchiveError(
-                self._path,
-                f"has a directory of {count:,} bytes; {MOST_DIRECTORY_BYTES:,} are "
-                "the most that is read",
-            )
-        return self._file.read(count)
+#: A store is asked once for whole blocks, and again for the rest of one.
+_BLOCK_BYTES = 1 << 16
 
 
 def open_member(
@@ -213,14 +59,15 @@ def open_member(
       OSError: or what `opener` raises; the archive cannot be read, or holds no such
         member.
     """
-    member = _find(path, name, opener)
+    archive = read_archive(path, opener)
+    member = _find(archive, name)
     if member.size > MOST_MEMBER_BYTES:
         raise AudioError(
             Reason.TOO_LARGE,
             f"unpacks to {member.size:,} bytes; {MOST_MEMBER_BYTES:,} are the most",
         )
     with contextlib.closing(opener(path)) as file:
-        source = _enter(file, member, name)
+        source = _enter(file, archive, name)
         if member.size <= MOST_IN_MEMORY:
             return io.BytesIO(_unpack(source, member, io.BytesIO()).getvalue())
         try:
@@ -246,18 +93,19 @@ def stream_member(path: str, name: str, opener: Opener = open_regular) -> Binary
     Raises:
       OSError: as for `open_member`.
     """
-    member = _find(path, name, opener)
+    archive = read_archive(path, opener)
+    member = _find(archive, name)
     file = opener(path)
     try:
-        stream = _MemberStream(_enter(file, member, name), member, file)
+        stream = _MemberStream(_enter(file, archive, name), member, file)
         return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, stream), 1 << 16))
     except BaseException:
         file.close()
         raise
 
 
-def _find(path: str, name: str, opener: Opener) -> Member:
-    member = read_archive(path, opener).members.get(name)
+def _find(archive: Archive, name: str) -> Member:
+    member = archive.members.get(name)
     if member is None:
         raise FileNotFoundError(errno.ENOENT, "there is no such file in the ZIP", name)
     if member.problem:
@@ -291,11 +139,14 @@ class _Source:
             raise _SourceError from error
 
 
-def _enter(file: BinaryIO, member: Member, name: str) -> zipfile.ZipExtFile:
+def _enter(file: BinaryIO, archive: Archive, name: str) -> zipfile.ZipExtFile:
     """Reads the local header and opens what is behind it."""
+    member = archive.members[name]
     room = _LOCAL_HEADER.size + len(name.encode()) + _EXTRAS_BYTES
     file.seek(member.offset)
-    data = file.read(room + min(member.packed, MOST_IN_MEMORY))
+    count = room + min(member.packed, MOST_IN_MEMORY)
+    count = -(-count // _BLOCK_BYTES) * _BLOCK_BYTES
+    data = file.read(max(min(count, archive.size - member.offset), 0))
     start = 0
     if len(data) >= _LOCAL_HEADER.size:
         signature, *_, names, extras = _LOCAL_HEADER.unpack_from(data)

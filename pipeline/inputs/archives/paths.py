@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from pipeline.common.regular_file import open_regular
-from pipeline.inputs.archives.members import Opener, read_archive
+from pipeline.inputs.archives.directory import Opener, read_archive
 from pipeline.inputs.globs import (
     Entry,
     Glob,
@@ -119,7 +119,6 @@ def match(glob: Glob, opener: Opener = open_regular) -> list[Entry]:
     """Lists the members that a glob matches.
 
     Raises:
-      UserError: none that it matches can be read.
       OSError: or what `opener` raises; the archive cannot be read.
     """
     found = split(glob.folder)
@@ -128,16 +127,27 @@ def match(glob: Glob, opener: Opener = open_regular) -> list[Entry]:
     archive, folder = found
     fits = re.compile(translate(glob.rest)).fullmatch
     start = len(folder) + 1 if folder else 0
-    files = [
+    return [
         Entry(name[start:], member.size, 0.0, member.problem, f"{member.crc:08x}")
         for name, member in read_archive(archive, opener).members.items()
         if (not folder or name.startswith(f"{folder}/")) and fits(to_nfc(name[start:]))
     ]
-    if files and all(file.problem for file in files):
-        names = f"the {len(files)} files" if len(files) > 1 else "the file"
+
+
+def check_usable(problems: Sequence[str], received: str) -> None:
+    """Refuses ZIPs of which no member can be read.
+
+    Args:
+      problems: of all that would be read, empty for what can be.
+      received: what names them.
+
+    Raises:
+      UserError: none can be.
+    """
+    if problems and all(problems):
+        names = f"the {len(problems)} files" if len(problems) > 1 else "the file"
         raise UserError(
-            f"{archive} cannot be used: of {names} that would be read, none can be, "
-            f"the first because {files[0].problem}; pack it anew, without a password. "
-            f"Received: {glob.join(glob.rest)}"
+            f"the ZIP cannot be used: of {names} that would be read, none can be, the "
+            f"first because {problems[0]}; pack it anew, without a password. "
+            f"Received: {received}"
         )
-    return files

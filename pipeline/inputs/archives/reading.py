@@ -7,7 +7,7 @@ import posixpath
 from typing import BinaryIO
 
 from pipeline.common import storage
-from pipeline.inputs.archives import members, paths
+from pipeline.inputs.archives import directory, members, paths
 from pipeline.schema import UserError
 
 
@@ -37,15 +37,15 @@ def stream_input(path: str, *, sparsely: bool = False) -> BinaryIO:
     return members.stream_member(*found, opener)
 
 
-def read_archive(path: str, flag: str) -> members.Archive:
+def read_archive(path: str, flag: str) -> directory.Archive:
     """An archive's directory.
 
     Raises:
       UserError: it cannot be had.
     """
     try:
-        return members.read_archive(path, opener)
-    except members.ArchiveError as error:
+        return directory.read_archive(path, opener)
+    except directory.ArchiveError as error:
         raise UserError(
             f"{flag}: {path} {error.strerror}. Fetch or pack it anew; ./launch.sh fma "
             "download goes on with one of FMA's where it broke off."

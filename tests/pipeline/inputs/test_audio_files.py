@@ -4,7 +4,7 @@ import pytest
 from apache_beam.io.gcp.gcsfilesystem import GCSFileSystem
 
 from pipeline.common import storage
-from pipeline.inputs.audio_files import glob_base, make_audio_check, match_audio
+from pipeline.inputs.audio_files import locate_audio, make_audio_check, match_audio
 from pipeline.inputs.join import AudioFile
 from pipeline.schema import UserError
 
@@ -145,7 +145,7 @@ def test_globs_on_an_object_store(monkeypatch, pattern, base, names):
     assert [file.path for file in match_audio(pattern)] == [
         f"gs://b/{n}" for n in names
     ]
-    assert glob_base(pattern) == base
+    assert locate_audio(pattern).path == base
 
 
 def test_an_object_store_is_asked_for_what_begins_so(monkeypatch):

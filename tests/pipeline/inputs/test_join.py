@@ -307,3 +307,47 @@ def test_audio_is_known_by_its_first_bytes(head):
 )
 def test_pictures_and_texts_are_no_audio(head):
     assert not looks_like_audio(head)
+
+
+ALBUMS = AudioFolder(
+    path="albums", aliases=("albums/one.zip!/One", "albums/two.zip!", "albums/three")
+)
+
+
+def test_rows_name_the_files_of_several_archives():
+    """As they lie there, as unpacked, or by what the archive's own folder holds."""
+    rows = [
+        ("one.zip!/One/01.mp3", "Rock"),
+        ("one/02.mp3", "Rock"),
+        ("One/03.wav", "Rock"),
+        ("two/01.mp3", "Jazz"),
+        ("only.mp3", "Jazz"),
+        ("three/01", "Pop"),
+    ]
+    files = [
+        *("one.zip!/One/01.mp3", "one.zip!/One/02.mp3", "one.zip!/One/03.mp3"),
+        *("two.zip!/01.mp3", "two.zip!/only.mp3", "three/01.mp3"),
+    ]
+    found = pair_all(rows, files, folder=ALBUMS)
+    assert not found.rejects
+    paths = {clip.track_id: clip.path for clip in found.clips}
+    assert paths == {f"t{n}": f"albums/{file}" for n, file in enumerate(files)}
+
+
+def test_nobody_guesses_between_archives():
+    files = ["one.zip!/One/01.mp3", "two.zip!/01.mp3", "three/02.mp3"]
+    found = pair_all([("01.mp3", "Rock")], files, folder=ALBUMS)
+    reasons = {(reject.path, reject.reason) for reject in found.rejects}
+    assert reasons == {
+        ("01.mp3", Reason.AMBIGUOUS_ROW),
+        ("albums/one.zip!/One/01.mp3", Reason.AMBIGUOUS_FILE),
+        ("albums/two.zip!/01.mp3", Reason.AMBIGUOUS_FILE),
+        ("albums/three/02.mp3", Reason.NO_METADATA),
+    }
+    # What one row names, another may mean by less.
+    rows = [("01.mp3", "Rock"), ("two/01.mp3", "Jazz")]
+    found = pair_all(rows, files, folder=ALBUMS)
+    assert {clip.track_id: clip.path for clip in found.clips} == {
+        "t0": "albums/one.zip!/One/01.mp3",
+        "t1": "albums/two.zip!/01.mp3",
+    }

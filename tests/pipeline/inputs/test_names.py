@@ -3,6 +3,7 @@ import pytest
 from pipeline.inputs.names import (
     AudioFolder,
     audio_key,
+    find_common,
     name_aliases,
     relative_path,
     wav_name,
@@ -104,3 +105,68 @@ def test_aliases_are_absolute_and_from_here_and_real(tmp_path, monkeypatch):
 )
 def test_a_folder_may_be_written_in_many_ways(folder):
     assert AudioFolder(path=folder).name_file(f"{folder}/a/b.mp3") == "a/b.mp3"
+
+
+@pytest.mark.parametrize(
+    ("folders", "common"),
+    [
+        (["./music"], "./music"),
+        (["music/a", "music/b/c"], "music"),
+        (["music/a", "./music//ab"], "music"),
+        (["music", "music/a"], "music"),
+        (["a", "b"], ""),
+        (["", "a"], ""),
+        (["../a", "b"], ""),
+        (["/x/a", "/y"], "/"),
+        (["/x/a.zip!/a", "/x/b.zip!"], "/x"),
+        (["a.zip!/x", "a.zip!/y/z"], "a.zip!"),
+        (["gs://b/x/1", "gs://b/x/2"], "gs://b/x"),
+        (["gs://b/x", "gs://b"], "gs://b"),
+        (["gs://b/x", "gs://c/x"], None),
+        (["gs://b/x", "/x"], None),
+        (["x", "/x"], None),
+    ],
+)
+def test_folders_have_one_in_common(folders, common):
+    assert find_common(folders) == common
+
+
+ALBUMS = AudioFolder(
+    path="albums",
+    aliases=(
+        *("/home/me/albums", "albums", "/home/me/albums"),
+        *("albums/first.zip!/First", "albums/second.zip!", "albums/loose"),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("file", "names"),
+    [
+        (
+            "first.zip!/First/x/1.mp3",
+            ["x/1.mp3", "first/x/1.mp3", "first/First/x/1.mp3", "First/x/1.mp3"],
+        ),
+        ("second.zip!/x/1.mp3", ["x/1.mp3", "second/x/1.mp3"]),
+        ("loose/x/1.mp3", ["x/1.mp3"]),
+        ("other/1.mp3", []),
+    ],
+)
+def test_paths_start_in_each_of_several_folders(file, names):
+    path = f"albums/{file}"
+    assert ALBUMS.name_file(path) == file
+    assert list(ALBUMS.rename_file(path)) == names
+    key = ALBUMS.key(path)
+    assert key == names[0].partition(".")[0] if names else file
+    for name in (*names, file, path, f"/home/me/{path}"):
+        assert ALBUMS.key(name) == key
+
+
+def test_a_folder_alone_has_one_name_for_a_file():
+    for folder in (
+        AudioFolder(path="m", aliases=("/h/m", "m", "/h/m")),
+        AudioFolder(path="", aliases=("/h/m", ".", "/h/m")),
+        AudioFolder(path="/", aliases=("/", "../..", "/")),
+        AudioFolder(path="a.zip!/a", aliases=("/h/a.zip!/a", "a.zip!/a", "a")),
+    ):
+        assert folder.rename_file(f"{folder.path}/x/1.mp3") == ()

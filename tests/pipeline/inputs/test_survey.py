@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.inputs.audio_files import glob_base
+from pipeline.inputs.audio_files import locate_audio
 from pipeline.inputs.metadata import MetadataConfig
 from pipeline.inputs.names import name_aliases
 from pipeline.inputs.survey import Inputs, find_similar, inspect_inputs
@@ -9,8 +9,10 @@ from tests.support.corpora import write_csv, write_plain_corpus
 
 
 def inspect(glob, metadata, **changes):
-    config = MetadataConfig(path=str(metadata), audio_base=glob_base(glob), **changes)
-    return inspect_inputs(glob, config)
+    config = MetadataConfig(
+        path=str(metadata), audio_base=locate_audio(glob).path, **changes
+    )
+    return inspect_inputs([glob], config)
 
 
 def test_counts_what_a_job_will_process(tmp_path):
@@ -81,11 +83,11 @@ def survey(folder, rows: str, files: str, glob: str = "music", **changes) -> Inp
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     (folder / "t.csv").write_text("path,genre\n" + rows.replace(" ", "\n") + "\n")
-    base = glob_base(glob)
+    base = locate_audio(glob).path
     config = MetadataConfig(
         path="t.csv", audio_base=base, audio_aliases=name_aliases(base), **changes
     )
-    return inspect_inputs(glob, config)
+    return inspect_inputs([glob], config)
 
 
 def test_counts_audio_and_what_is_none(tmp_path, monkeypatch):

@@ -18,12 +18,8 @@ from pipeline.inspect import __main__ as inspect
 from pipeline.inspect import reading
 from pipeline.inspect.verify import verify_dataset
 from pipeline.schema import Manifest, UserError, shard_file
-from pipeline.shards.tfrecord import (
-    decode_example,
-    encode_example,
-    read_records,
-    write_record,
-)
+from pipeline.schema.example import decode_example, encode_example
+from pipeline.shards.tfrecord import read_records, write_record
 from tests.support.corpora import write_csv, write_tone
 from tests.support.manifest_fuzz import damage
 

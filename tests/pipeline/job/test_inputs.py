@@ -65,7 +65,7 @@ def test_match_audio_lists_files_with_sizes(tmp_path):
     (tmp_path / "c.mp3").write_bytes(b"")
     (tmp_path / "c.txt").write_bytes(b"no")
     with test_pipeline() as pipeline:
-        files = pipeline | beam.Impulse() | MatchAudio(pattern=f"{tmp_path}/**.mp3")
+        files = pipeline | beam.Impulse() | MatchAudio(patterns=(f"{tmp_path}/**.mp3",))
         expected = []
         for name, size in (("deep/er/a b.mp3", 3), ("c.mp3", 0)):
             modified = (tmp_path / name).stat().st_mtime
@@ -82,7 +82,7 @@ def test_a_store_that_fails_twice_costs_nothing(tmp_path, monkeypatch):
     config = MetadataConfig(path=str(tmp_path / "tracks.csv"))
     failures = make_store_flaky(monkeypatch)
     with test_pipeline() as pipeline:
-        files = pipeline | beam.Impulse() | MatchAudio(pattern=f"{tmp_path}/*.mp3")
+        files = pipeline | beam.Impulse() | MatchAudio(patterns=(f"{tmp_path}/*.mp3",))
         tracks = pipeline | "S" >> beam.Impulse() | ReadTracks(config=config)
         names = tracks | "Path" >> beam.Map(lambda track: track.path)
         assert_that(names, equal_to([row["path"] for row in rows]))
@@ -185,12 +185,12 @@ def test_the_survey_and_the_job_agree(tmp_path, monkeypatch):
     config = MetadataConfig(
         path="t.csv", audio_base="music", audio_aliases=name_aliases("music")
     )
-    inputs = inspect_inputs("music", config)
+    inputs = inspect_inputs(["music"], config)
     with test_pipeline() as pipeline:
         start = pipeline | beam.Impulse()
         joined = (
             start | ReadTracks(config=inputs.metadata),
-            start | MatchAudio(pattern="music"),
+            start | MatchAudio(patterns=("music",)),
         ) | JoinTracks(
             genres=inputs.genres,
             kind="plain",

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from pipeline import preprocess
 from pipeline.inspect import __main__ as inspect
-from pipeline.schema import SPLITS, Manifest
+from pipeline.schema import MULTI_LABEL, SPLITS, Manifest
 from pipeline.schema.readers import READER_FILES
 from tests.support.corpora import write_plain_corpus
 from trainer.data.torch_reader import RecordDataset
@@ -17,16 +17,21 @@ from trainer.data.torch_reader import RecordDataset
 NAMES = ("windows", "mel", "statistics")
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory) -> Path:
+@pytest.fixture(scope="module", params=["top", "all"])
+def dataset(tmp_path_factory, request) -> Path:
     folder = tmp_path_factory.mktemp("corpus")
     glob, metadata = write_plain_corpus(folder, 7)
+    text = metadata.read_text()
+    if request.param == "all":
+        text = text.replace("Low,t1", "Low;High,t1").replace("High,t4", "High;New,t4")
+    metadata.write_text(text)
     code = preprocess.main(
         [
             f"--audio={glob}",
             f"--metadata={metadata}",
             f"--output={folder}/dataset",
             "--num_shards=3",
+            f"--labels={request.param}",
             "--description=Tones of two kinds",
             "--representations",
             *NAMES,
@@ -43,7 +48,10 @@ def manifest(dataset) -> Manifest:
 
 def test_the_files_are_what_the_manifest_gives(dataset, manifest):
     expected = manifest.reader_files()
-    assert set(expected) == {f"{n}/{file}" for n in NAMES for file in READER_FILES}
+    files = set(READER_FILES)
+    if manifest.task == MULTI_LABEL:
+        files -= {"label.labels.txt"}
+    assert set(expected) == {f"{n}/{file}" for n in NAMES for file in files}
     for name, text in expected.items():
         assert (dataset / name).read_text() == text
 
@@ -52,11 +60,11 @@ def test_verify_holds_them_against_the_manifest(dataset, tmp_path, capsys):
     copy = tmp_path / "dataset"
     shutil.copytree(dataset, copy)
     assert inspect.main([str(copy), "--verify"]) == 0
-    (copy / "mel" / "label.labels.txt").write_text("Other\n")
+    (copy / "mel" / "features.json").write_text("{}\n")
     (copy / "windows" / "schema.pbtxt").unlink()
     assert inspect.main([str(copy), "--verify"]) == 1
     printed = capsys.readouterr().out
-    assert "mel/label.labels.txt does not fit the manifest" in printed
+    assert "mel/features.json does not fit the manifest" in printed
     assert "windows/schema.pbtxt is missing" in printed
 
 
@@ -65,7 +73,9 @@ def test_tfds_reads_every_value(dataset, manifest, name):
     tfds = pytest.importorskip("tensorflow_datasets", reason="TFDS is not installed")
     builder = tfds.builder_from_directory(dataset / name)
     assert builder.info.description == "Tones of two kinds"
-    assert builder.info.features["label"].names == list(manifest.genres)
+    several = manifest.task == MULTI_LABEL
+    if not several:
+        assert builder.info.features["label"].names == list(manifest.genres)
     for split in SPLITS:
         count = manifest.records[name][split]
         assert builder.info.splits[split].num_examples == count
@@ -83,7 +93,11 @@ def test_tfds_reads_every_value(dataset, manifest, name):
             seen[record.track_id] += 1
             np.testing.assert_array_equal(example[value.name], record.value)
             assert example[value.name].dtype == value.dtype
-            assert example["label"] == record.label
+            label = example["labels" if several else "label"]
+            np.testing.assert_array_equal(label, record.label)
+            if several:
+                assert label.dtype == np.uint8
+                assert label.shape == (len(manifest.genres),)
     half = builder.as_dataset(split="training[:50%]")
     assert sum(1 for _ in half) == round(manifest.records[name]["training"] / 2)
 
@@ -109,4 +123,9 @@ def test_tensorflow_transform_reads_the_schema(dataset, manifest, name):
     assert set(parsed) == {field.name for field in layout.fields}
     if layout.value.encoding == "float_list":
         assert parsed[layout.value.name].shape == layout.value.shape
-    assert spec.domains["label"].max == len(manifest.genres) - 1
+    if manifest.task == MULTI_LABEL:
+        labels = tf.io.decode_raw(parsed["labels"], tf.uint8)
+        assert labels.shape == (len(manifest.genres),)
+        assert "label" not in spec.domains
+    else:
+        assert spec.domains["label"].max == len(manifest.genres) - 1

@@ -15,12 +15,13 @@ from pipeline.schema import (
     RepresentationSchema,
     Segment,
 )
+from pipeline.schema.example import decode_example, encode_example
 from pipeline.shards import finish, resume, runs
 from pipeline.shards.finish import finish_shard
 from pipeline.shards.leaks import Leak
 from pipeline.shards.moments import Moments, compute_moments, pool_clips, pool_shards
 from pipeline.shards.result import DatasetConfig, ShardResult, WrittenClip, report_shard
-from pipeline.shards.tfrecord import decode_example, encode_example, read_records
+from pipeline.shards.tfrecord import read_records
 from pipeline.shards.writer import ShardWriter
 
 CLIP = ClipConfig(windows_per_clip=2)

@@ -125,6 +125,7 @@ NOT_SHAPING = {
     "progress_file": "p",
     "run": "r",
     "launcher": 7,
+    "analyst": "a",
     "decode_ahead": True,
     "replaces": "o",
 }

@@ -10,12 +10,8 @@ from hypothesis.extra import numpy as hnp
 
 from pipeline.common.quiet import keep_back_stderr
 from pipeline.schema import Field
-from pipeline.shards.tfrecord import (
-    decode_example,
-    encode_example,
-    read_records,
-    write_record,
-)
+from pipeline.schema.example import decode_example, encode_example
+from pipeline.shards.tfrecord import read_records, write_record
 
 with keep_back_stderr():
     import tensorflow as tf

@@ -52,6 +52,8 @@ def worker_pool(python: Path, folder: Path) -> Iterator[tuple[str, Path]]:
     scratch = folder / "scratch"
     scratch.mkdir()
     variables = {"PATH": os.environ["PATH"], "HOME": str(scratch)}
+    # Other kernels of the linear algebra round otherwise.
+    variables |= {n: v for n, v in os.environ.items() if n.startswith("OPENBLAS_")}
     variables |= {"TMPDIR": str(scratch), "TF_CPP_MIN_LOG_LEVEL": "3"}
     with log.open("wb") as file:
         process = subprocess.Popen(

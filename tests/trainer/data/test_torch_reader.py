@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline.schema import UserError
+from pipeline.schema import SINGLE_LABEL, UserError
 from tests.support.trainer_fixtures import write_dataset
 from trainer.data.torch_reader import RecordDataset
 
 NAMES = ("windows", "mel", "features", "statistics")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+@pytest.fixture(scope="module", params=[False, True], ids=["one genre", "several"])
+def folder(tmp_path_factory, request):
     folder = tmp_path_factory.mktemp("dataset")
-    write_dataset(folder, representations=NAMES)
+    write_dataset(folder, representations=NAMES, several=request.param)
     return str(folder)
 
 
@@ -29,7 +29,8 @@ def test_every_record_is_as_tensorflow_reads_it(folder, name):
     raw = value.encoding == "raw_bytes"
     spec = {
         "track_id": tf.io.FixedLenFeature([], tf.string),
-        "label": tf.io.FixedLenFeature([], tf.int64),
+        "label": tf.io.FixedLenFeature([], tf.int64, -1),
+        "labels": tf.io.FixedLenFeature([], tf.string, ""),
         value.name: tf.io.FixedLenFeature(
             [] if raw else value.shape, tf.string if raw else tf.float32
         ),
@@ -48,7 +49,13 @@ def test_every_record_is_as_tensorflow_reads_it(folder, name):
         np.testing.assert_array_equal(found.value, array)
         assert found.value.dtype == value.dtype
         assert found.value.flags.writeable
-        assert found.label == int(expected["label"])
+        if dataset.manifest.task == SINGLE_LABEL:
+            assert found.label == int(expected["label"])
+        else:
+            labels = tf.io.decode_raw(expected["labels"], tf.uint8)
+            np.testing.assert_array_equal(found.label, labels)
+            assert found.label.shape == (len(dataset.genres),)
+            assert found.label.flags.writeable
         assert found.track_id == expected["track_id"].numpy().decode()
 
 
@@ -100,10 +107,21 @@ def test_it_imports_neither_tensorflow_nor_torch():
 def test_torch_loads_it_with_workers(folder):
     data = pytest.importorskip("torch.utils.data", reason="torch is not installed")
     dataset = RecordDataset(folder, "mel")
-    loader = data.DataLoader(dataset, batch_size=5, shuffle=True, num_workers=2)
-    batches = list(loader)
-    tracks = [track for _, _, ids in batches for track in ids]
-    assert sorted(tracks) == sorted(record.track_id for record in dataset)
-    values, labels, _ = batches[0]
-    assert tuple(values.shape) == (5, *dataset.layout.value.shape)
-    assert labels.dtype.is_floating_point is False
+    expected = {record.track_id: record for record in dataset}
+    for start in ("fork", "spawn"):
+        loader = data.DataLoader(
+            dataset,
+            batch_size=5,
+            shuffle=True,
+            num_workers=2,
+            multiprocessing_context=start,
+        )
+        tracks = []
+        for values, labels, ids in loader:
+            assert tuple(values.shape[1:]) == dataset.layout.value.shape
+            assert not labels.dtype.is_floating_point
+            for value, label, track in zip(values, labels, ids, strict=True):
+                np.testing.assert_array_equal(value.numpy(), expected[track].value)
+                np.testing.assert_array_equal(label.numpy(), expected[track].label)
+            tracks += ids
+        assert sorted(tracks) == sorted(expected)

@@ -196,6 +196,24 @@ def test_what_quantization_costs_is_written_down(
     assert path.stat().st_size < 0.8 * whole.stat().st_size
 
 
+def test_records_of_a_clip_stay_together(data, models):
+    dataset = open_dataset(str(data))
+    arrays = dataset.load("windows", "validation")
+    tracks = np.array(arrays.track_ids)
+    assert tracks[0] != tracks[1]  # Or nothing would be out of place.
+    model = make_model(load_network(str(models["windows"])))
+    records, labels = files.load_clips(dataset, model, "validation")
+    for index, track in enumerate(dict.fromkeys(arrays.track_ids)):
+        np.testing.assert_array_equal(records[index], arrays.values[tracks == track])
+        assert set(arrays.labels[tracks == track]) == {labels[index]}
+    kinds = dict(dataset.manifest.representations)
+    kinds["windows"] = dataclasses.replace(kinds["windows"], records_per_clip=4)
+    manifest = dataclasses.replace(dataset.manifest, representations=kinds)
+    four = dataclasses.replace(model, manifest=manifest)
+    with pytest.raises(UserError, match="do not hold 4 records of each clip"):
+        files.load_clips(dataset, four, "validation")
+
+
 def test_a_file_that_answers_otherwise_is_not_written(data, models, tmp_path):
     network = load_network(str(models["statistics"]))
     other = dataclasses.replace(make_model(network), temperature=2.0)

@@ -140,7 +140,7 @@ class Tester:
     def _find_absurd(self, records: Mapping[str, Sequence[bytes]]) -> str:
         from pipeline.inspect.verify_shard import MAX_SAMPLE, MAX_VALUE
         from pipeline.representations import make_schemas
-        from pipeline.shards.tfrecord import decode_example
+        from pipeline.schema.example import decode_example
 
         for name, schema in make_schemas(NAMES, self._config).items():
             limit = MAX_SAMPLE if name == "windows" else MAX_VALUE

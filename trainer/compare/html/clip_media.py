@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from pipeline.common.regular_file import open_regular
 from pipeline.inputs.archives import paths
-from pipeline.inputs.archives.members import open_member, read_archive
+from pipeline.inputs.archives.directory import read_archive
+from pipeline.inputs.archives.members import open_member
 from pipeline.schema import SPLITS
 from trainer.data.dataset import Dataset
 from trainer.data.streams import parse_batch

@@ -6,18 +6,15 @@ import random
 import struct
 import tempfile
 import zipfile
+import zlib
 
 import pytest
 
 from pipeline.common.regular_file import open_regular
 from pipeline.common.rejects import AudioError, Reason
-from pipeline.inputs.archives import members
-from pipeline.inputs.archives.members import (
-    ArchiveError,
-    open_member,
-    read_archive,
-    stream_member,
-)
+from pipeline.inputs.archives import directory, members
+from pipeline.inputs.archives.directory import ArchiveError, read_archive
+from pipeline.inputs.archives.members import open_member, stream_member
 from tests.support.zips import METHODS, damage, write_zip
 
 
@@ -131,31 +128,79 @@ def test_a_full_temporary_folder_is_named(tmp_path, monkeypatch):
     assert caught.value.reason is Reason.NO_SPACE
 
 
-def test_the_directory_is_read_once_by_all_threads(tmp_path):
-    contents = make_contents(40)
-    path = str(write_zip(tmp_path / "a.zip", contents, METHODS))
-    opened = []
+class Counted(io.BufferedReader):
+    """Notes what is read: offset and size."""
 
-    class Counted(io.BufferedReader):
-        def __init__(self, file):
-            super().__init__(file)
-            self.ends = 0
+    reads: list[tuple[int, int]]
 
-        def seek(self, offset, whence=0):
-            if whence == 2:
-                opened.append(path)
-            return super().seek(offset, whence)
+    def read(self, count=-1):
+        start = self.tell()
+        data = super().read(count)
+        self.reads.append((start, len(data)))
+        return data
+
+
+def make_opener():
+    """Opens files that note what is read of them, and what they have noted."""
+    reads: list[tuple[int, int]] = []
 
     def opener(path):
-        return Counted(open_regular(path).detach())
+        file = Counted(open_regular(path).detach())
+        file.reads = reads
+        return file
+
+    return opener, reads
+
+
+def test_the_directory_is_read_once_by_all_threads(tmp_path):
+    contents = make_contents(40, 50_000)
+    path = write_zip(tmp_path / "a.zip", contents, METHODS)
+    opener, reads = make_opener()
+
+    def unpack(name):
+        return open_member(str(path), name, opener).read()
 
     with concurrent.futures.ThreadPoolExecutor(8) as executor:
-        found = executor.map(lambda name: open_member(path, name, opener), contents)
+        found = executor.map(
+            lambda name: open_member(str(path), name, opener), contents
+        )
         assert [file.read() for file in found] == list(contents.values())
-    once = len(opened)
-    read_archive(path, opener)
-    open_member(path, "a/3.mp3", opener)
-    assert len(opened) == once <= 3
+    # One read of the end, and one of each member.
+    assert len(reads) == 41
+    size = path.stat().st_size
+    assert [start for start, _ in reads].count(size - (1 << 17)) == 1
+    assert max(count for _, count in reads) < size // 4
+
+
+def test_a_long_directory_is_one_more_read(tmp_path):
+    contents = {f"{'x' * 200}/{k}.mp3": b"" for k in range(1000)}
+    path = write_zip(tmp_path / "a.zip", contents)
+    opener, reads = make_opener()
+    assert list(read_archive(str(path), opener).members) == list(contents)
+    assert len(reads) == 2
+    whole = path.read_bytes()
+    assert reads[1] == (
+        whole.index(b"PK\1\2"),
+        len(whole) - whole.index(b"PK\1\2") - 22,
+    )
+
+
+def test_directories_are_kept_while_there_is_room(tmp_path, monkeypatch):
+    names = [write_zip(tmp_path / f"{n}.zip", make_contents(10, 1)) for n in range(40)]
+    opener, reads = make_opener()
+    for name in names * 2:
+        read_archive(str(name), opener)
+    assert len(reads) == 40
+    # The one used last stays, whatever its size.
+    monkeypatch.setattr(directory, "MOST_MEMBERS", 25)
+    for name in (names[0], names[1], names[0], names[2], names[0]):
+        read_archive(str(name), opener)
+    assert len(reads) == 42
+    for name in (names[3], names[0], names[3]):
+        read_archive(str(name), opener)
+    assert len(reads) == 43
+    monkeypatch.setattr(directory, "MOST_MEMBERS", 5)
+    assert len(read_archive(str(names[5]), opener).members) == 10
 
 
 def test_an_archive_that_changes_is_read_again(tmp_path):
@@ -221,7 +266,7 @@ def test_random_bytes_in_the_directory_end_in_one_error(tmp_path):
 
 
 def test_a_directory_without_end_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(members, "MOST_DIRECTORY_BYTES", 300)
+    monkeypatch.setattr(directory, "MOST_DIRECTORY_BYTES", 300)
     path = write_zip(tmp_path / "a.zip", make_contents(20, 1))
     with pytest.raises(ArchiveError, match=r"has a directory of [\d,]+ bytes; 300 are"):
         read_archive(str(path))
@@ -238,6 +283,71 @@ def test_two_files_of_one_name_are_not_guessed_between(tmp_path):
         archive.writestr("a", b"2")
     with pytest.raises(ArchiveError, match="two different files of the name 'a'"):
         read_archive(str(path))
+
+
+def test_a_part_of_a_split_archive_is_named(tmp_path):
+    path = write_zip(tmp_path / "a.zip", make_contents(2))
+    data = bytearray(path.read_bytes())
+    data[-18:-14] = struct.pack("<HH", 2, 2)  # This disk's number, and the first's.
+    path.write_bytes(data)
+    with pytest.raises(ArchiveError, match=r"is the last of 3 parts of a ZIP; join"):
+        read_archive(str(path))
+
+
+def rename(path, packed):
+    """Changes a name of the directory and its header; both have the same length."""
+    data = bytearray(path.read_bytes())
+    for signature, place in ((b"PK\3\4", 30), (b"PK\1\2", 46)):
+        at = data.index(signature) + place
+        data[at : at + len(packed)] = packed
+    path.write_bytes(data)
+    return list(read_archive(str(path)).members)
+
+
+@pytest.mark.parametrize(
+    ("packed", "name"),
+    [
+        ("Café/é.mp3".encode("cp437"), "Café/é.mp3"),
+        ("Café/é.mp3".encode(), "Café/é.mp3"),  # As macOS writes it.
+        ("ソ/é.mp3".encode(), "ソ/é.mp3"),
+        (b"\xff\xfe/a.mp3", b"\xff\xfe/a.mp3".decode("cp437")),
+    ],
+)
+def test_names_are_read_as_they_were_meant(tmp_path, packed, name):
+    path = write_zip(tmp_path / "a.zip", {"x" * len(packed): b"content"})
+    assert rename(path, packed) == [name]
+    assert open_member(str(path), name).read() == b"content"
+
+
+def test_names_of_windows_may_have_backslashes(tmp_path):
+    path = write_zip(tmp_path / "a.zip", {"x/a.mp3": b"content"})
+
+    assert rename(path, b"x\\a.mp3") == ["x\\a.mp3"]
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\1\2") + 5] = 0  # Made on DOS.
+    path.write_bytes(data)
+    assert list(read_archive(str(path)).members) == ["x/a.mp3"]
+    assert open_member(str(path), "x/a.mp3").read() == b"content"
+    data = path.read_bytes().replace(b"x\\a.mp3", b"..\\.mp3")
+    path.write_bytes(data)
+    [member] = read_archive(str(path)).members.values()
+    assert member.problem == "its name leads out of the ZIP"
+
+
+def test_a_name_in_utf8_may_lie_in_an_extra_field(tmp_path):
+    path = tmp_path / "a.zip"
+    info = zipfile.ZipInfo("?.mp3")
+    plain, name = "\u2500.mp3", "ソ.mp3".encode()
+    field = struct.pack("<BL", 1, zlib.crc32(plain.encode("cp437"))) + name
+    info.extra = struct.pack("<HH", 0x9999, 2) + b"??"
+    info.extra += struct.pack("<HH", 0x7075, len(field)) + field
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(info, b"content")
+    assert rename(path, plain.encode("cp437")) == ["ソ.mp3"]
+    # A field for another name counts nothing.
+    data = path.read_bytes().replace(field[:5], b"\1\0\0\0\0")
+    path.write_bytes(data)
+    assert list(read_archive(str(path)).members) == [plain]
 
 
 def test_what_cannot_be_used_is_known_from_the_directory(tmp_path):

@@ -132,7 +132,7 @@ def test_labels_stay_until_those_that_replace_them_are_whole(
     output = tmp_path / "labels"
     shutil.copytree(labelled, output)
     before = read_folder(output)
-    options = ("--num_shards=4", "--top=1")
+    options = ("--num_shards=2", "--top=1")
 
     def fail(*_: object) -> None:
         raise OSError(28, os.strerror(28))
@@ -144,11 +144,11 @@ def test_labels_stay_until_those_that_replace_them_are_whole(
             assert label(music, output, models / "windows", options=changed) == 1
         left = read_folder(output)
         assert {name: left[name] for name in before} == before
-    assert len(list(output.glob("_next/_progress/shard-*"))) == 4
+    assert len(list(output.glob("_next/_progress/shard-*"))) == 2
     capsys.readouterr()
     assert label(music, output, models / "windows", options=changed) == 0
     printed = capsys.readouterr().out
-    assert "4 of 4 shards are there" in printed
+    assert "2 of 2 shards are there" in printed
     assert f"Labels: {output} (" in printed
     assert label(music, tmp_path / "new", models / "windows", options=options) == 0
     assert read_folder(output) == read_folder(tmp_path / "new")

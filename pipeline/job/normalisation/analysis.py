@@ -41,7 +41,7 @@ with keep_back_stderr():
     from tensorflow_metadata.proto.v0 import schema_pb2
     from tfx_bsl.tfxio import tensor_adapter
 
-    from pipeline.job.saved_model import make_reproducible
+    from pipeline.job.normalisation.saved_model import make_reproducible
 
 #: Rows of the batch at most; filling the raw arrays takes 341 kB each.
 ROWS = 32

@@ -6,7 +6,10 @@ with keep_back_stderr():
     import tensorflow as tf
     from tensorflow.core.protobuf import saved_model_pb2
 
-    from pipeline.job.saved_model import make_reproducible, renumber_functions
+    from pipeline.job.normalisation.saved_model import (
+        make_reproducible,
+        renumber_functions,
+    )
 
 
 class Doubler(tf.Module):

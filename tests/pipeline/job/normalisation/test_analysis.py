@@ -1,7 +1,7 @@
 import numpy as np
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline.job.normalise import (
+from pipeline.job.normalisation.analysis import (
     ROWS,
     analyse,
     group_shards,

@@ -1,0 +1,1 @@
+"""The training split's normalisation, by tft."""

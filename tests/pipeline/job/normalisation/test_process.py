@@ -1,0 +1,116 @@
+import contextlib
+import os
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+from pipeline.common.clip_config import ClipConfig
+from pipeline.job import complete
+from pipeline.job.normalisation.process import (
+    ask_analyst,
+    select_schemas,
+    start_analyst,
+)
+from pipeline.shards.moments import PooledMoments
+from pipeline.shards.result import DatasetConfig
+
+NAMES, CONFIG = ("mel", "features"), ClipConfig()
+
+
+def make_moments() -> list[tuple[int, dict[str, PooledMoments]]]:
+    random = np.random.default_rng(0)
+    size = len(select_schemas(NAMES, CONFIG)["features"].segments)
+    shards = [
+        {
+            "features": PooledMoments(
+                clips=clips,
+                mean=random.normal(size=size),
+                variance=random.random(size),
+            )
+        }
+        for clips in (3, 1, 2)
+    ]
+    return [*enumerate(shards), (3, {})]
+
+
+def make_dataset(output, **changes) -> DatasetConfig:
+    return DatasetConfig(
+        output=str(output),
+        representations=NAMES,
+        clip=CONFIG,
+        genres=("a",),
+        **changes,
+    )
+
+
+def read_files(folder) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def find_analysts() -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any("normalisation.process" in word for word in child.cmdline()):
+                found.append(child)
+    return found
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """Constants and files as this process makes them."""
+    folder = tmp_path_factory.mktemp("here")
+    return complete.analyse_training(make_dataset(folder), make_moments()), folder
+
+
+def test_the_process_makes_the_same(here, tmp_path, monkeypatch):
+    constants, folder = here
+    # Nothing is made here.
+    monkeypatch.setattr("pipeline.job.normalisation.analysis.analyse", None)
+    with start_analyst() as address:
+        for name in ("first", "second"):
+            dataset = make_dataset(tmp_path / name, analyst=address)
+            assert complete.analyse_training(dataset, make_moments()) == constants
+            assert read_files(tmp_path / name) == read_files(folder)
+        assert find_analysts()
+    assert not find_analysts()
+    assert not os.path.exists(address)
+
+
+def test_without_an_answer_it_is_made_here(here, tmp_path):
+    constants, folder = here
+    with start_analyst() as address:
+        [process] = find_analysts()
+        process.kill()
+        while process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        dataset = make_dataset(tmp_path, analyst=address)
+        assert complete.analyse_training(dataset, make_moments()) == constants
+    assert read_files(tmp_path) == read_files(folder)
+
+
+def test_an_analyst_that_fails_gives_no_answer(tmp_path):
+    moments = [(0, {"no representation": make_moments()[0][1]["features"]})]
+    with start_analyst() as address:
+        assert ask_analyst(address, NAMES, CONFIG, moments, str(tmp_path)) is None
+
+
+def test_where_sockets_have_no_such_long_names(monkeypatch, tmp_path):
+    folder = tmp_path / ("long" * 40)
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    with start_analyst() as address:
+        assert address == ""
+    assert ask_analyst("", NAMES, CONFIG, [], str(tmp_path)) is None
+    assert not list(folder.iterdir())
+
+
+def test_what_is_normalised():
+    assert set(select_schemas(("windows", "mel"), CONFIG)) == {"windows"}
+    assert select_schemas(("mel",), CONFIG) == {}

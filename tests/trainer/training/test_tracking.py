@@ -1,0 +1,149 @@
+import importlib.util
+import json
+import sys
+
+import pytest
+import wandb
+
+from tests.support import trainer_fixtures
+from trainer import task
+from trainer.evaluation.report_folder import read_report
+from trainer.folds import __main__ as folds
+
+EPOCHS = 2
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("data")
+    kinds = ("statistics",)
+    trainer_fixtures.write_dataset(folder, representations=kinds, statistics=8)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """Where W&B writes to; it keeps its environment as long as the process lives."""
+    folder = tmp_path_factory.mktemp("told")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "offline")
+        for name in ("DIR", "CACHE_DIR", "DATA_DIR", "CONFIG_DIR"):
+            patch.setenv(f"WANDB_{name}", str(folder))
+        yield folder
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].teardown()
+
+
+def read_runs(folder) -> list[tuple[dict, list[dict], dict, int]]:
+    """Of each run's file: parameters, epochs, summary and exit code."""
+    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.sdk.internal.datastore import DataStore
+
+    def values(items) -> dict:
+        return {
+            item.key or "/".join(item.nested_key): json.loads(item.value_json)
+            for item in items
+            if not (item.key or item.nested_key[0]).startswith("_")
+        }
+
+    runs = []
+    for path in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
+        store = DataStore()
+        store.open_for_scan(str(path))
+        config, epochs, summary, code = {}, [], {}, None
+        while (data := store.scan_data()) is not None:
+            record = Record()
+            record.ParseFromString(data)
+            kind = record.WhichOneof("record_type")
+            if kind == "run":
+                config |= {"run name": record.run.display_name}
+                config |= values(record.run.config.update)
+            elif kind == "history":
+                epochs.append(values(record.history.item))
+            elif kind == "summary":
+                summary |= values(record.summary.update)
+            elif kind == "exit":
+                code = record.exit.exit_code
+        runs.append((config, epochs, summary, code))
+        path.unlink()
+    return runs
+
+
+def train(data, output, *flags) -> int:
+    return task.main(
+        [f"--data={data}", f"--output={output}", f"--epochs={EPOCHS}", *flags]
+    )
+
+
+def test_a_run_is_told_from_parameters_to_scores(data, told, tmp_path):
+    output = tmp_path / "models" / "statistics"
+    flags = ("--model=statistics", "--track=wandb", "--quiet")
+    assert train(data, output, *flags) == 0
+    [(config, epochs, summary, code)] = read_runs(told)
+    assert (config["run name"], code) == ("models-statistics", 0)
+    assert (config["epochs"], config["model"]) == (EPOCHS, "statistics")
+    history = json.loads((output / "history.json").read_text())
+    [phase] = history["phases"]
+    for name, values in phase["metrics"].items():
+        found = [epoch[name] for epoch in epochs]
+        assert found == pytest.approx(values, rel=1e-6), name
+    assert [epoch["epoch"] for epoch in epochs] == [1, 2]
+    report = read_report(str(output))
+    assert summary["test_accuracy"] == pytest.approx(report.test.accuracy)
+    assert summary["test_macro_f1"] == pytest.approx(report.test.macro_f1)
+
+
+def test_each_of_several_models_and_each_fold_has_a_run(data, told, tmp_path):
+    flags = ("--track=wandb", "--quiet", "--model", "statistics", "baselines")
+    assert train(data, tmp_path / "models", *flags) == 0
+    assert [run[0]["run name"] for run in read_runs(told)] == ["models-statistics"]
+    words = [f"--data={data}", f"--output={tmp_path}/folds", "--folds=2", "--quiet"]
+    words += ["--models=statistics", "--epochs=1", "--track=wandb"]
+    assert folds.main(words) == 0
+    names = {run[0]["run name"] for run in read_runs(told)}
+    assert {"statistics-fold-0", "statistics-fold-1"} < names
+
+
+def test_a_run_that_fails_is_told_so(data, told, tmp_path, capsys):
+    flags = ["--model=statistics", "--track=wandb", "--learning_rate=1e30"]
+    flags += ["--epochs=5", "--units=64", "--dropout=0.5"]
+    assert train(data, tmp_path / "model", *flags) == 2
+    assert "diverged" in capsys.readouterr().err
+    [(_, _, _, code)] = read_runs(told)
+    assert code == 1
+
+
+def test_without_the_flag_nothing_of_it_is_imported(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)  # An import would raise.
+    assert train(data, tmp_path / "model", "--model=statistics", "--quiet") == 0
+
+
+def test_without_the_package_a_sentence_says_what_installs_it(
+    data, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    flags = ("--model=statistics", "--track=wandb")
+    assert train(data, tmp_path / "model", *flags) == 2
+    printed = capsys.readouterr().err
+    assert "./launch.sh train --track wandb ... installs it" in printed
+    assert "pip install 'fma-genre-classifiers[wandb]'" in printed
+    assert not (tmp_path / "model").exists()
+
+
+def test_an_account_that_is_missing_is_a_sentence(data, tmp_path, monkeypatch, capsys):
+    def refuse(**_: object) -> None:
+        raise wandb.errors.UsageError("No API key configured.")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    flags = ("--model=statistics", "--track=wandb")
+    assert train(data, tmp_path / "model", *flags) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "(No API key configured.)" in error
+    assert "set WANDB_MODE=offline" in error
+
+
+@pytest.mark.parametrize("name", ["mlflow", "Wandb"])
+def test_other_services_are_not_known(data, tmp_path, capsys, name):
+    with pytest.raises(SystemExit):
+        train(data, tmp_path / "model", f"--track={name}")
+    assert "invalid choice" in capsys.readouterr().err
