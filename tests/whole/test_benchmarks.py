@@ -116,5 +116,6 @@ def test_the_rates_of_the_input_as_tables():
 def test_paths_without_audio_are_all_accounted_for(tmp_path, monkeypatch, labels):
     monkeypatch.setattr("pipeline.shards.shard.fetch_audio", paths.fetch_nothing)
     monkeypatch.setattr("pipeline.shards.shard.make_records", paths.make_tiny_records)
+    monkeypatch.setattr("pipeline.job.make_shards.IsolatedDecoder", paths.NoDecoder)
     rows = paths.measure(1000, 4, tmp_path, labels=labels)
     assert [row[0] for row in rows] == ["imports and CSV", "plan", "job"]
