@@ -116,6 +116,7 @@ def ask_analyst(
     }
     try:
         with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(None)  # Whatever other libraries set for theirs.
             connection.connect(address)
             with connection.makefile("rwb") as stream:
                 send(cast(IO[bytes], stream), b"A", json.dumps(request).encode())

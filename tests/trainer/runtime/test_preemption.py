@@ -22,6 +22,15 @@ def test_sigterm_becomes_a_request():
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.fixture
+def foreground():
+    """As a shell starts what is not in its background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("foreground")
 def test_ctrl_c_is_a_request_too_and_the_next_one_interrupts():
     with watch_for_preemption() as preemption:
         os.kill(os.getpid(), signal.SIGINT)

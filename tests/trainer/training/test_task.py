@@ -510,8 +510,8 @@ found += [
     if name.startswith("pipeline.")
     and not name.startswith(("pipeline.schema", "pipeline.common"))
     # ZIPs of audio that the report plays: standard library only.
-    and not "pipeline.inputs.archives.paths".startswith(name)
-    and name not in ("pipeline.inputs.archives.members", "pipeline.inputs.globs")
+    and not name.startswith("pipeline.inputs.archives")
+    and name not in ("pipeline.inputs", "pipeline.inputs.globs")
 ]
 print(found)
 """

@@ -100,6 +100,7 @@ class Tester:
     def test(self, number: int) -> Outcome:
         """Makes a file and sends it the way of a clip."""
         from pipeline.common.rejects import AudioError
+        from pipeline.decoding.waveform import load_waveform
         from pipeline.inputs.join import Clip
         from pipeline.shards.records import make_records
         from pipeline.shards.shard import fetch_audio
@@ -118,14 +119,15 @@ class Tester:
         message = ""
         try:
             with fetch_audio(clip, self._config.excerpt) as file:
-                made = make_records(clip, file, NAMES, self._config, self._workspace)
+                waveform = load_waveform(file, self._config)
+            made = make_records(clip, waveform, NAMES, self._config, self._workspace)
         except AudioError as error:
             verdict, message = error.reason.value, str(error)
         else:
             message = self._find_absurd(made.records)
-            verdict = "ABSURD" if message else self._compare(base, made.samples)
+            verdict = "ABSURD" if message else self._compare(base, waveform.samples)
             if not message and mutation.__name__ in PLACED:
-                message = find_misplaced(base, mutation.__name__, made.samples)
+                message = find_misplaced(base, mutation.__name__, waveform.samples)
                 verdict = "ELSEWHERE" if message else verdict
         return Outcome(
             number=number,
