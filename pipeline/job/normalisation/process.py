@@ -142,6 +142,8 @@ def serve(descriptor: int, launcher: int) -> None:
     from pipeline.job.normalisation.analysis import analyse
 
     with socket.socket(fileno=descriptor) as listener:
+        # The launcher's default, which Beam sets for GCS, comes with the descriptor.
+        listener.settimeout(None)
         while True:
             connection, _ = listener.accept()
             with connection, connection.makefile("rwb") as stream:

@@ -1,5 +1,6 @@
 import contextlib
 import os
+import socket
 import time
 
 import numpy as np
@@ -69,6 +70,16 @@ def here(tmp_path_factory):
     return complete.analyse_training(make_dataset(folder), make_moments()), folder
 
 
+@pytest.fixture(params=[None, 0.1], ids=["no-default-timeout", "default-timeout"])
+def _default_timeout(request):
+    """Of new sockets: Beam sets one in a process that has asked GCS."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(request.param)
+    yield
+    socket.setdefaulttimeout(before)
+
+
+@pytest.mark.usefixtures("_default_timeout")
 def test_the_process_makes_the_same(here, tmp_path, monkeypatch):
     constants, folder = here
     # Nothing is made here.
