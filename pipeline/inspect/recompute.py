@@ -223,10 +223,9 @@ def draw_mel(waveform: Waveform, config: ClipConfig) -> NDArray[np.uint8]:
     for span in mel.image_spans(count, power.shape[1], heard):
         part = power[:, span]
         pixels = np.split(part, mel.pixel_edges(part.shape[1])[1:-1], axis=1)
+        ways: list[Callable[..., Any]] = [np.mean, np.max, np.min]
         if config.mel_channels == "repeat":
             ways = [np.mean] * 3
-        else:
-            ways = [np.mean, np.max, np.min]
         levels = [
             librosa.power_to_db(
                 np.stack([way(pixel, axis=1) for pixel in pixels], axis=1),
