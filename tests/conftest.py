@@ -1,11 +1,13 @@
 """Sounds and files that several test modules share, made once."""
 
+import contextlib
+import functools
 import importlib
 import io
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -14,6 +16,7 @@ import pytest
 
 from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
 from pipeline.decoding.waveform import load_waveform
+from pipeline.job.normalisation.process import start_analyst
 from tests.support.audio_files import encode, make_music, make_sine
 from tests.support.flink.jars import missing_programs
 
@@ -54,6 +57,25 @@ def pytest_terminal_summary(
             "Left out: the tests on a Flink cluster, which need Java and Maven"
             f"{lack}; run them with: ./launch.sh test -m flink"
         )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_analyst() -> Iterator[None]:
+    """Jobs in this process share that of the analysis, which takes seconds to start."""
+    if "pipeline.launch.plan" not in sys.modules:  # None of the tests runs a job.
+        yield
+        return
+    with contextlib.ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+
+        @functools.cache
+        def start() -> str:
+            return stack.enter_context(start_analyst())
+
+        patch.setattr(
+            "pipeline.launch.plan.start_analyst",
+            lambda: contextlib.nullcontext(start()),
+        )
+        yield
 
 
 @pytest.fixture(autouse=True)
