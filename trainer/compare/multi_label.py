@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from trainer.compare.html.markup import Markup, percent
 from trainer.compare.html.tables import genre_table
-from trainer.compare.view import Column, Mistake
+from trainer.compare.view import Column, Mistake, View
 from trainer.evaluation.report_folder import Result
 from trainer.evaluation.tasks.multi_label_report import MultiLabelReport
 from trainer.evaluation.tasks.multi_label_scores import binary_losses
@@ -20,7 +20,7 @@ from trainer.evaluation.tasks.task import scale_clips, task_of
 _NAMED = 3
 
 
-class MultiLabelView:
+class MultiLabelView(View):
     """See `view.View`."""
 
     columns: Sequence[Column] = (
@@ -43,7 +43,6 @@ class MultiLabelView:
         Column(name="seconds", brief="s", form=".1f", value=lambda r: r.train_seconds),
     )
     genre_score = "Average precision"
-    captions: Mapping[str, str] = {}
     said_as = "given"
     score_note = "Macro average precision on the test clips"
     table_note = (
@@ -77,24 +76,10 @@ class MultiLabelView:
         """Average precision."""
         return [scores.average_precision for scores in report.test.genres]
 
-    def notes(self, reports: Sequence[MultiLabelReport]) -> list[str]:
-        """None."""
-        del reports
-        return []
-
     def json_facts(self, reports: Sequence[MultiLabelReport]) -> Mapping[str, Any]:
         """Chance, and what has no score."""
         test = reports[0].test
         return {"prevalence": test.prevalence, "unscored_genres": test.unscored}
-
-    def pictures(
-        self,
-        reports: Sequence[MultiLabelReport],
-        labels: Sequence[str],
-    ) -> dict[str, bytes]:
-        """None."""
-        del reports, labels
-        return {}
 
     def find_mistakes(self, result: Result) -> list[Mistake]:
         """Clips not given just their genres, those of the highest loss first."""
@@ -137,10 +122,6 @@ class MultiLabelView:
             f"{test.prevalence:.3f}. Its most probable genre is one of the clip's for "
             f"{percent(test.accuracy)}."
         )
-
-    def heat(self, report: MultiLabelReport) -> list[float | None]:
-        """Average precision."""
-        return self.genre_values(report)
 
     def describe_heat(self, names: Sequence[str]) -> tuple[str, str]:
         """Which genre is found best."""

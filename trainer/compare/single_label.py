@@ -11,7 +11,7 @@ import numpy as np
 from trainer.compare.html.markup import Markup, percent
 from trainer.compare.html.tables import confusion_table, genre_table
 from trainer.compare.report_files import CONFUSIONS_FILE
-from trainer.compare.view import Column, Mistake
+from trainer.compare.view import Column, Mistake, View
 from trainer.evaluation import plots
 from trainer.evaluation.report import Report
 from trainer.evaluation.report_folder import Result
@@ -38,7 +38,7 @@ ARTICLE_NOTE = (
 )
 
 
-class SingleLabelView:
+class SingleLabelView(View):
     """See `view.View`."""
 
     columns: Sequence[Column] = (
@@ -75,11 +75,6 @@ class SingleLabelView:
         "a sign of overfitting."
     )
     calibration_note = "Larger dots are more clips."
-
-    def describe_test(self, reports: Sequence[Report]) -> str:
-        """Nothing."""
-        del reports
-        return ""
 
     def guesses(self, reports: Sequence[Report]) -> list[tuple[str, str, float]]:
         """Chance, the most frequent genre, and the article where it fits."""
