@@ -86,27 +86,21 @@ BASELINES = (
 )
 
 
-#: By task; of several genres a clip, what is fitted to each, or counts shares.
+#: Of several genres a clip, what is fitted to each, or counts shares.
+_FITS_OF_SEVERAL = {
+    "logistic_regression": several.fit_logistic_regressions,
+    "knn": several.fit_neighbour_shares,
+    "pca_logistic_regression": classifiers.fit_on_components(
+        several.fit_logistic_regressions
+    ),
+}
+#: By task.
 BASELINES_OF = {
     SINGLE_LABEL: BASELINES,
-    MULTI_LABEL: (
-        Baseline(
-            name="logistic_regression",
-            title="Logistic regression",
-            fit=several.fit_logistic_regressions,
-        ),
-        Baseline(
-            name="knn",
-            title="kNN",
-            fit=several.fit_neighbour_shares,
-            on_distances=True,
-        ),
-        Baseline(
-            name="pca_logistic_regression",
-            title="PCA and logistic regression",
-            fit=classifiers.fit_on_components(several.fit_logistic_regressions),
-            on_distances=True,
-        ),
+    MULTI_LABEL: tuple(
+        dataclasses.replace(baseline, fit=_FITS_OF_SEVERAL[baseline.name])
+        for baseline in BASELINES
+        if baseline.name in _FITS_OF_SEVERAL
     ),
 }
 

@@ -20,7 +20,6 @@ import numpy.typing as npt
 
 from pipeline.schema import Manifest
 from trainer.evaluation.calibration import Fit, Reliability
-from trainer.evaluation.card import CardParts
 from trainer.evaluation.predictions import ClipPredictions
 from trainer.evaluation.report import AP_FILE
 from trainer.evaluation.tasks.multi_label_card import make_card_parts
@@ -59,6 +58,9 @@ class MultiLabel:
     score_name = MultiLabelEvaluation.SCORE
     label_column = "genres"
     report_class = MultiLabelReport
+    scale = staticmethod(apply_temperature)
+    fit = staticmethod(fit_temperature_and_thresholds)
+    make_card_parts = staticmethod(make_card_parts)
 
     @classmethod
     def of(cls, manifest: Manifest) -> MultiLabel:
@@ -126,12 +128,6 @@ class MultiLabel:
         hits = labels[np.arange(len(labels)), best] > 0
         return float(losses.sum()), float(np.count_nonzero(hits))
 
-    def scale(
-        self, probabilities: npt.NDArray[np.float64], temperature: float
-    ) -> npt.NDArray[np.float64]:
-        """Log-odds over the temperature."""
-        return apply_temperature(probabilities, temperature)
-
     def scale_tensor(self, probabilities: Any, temperature: float) -> Any:
         """The same of a tensor."""
         from keras import ops
@@ -139,10 +135,6 @@ class MultiLabel:
         p = ops.clip(probabilities, FLOOR, 1 - FLOOR)
         # Neither LiteRT nor ONNX has log1p.
         return ops.sigmoid((ops.log(p) - ops.log(1 - p)) / temperature)
-
-    def fit(self, clips: ClipPredictions | None, genres: int) -> Fit:
-        """The temperature of all genres, then a threshold for each."""
-        return fit_temperature_and_thresholds(clips, genres)
 
     def measure_reliability(self, clips: ClipPredictions) -> Reliability:
         """How probabilities and the shares of pairs that hold agree."""
@@ -220,10 +212,6 @@ class MultiLabel:
         title = f"{report.model} on {report.representation}"
         title += f": macro AP {test.macro_ap:.3f}"
         return {AP_FILE: plots.average_precision_png(bars, test.clips, title)}
-
-    def make_card_parts(self, report: MultiLabelReport) -> CardParts:
-        """What the model card says of this task."""
-        return make_card_parts(report)
 
 
 def _thresholds(fit: Fit, genres: int) -> npt.NDArray[np.float64]:

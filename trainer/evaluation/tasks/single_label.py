@@ -20,7 +20,6 @@ from trainer.evaluation.calibration import (
     logarithms,
     measure_reliability,
 )
-from trainer.evaluation.card import CardParts
 from trainer.evaluation.predictions import ClipPredictions
 from trainer.evaluation.report import CONFUSION_FILE, Report
 from trainer.evaluation.scores import Evaluation, evaluate
@@ -38,6 +37,8 @@ class SingleLabel:
     score_name = Evaluation.SCORE
     label_column = "genre"
     report_class = Report
+    scale = staticmethod(apply_temperature)
+    make_card_parts = staticmethod(make_card_parts)
 
     def losses(self, labels: Any, probabilities: Any) -> Any:
         """Cross-entropies."""
@@ -70,12 +71,6 @@ class SingleLabel:
         clipped = np.clip(of_labels.astype(np.float64), EPSILON, 1.0)
         hits = np.count_nonzero(probabilities.argmax(axis=1) == labels)
         return float(-np.log(clipped).sum()), float(hits)
-
-    def scale(
-        self, probabilities: npt.NDArray[np.float64], temperature: float
-    ) -> npt.NDArray[np.float64]:
-        """Softmax of the logarithms over the temperature."""
-        return apply_temperature(probabilities, temperature)
 
     def scale_tensor(self, probabilities: Any, temperature: float) -> Any:
         """The same of a tensor."""
@@ -156,7 +151,3 @@ class SingleLabel:
 
         title = f"{report.model} on {report.representation}"
         return {CONFUSION_FILE: plots.confusion_png(report.test, title)}
-
-    def make_card_parts(self, report: Report) -> CardParts:
-        """What the model card says of this task."""
-        return make_card_parts(report)
