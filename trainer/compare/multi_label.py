@@ -11,6 +11,7 @@ import numpy.typing as npt
 from trainer.compare.html.markup import Markup, percent
 from trainer.compare.html.tables import genre_table
 from trainer.compare.view import Column, Mistake, View
+from trainer.evaluation.card import list_some
 from trainer.evaluation.report_folder import Result
 from trainer.evaluation.tasks.multi_label_report import MultiLabelReport
 from trainer.evaluation.tasks.multi_label_scores import binary_losses
@@ -26,9 +27,7 @@ class MultiLabelView(View):
     columns: Sequence[Column] = (
         Column(name="macro AP", brief="macro AP", value=lambda r: r.test.macro_ap),
         Column(
-            name="95 % interval",
-            brief="95 %",
-            value=lambda r: r.test.macro_ap_interval,
+            name="95 % interval", brief="95 %", value=lambda r: r.test.macro_ap_interval
         ),
         Column(name="micro AP", brief="micro AP", value=lambda r: r.test.micro_ap),
         Column(name="macro ROC-AUC", brief="AUC", value=lambda r: r.test.macro_auc),
@@ -95,7 +94,7 @@ class MultiLabelView(View):
         for row in wrong[np.argsort(-losses[wrong], kind="stable")].tolist():
             true, found = clips.labels[row] > 0, given[row] > 0
             shares = clips.probabilities[row]
-            missed = _join(names[true & ~found])
+            missed = list_some(names[true & ~found], _NAMED)
             mistakes.append(
                 Mistake(
                     track_id=clips.track_ids[row],
@@ -159,9 +158,5 @@ def _name(
     """Genres with their probabilities, the most probable first."""
     order = np.flatnonzero(given)
     order = order[np.argsort(-shares[order], kind="stable")]
-    return _join([f"{names[g]} {percent(float(shares[g]))}" for g in order])
-
-
-def _join(texts: Sequence[str]) -> str:
-    more = len(texts) - _NAMED
-    return ", ".join(texts[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    texts = [f"{names[genre]} {percent(float(shares[genre]))}" for genre in order]
+    return list_some(texts, _NAMED)

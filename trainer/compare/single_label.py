@@ -21,14 +21,8 @@ ARTICLE_ACCURACY = 0.40
 #: The genres that it was measured with: those of fma_small.
 ARTICLE_GENRES = frozenset(
     (
-        "Electronic",
-        "Experimental",
-        "Folk",
-        "Hip-Hop",
-        "Instrumental",
-        "International",
-        "Pop",
-        "Rock",
+        *("Electronic", "Experimental", "Folk", "Hip-Hop", "Instrumental"),
+        *("International", "Pop", "Rock"),
     )
 )
 ARTICLE_NOTE = (
@@ -44,9 +38,7 @@ class SingleLabelView(View):
     columns: Sequence[Column] = (
         Column(name="accuracy", brief="accuracy", value=lambda r: r.test.accuracy),
         Column(
-            name="95 % interval",
-            brief="95 %",
-            value=lambda r: r.test.accuracy_interval,
+            name="95 % interval", brief="95 %", value=lambda r: r.test.accuracy_interval
         ),
         Column(name="macro-F1", brief="F1", value=lambda r: r.test.macro_f1),
         Column(name="95 % interval", value=lambda r: r.test.macro_f1_interval),

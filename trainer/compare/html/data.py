@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from pipeline.schema import SPLITS, Manifest
-from trainer.compare.html.facts import DataFacts, Example
+from trainer.compare.html.facts import DataFacts, Pictures
 from trainer.compare.html.markup import (
     Markup,
     bar_cell,
@@ -29,7 +27,7 @@ def data_section(facts: DataFacts) -> Markup:
         element("p", _describe_artists(facts)),
         scrolling("Clips by genre and split", _clip_table(manifest)),
         *_rejects(manifest),
-        *_gallery(facts.examples),
+        *_gallery(facts.pictures),
     )
 
 
@@ -104,21 +102,21 @@ def _rejects(manifest: Manifest) -> list[Markup]:
     ]
 
 
-def _gallery(examples: Sequence[Example]) -> list[Markup]:
-    if not any(example.pictures for example in examples):
+def _gallery(examples: Pictures) -> list[Markup]:
+    if not any(examples.values()):
         return []
     cards = [
         element(
             "li",
-            element("h3", example.genre),
+            element("h3", genre),
             *(
                 element("figure", picture, element("figcaption", name))
-                for name, picture in example.pictures.items()
+                for name, picture in pictures.items()
             ),
             class_="card",
         )
-        for example in examples
-        if example.pictures
+        for genre, pictures in examples.items()
+        if pictures
     ]
     return [
         element("h3", "One clip of each genre, as the models see it"),

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trainer.compare.html.markup import (
-    Markup,
-    bar_cell,
-    cell,
-    element,
-    header,
-    table,
-)
+from trainer.compare.html.markup import Markup, bar_cell, cell, element, header, table
 from trainer.evaluation.scores import Evaluation
 
 #: Of each genre: its name, number of test clips, and a score for each column.

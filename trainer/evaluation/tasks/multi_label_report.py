@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pipeline.schema import MULTI_LABEL
-from trainer.evaluation.report import ModelReport, check_range
+from trainer.evaluation.report import ModelReport
 from trainer.evaluation.tasks.multi_label_scores import MultiLabelEvaluation
 
 
@@ -34,32 +32,8 @@ class MultiLabelReport(ModelReport):
         super().check()
         if self.task != MULTI_LABEL:
             raise ValueError(f"the task is {self.task!r:.40}")
-        for evaluation in filter(None, (self.test, self.validation)):
-            _check_shares(vars(evaluation))
-            check_range("clips", evaluation.clips - 1)
-            for scores in evaluation.genres:
-                _check_shares(vars(scores))
 
     @property
     def thresholds(self) -> tuple[float, ...]:
         """From which probability on each genre is given."""
         return tuple(scores.threshold for scores in self.test.genres)
-
-
-#: Numbers that may be over 1.
-_COUNTS = (
-    "clips",
-    "artists",
-    "support",
-    "log_loss",
-    "labels_per_clip",
-    "predicted_per_clip",
-)
-
-
-def _check_shares(values: Mapping[str, Any]) -> None:
-    for name, value in values.items():
-        numbers = value if isinstance(value, tuple) else (value,)
-        for number in numbers:
-            if isinstance(number, int | float):
-                check_range(name, number, math.inf if name in _COUNTS else 1)
