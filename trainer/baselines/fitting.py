@@ -18,11 +18,7 @@ from trainer.baselines.vectors import check_memory, load_normalised
 from trainer.data.dataset import Arrays, Dataset
 from trainer.data.distances import squared_distances
 from trainer.data.music_model import read_music_model
-from trainer.evaluation.predictions import (
-    ClipPredictions,
-    mean_by_clip,
-    with_artists,
-)
+from trainer.evaluation.predictions import ClipPredictions, mean_by_clip, with_artists
 from trainer.predict import classical
 from trainer.predict.baseline import make_files
 
@@ -66,10 +62,7 @@ BASELINES = (
         fit=classifiers.fit_gaussian_nb,
     ),
     Baseline(
-        name="rbf_svm",
-        title="RBF SVM",
-        fit=classifiers.fit_rbf_svm,
-        on_distances=True,
+        name="rbf_svm", title="RBF SVM", fit=classifiers.fit_rbf_svm, on_distances=True
     ),
     Baseline(
         name="pca_logistic_regression",

@@ -103,8 +103,7 @@ def make_files(
     kind, arrays = to_arrays(classifier)
     arrays[_CLASSES] = np.asarray(classes, np.int64)
     file = io.BytesIO()
-    ordered: dict[str, Any] = {name: arrays[name] for name in sorted(arrays)}
-    np.savez(file, **ordered)
+    np.savez(file, **dict(sorted(arrays.items())))  # type: ignore[arg-type]
     description = {
         "format": FORMAT,
         "classifier": kind,
@@ -167,11 +166,7 @@ def load_baseline(path: str) -> Baseline:
 
 
 def _read_arrays(content: bytes) -> dict[str, NDArray[Any]]:
-    """Arrays of a `.npz` that was written without compression.
-
-    Raises:
-      ValueError: it is something else, or would take more than its own size.
-    """
+    """Arrays of a `.npz` that was written without compression."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if sum(info.file_size for info in archive.infolist()) > len(content):

@@ -20,7 +20,6 @@ from pipeline.schema import MANIFEST_FILE, Manifest, UserError
 from trainer.evaluation.model_digests import describe_error
 from trainer.evaluation.report import MODEL_FILE
 from trainer.evaluation.tasks.task import find_task
-from trainer.predict.audio import read_config
 from trainer.predict.model_folder import ADVICE, ModelContent, read_model_folder
 from trainer.predict.protocol import OneModel, Predictor
 
@@ -49,11 +48,6 @@ class Network(OneModel):
     """
 
     model: keras.Model
-
-    @property
-    def config(self) -> Any:
-        """Clip parameters; see `trainer.predict.audio.read_config`."""
-        return read_config(self.representation, self.manifest)
 
     @functools.cached_property
     def _compiled(self) -> Callable[[Any], Any]:
@@ -209,11 +203,7 @@ def _write_temporary(path: str, content: bytes) -> None:
 
 
 def _check_shapes(model: keras.Model, name: str, manifest: Manifest) -> None:
-    """Compares inputs and outputs with the manifest.
-
-    Raises:
-      ValueError: they differ.
-    """
+    """Compares inputs and outputs with the manifest."""
     value = manifest.representations[name].value
     signature = [((None, *value.shape), value.dtype)]
     inputs = [(tensor.shape, tensor.dtype) for tensor in model.inputs]
