@@ -131,19 +131,8 @@ def _read_ours(
     found = {}
     for split in SPLITS:
         for file in manifest.shard_files(statistics.NAME, split):
-            path = reading.join(folder, file)
-            try:
-                for example in reading.read_examples(path, schema):
-                    track = str(example["track_id"])
-                    if track in clips:
-                        found[track] = np.asarray(
-                            example[schema.value.name], np.float32
-                        )
-            except (OSError, ValueError) as error:
-                raise UserError(
-                    f"{path} cannot be read ({error}); ./launch.sh inspect --verify "
-                    "says what is wrong."
-                ) from error
+            vectors = reading.read_vectors(reading.join(folder, file), schema)
+            found |= {track: v for track, v in vectors.items() if track in clips}
     return found
 
 

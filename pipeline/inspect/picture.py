@@ -142,10 +142,7 @@ def _read_clips(
                 f"{path}: {error} --verify lists all that is wrong."
             ) from error
     return [
-        (
-            label,
-            DrawnClip(title, {n: np.stack(v) for n, v in values[track_id].items()}),
-        )
+        (label, DrawnClip(title, {n: np.stack(v) for n, v in values[track_id].items()}))
         for track_id, (label, title) in titles.items()
         if len(values[track_id]) == len(names)
     ]

@@ -175,6 +175,25 @@ def read_labels(example: Mapping[str, Value], manifest: Manifest) -> tuple[int, 
     return (value,)
 
 
+def read_vectors(path: str, schema: RepresentationSchema) -> dict[str, Any]:
+    """The float32 vectors of a shard file, by track id.
+
+    Raises:
+      UserError: the file cannot be read, or is damaged.
+    """
+    name = schema.value.name
+    try:
+        return {
+            str(example["track_id"]): np.asarray(example[name], np.float32)
+            for example in read_examples(path, schema)
+        }
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}); ./launch.sh inspect --verify says what "
+            "is wrong."
+        ) from error
+
+
 def read_examples(
     path: str, schema: RepresentationSchema
 ) -> Iterator[Mapping[str, Value]]:

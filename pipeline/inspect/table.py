@@ -102,15 +102,7 @@ def _read_statistics(
     found = {}
     for split in SPLITS:
         path = reading.join(folder, manifest.shard_files(statistics.NAME, split)[shard])
-        try:
-            for example in reading.read_examples(path, layout):
-                found[str(example["track_id"])] = np.asarray(
-                    example[layout.value.name], np.float32
-                )
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{path} cannot be read ({error}); inspect --verify says what is wrong."
-            ) from error
+        found |= reading.read_vectors(path, layout)
     return found
 
 

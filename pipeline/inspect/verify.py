@@ -302,10 +302,7 @@ def _add_leaks(
 
 
 def _check_list(
-    folder: str,
-    manifest: Manifest,
-    clips: Mapping[str, Identity],
-    problems: Problems,
+    folder: str, manifest: Manifest, clips: Mapping[str, Identity], problems: Problems
 ) -> dict[str, str]:
     """Holds the list of clips, which has the checksums of their audio, against them.
 
@@ -327,12 +324,7 @@ def _check_list(
             genres = [manifest.genres[label] for label in identity.labels]
             named = [clip["genre"]] if manifest.task == SINGLE_LABEL else clip["genres"]
             stated = (split, named, clip["artist_id"], clip["decoder"])
-            if stated != (
-                identity.split,
-                genres,
-                identity.artist_id,
-                identity.decoder,
-            ):
+            if stated != (identity.split, genres, identity.artist_id, identity.decoder):
                 problems.add(
                     "list of clips",
                     f"clip {track_id} is listed with another split, genre, artist or "
