@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from pipeline.common.files import join
 from pipeline.schema import (
     CLIPS_PATTERN,
     COMPLETED_FILE,
@@ -25,11 +26,6 @@ from pipeline.schema import (
 from pipeline.schema.checks import MOST_BYTES, check_whole, parse
 from pipeline.schema.example import Value, decode_example
 from pipeline.shards.tfrecord import read_records
-
-
-def join(folder: str, name: str) -> str:
-    """A path below a dataset's folder."""
-    return f"{folder.rstrip('/')}/{name}"
 
 
 def open_file(path: str) -> BinaryIO:

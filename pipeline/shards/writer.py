@@ -94,7 +94,7 @@ class ShardWriter:
         """Returns itself."""
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         """Removes what was not committed."""
         for key, (temporary, _) in self._paths.items():
             with contextlib.suppress(storage.WriteError):

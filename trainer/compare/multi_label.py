@@ -13,7 +13,7 @@ from trainer.compare.html.tables import genre_table
 from trainer.compare.view import Column, Mistake, View
 from trainer.evaluation.card import list_some
 from trainer.evaluation.report_folder import Result
-from trainer.evaluation.tasks.multi_label_report import MultiLabelReport
+from trainer.evaluation.tasks.multi_label import MultiLabelReport
 from trainer.evaluation.tasks.multi_label_scores import binary_losses
 from trainer.evaluation.tasks.task import scale_clips, task_of
 

@@ -118,14 +118,10 @@ class FlinkRun:
             kept = "; workers outlive a stage"
         else:
             kept = ""
-            print(
-                _KEEPING.format(reason=cluster.reason, version=cluster.version),
-                flush=True,
-            )
-        print(
+            _say(_KEEPING.format(reason=cluster.reason, version=cluster.version))
+        _say(
             f"Flink {cluster.version} at {cluster.url}: {self._parallelism} of "
-            f"{cluster.slots} slots{kept}.",
-            flush=True,
+            f"{cluster.slots} slots{kept}."
         )
         if not cluster.free_slots:
             raise UserError(

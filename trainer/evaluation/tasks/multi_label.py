@@ -13,19 +13,18 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.common.plain_text import markdown
-from pipeline.schema import Manifest
+from pipeline.schema import MULTI_LABEL, Manifest
 from trainer.evaluation.calibration import Fit, Reliability
 from trainer.evaluation.card import CardParts, describe_interval
 from trainer.evaluation.predictions import ClipPredictions, Float64s, Labels
-from trainer.evaluation.report import AP_FILE
+from trainer.evaluation.report import AP_FILE, ModelReport
 from trainer.evaluation.tasks.multi_label_draws import draw_scores, macro_scores
-from trainer.evaluation.tasks.multi_label_report import MultiLabelReport
 from trainer.evaluation.tasks.multi_label_scores import (
     FLOOR,
     MultiLabelEvaluation,
@@ -43,6 +42,35 @@ from trainer.evaluation.tasks.thresholds import (
 
 #: No genre weighs more.
 MOST_WEIGHT = 10.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MultiLabelReport(ModelReport):
+    """Of a model of several genres a clip; see `ModelReport`.
+
+    Attributes:
+      test: of probabilities with the temperature.
+      validation: of the split to which temperature and thresholds are fitted.
+      training_macro_ap: macro average precision on the training split.
+    """
+
+    TRAINING_SCORE: ClassVar[str] = "training_macro_ap"
+
+    task: str = MULTI_LABEL
+    test: MultiLabelEvaluation
+    validation: MultiLabelEvaluation | None
+    training_macro_ap: float | None
+
+    def check(self) -> None:
+        """See `ModelReport.check`."""
+        super().check()
+        if self.task != MULTI_LABEL:
+            raise ValueError(f"the task is {self.task!r:.40}")
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """From which probability on each genre is given."""
+        return tuple(scores.threshold for scores in self.test.genres)
 
 
 @dataclasses.dataclass(frozen=True)

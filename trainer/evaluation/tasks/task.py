@@ -20,8 +20,7 @@ from trainer.evaluation.predictions import (
     concatenate,
 )
 from trainer.evaluation.report import Report, find_versions
-from trainer.evaluation.tasks.multi_label import MultiLabel
-from trainer.evaluation.tasks.multi_label_report import MultiLabelReport
+from trainer.evaluation.tasks.multi_label import MultiLabel, MultiLabelReport
 from trainer.evaluation.tasks.single_label import SingleLabel
 from trainer.evaluation.tasks.thresholds import DEFAULT_NOTE
 from trainer.evaluation.typed_json import parse_json
