@@ -18,8 +18,8 @@ from pipeline.representations import (
     make_schemas,
     statistics,
 )
-from pipeline.representations.seven_numbers import SEVEN_NUMBERS, summarise
 from pipeline.representations.spectrum import Spectrum, Workspace, compute_power
+from pipeline.representations.statistics import SEVEN_NUMBERS, summarise
 from tests.support.audio_files import make_sine
 
 #: The sizes in FMA's own order; its table sorts them.
