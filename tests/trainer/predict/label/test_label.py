@@ -2,6 +2,7 @@ import io
 import json
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import apache_beam as beam
@@ -12,18 +13,20 @@ from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
 
 from pipeline.common.rejects import AudioError, Reason
+from pipeline.decoding.isolation import IsolatedDecoder
 from pipeline.inputs.join import AudioFile
 from pipeline.launch.commands import main as launch
 from pipeline.schema import UserError
 from pipeline.shards import replace
 from tests.support.small_models import GENRES, write_models, write_tones
+from trainer.predict import network
 from trainer.predict.label import complete, graph, songs
 from trainer.predict.label.__main__ import main
 from trainer.predict.label.config import LabelConfig, suggest_shards
 from trainer.predict.label.rows import make_rows, make_schema, to_jsonl, to_parquet
 from trainer.predict.label.shards import LabelledShard, keep_or_make_shard
 from trainer.predict.label.songs import SongLabels
-from trainer.predict.loading import load_audio_predictor
+from trainer.predict.loading import load_audio_predictor, load_predictors
 
 SONGS = 9
 
@@ -226,7 +229,9 @@ def test_rows_of_a_song():
 
 
 def test_shards_grow_with_the_catalogue():
-    assert [suggest_shards(n) for n in (1, 32, 33, 1000, 10**6)] == [1, 1, 2, 32, 1024]
+    counts = (1, 15, 16, 64, 256, 257, 1000, 10**6)
+    expected = [1, 1, 2, 8, 8, 9, 32, 1024]
+    assert [suggest_shards(count) for count in counts] == expected
 
 
 @pytest.mark.parametrize(
@@ -336,3 +341,47 @@ def test_the_command_is_known(capsys, monkeypatch):
         with pytest.raises(SystemExit):
             launch(["launch", *command, "--help"])
         assert expected in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_the_next_file_is_decoded_while_one_is_asked_about(
+    models, music, monkeypatch, ahead
+):
+    predictor = load_predictors([str(models / "windows")])
+    files = [AudioFile(str(path), 1) for path in sorted(music.glob("0*.wav"))]
+    begun = threading.Semaphore(0)
+    original = songs.SongLabeller._decode
+
+    def decode(labeller, file, opened):
+        begun.release()
+        return original(labeller, file, opened)
+
+    monkeypatch.setattr(songs.SongLabeller, "_decode", decode)
+    monkeypatch.setattr(songs, "BATCH_CLIPS", 1)
+    with IsolatedDecoder() as decoder:
+        labeller = songs.SongLabeller(
+            predictor, decoder, excerpts=10, decode_ahead=ahead
+        )
+        answers = labeller.label(files)
+        found = [next(answers)]
+        # Of the second one nobody has asked.
+        assert begun.acquire(timeout=20)
+        assert begun.acquire(timeout=20 if ahead else 0.2) == ahead
+        found += answers
+    assert [file for file, _ in found] == files
+    assert all(isinstance(result, SongLabels) for _, result in found)
+
+
+def test_a_network_gets_few_records_at_once(models, monkeypatch):
+    whole = load_predictors([str(models / "mel")])
+    rng = np.random.default_rng(0)
+    records = {"mel": rng.integers(0, 256, (5, 5, 224, 224, 3), np.uint8)}
+    expected = whole.predict(records)
+    sizes = []
+    monkeypatch.setattr(network, "RECORDS_AT_ONCE", 4)
+    asked = whole._compiled
+    monkeypatch.setitem(
+        vars(whole), "_compiled", lambda x: sizes.append(len(x)) or asked(x)
+    )
+    assert whole.predict(records) == pytest.approx(expected, abs=1e-7)
+    assert sizes == [4, 4, 4, 4, 4, 4, 1]
