@@ -85,7 +85,8 @@ class LabelConfig:
             "top": self.top,
             "by_excerpt": self.by_excerpt,
             "embeddings": self.embeddings,
-            **({"paths": list(self.paths)} if self.paths else {}),
+            "thresholds": list(self.thresholds),
+            "paths": list(self.paths),
             "num_shards": self.num_shards,
             "tools": self.tools,
         }

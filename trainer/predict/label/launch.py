@@ -113,6 +113,7 @@ def describe_result(output: str) -> str:
         f"{inputs['not_audio']:,} that are no audio."
     ]
     songs = sorted(summary["songs"].items(), key=lambda item: -item[1])
+    songs.append(("(none)", summary.get("songs_without_genre", 0)))
     rows = [[one_line(genre), f"{count:,}"] for genre, count in songs if count]
     parts.append(align(["genre", "songs"], rows))
     if summary["rejects"]:

@@ -228,6 +228,31 @@ def test_rows_of_a_song():
     assert [json.loads(line) for line in to_jsonl([first]).splitlines()] == [first]
 
 
+def test_the_summary_counts_every_genre_that_a_song_is_given(tmp_path):
+    # Means of 0.3, 0.2, 0.25 and 0.25; the last excerpt's best is the first.
+    song = make_song()
+    [folk, _, pop, _] = GENRES
+    for changes, expected in (
+        ({}, {folk: 1}),
+        ({"thresholds": (0.3, 0.3, 0.2, 0.9), "paths": GENRES}, {folk: 1, pop: 1}),
+        ({"thresholds": (0.9,) * 4, "paths": GENRES}, {}),
+    ):
+        config = make_config(tmp_path, by_excerpt=True, **changes)
+        shard = keep_or_make_shard(
+            0,
+            [AudioFile("a.mp3", 1)],
+            config,
+            lambda files: ((file, song) for file in files),
+            lambda _: True,
+        )
+        assert LabelledShard.from_json(shard.to_json()) == shard
+        summary = complete.summarise(config, [shard])
+        assert summary["songs"] == dict.fromkeys(GENRES, 0) | expected
+        assert summary.get("songs_without_genre") == (
+            None if not changes else int(not expected)
+        )
+
+
 def test_shards_grow_with_the_catalogue():
     counts = (1, 15, 16, 64, 256, 257, 1000, 10**6)
     expected = [1, 1, 2, 8, 8, 9, 32, 1024]
@@ -280,7 +305,7 @@ def make_shard(**changes) -> LabelledShard:
         "shard": 0,
         "fingerprint": "",
         "files": {},
-        "songs": (("a.mp3", "Folk"),),
+        "songs": (("a.mp3", ("Folk",)),),
         "rejects": (),
         "not_audio": ("c.txt",),
         "seconds": 1.0,
@@ -291,10 +316,10 @@ def make_shard(**changes) -> LabelledShard:
 @pytest.mark.parametrize(
     ("songs", "expected"),
     [
-        ((("a.mp3", "Folk"),), []),
+        ((("a.mp3", ("Folk",)),), []),
         ((), ["a.mp3: 1 in the inputs, 0 in the results"]),
         (
-            (("a.mp3", "Folk"), ("a.mp3", "Folk"), ("b.mp3", "Folk")),
+            (("a.mp3", ("Folk",)), ("a.mp3", ("Folk",)), ("b.mp3", ("Folk",))),
             [
                 "a.mp3: 1 in the inputs, 2 in the results",
                 "b.mp3: 0 in the inputs, 1 in the results",
