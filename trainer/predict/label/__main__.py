@@ -25,7 +25,7 @@ from pipeline.launch.plan import parse_beam_options, run_steps
 from pipeline.launch.runners import try_runner
 from pipeline.schema import UserError
 from pipeline.shards import runs
-from trainer.config import EXCERPTS
+from trainer.predict.audio import AudioPredictor, add_model_flags
 from trainer.predict.label.config import (
     FEW_SHARDS,
     FILES_A_SHARD,
@@ -42,8 +42,8 @@ The same command goes on after an interruption.
 """
 _EXAMPLES = (
     "label --model models/mel --audio music --output labels",
-    "label --model models/mel --model models/features --audio 'music/**.mp3' \\\n"
-    "      --output labels --by_excerpt",
+    "label --model models/mel --model models/features \\\n"
+    "      --audio 'music/**.mp3' more.zip --output labels --by_excerpt",
 )
 
 
@@ -66,28 +66,16 @@ def make_parser(
     )
     inputs = parser.add_argument_group("input")
     inputs.add_argument(
-        "--model",
-        required=True,
-        action="append",
-        metavar="DIR",
-        help="model folder; give it more than once for the mean of several models",
-    )
-    inputs.add_argument(
         "--audio",
         required=True,
+        nargs="+",
+        action="extend",
         type=drop_scheme,
         metavar="GLOB",
-        help="a folder with all that it holds, a ZIP, or a quoted glob, here or on any "
-        "Beam file system, as for preprocess",
+        help="a folder with all that it holds, a ZIP, or a quoted glob, also of ZIPs, "
+        "here or on any Beam file system, as for preprocess; several are taken as one",
     )
-    inputs.add_argument(
-        "--excerpts",
-        type=int,
-        default=EXCERPTS,
-        metavar="N",
-        help="of a file over 31 s, up to so many excerpts of 30 s, spread evenly "
-        "(default: %(default)s)",
-    )
+    add_model_flags(parser, "model")
     output = parser.add_argument_group("output")
     output.add_argument(
         "--output",
@@ -193,7 +181,6 @@ def check(flags: argparse.Namespace, *, askers: int = 0) -> tuple[LabelConfig, i
     """
     require_credentials([*flags.model, flags.output])
     import trainer.runtime.quiet  # noqa: F401  (before what imports TensorFlow)
-    from trainer.predict.audio import AudioPredictor
     from trainer.predict.label.handler import use_one_thread
     from trainer.predict.label.launch import make_config
     from trainer.predict.loading import load_predictors

@@ -86,7 +86,7 @@ def summarise(config: LabelConfig, shards: Sequence[LabelledShard]) -> dict[str,
         "genres": list(config.genres),
         "columns": make_schema(config).names,
         "options": {
-            "audio": config.audio,
+            "audio": list(config.audio),
             "excerpts": config.excerpts,
             "top": config.top,
             "by_excerpt": config.by_excerpt,

@@ -29,7 +29,7 @@ class LabelConfig:
     """A labelling job.
 
     Attributes:
-      audio: glob of audio files.
+      audio: globs of audio files.
       output: folder to write to.
       replaces: folder of the completed labels whose place it takes in the end; empty
         where `output` is their own.
@@ -50,7 +50,7 @@ class LabelConfig:
       spare_cores: whether there are more cores than workers, see `songs`.
     """
 
-    audio: str
+    audio: tuple[str, ...]
     output: str
     models: tuple[str, ...]
     fingerprint: str

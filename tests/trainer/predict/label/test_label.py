@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import threading
+import zipfile
 from pathlib import Path
 
 import apache_beam as beam
@@ -193,7 +194,7 @@ def test_other_options_keep_nothing(models, music, tmp_path):
 
 def make_config(output: Path, models: Path = Path("models"), **changes) -> LabelConfig:
     values = {
-        "audio": "music",
+        "audio": ("music",),
         "output": str(output),
         "models": (str(models / "windows"),),
         "fingerprint": "a" * 64,
@@ -410,3 +411,29 @@ def test_a_network_gets_few_records_at_once(models, monkeypatch):
     )
     assert whole.predict(records) == pytest.approx(expected, abs=1e-7)
     assert sizes == [4, 4, 4, 4, 4, 4, 1]
+
+
+def test_several_patterns_are_taken_as_one(models, music, tmp_path):
+    more = tmp_path / "more"
+    more.mkdir()
+    with zipfile.ZipFile(more / "a.zip", "w") as archive:
+        archive.write(music / "000.wav", "in/a.wav")
+    shutil.copy(music / "001.wav", tmp_path / "b.wav")
+    patterns = [str(music / "00[23].wav"), str(more / "*.zip"), f"{music}/00[3]*"]
+    flags = [f"--model={models / 'windows'}", f"--output={tmp_path / 'labels'}"]
+    mode = "--direct_running_mode=in_memory"
+    audio = ["--audio", *patterns, "--audio", str(tmp_path / "b.wav")]
+    assert main([*flags, mode, *audio]) == 0
+    found = {row["path"] for row in read_rows(tmp_path / "labels")}
+    zipped = f"{more}/a.zip!/in/a.wav"
+    here = {str(music / "002.wav"), str(music / "003.wav"), str(tmp_path / "b.wav")}
+    assert found == {zipped, *here}
+    summary = json.loads((tmp_path / "labels" / "labels.json").read_text())
+    assert summary["options"]["audio"] == [*patterns, str(tmp_path / "b.wav")]
+
+
+def test_no_pattern_may_match_what_is_written(models, music, tmp_path, capsys):
+    flags = [f"--model={models / 'windows'}", f"--output={tmp_path / 'labels'}"]
+    shutil.copy(music / "000.wav", tmp_path / "a.wav")
+    assert main([*flags, "--audio", str(music), str(tmp_path)]) == 2
+    assert "would match" in capsys.readouterr().err
