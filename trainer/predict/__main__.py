@@ -214,12 +214,16 @@ def run(flags: argparse.Namespace) -> int:
     check_excerpts(flags.excerpts)
     require_credentials(flags.model)
     files, problems = find_files(flags.files)
+    from threadpoolctl import threadpool_limits
+
     import trainer.runtime.quiet  # noqa: F401  (before what imports TensorFlow)
     from pipeline.decoding.isolation import IsolatedDecoder
     from trainer.predict.loading import load_audio_predictor  # Imports TensorFlow.
 
     failed = False
-    with IsolatedDecoder() as decoder:
+    # As in preprocessing and labelling: with threads of BLAS, mel images have other grey
+    # levels here and there, and take twice the CPU time and no less of the clock.
+    with IsolatedDecoder() as decoder, threadpool_limits(1):
 
         def load(path: str, config: ClipConfig, limit: int) -> tuple[Part, ...]:
             member = paths.split(path)
