@@ -221,8 +221,8 @@ def run(flags: argparse.Namespace) -> int:
     from trainer.predict.loading import load_audio_predictor  # Imports TensorFlow.
 
     failed = False
-    # As in preprocessing and labelling: with threads of BLAS, mel images have other grey
-    # levels here and there, and take twice the CPU time and no less of the clock.
+    # As in preprocessing and labelling: with threads of BLAS, some grey levels of mel
+    # images are others, for twice the CPU time and no less of the clock.
     with IsolatedDecoder() as decoder, threadpool_limits(1):
 
         def load(path: str, config: ClipConfig, limit: int) -> tuple[Part, ...]:
