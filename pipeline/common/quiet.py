@@ -18,6 +18,8 @@ _NOISE = re.compile(
     rb"\[src/libmpg123|Note: (Illegal Audio|Trying to resync|Skipped)|"
     rb"Warning: (Xing stream size|Encountered more data)"
 )
+#: Marks the end of what is filtered.
+_END = b"\0end\n"
 
 
 @contextlib.contextmanager
@@ -55,22 +57,29 @@ def filter_stderr() -> Iterator[None]:
     reader, writer = os.pipe()
     os.dup2(writer, 2)
     os.close(writer)
+    forwarded = threading.Event()
     thread = threading.Thread(
-        target=_forward_lines, args=(reader, original), daemon=True
+        target=_forward_lines, args=(reader, original, forwarded), daemon=True
     )
     thread.start()
     try:
         yield
     finally:
         sys.stderr.flush()
-        # Closes the pipe's last end here; a child that lives on may hold another.
+        # A child that lives on may hold the pipe, which then has no end yet.
+        os.write(2, _END)
         os.dup2(original, 2)
-        thread.join(timeout=1)
+        forwarded.wait(timeout=1)
+        thread.join(timeout=0.1)
 
 
-def _forward_lines(reader: int, target: int) -> None:
+def _forward_lines(reader: int, target: int, forwarded: threading.Event) -> None:
     with os.fdopen(reader, "rb") as lines:
         for line in lines:
-            if not _NOISE.match(line):
-                os.write(target, line)
+            # What stands before the mark has no line's end of its own.
+            text = line.removesuffix(_END)
+            if text and not _NOISE.match(text):
+                os.write(target, text)
+            if text != line:
+                forwarded.set()
     os.close(target)

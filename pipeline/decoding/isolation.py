@@ -22,7 +22,7 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Callable
-from typing import IO, Any, BinaryIO, TypeVar, cast
+from typing import IO, Any, BinaryIO, Generic, TypeVar, cast
 
 import numpy as np
 
@@ -46,16 +46,48 @@ WAVEFORMS = 2
 #: The module that a helper runs.
 HELPER = "pipeline.decoding.isolation_helper"
 
-#: What was made of the clips that were handed over, and the answer at the end.
-_Result = tuple[list[Any], dict[str, Any]]
-
 _Used = TypeVar("_Used")
+#: What was made of the clips that were handed over, and the answer at the end.
+_Result = tuple[list[_Used], dict[str, Any]]
 
 _SHARED_BYTES = WAVEFORMS * CLIP_SAMPLES * 4
 #: A clip's file goes through in one piece.
 _PIPE_BYTES = 1 << 20
 _HEADER = struct.Struct("<cQ")
 _RANGE = struct.Struct("<QQ")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Demand(Generic[_Used]):
+    """What the helper is asked for.
+
+    Attributes:
+      file: to decode.
+      kind: of the message that asks, see `isolation_helper.serve`.
+      config: clip parameters.
+      place: of the waveform that it decodes to.
+      limit: of excerpts; None for the clip that training takes.
+      use: takes each excerpt that is handed over.
+    """
+
+    file: BinaryIO
+    kind: bytes
+    config: ClipConfig
+    place: int = 0
+    limit: int | None = None
+    use: Callable[[Part], _Used]
+
+    def to_json(self, size: int) -> bytes:
+        """The message, for a file of so many bytes."""
+        content = {
+            "config": dataclasses.asdict(self.config),
+            "place": self.place,
+            "limit": self.limit,
+            "size": size,
+        }
+        if isinstance(self.file, Excerpt):
+            content["seconds"] = self.file.seconds
+        return json.dumps(content).encode()
 
 
 class IsolatedDecoder:
@@ -89,10 +121,8 @@ class IsolatedDecoder:
           RuntimeError: the helper ended by a programming error, which it printed.
         """
         place, self._next = self._next, (self._next + 1) % WAVEFORMS
-        request = {"config": dataclasses.asdict(config), "place": place}
-        if isinstance(file, Excerpt):
-            request["seconds"] = file.seconds
-        _, answer = self._decode(file, b"D", request, _keep)
+        demand = _Demand(file=file, kind=b"D", config=config, place=place, use=_keep)
+        _, answer = self._decode(demand)
         return Waveform(samples=self._waveforms[place], **answer)
 
     def load_excerpts(
@@ -142,21 +172,16 @@ class IsolatedDecoder:
           OSError: it cannot be read.
           RuntimeError: the helper ended by a programming error, which it printed.
         """
-        request = {"config": dataclasses.asdict(config), "limit": limit, "place": 0}
-        used, _ = self._decode(file, b"E", request, use)
+        used, _ = self._decode(
+            _Demand(file=file, kind=b"E", config=config, limit=limit, use=use)
+        )
         return used
 
-    def _decode(
-        self,
-        file: BinaryIO,
-        kind: bytes,
-        request: dict[str, Any],
-        use: Callable[[Part], Any],
-    ) -> _Result:
+    def _decode(self, demand: _Demand[_Used]) -> _Result[_Used]:
         """Has a file decoded, also where the helper dies of something else."""
         for _ in range(ATTEMPTS):
             try:
-                return self._ask(file, kind, request, use)
+                return self._ask(demand)
             except _HelperDiedError as error:
                 code = error.code
             if code in (-signal.SIGPROF, -signal.SIGALRM):
@@ -188,18 +213,12 @@ class IsolatedDecoder:
         """Ends the helper."""
         self.close()
 
-    def _ask(
-        self,
-        file: BinaryIO,
-        kind: bytes,
-        request: dict[str, Any],
-        use: Callable[[Part], Any],
-    ) -> _Result:
+    def _ask(self, demand: _Demand[_Used]) -> _Result[_Used]:
         """Has the running helper decode a file, and serves what it reads."""
         if self._process is None:
             self._process = self._start()
         try:
-            answer = self._converse(self._process, file, kind, request, use)
+            answer = self._converse(self._process, demand)
         except (EOFError, BrokenPipeError) as error:
             raise _HelperDiedError(self._stop()) from error
         except BaseException:
@@ -211,19 +230,14 @@ class IsolatedDecoder:
         return answer
 
     def _converse(
-        self,
-        process: subprocess.Popen[bytes],
-        file: BinaryIO,
-        kind: bytes,
-        request: dict[str, Any],
-        use: Callable[[Part], Any],
-    ) -> _Result | AudioError:
+        self, process: subprocess.Popen[bytes], demand: _Demand[_Used]
+    ) -> _Result[_Used] | AudioError:
         requests, answers = process.stdin, process.stdout
         if requests is None or answers is None:
             raise TypeError("The helper has no pipes.")
-        size = file.seek(0, os.SEEK_END)
-        send(requests, kind, json.dumps(request | {"size": size}).encode())
-        used: list[Any] = []
+        file = demand.file
+        send(requests, demand.kind, demand.to_json(file.seek(0, os.SEEK_END)))
+        used: list[_Used] = []
         while True:
             kind, payload = receive(answers)
             if kind == b"R":
@@ -232,10 +246,10 @@ class IsolatedDecoder:
                 send(requests, b"B", file.read(count))
                 continue
             if kind == b"C":
-                samples = self._waveforms[request["place"]].copy()
+                samples = self._waveforms[demand.place].copy()
                 part = Part(samples, **json.loads(payload))
                 send(requests, b"N", b"")
-                used.append(use(part))
+                used.append(demand.use(part))
                 continue
             answer = json.loads(payload)
             if kind == b"X":

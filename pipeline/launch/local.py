@@ -90,11 +90,31 @@ def choose_mode(
       cores: available to this process.
     """
     direct = options.view_as(DirectOptions)
-    if any(flag.startswith(_MODE_FLAGS) for flag in flags):
+    if _names_mode(flags):
         return
     if clips >= CLIPS_WORTH_WORKERS and cores > 1:
         direct.direct_running_mode = "multi_processing"
         direct.direct_num_workers = cores
+
+
+def ask_for_threads(options: PipelineOptions, flags: Sequence[str]) -> list[str]:
+    """Flags for a thread a core, where the user asks for no mode or other runner.
+
+    For steps that load much and then compute outside of Python: threads start at once,
+    and one copy of what is loaded serves them all.
+
+    Args:
+      options: of the user.
+      flags: what these were parsed from.
+    """
+    cores = count_cores()
+    if not is_local(options) or cores == 1 or _names_mode(flags):
+        return []
+    return [f"{_MODE_FLAGS[0]}=multi_threading", f"{_MODE_FLAGS[1]}={cores}"]
+
+
+def _names_mode(flags: Sequence[str]) -> bool:
+    return any(flag.startswith(_MODE_FLAGS) for flag in flags)
 
 
 def make_runner(options: PipelineOptions) -> fn_runner.FnApiRunner:
@@ -128,6 +148,19 @@ def count_workers(options: PipelineOptions) -> int:
     if direct.direct_running_mode == "in_memory":
         return 1
     return direct.direct_num_workers or os.cpu_count() or 1
+
+
+def count_threads(options: PipelineOptions) -> int:
+    """Workers that are threads of this process."""
+    direct = options.view_as(DirectOptions)
+    if direct.direct_running_mode == "multi_processing":
+        return 1
+    return count_workers(options)
+
+
+def has_spare_cores(options: PipelineOptions) -> bool:
+    """Whether there are more cores than workers."""
+    return count_workers(options) < count_cores()
 
 
 def describe_mode(options: PipelineOptions) -> str:

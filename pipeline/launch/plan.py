@@ -343,14 +343,13 @@ def run_steps(
         with beam.Pipeline(options=options) as pipeline:
             add_steps(pipeline, local.LocalRun())
         return
-    cores = local.count_cores()
-    local.choose_mode(options, flags, total, cores)
+    local.choose_mode(options, flags, total, local.count_cores())
     reporter.detail(f"Running {local.describe_mode(options)}.")
     with local.show_progress(total, reporter) as progress_file:
         here = local.LocalRun(
             progress_file=progress_file,
             launcher=os.getpid(),
-            spare_cores=local.count_workers(options) < cores,
+            spare_cores=local.has_spare_cores(options),
         )
         pipeline = beam.Pipeline(runner=local.make_runner(options), options=options)
         add_steps(pipeline, here)

@@ -14,8 +14,8 @@ import functools
 import io
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import BinaryIO
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import soundfile
@@ -41,11 +41,16 @@ __all__ = [
     "READ_AHEAD",
     "DatasetConfig",
     "count_progress",
+    "decode_ahead",
     "fetch_audio",
     "keep_or_make_shard",
     "make_shard",
+    "open_audio",
     "write_wav",
 ]
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 #: Clips read at the same time, ahead of the computation: at 65 ms a clip this
 #: hides half a second of latency.
@@ -132,8 +137,20 @@ def make_shard(
     moments: list[Mapping[str, Moments]] = []
     wavs: collections.deque[concurrent.futures.Future[None]] = collections.deque()
     unique, rejects = _reject_repeated(clips)
+
+    def decode(_: Clip, file: BinaryIO) -> tuple[Waveform, float]:
+        started = time.perf_counter()
+        waveform = load(file, config.clip)
+        return waveform, (time.perf_counter() - started) * 1000
+
     with open_writer(shard, config, READ_AHEAD) as (writer, executor):
-        for clip, decoding in _decode_ahead(unique, config, executor, load):
+        for clip, decoding in decode_ahead(
+            unique,
+            functools.partial(fetch_audio, excerpt=config.clip.excerpt),
+            decode,
+            executor=executor,
+            ahead=config.decode_ahead,
+        ):
             try:
                 waveform, milliseconds = decoding.result()
             except AudioError as error:
@@ -192,35 +209,39 @@ def make_shard(
     )
 
 
-def _decode_ahead(
-    clips: Iterable[Clip],
-    config: DatasetConfig,
+def decode_ahead(
+    items: Iterable[T],
+    fetch: Callable[[T], BinaryIO],
+    decode: Callable[[T, BinaryIO], R],
+    *,
     executor: concurrent.futures.Executor,
-    load: Loader,
-) -> Iterator[tuple[Clip, concurrent.futures.Future[tuple[Waveform, float]]]]:
-    """Reads clips ahead, and decodes them in their order, one ahead if configured.
+    ahead: bool,
+) -> Iterator[tuple[T, concurrent.futures.Future[R]]]:
+    """Reads files ahead, and decodes them in their order.
+
+    Args:
+      items: what to decode, in order.
+      fetch: opens one.
+      decode: decodes one, in a thread of its own.
+      executor: runs `fetch`, for up to `READ_AHEAD` items at the same time.
+      ahead: decode the next item while one is used.
 
     Yields:
-      Each clip, with the future of its waveform and of the milliseconds that decoding
-      took.
+      Each item, in order, with the future of what `decode` returns; what it or `fetch`
+      raises appears there.
     """
 
-    def decode(
-        item: tuple[Clip, concurrent.futures.Future[BinaryIO]],
-    ) -> tuple[Waveform, float]:
+    def open_and_decode(item: tuple[T, concurrent.futures.Future[BinaryIO]]) -> R:
         with item[1].result() as file:
-            started = time.perf_counter()
-            waveform = load(file, config.clip)
-            return waveform, (time.perf_counter() - started) * 1000
+            return decode(item[0], file)
 
-    fetch = functools.partial(fetch_audio, excerpt=config.clip.excerpt)
-    readings = storage.read_ahead(clips, fetch, executor=executor, depth=READ_AHEAD)
+    readings = storage.read_ahead(items, fetch, executor=executor, depth=READ_AHEAD)
     # One thread: a decoder has one process, which takes one file after the other.
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
-        for (clip, _), decoding in storage.read_ahead(
-            readings, decode, executor=thread, depth=int(config.decode_ahead)
+        for (item, _), decoding in storage.read_ahead(
+            readings, open_and_decode, executor=thread, depth=int(ahead)
         ):
-            yield clip, decoding
+            yield item, decoding
 
 
 def _reject_repeated(clips: Sequence[Clip]) -> tuple[list[Clip], list[Reject]]:
@@ -259,15 +280,8 @@ def fetch_audio(clip: Clip, excerpt: str) -> BinaryIO:
         the name leads to is none.
     """
     try:
-        if clip.size <= WHOLE_FILE_BYTES and not paths.split(clip.path):
-            data = storage.read_bytes(clip.path, WHOLE_FILE_BYTES + 1)
-            if len(data) <= WHOLE_FILE_BYTES:
-                whole = io.BytesIO(data)
-                check_sha1(whole, clip.sha1)
-                return whole
-            # It has grown since it was listed.
-        file: BinaryIO = reading.open_input(clip.path, sparsely=True)
-        if paths.split(clip.path):  # Unpacked whole.
+        file = open_audio(clip.path, clip.size)
+        if isinstance(file, io.BytesIO) or paths.split(clip.path):  # Unpacked whole.
             check_sha1(file, clip.sha1)
         if isinstance(file, io.BytesIO):
             return file
@@ -279,6 +293,24 @@ def fetch_audio(clip: Clip, excerpt: str) -> BinaryIO:
     if isinstance(source, io.BytesIO):
         file.close()  # Else it is still read from.
     return source
+
+
+def open_audio(path: str, size: int) -> BinaryIO:
+    """Opens a file to decode; a small one is read whole, to `io.BytesIO`.
+
+    Args:
+      path: on any file system, or in a ZIP.
+      size: in bytes, when it was listed.
+
+    Raises:
+      OSError: the store does not give it (`storage.STORE_ERRORS`), or it is no file.
+    """
+    if size <= WHOLE_FILE_BYTES and not paths.split(path):
+        data = storage.read_bytes(path, WHOLE_FILE_BYTES + 1)
+        if len(data) <= WHOLE_FILE_BYTES:
+            return io.BytesIO(data)
+        # It has grown since it was listed.
+    return reading.open_input(path, sparsely=True)
 
 
 def write_wav(clip: Clip, samples: Float32, config: DatasetConfig) -> None:

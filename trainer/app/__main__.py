@@ -14,7 +14,7 @@ from pipeline.common.plain_text import allow_any_text, one_line, print_error
 from pipeline.common.progress.command_line import CommandParser
 from pipeline.schema import UserError
 from trainer.compare.serve import HOST, checked_port
-from trainer.config import EXCERPTS
+from trainer.predict.audio import add_model_flags, check_excerpts
 
 if TYPE_CHECKING:
     from pipeline.decoding.isolation import IsolatedDecoder
@@ -34,14 +34,7 @@ def make_parser() -> CommandParser:
             "app --model models/mel --data dataset --audio music",
         ],
     )
-    models = parser.add_argument_group("model")
-    models.add_argument(
-        "--model",
-        required=True,
-        action="append",
-        metavar="DIR",
-        help="model folder; give it more than once for the mean of several models",
-    )
+    add_model_flags(parser, "model")
     server = parser.add_argument_group("server")
     server.add_argument(
         "--port",
@@ -49,14 +42,6 @@ def make_parser() -> CommandParser:
         default=7862,
         metavar="N",
         help="0: any that is free (default: %(default)s)",
-    )
-    models.add_argument(
-        "--excerpts",
-        type=int,
-        default=EXCERPTS,
-        metavar="N",
-        help="of a file over 31 s, up to so many excerpts of 30 s, spread evenly "
-        "(default: %(default)s)",
     )
     similar = parser.add_argument_group("similar clips")
     similar.add_argument(
@@ -81,8 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     allow_any_text()
     flags = make_parser().parse_args(argv)
     try:
-        if flags.excerpts < 1:
-            raise UserError(f"--excerpts must be 1 or more. Received: {flags.excerpts}")
+        check_excerpts(flags.excerpts)
         if flags.audio and not flags.data:
             raise UserError("--audio has the files of --data; give both, or neither.")
         require_credentials(flags.model)

@@ -148,7 +148,7 @@ class SimilarClips:
             return {track: p for track, p in paths.items() if os.path.isfile(p)}
         moved = {track: _find_moved(path, audio) for track, path in paths.items()}
         found = {track: path for track, path in moved.items() if path}
-        return find_audio(audio, paths.keys() - found.keys()) | found
+        return find_audio([audio], paths.keys() - found.keys()) | found
 
 
 def _read_paths(folder: str) -> Iterator[tuple[str, str]]:

@@ -23,7 +23,7 @@ from pipeline.common.credentials import require_credentials
 from pipeline.common.plain_text import allow_any_text, one_line, print_error
 from pipeline.common.progress import Reporter, add_progress_flags, take_reporter
 from pipeline.common.progress.command_line import CommandParser
-from pipeline.inputs.archives.paths import drop_scheme, find_archive
+from pipeline.inputs.archives.paths import drop_scheme
 from pipeline.schema import UserError
 from trainer.compare.comparison import (
     Comparison,
@@ -129,12 +129,12 @@ def add_artists(results: Sequence[Result], dataset: Dataset) -> list[Result]:
 
 
 def make_media(
-    clips: Sequence[HardClip], dataset: Dataset | None, audio: str | None
+    clips: Sequence[HardClip], dataset: Dataset | None, audio: Sequence[str]
 ) -> Media:
     """Pictures of clips from the dataset, and their sounds from local files.
 
     Raises:
-      UserError: there is no such folder or ZIP of audio files.
+      UserError: there are no such audio files.
     """
     tracks = {clip.track_id for clip in clips}
     images = {}
@@ -144,20 +144,8 @@ def make_media(
             track: mel_picture(values[0]) for track, values in values_by_track.items()
         }
     sounds = {}
-    if audio is not None:
-        audio = drop_scheme(audio)
-        if not (os.path.isdir(audio) or find_archive(audio)):
-            raise UserError(
-                f"--audio {audio} is no folder and no ZIP; give the one that the audio "
-                "files were preprocessed from."
-            )
-        try:
-            sounds = sound_uris(find_audio(audio, tracks))
-        except OSError as error:
-            raise UserError(
-                f"--audio cannot be used ({error.strerror}); give a whole ZIP. "
-                f"Received: {audio}"
-            ) from error
+    if audio:
+        sounds = sound_uris(find_audio(audio, tracks))
     return Media(images=images, sounds=sounds)
 
 
@@ -166,7 +154,7 @@ def write_comparison(
     comparison: Comparison,
     *,
     dataset: Dataset | None = None,
-    audio: str | None = None,
+    audio: Sequence[str] = (),
     command: str = "",
     created: str = "",
 ) -> list[str]:
@@ -176,7 +164,7 @@ def write_comparison(
       folder: local or remote.
       comparison: the models.
       dataset: shown in the report, where it is at hand.
-      audio: folder of audio files that the report plays.
+      audio: folders, ZIPs and globs of audio files that the report plays.
       command: see `trainer.compare.html.page.format_page`.
       created: likewise.
 
@@ -261,9 +249,13 @@ def make_parser() -> CommandParser:
     )
     inputs.add_argument(
         "--audio",
-        metavar="DIR",
-        help="folder or ZIP of the audio files: the report plays parts of the clips "
-        "that models get most wrong",
+        default=[],
+        nargs="+",
+        action="extend",
+        type=drop_scheme,
+        metavar="GLOB",
+        help="audio files, as for preprocess: the report plays parts of the clips that "
+        "models get most wrong",
     )
     outputs.add_argument(
         "--ensemble",

@@ -19,7 +19,7 @@ from pipeline.inputs.archives.members import open_member
 from pipeline.inputs.audio_names import is_audio_name
 from pipeline.inputs.globs import Glob
 from pipeline.schema import UserError
-from trainer.config import EXCERPTS
+from trainer.predict.audio import add_model_flags, check_excerpts
 
 if TYPE_CHECKING:
     from pipeline.common.clip_config import ClipConfig
@@ -58,8 +58,37 @@ def find_members(text: str) -> list[str]:
     return sorted(inside)
 
 
+def find_matches(pattern: str) -> list[str]:
+    """The audio files of a glob (see `pipeline.inputs.globs`), by name.
+
+    A file of that very name is meant itself; of ZIPs, as in 'music/**.zip', what they
+    hold.
+
+    Raises:
+      UserError: there are none.
+    """
+    if os.path.lexists(pattern) or globs.is_remote(pattern):
+        return [pattern]
+    glob = globs.parse(pattern)
+    try:
+        names = sorted(glob.join(entry.name) for entry in globs.match(glob))
+    except OSError as error:
+        raise UserError(
+            f"{error.filename} cannot be listed ({error.strerror}). Received: {pattern}"
+        ) from error
+    files = [name for name in names if is_audio_name(name)]
+    if pattern.lower().endswith(".zip"):
+        files = [file for name in names for file in find_members(name)]
+    if not files:
+        raise UserError(
+            f"{pattern} matches no file with an extension that is known for audio "
+            "(mp3, wav, flac, ...); name the files."
+        )
+    return files
+
+
 def find_files(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Replaces folders and ZIPs by the audio files in them, by name.
+    """Replaces folders, ZIPs and globs by the audio files in them, by name.
 
     Links are followed.
 
@@ -67,7 +96,7 @@ def find_files(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
       Paths; and what is wrong with those that are folders which cannot be read.
 
     Raises:
-      UserError: a folder holds none.
+      UserError: a folder holds none, or a glob matches none.
     """
     files: list[str] = []
     problems: dict[str, str] = {}
@@ -77,7 +106,7 @@ def find_files(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
             files += find_members(path)
             continue
         if not os.path.isdir(path):
-            files.append(path)
+            files += [path] if globs.unescape(path) == path else find_matches(path)
             continue
         folder = Glob(folder=path.rstrip("/") or "/", rest="**")
         errors: list[OSError] = []
@@ -143,16 +172,9 @@ def make_parser() -> CommandParser:
         nargs="+",
         metavar="FILE",
         help="MP3, WAV, FLAC, ... of any length, a folder, a ZIP, or files in one, as "
-        "'music.zip!/rock/*.mp3'",
+        "'music.zip!/rock/*.mp3', or a quoted glob, also of ZIPs",
     )
-    inputs.add_argument(
-        "--model",
-        required=True,
-        action="append",
-        metavar="DIR",
-        help="model folder that trainer.task has written; give it more than once for "
-        "the mean of several models",
-    )
+    add_model_flags(parser, "model")
     output = parser.add_argument_group("output")
     output.add_argument(
         "--top",
@@ -160,14 +182,6 @@ def make_parser() -> CommandParser:
         default=3,
         metavar="N",
         help="how many genres to print (default: %(default)s)",
-    )
-    inputs.add_argument(
-        "--excerpts",
-        type=int,
-        default=EXCERPTS,
-        metavar="N",
-        help="of a long file, so many excerpts at most; 1 takes the one that training "
-        "would have taken (default: %(default)s)",
     )
     output.add_argument(
         "--json",
@@ -195,18 +209,21 @@ def run(flags: argparse.Namespace) -> int:
     Raises:
       UserError: a flag is wrong, or a model cannot be used.
     """
-    for name in ("top", "excerpts"):
-        value = getattr(flags, name)
-        if value < 1:
-            raise UserError(f"--{name} must be 1 or more. Received: {value}")
+    if flags.top < 1:
+        raise UserError(f"--top must be 1 or more. Received: {flags.top}")
+    check_excerpts(flags.excerpts)
     require_credentials(flags.model)
     files, problems = find_files(flags.files)
+    from threadpoolctl import threadpool_limits
+
     import trainer.runtime.quiet  # noqa: F401  (before what imports TensorFlow)
     from pipeline.decoding.isolation import IsolatedDecoder
     from trainer.predict.loading import load_audio_predictor  # Imports TensorFlow.
 
     failed = False
-    with IsolatedDecoder() as decoder:
+    # As in preprocessing and labelling: with threads of BLAS, some grey levels of mel
+    # images are others, for twice the CPU time and no less of the clock.
+    with IsolatedDecoder() as decoder, threadpool_limits(1):
 
         def load(path: str, config: ClipConfig, limit: int) -> tuple[Part, ...]:
             member = paths.split(path)

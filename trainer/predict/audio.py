@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,6 +32,41 @@ class Prediction:
     genres: dict[str, float]
     excerpts: int
     given: dict[str, float] | None = None
+
+
+def add_model_flags(parser: argparse.ArgumentParser, title: str) -> None:
+    """Adds `--model` and `--excerpts`, as all commands that name genres have them.
+
+    Args:
+      parser: gets the flags.
+      title: of a new group for them.
+    """
+    group = parser.add_argument_group(title)
+    group.add_argument(
+        "--model",
+        required=True,
+        action="append",
+        metavar="DIR",
+        help="model folder; give it more than once for the mean of several models",
+    )
+    group.add_argument(
+        "--excerpts",
+        type=int,
+        default=EXCERPTS,
+        metavar="N",
+        help="of a file over 31 s, up to so many excerpts of 30 s, spread evenly; 1 "
+        "takes the one that training would have taken (default: %(default)s)",
+    )
+
+
+def check_excerpts(excerpts: int) -> None:
+    """Refuses a number that cannot be meant.
+
+    Raises:
+      UserError: it is below 1.
+    """
+    if excerpts < 1:
+        raise UserError(f"--excerpts must be 1 or more. Received: {excerpts}")
 
 
 class AudioPredictor:

@@ -22,7 +22,7 @@ def fail(error: type[BaseException]) -> None:
 def run(code: str) -> subprocess.CompletedProcess[str]:
     """Runs Python code that has nothing between it and descriptor 2."""
     return subprocess.run(
-        [sys.executable, "-c", "import os, sys, subprocess\n" + code],
+        [sys.executable, "-c", "import os, sys, subprocess, time\n" + code],
         cwd=Path(__file__).resolve().parents[3],
         capture_output=True,
         text=True,
@@ -102,10 +102,12 @@ def test_a_child_that_lives_on_does_not_hold_the_filter_up():
 from pipeline.common.quiet import filter_stderr
 with filter_stderr():
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-print("done")
+    print("last", file=sys.stderr, end="")
+    over = time.monotonic()
+print("done", time.monotonic() - over < 0.8)
 child.communicate(b"\\n")
 """)
-    assert done.stdout == "done\n"
+    assert (done.stdout, done.stderr) == ("done True\n", "last")
 
 
 def test_stderr_works_before_and_after(capfd):

@@ -117,3 +117,30 @@ def test_a_dead_worker_ends_the_job():
     assert done.returncode == 1
     assert "a worker process died (exit code 7" in done.stderr
     assert "Traceback" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cores", "expected"),
+    [
+        ([], 2, ["--direct_running_mode=multi_threading", "--direct_num_workers=2"]),
+        ([], 1, []),
+        (["--direct_num_workers=3"], 2, []),
+        (["--direct_running_mode=in_memory"], 2, []),
+        (["--runner=FlinkRunner"], 2, []),
+    ],
+)
+def test_threads_are_asked_for_where_the_user_asks_for_nothing(
+    monkeypatch, arguments, cores, expected
+):
+    monkeypatch.setattr(local, "count_cores", lambda: cores)
+    options = PipelineOptions(arguments)
+    assert local.ask_for_threads(options, arguments) == expected
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [("in_memory", 1), ("multi_threading", 3), ("multi_processing", 1)],
+)
+def test_threads_of_this_process_are_counted(mode, expected):
+    arguments = [f"--direct_running_mode={mode}", "--direct_num_workers=3"]
+    assert local.count_threads(PipelineOptions(arguments)) == expected

@@ -36,6 +36,24 @@ def test_a_zip_stands_for_its_audio(catalogue, name, files):
     assert not problems
 
 
+def test_a_glob_stands_for_the_audio_that_it_matches(catalogue, tmp_path):
+    (tmp_path / "here").mkdir()
+    for name in ("a.mp3", "b.wav", "c.txt", "d[1].mp3"):
+        (tmp_path / "here" / name).write_bytes(b"1")
+    for pattern, expected in (
+        ("here/*", ["here/a.mp3", "here/b.wav", "here/d[1].mp3"]),
+        ("here/d[1].mp3", ["here/d[1].mp3"]),
+        (
+            "*.zip",
+            [f"music.zip!/music/{n}" for n in ("a.mp3", "b.mp3", "x/000007.wav")],
+        ),
+        ("here/none.mp3", ["here/none.mp3"]),
+    ):
+        assert find_files([pattern]) == (expected, {})
+    with pytest.raises(UserError, match=r"\*.txt matches no file with an extension"):
+        find_files(["here/*.txt"])
+
+
 def test_a_zip_without_audio_or_without_an_end_is_one_sentence(catalogue):
     with pytest.raises(UserError, match="holds no file with an extension"):
         find_files(["music.zip!/music/*.txt"])
@@ -66,11 +84,15 @@ def test_members_are_heard_as_files(catalogue, music_files, tmp_path):
 
 
 def test_a_report_finds_its_sounds_in_a_zip(catalogue):
-    found = find_audio("music.zip", {"7", "b", "x"})
-    assert found == {
+    expected = {
         "7": "music.zip!/music/x/000007.wav",
         "b": "music.zip!/music/b.mp3",
     }
+    assert find_audio(["music.zip"], {"7", "b", "x"}) == expected
+    (catalogue.parent / "here").mkdir()
+    (catalogue.parent / "here" / "000009.mp3").write_bytes(b"9")
+    found = find_audio(["*.zip", "here"], {"7", "9"})
+    assert found == {"7": expected["7"], "9": "here/000009.mp3"}
 
 
 def test_a_catalogue_is_labelled_from_its_zip(catalogue):

@@ -7,7 +7,7 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import matplotlib as mpl
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from pipeline.common.regular_file import open_regular
 from pipeline.inputs.archives import paths
-from pipeline.inputs.archives.directory import read_archive
 from pipeline.inputs.archives.members import open_member
+from pipeline.inputs.names import relative_path
 from pipeline.schema import SPLITS
 from trainer.data.dataset import Dataset
 from trainer.data.streams import parse_batch
@@ -125,38 +125,31 @@ def png_uri(levels: NDArray[np.uint8], colormap: str) -> str:
     return _uri("image/png", png)
 
 
-def find_audio(folder: str, track_ids: Collection[str]) -> dict[str, str]:
-    """Finds the audio files of tracks below a folder, or in a ZIP.
+def find_audio(patterns: Sequence[str], track_ids: Collection[str]) -> dict[str, str]:
+    """Finds the audio files of tracks in folders, ZIPs and globs, as `preprocess` does.
 
     A file belongs to a track whose id is its path without extension, as in a plain
     CSV, or the number in its name, as in FMA.
 
     Returns:
       Paths by track id.
+
+    Raises:
+      UserError: one matches nothing, or cannot be used.
     """
+    # Imports Beam, which most reports do without.
+    from pipeline.inputs.audio_files import locate_audio, match_audio
+
+    folder = locate_audio(*patterns).path
     found: dict[str, str] = {}
-    for name, path in _list_files(folder):
-        key = os.path.splitext(name)[0]
+    for path in sorted(file.path for file in match_audio(*patterns)):
+        key = os.path.splitext(relative_path(path, folder))[0]
         stem = os.path.basename(key)
         number = str(int(stem)) if stem.isdecimal() else key
         for track in (key, number):
             if track in track_ids:
                 found.setdefault(track, path)
     return found
-
-
-def _list_files(folder: str) -> Iterator[tuple[str, str]]:
-    """Yields names below a folder, or in a ZIP, and paths."""
-    archive = paths.find_archive(folder)
-    if archive is not None:
-        glob = paths.parse(*archive, read_archive(archive[0]).members)
-        for entry in paths.match(glob):
-            yield entry.name, glob.join(entry.name)
-        return
-    for parent, _, names in os.walk(folder):
-        for name in sorted(names):
-            path = os.path.join(parent, name)
-            yield os.path.relpath(path, folder).replace(os.sep, "/"), path
 
 
 def _open(path: str) -> BinaryIO:

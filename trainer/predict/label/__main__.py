@@ -25,19 +25,25 @@ from pipeline.launch.plan import parse_beam_options, run_steps
 from pipeline.launch.runners import try_runner
 from pipeline.schema import UserError
 from pipeline.shards import runs
-from trainer.config import EXCERPTS
-from trainer.predict.label.config import FILES_A_SHARD, MOST_SHARDS, LabelConfig
+from trainer.predict.audio import AudioPredictor, add_model_flags
+from trainer.predict.label.config import (
+    FEW_SHARDS,
+    FILES_A_SHARD,
+    LEAST_FILES,
+    MOST_SHARDS,
+    LabelConfig,
+)
 
 _EPILOG = """\
 Any option of Apache Beam may follow, for example
   --direct_running_mode=multi_processing --direct_num_workers=4
-Without one, this machine's cores are used where the number of files is worth
-starting workers. The same command goes on after an interruption.
+Without one, a thread of this process for each core shares one copy of the models.
+The same command goes on after an interruption.
 """
 _EXAMPLES = (
     "label --model models/mel --audio music --output labels",
-    "label --model models/mel --model models/features --audio 'music/**.mp3' \\\n"
-    "      --output labels --by_excerpt",
+    "label --model models/mel --model models/features \\\n"
+    "      --audio 'music/**.mp3' more.zip --output labels --by_excerpt",
 )
 
 
@@ -60,28 +66,16 @@ def make_parser(
     )
     inputs = parser.add_argument_group("input")
     inputs.add_argument(
-        "--model",
-        required=True,
-        action="append",
-        metavar="DIR",
-        help="model folder; give it more than once for the mean of several models",
-    )
-    inputs.add_argument(
         "--audio",
         required=True,
+        nargs="+",
+        action="extend",
         type=drop_scheme,
         metavar="GLOB",
-        help="a folder with all that it holds, a ZIP, or a quoted glob, here or on any "
-        "Beam file system, as for preprocess",
+        help="a folder with all that it holds, a ZIP, or a quoted glob, also of ZIPs, "
+        "here or on any Beam file system, as for preprocess; several are taken as one",
     )
-    inputs.add_argument(
-        "--excerpts",
-        type=int,
-        default=EXCERPTS,
-        metavar="N",
-        help="of a file over 31 s, up to so many excerpts of 30 s, spread evenly "
-        "(default: %(default)s)",
-    )
+    add_model_flags(parser, "model")
     output = parser.add_argument_group("output")
     output.add_argument(
         "--output",
@@ -112,7 +106,8 @@ def make_parser(
         type=int,
         metavar="N",
         help="files of each kind, and units of work (default: one for each "
-        f"{FILES_A_SHARD} files, {MOST_SHARDS} at most)",
+        f"{FILES_A_SHARD} files, {MOST_SHARDS} at most; for few files, one for each "
+        f"{LEAST_FILES}, {FEW_SHARDS} at most)",
     )
     output.add_argument(
         "--overwrite",
@@ -136,7 +131,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         # Refuses unknown ones before any work.
         options = parse_beam_options(rest, parser.flags)
-        config, files = check(flags)
+        rest += local.ask_for_threads(options, rest)
+        options = parse_beam_options(rest)
+        askers = 0 if local.has_spare_cores(options) else local.count_threads(options)
+        config, files = check(flags, askers=askers)
         reporter.note(describe(config, files))
         try_runner(options, rest)
         config = prepare(config, reporter, overwrite=flags.overwrite)
@@ -167,8 +165,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def check(flags: argparse.Namespace) -> tuple[LabelConfig, int]:
+def check(flags: argparse.Namespace, *, askers: int = 0) -> tuple[LabelConfig, int]:
     """Checks models, inputs and output.
+
+    Args:
+      flags: of `make_parser`.
+      askers: threads of this process that will ask the models, where there is one for
+        each core; else 0.
 
     Returns:
       The job, and the number of files.
@@ -178,11 +181,13 @@ def check(flags: argparse.Namespace) -> tuple[LabelConfig, int]:
     """
     require_credentials([*flags.model, flags.output])
     import trainer.runtime.quiet  # noqa: F401  (before what imports TensorFlow)
-    from trainer.predict.audio import AudioPredictor
+    from trainer.predict.label.handler import use_one_thread
     from trainer.predict.label.launch import make_config
     from trainer.predict.loading import load_predictors
     from trainer.predict.network import Embedder
 
+    if askers:
+        use_one_thread(askers)
     predictor = load_predictors(flags.model)
     # What is wrong with them is noticed here and not by every worker.
     AudioPredictor(predictor)
@@ -235,7 +240,10 @@ def run(
 
     def add_steps(pipeline: beam.Pipeline, here: local.LocalRun) -> None:
         changed = dataclasses.replace(
-            config, progress_file=here.progress_file, launcher=here.launcher
+            config,
+            progress_file=here.progress_file,
+            launcher=here.launcher,
+            spare_cores=here.spare_cores,
         )
         build(pipeline, changed)
 

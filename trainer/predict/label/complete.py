@@ -76,7 +76,8 @@ def summarise(config: LabelConfig, shards: Sequence[LabelledShard]) -> dict[str,
     reasons = collections.Counter(
         str(reject.reason) for shard in shards for reject in shard.rejects
     )
-    genres = collections.Counter(genre for _, genre in songs)
+    counts = collections.Counter(genre for _, genres in songs for genre in genres)
+    without = sum(not genres for _, genres in songs)
     not_audio = sum(len(shard.not_audio) for shard in shards)
     return {
         "labels_version": LABELS_VERSION,
@@ -85,7 +86,7 @@ def summarise(config: LabelConfig, shards: Sequence[LabelledShard]) -> dict[str,
         "genres": list(config.genres),
         "columns": make_schema(config).names,
         "options": {
-            "audio": config.audio,
+            "audio": list(config.audio),
             "excerpts": config.excerpts,
             "top": config.top,
             "by_excerpt": config.by_excerpt,
@@ -98,7 +99,9 @@ def summarise(config: LabelConfig, shards: Sequence[LabelledShard]) -> dict[str,
             "rejects": reasons.total(),
             "not_audio": not_audio,
         },
-        "songs": {genre: genres[genre] for genre in config.genres},
+        # Of several genres a clip, a song counts for each that it is given.
+        "songs": {genre: counts[genre] for genre in config.genres},
+        **({"songs_without_genre": without} if config.thresholds else {}),
         "rejects": dict(sorted(reasons.items())),
         "seconds": round(sum(shard.seconds for shard in shards), 3),
         "files": {

@@ -17,6 +17,8 @@ LABELS_FILE = "labels.json"
 LABELS_FOLDER = "labels"
 #: The unit of work and of resumption: so many files a shard, up to so many shards.
 FILES_A_SHARD, MOST_SHARDS = 32, 1024
+#: Of few files, so many shards for the cores to share, with this many files or more.
+FEW_SHARDS, LEAST_FILES = 8, 8
 #: Packages that compute a model's answers.
 _PREDICTING = ("keras", "scikit-learn", "tensorflow")
 _TRAINER = Path(__file__).resolve().parents[2]
@@ -27,7 +29,7 @@ class LabelConfig:
     """A labelling job.
 
     Attributes:
-      audio: glob of audio files.
+      audio: globs of audio files.
       output: folder to write to.
       replaces: folder of the completed labels whose place it takes in the end; empty
         where `output` is their own.
@@ -45,9 +47,10 @@ class LabelConfig:
       run: name of the run; only the last one to begin may write.
       progress_file: local file that grows by a byte a song; empty for none.
       launcher: process that workers on this machine end with; 0 for none.
+      spare_cores: whether there are more cores than workers, see `songs`.
     """
 
-    audio: str
+    audio: tuple[str, ...]
     output: str
     models: tuple[str, ...]
     fingerprint: str
@@ -63,6 +66,7 @@ class LabelConfig:
     run: str = ""
     progress_file: str = ""
     launcher: int = 0
+    spare_cores: bool = False
     replaces: str = ""
 
     def __post_init__(self) -> None:
@@ -81,7 +85,8 @@ class LabelConfig:
             "top": self.top,
             "by_excerpt": self.by_excerpt,
             "embeddings": self.embeddings,
-            **({"paths": list(self.paths)} if self.paths else {}),
+            "thresholds": list(self.thresholds),
+            "paths": list(self.paths),
             "num_shards": self.num_shards,
             "tools": self.tools,
         }
@@ -89,7 +94,8 @@ class LabelConfig:
 
 def suggest_shards(files: int) -> int:
     """Number of shards for a number of files."""
-    return max(1, min(MOST_SHARDS, -(-files // FILES_A_SHARD)))
+    few = min(FEW_SHARDS, files // LEAST_FILES)
+    return max(1, few, min(MOST_SHARDS, -(-files // FILES_A_SHARD)))
 
 
 def fingerprint_shard(

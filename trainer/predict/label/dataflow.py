@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         place = dataflow.make_config(flags, what="labels")
         for flag, path in [
             *(("--model", folder) for folder in flags.model),
-            ("--audio", flags.audio),
+            *(("--audio", pattern) for pattern in flags.audio),
             ("--output", flags.output),
         ]:
             if not path.startswith(SCHEME):

@@ -29,7 +29,7 @@ def build(pipeline: beam.Pipeline, config: LabelConfig) -> None:
       config: of the job.
     """
     start = pipeline | "Start" >> beam.Impulse()
-    files = start | "MatchAudio" >> MatchAudio(patterns=(config.audio,))
+    files = start | "MatchAudio" >> MatchAudio(patterns=config.audio)
     shards = files | "LabelFiles" >> LabelFiles(config=config)
     problems = (files, shards) | "Account" >> Account()
     _ = (

@@ -47,6 +47,7 @@ class LoadedModels:
                 self._predictor,
                 IsolatedDecoder(),
                 excerpts=self.config.excerpts,
+                decode_ahead=self.config.spare_cores,
                 embedder=self._embedder,
             )
         return keep_or_make_shard(
@@ -74,13 +75,14 @@ class ShardLabelHandler(ModelHandler[ShardFiles, LabelledShard, LoadedModels]):
         self._config = config
 
     def load_model(self) -> LoadedModels:
-        """Loads the models, once a process; in a worker, for one core."""
+        """Loads the models, once a process; with a worker a core, for one core each."""
         launcher = self._config.launcher
-        if launcher != os.getpid():
-            if launcher:
-                lifeline.end_with(launcher)
-            threadpoolctl.threadpool_limits(1)
-            _use_one_thread()
+        if launcher not in (0, os.getpid()):
+            lifeline.end_with(launcher)
+        # Its threads only get into each other's way; a model's have work for long.
+        threadpoolctl.threadpool_limits(1)
+        if not self._config.spare_cores:
+            use_one_thread()
         return LoadedModels(self._config)
 
     def run_inference(
@@ -113,15 +115,23 @@ class ShardLabelHandler(ModelHandler[ShardFiles, LabelledShard, LoadedModels]):
         return METRICS
 
 
-def _use_one_thread() -> None:
+def use_one_thread(askers: int = 1) -> None:
+    """Has TensorFlow take one core for each thread that asks a model.
+
+    To be called before it computes anything; later, nothing is changed.
+
+    Args:
+      askers: threads of this process that ask at the same time.
+    """
     import trainer.runtime.quiet  # noqa: F401  isort: skip
     import tensorflow as tf
 
     try:
         tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
+        # Here is where a whole question is answered.
+        tf.config.threading.set_inter_op_parallelism_threads(askers)
     except RuntimeError:
-        return  # Another step of this worker has begun to compute.
+        return
 
 
 def _count(result: LabelledShard) -> None:

@@ -50,13 +50,13 @@ def make_config(
     Raises:
       UserError: the job would make no sense.
     """
-    gcs.check_readable([flags.audio, flags.output])
+    gcs.check_readable([*flags.audio, flags.output])
     check_name("--output", flags.output)
     ownership.check_folder(beam_files(flags.output), flags.output, LABELS)
-    files = match_audio(flags.audio)
+    files = match_audio(*flags.audio)
     shards = flags.num_shards
     config = LabelConfig(
-        audio=flags.audio,
+        audio=tuple(flags.audio),
         output=flags.output,
         models=tuple(flags.model),
         fingerprint=predictor.fingerprint,
@@ -84,7 +84,8 @@ def make_config(
     names = [LABELS_FILE, COMPLETED_FILE, MARK_FILE, JOB_REPORT_FILE, REJECTS_FILE]
     names += [rows_file(0, config.num_shards, kind) for kind in _KINDS]
     names += [f"{runs.NEXT_FOLDER}/{name}" for name in names]
-    check_not_matched(flags.audio, "--output", flags.output, names)
+    for pattern in flags.audio:
+        check_not_matched(pattern, "--output", flags.output, names)
     return config, files
 
 
@@ -113,6 +114,7 @@ def describe_result(output: str) -> str:
         f"{inputs['not_audio']:,} that are no audio."
     ]
     songs = sorted(summary["songs"].items(), key=lambda item: -item[1])
+    songs.append(("(none)", summary.get("songs_without_genre", 0)))
     rows = [[one_line(genre), f"{count:,}"] for genre, count in songs if count]
     parts.append(align(["genre", "songs"], rows))
     if summary["rejects"]:

@@ -71,6 +71,14 @@ def make_rows(path: str, song: SongLabels, config: LabelConfig) -> Iterator[Row]
         yield {"path": path} | place | genres | common | _embed(embedding)
 
 
+def find_genres(song: SongLabels, config: LabelConfig) -> tuple[str, ...]:
+    """A song's genres: the most probable; of several a clip, those it is given."""
+    probabilities = song.probabilities.mean(axis=0)
+    if config.thresholds:
+        return tuple(find_given(probabilities, config.thresholds, config.genres))
+    return (config.genres[int(probabilities.argmax())],)
+
+
 def _name_genres(probabilities: np.ndarray, config: LabelConfig) -> dict[str, Any]:
     """Columns of the genres; the highest first, of equal ones the first in order."""
     values = probabilities.tolist()

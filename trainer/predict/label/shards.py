@@ -24,6 +24,7 @@ from trainer.predict.label.config import (
 )
 from trainer.predict.label.rows import (
     Row,
+    find_genres,
     make_rows,
     make_schema,
     to_jsonl,
@@ -60,7 +61,7 @@ class LabelledShard:
       shard: index.
       fingerprint: of all that shapes it (see `config.fingerprint_shard`).
       files: of rows, by path relative to the output folder.
-      songs: path and first genre of each file that has rows.
+      songs: path and genres (see `rows.find_genres`) of each file that has rows.
       rejects: files that cannot be used.
       not_audio: paths of files that are none.
       seconds: of music in all songs.
@@ -70,7 +71,7 @@ class LabelledShard:
     shard: int
     fingerprint: str
     files: Mapping[str, RowFile]
-    songs: Sequence[tuple[str, str]]
+    songs: Sequence[tuple[str, tuple[str, ...]]]
     rejects: Sequence[Reject]
     not_audio: Sequence[str]
     seconds: float
@@ -90,7 +91,7 @@ class LabelledShard:
         try:
             raw = json.loads(text)
             files = {name: RowFile(**file) for name, file in raw.pop("files").items()}
-            songs = tuple((path, genre) for path, genre in raw.pop("songs"))
+            songs = tuple((path, tuple(genres)) for path, genres in raw.pop("songs"))
             rejects = tuple(
                 Reject(**{**row, "reason": Reason(row["reason"])})
                 for row in raw.pop("rejects")
@@ -153,7 +154,7 @@ def keep_or_make_shard(
         result = found[file.path]
         if isinstance(result, SongLabels):
             rows += make_rows(file.path, result, config)
-            songs.append((file.path, rows[-1]["genre"]))
+            songs.append((file.path, find_genres(result, config)))
         else:
             rejects.append(_make_reject(file.path, result))
     made = LabelledShard(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import io
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
@@ -15,11 +14,10 @@ from numpy.typing import NDArray
 from pipeline.common import storage
 from pipeline.common.regular_file import NotAFileError
 from pipeline.common.rejects import AudioError, Reason
+from pipeline.decoding.excerpts import Part
 from pipeline.decoding.isolation import IsolatedDecoder
-from pipeline.inputs.archives import paths
-from pipeline.inputs.archives.reading import open_input
 from pipeline.inputs.join import AudioFile
-from pipeline.shards.shard import READ_AHEAD, WHOLE_FILE_BYTES
+from pipeline.shards.shard import READ_AHEAD, decode_ahead, open_audio
 from trainer.predict.audio import AudioPredictor
 from trainer.predict.network import Embedder
 from trainer.predict.protocol import Predictor
@@ -66,11 +64,7 @@ def open_song(file: AudioFile) -> BinaryIO:
     if file.problem:
         raise AudioError(Reason.UNREADABLE, file.problem)
     try:
-        if file.size <= WHOLE_FILE_BYTES and not paths.split(file.path):
-            data = storage.read_bytes(file.path, WHOLE_FILE_BYTES + 1)
-            if len(data) <= WHOLE_FILE_BYTES:
-                return io.BytesIO(data)
-        return open_input(file.path, sparsely=True)
+        return open_audio(file.path, file.size)
     except NotAFileError as error:
         raise AudioError(Reason.NOT_A_FILE, str(error.strerror)) from error
     except storage.STORE_ERRORS as error:
@@ -84,6 +78,8 @@ class SongLabeller:
       predictor: the models; several threads may share them.
       decoder: of this thread.
       excerpts: take no more than this many of a long file.
+      decode_ahead: decode the next file while the models are asked about one, for
+        which there should be a core to spare.
       embedder: asks for the penultimate layer; None for none.
 
     Raises:
@@ -96,12 +92,14 @@ class SongLabeller:
         decoder: IsolatedDecoder,
         *,
         excerpts: int,
+        decode_ahead: bool = False,
         embedder: Embedder | None = None,
     ) -> None:
         self._predictor = predictor
         # Has this thread's buffers.
         self._audio = AudioPredictor(predictor, excerpts=excerpts)
         self._decoder = decoder
+        self._decode_ahead = decode_ahead
         self._embedder = embedder
 
     def label(
@@ -113,12 +111,15 @@ class SongLabeller:
         """
         with concurrent.futures.ThreadPoolExecutor(READ_AHEAD) as executor:
             waiting: list[_Song] = []
-            for file, reading in storage.read_ahead(
-                files, open_song, executor=executor, depth=READ_AHEAD
+            for file, decoding in decode_ahead(
+                files,
+                open_song,
+                self._decode,
+                executor=executor,
+                ahead=self._decode_ahead,
             ):
                 try:
-                    with reading.result() as opened:
-                        waiting.append(self._decode(file, opened))
+                    waiting.append(decoding.result())
                 except AudioError as error:
                     yield file, error
                 except storage.ReadError as error:
@@ -129,22 +130,24 @@ class SongLabeller:
             yield from self._ask(waiting)
 
     def _decode(self, file: AudioFile, opened: BinaryIO) -> _Song:
+        """Makes a file's records, those of a clip while the next one is decoded."""
         audio = self._audio
-        parts = self._decoder.load_parts(opened, audio.config, audio.excerpts)
+
+        def use(part: Part) -> tuple[Mapping[str, NDArray[Any]], float, float]:
+            return audio.make_records([part]), part.start, part.seconds
+
+        clips = self._decoder.use_parts(opened, audio.config, audio.excerpts, use)
         return _Song(
             file=file,
-            records=audio.make_records(parts),
-            starts=tuple(part.start for part in parts),
-            seconds=parts[0].seconds,
+            records=_join([records for records, _, _ in clips]),
+            starts=tuple(start for _, start, _ in clips),
+            seconds=clips[0][2],
         )
 
     def _ask(self, songs: Sequence[_Song]) -> Iterator[tuple[AudioFile, SongLabels]]:
         if not songs:
             return
-        records = {
-            name: np.concatenate([song.records[name] for song in songs])
-            for name in songs[0].records
-        }
+        records = _join([song.records for song in songs])
         probabilities = np.asarray(self._predictor.predict(records), np.float64)
         embeddings = np.zeros((len(probabilities), 0), np.float32)
         if self._embedder is not None:
@@ -161,3 +164,8 @@ class SongLabeller:
                     embeddings=embeddings[part],
                 ),
             )
+
+
+def _join(parts: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """The records of several clips in one array for each representation."""
+    return {name: np.concatenate([one[name] for one in parts]) for name in parts[0]}

@@ -214,7 +214,7 @@ def test_a_report_without_its_dataset_has_no_data_part(folder, tmp_path, capsys)
     assert compare.main([argv[0], f"--data={tmp_path / 'other'}"]) == 2
     assert "is not the dataset" in capsys.readouterr().err
     assert compare.main([argv[0], f"--audio={tmp_path / 'none'}"]) == 2
-    assert "is no folder" in capsys.readouterr().err
+    assert "--audio matches no file: there is no none in" in capsys.readouterr().err
 
 
 def test_the_page_is_served_to_this_machine_alone(folder, tmp_path, capsys):

@@ -2,6 +2,8 @@ import io
 import json
 import os
 import shutil
+import threading
+import zipfile
 from pathlib import Path
 
 import apache_beam as beam
@@ -12,18 +14,20 @@ from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
 
 from pipeline.common.rejects import AudioError, Reason
+from pipeline.decoding.isolation import IsolatedDecoder
 from pipeline.inputs.join import AudioFile
 from pipeline.launch.commands import main as launch
 from pipeline.schema import UserError
 from pipeline.shards import replace
 from tests.support.small_models import GENRES, write_models, write_tones
+from trainer.predict import network
 from trainer.predict.label import complete, graph, songs
 from trainer.predict.label.__main__ import main
 from trainer.predict.label.config import LabelConfig, suggest_shards
 from trainer.predict.label.rows import make_rows, make_schema, to_jsonl, to_parquet
 from trainer.predict.label.shards import LabelledShard, keep_or_make_shard
 from trainer.predict.label.songs import SongLabels
-from trainer.predict.loading import load_audio_predictor
+from trainer.predict.loading import load_audio_predictor, load_predictors
 
 SONGS = 9
 
@@ -190,7 +194,7 @@ def test_other_options_keep_nothing(models, music, tmp_path):
 
 def make_config(output: Path, models: Path = Path("models"), **changes) -> LabelConfig:
     values = {
-        "audio": "music",
+        "audio": ("music",),
         "output": str(output),
         "models": (str(models / "windows"),),
         "fingerprint": "a" * 64,
@@ -225,8 +229,35 @@ def test_rows_of_a_song():
     assert [json.loads(line) for line in to_jsonl([first]).splitlines()] == [first]
 
 
+def test_the_summary_counts_every_genre_that_a_song_is_given(tmp_path):
+    # Means of 0.3, 0.2, 0.25 and 0.25; the last excerpt's best is the first.
+    song = make_song()
+    [folk, _, pop, _] = GENRES
+    for changes, expected in (
+        ({}, {folk: 1}),
+        ({"thresholds": (0.3, 0.3, 0.2, 0.9), "paths": GENRES}, {folk: 1, pop: 1}),
+        ({"thresholds": (0.9,) * 4, "paths": GENRES}, {}),
+    ):
+        config = make_config(tmp_path, by_excerpt=True, **changes)
+        shard = keep_or_make_shard(
+            0,
+            [AudioFile("a.mp3", 1)],
+            config,
+            lambda files: ((file, song) for file in files),
+            lambda _: True,
+        )
+        assert LabelledShard.from_json(shard.to_json()) == shard
+        summary = complete.summarise(config, [shard])
+        assert summary["songs"] == dict.fromkeys(GENRES, 0) | expected
+        assert summary.get("songs_without_genre") == (
+            None if not changes else int(not expected)
+        )
+
+
 def test_shards_grow_with_the_catalogue():
-    assert [suggest_shards(n) for n in (1, 32, 33, 1000, 10**6)] == [1, 1, 2, 32, 1024]
+    counts = (1, 15, 16, 64, 256, 257, 1000, 10**6)
+    expected = [1, 1, 2, 8, 8, 9, 32, 1024]
+    assert [suggest_shards(count) for count in counts] == expected
 
 
 @pytest.mark.parametrize(
@@ -275,7 +306,7 @@ def make_shard(**changes) -> LabelledShard:
         "shard": 0,
         "fingerprint": "",
         "files": {},
-        "songs": (("a.mp3", "Folk"),),
+        "songs": (("a.mp3", ("Folk",)),),
         "rejects": (),
         "not_audio": ("c.txt",),
         "seconds": 1.0,
@@ -286,10 +317,10 @@ def make_shard(**changes) -> LabelledShard:
 @pytest.mark.parametrize(
     ("songs", "expected"),
     [
-        ((("a.mp3", "Folk"),), []),
+        ((("a.mp3", ("Folk",)),), []),
         ((), ["a.mp3: 1 in the inputs, 0 in the results"]),
         (
-            (("a.mp3", "Folk"), ("a.mp3", "Folk"), ("b.mp3", "Folk")),
+            (("a.mp3", ("Folk",)), ("a.mp3", ("Folk",)), ("b.mp3", ("Folk",))),
             [
                 "a.mp3: 1 in the inputs, 2 in the results",
                 "b.mp3: 0 in the inputs, 1 in the results",
@@ -336,3 +367,73 @@ def test_the_command_is_known(capsys, monkeypatch):
         with pytest.raises(SystemExit):
             launch(["launch", *command, "--help"])
         assert expected in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_the_next_file_is_decoded_while_one_is_asked_about(
+    models, music, monkeypatch, ahead
+):
+    predictor = load_predictors([str(models / "windows")])
+    files = [AudioFile(str(path), 1) for path in sorted(music.glob("0*.wav"))]
+    begun = threading.Semaphore(0)
+    original = songs.SongLabeller._decode
+
+    def decode(labeller, file, opened):
+        begun.release()
+        return original(labeller, file, opened)
+
+    monkeypatch.setattr(songs.SongLabeller, "_decode", decode)
+    monkeypatch.setattr(songs, "BATCH_CLIPS", 1)
+    with IsolatedDecoder() as decoder:
+        labeller = songs.SongLabeller(
+            predictor, decoder, excerpts=10, decode_ahead=ahead
+        )
+        answers = labeller.label(files)
+        found = [next(answers)]
+        # Of the second one nobody has asked.
+        assert begun.acquire(timeout=20)
+        assert begun.acquire(timeout=20 if ahead else 0.2) == ahead
+        found += answers
+    assert [file for file, _ in found] == files
+    assert all(isinstance(result, SongLabels) for _, result in found)
+
+
+def test_a_network_gets_few_records_at_once(models, monkeypatch):
+    whole = load_predictors([str(models / "mel")])
+    rng = np.random.default_rng(0)
+    records = {"mel": rng.integers(0, 256, (5, 5, 224, 224, 3), np.uint8)}
+    expected = whole.predict(records)
+    sizes = []
+    monkeypatch.setattr(network, "RECORDS_AT_ONCE", 4)
+    asked = whole._compiled
+    monkeypatch.setitem(
+        vars(whole), "_compiled", lambda x: sizes.append(len(x)) or asked(x)
+    )
+    assert whole.predict(records) == pytest.approx(expected, abs=1e-7)
+    assert sizes == [4, 4, 4, 4, 4, 4, 1]
+
+
+def test_several_patterns_are_taken_as_one(models, music, tmp_path):
+    more = tmp_path / "more"
+    more.mkdir()
+    with zipfile.ZipFile(more / "a.zip", "w") as archive:
+        archive.write(music / "000.wav", "in/a.wav")
+    shutil.copy(music / "001.wav", tmp_path / "b.wav")
+    patterns = [str(music / "00[23].wav"), str(more / "*.zip"), f"{music}/00[3]*"]
+    flags = [f"--model={models / 'windows'}", f"--output={tmp_path / 'labels'}"]
+    mode = "--direct_running_mode=in_memory"
+    audio = ["--audio", *patterns, "--audio", str(tmp_path / "b.wav")]
+    assert main([*flags, mode, *audio]) == 0
+    found = {row["path"] for row in read_rows(tmp_path / "labels")}
+    zipped = f"{more}/a.zip!/in/a.wav"
+    here = {str(music / "002.wav"), str(music / "003.wav"), str(tmp_path / "b.wav")}
+    assert found == {zipped, *here}
+    summary = json.loads((tmp_path / "labels" / "labels.json").read_text())
+    assert summary["options"]["audio"] == [*patterns, str(tmp_path / "b.wav")]
+
+
+def test_no_pattern_may_match_what_is_written(models, music, tmp_path, capsys):
+    flags = [f"--model={models / 'windows'}", f"--output={tmp_path / 'labels'}"]
+    shutil.copy(music / "000.wav", tmp_path / "a.wav")
+    assert main([*flags, "--audio", str(music), str(tmp_path)]) == 2
+    assert "would match" in capsys.readouterr().err
