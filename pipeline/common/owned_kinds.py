@@ -116,6 +116,7 @@ CHECKPOINTS = Kind(
     files=(
         r"(?:[\w.-]+/){0,3}\d{12}\.checkpoint(?:\.part)?",
         rf"(?:[\w.-]+/)?{re.escape(MARK_FILE)}",
+        r"(?:[\w.-]+/)?run_id(?:\.part)?",
         # What a frozen base gives, until the run is over.
         rf"(?:[\w.-]+/){{0,2}}[0-9a-f]{{12}}/base-features/{_SPLITS}-{_SHARD}"
         r"\.tfrecord(?:\.part)?",

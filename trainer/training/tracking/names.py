@@ -1,0 +1,11 @@
+"""What runs are called."""
+
+from trainer.config import TrainConfig
+
+#: Of W&B's project and of the experiment of Vertex AI, where no variable says another.
+PROJECT = "fma-genre-classifiers"
+
+
+def run_name(config: TrainConfig) -> str:
+    """A run's name for people: the model's folder and the one above it."""
+    return "-".join(config.output.rstrip("/").split("/")[-2:])
