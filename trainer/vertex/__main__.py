@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -25,6 +26,7 @@ from pipeline.schema import (
 )
 from trainer import task
 from trainer.config import MODELS, PATHS
+from trainer.training.tracking.names import EXPERIMENT, TENSORBOARD
 from trainer.vertex.job import (
     GPU_MACHINES,
     TPU_MACHINES,
@@ -155,6 +157,7 @@ def make_config(
         bucket=flags.bucket.removeprefix(SCHEME).rstrip("/"),
         job_name=flags.job_name or f"fma-{flags.model}-{now:%Y%m%d-%H%M%S}",
         arguments=arguments,
+        environment=_track(flags, arguments),
         accelerator=flags.accelerator,
         accelerator_count=flags.accelerator_count,
         tpu=flags.tpu,
@@ -169,6 +172,30 @@ def make_config(
         tensorboard=flags.tensorboard,
         endpoint=flags.endpoint or f"https://{flags.region}-aiplatform.googleapis.com",
     )
+
+
+def _track(flags: argparse.Namespace, arguments: Sequence[str]) -> dict[str, str]:
+    """What the job needs to know to tell Vertex AI Experiments, if it is asked to.
+
+    Raises:
+      UserError: it is to tell Weights & Biases, which takes a key.
+    """
+    track = task.make_parser().parse_known_args(list(arguments))[0].track or ""
+    if "wandb" in track and not flags.container:
+        raise UserError(
+            "--track wandb needs a package and a key that the trainer's image does "
+            "not have; use --track vertex, or an image of your own with --container. "
+            f"Received: --track {track}"
+        )
+    if "vertex" not in track:
+        return {}
+    places = {
+        "GOOGLE_CLOUD_PROJECT": flags.project,
+        "GOOGLE_CLOUD_REGION": flags.region,
+        TENSORBOARD: flags.tensorboard,
+        EXPERIMENT: os.environ.get(EXPERIMENT),
+    }
+    return {name: value for name, value in places.items() if value}
 
 
 def check_trainer_flags(arguments: Sequence[str]) -> None:

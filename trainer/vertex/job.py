@@ -62,6 +62,7 @@ class VertexConfig:
       bucket: for checkpoints, logs and the model, without `gs://`.
       job_name: also the name of its folder.
       arguments: of `trainer.task`.
+      environment: variables that it sees.
       accelerator: a key of `GPU_MACHINES`, or empty.
       accelerator_count: GPUs or chips a machine; None for one.
       tpu: a key of `TPU_MACHINES`, or empty.
@@ -81,6 +82,7 @@ class VertexConfig:
     bucket: str
     job_name: str
     arguments: tuple[str, ...]
+    environment: Mapping[str, str]
     accelerator: str
     accelerator_count: int | None
     tpu: str
@@ -196,9 +198,10 @@ def make_request(config: VertexConfig) -> Any:
         "command": list(COMMAND),
         "args": list(config.arguments),
     }
-    if config.tpu:
+    environment = {**(TPU_ENVIRONMENT if config.tpu else {}), **config.environment}
+    if environment:
         container["env"] = [
-            {"name": name, "value": value} for name, value in TPU_ENVIRONMENT.items()
+            {"name": name, "value": value} for name, value in environment.items()
         ]
     # The first pool is the chief; Vertex AI sets TF_CONFIG where there are more.
     sizes = [1] if config.replicas == 1 else [1, config.replicas - 1]

@@ -222,6 +222,34 @@ def test_a_tpu_gets_its_machine_and_environment(cloud):
     assert environment == job.TPU_ENVIRONMENT
 
 
+@pytest.mark.parametrize("tensorboard", [True, False])
+def test_a_job_that_is_tracked_knows_where(cloud, monkeypatch, tensorboard):
+    board = "projects/fma-project/locations/us-central1/tensorboards/7"
+    flags = [f"--tensorboard={board}", f"--service_account={ACCOUNT}"]
+    expected = {"VERTEX_TENSORBOARD": board} if tensorboard else {}
+    monkeypatch.setenv("VERTEX_EXPERIMENT", "shelf")
+    flags = [*(flags if tensorboard else []), "--track=vertex"]
+    assert vertex.main(arguments(cloud, *flags)) == 0
+    (pool,) = created(cloud).body["jobSpec"]["workerPoolSpecs"]
+    container = pool["containerSpec"]
+    assert "--track=vertex" in container["args"]
+    assert {v["name"]: v["value"] for v in container["env"]} == expected | {
+        "GOOGLE_CLOUD_PROJECT": "fma-project",
+        "GOOGLE_CLOUD_REGION": "us-central1",
+        "VERTEX_EXPERIMENT": "shelf",
+    }
+
+
+def test_a_job_tells_weights_and_biases_from_an_own_image_only(cloud, capsys):
+    assert vertex.main(arguments(cloud, "--track", "wandb,vertex")) == 2
+    assert "use --track vertex, or an image of your own" in capsys.readouterr().err
+    assert not cloud.services.sent("POST", "/customJobs")
+    options = arguments(cloud, "--track=wandb", "--container=registry/mine:1")
+    assert vertex.main(options) == 0
+    (pool,) = created(cloud).body["jobSpec"]["workerPoolSpecs"]
+    assert "env" not in pool["containerSpec"]
+
+
 def test_a_mounted_bucket_is_checked_as_itself(cloud, capsys):
     mounted = f"--data=/gcs/{BUCKET}/dataset"
     assert vertex.main(arguments(cloud, mounted)) == 0

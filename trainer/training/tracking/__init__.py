@@ -6,16 +6,18 @@ import dataclasses
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pipeline.common.progress import SILENT, Reporter
 from pipeline.schema import UserError
 from trainer.config import TrainConfig
-from trainer.evaluation.tasks.task import AnyReport
-from trainer.runtime.checkpoint import CheckpointFolder
 from trainer.runtime.preemption import PreemptedError
 from trainer.training.tracking.vertex_experiments import VertexService
 from trainer.training.tracking.weights_and_biases import WandbService
+
+if TYPE_CHECKING:  # They import TensorFlow, which `trainer.vertex` does without.
+    from trainer.evaluation.tasks.task import AnyReport
+    from trainer.runtime.checkpoint import CheckpointFolder
 
 #: How a run ended; one that was stopped goes on with the same command.
 Ending = Literal["complete", "failed", "stopped"]

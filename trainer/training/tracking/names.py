@@ -1,9 +1,12 @@
-"""What runs are called."""
+"""What runs are called, and which variables say where they are told."""
 
 from trainer.config import TrainConfig
 
 #: Of W&B's project and of the experiment of Vertex AI, where no variable says another.
 PROJECT = "fma-genre-classifiers"
+#: Names of the experiment and of the TensorBoard instance that keeps its series.
+EXPERIMENT = "VERTEX_EXPERIMENT"
+TENSORBOARD = "VERTEX_TENSORBOARD"
 
 
 def run_name(config: TrainConfig) -> str:

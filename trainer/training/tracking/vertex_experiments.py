@@ -15,13 +15,16 @@ from typing import Any
 
 from pipeline.schema import UserError
 from trainer.config import TrainConfig
-from trainer.training.tracking.names import PROJECT, run_name
+from trainer.training.tracking.names import (
+    EXPERIMENT,
+    PROJECT,
+    TENSORBOARD,
+    run_name,
+)
 
 #: Environment variables of place, the last ones as Vertex AI sets them in its jobs.
 _PROJECT = ("GOOGLE_CLOUD_PROJECT", "CLOUD_ML_PROJECT_ID")
 _REGION = ("GOOGLE_CLOUD_REGION", "CLOUD_ML_REGION")
-EXPERIMENT = "VERTEX_EXPERIMENT"
-TENSORBOARD = "VERTEX_TENSORBOARD"
 #: Seconds that the end of a run waits for what is not sent yet.
 WAIT = 60.0
 #: Execution.State of the metadata service.
