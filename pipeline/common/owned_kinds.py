@@ -178,6 +178,12 @@ PICTURE = FileKind(
 )
 #: Of `pipeline.inspect.table`, whose first column begins so.
 PARQUET = FileKind(name="table", suffixes=(".parquet",), sign=OWNER.encode())
+#: What describes it, see `pipeline.inspect.croissant`.
+CROISSANT = FileKind(
+    name="Croissant metadata",
+    suffixes=(".croissant.json",),
+    sign=b'"name": "' + OWNER.encode(),
+)
 HTML = FileKind(
     name="report",
     suffixes=(".html", ".htm"),

@@ -17,6 +17,7 @@ from typing import Any
 from pipeline.common import gcs
 from pipeline.common.credentials import SCHEME, UnreachableError
 from pipeline.common.plain_text import print_error
+from pipeline.common.progress import Reporter
 from pipeline.common.progress.command_line import CommandParser, describe_unknown
 from pipeline.schema import (
     COMPLETED_FILE,
@@ -288,8 +289,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print_error(error)
         return 2
-    print(f"Submitted: {name}\n{console_link(config, name)}", flush=True)
-    return wait(client, config, name) if flags.wait else 0
+    submitted = [f"Submitted: {name}", console_link(config, name)]
+    if not flags.wait:
+        Reporter().finish(submitted, _use(config))
+        return 0
+    print("\n".join(submitted), flush=True)
+    return wait(client, config, name)
+
+
+def _use(config: VertexConfig) -> list[str]:
+    return ["predict", "--model", f"{config.output}/model", "FILE"]
 
 
 def wait(client: Any, config: VertexConfig, name: str) -> int:
@@ -310,7 +319,7 @@ def wait(client: Any, config: VertexConfig, name: str) -> int:
             f"{console_link(config, name)}"
         )
         return 1
-    print(f"\nModel: {config.output}/model")
+    Reporter().finish(["", f"Model: {config.output}/model"], _use(config))
     return 0
 
 

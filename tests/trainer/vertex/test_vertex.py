@@ -85,7 +85,8 @@ def test_submits_and_follows_to_success(cloud, capsys):
         "https://console.cloud.google.com/vertex-ai/locations/us-central1/training/456",
         "job 456: queued",
         "job 456: succeeded",
-        f"Model: gs://{BUCKET}/vertex/fma-mel/model",
+        f"Model: gs://{BUCKET}/vertex/fma-mel/model\n"
+        f"Next: ./launch.sh predict --model gs://{BUCKET}/vertex/fma-mel/model FILE\n",
     ):
         assert expected in output.out
     request = created(cloud)

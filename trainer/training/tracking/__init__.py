@@ -28,11 +28,13 @@ class Service(Protocol):
 
     Attributes:
       name: for people.
-      errors: what its methods raise where the service cannot be reached, or refuses.
     """
 
     name: str
-    errors: tuple[type[Exception], ...]
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        """What its methods raise where the service cannot be reached, or refuses."""
 
     def begin(self, run_id: str, key: str) -> str:
         """Opens a run, or the one that was opened by this name.
@@ -156,6 +158,7 @@ def make_tracker(config: TrainConfig, reporter: Reporter = SILENT) -> Tracker:
     Raises:
       UserError: it is not installed, or not set up.
     """
+    makers: Mapping[str, Callable[[TrainConfig], Service]]
     makers = {"wandb": WandbService, "vertex": VertexService}
     names = [] if config.track is None else config.track.split(",")
     return Tracker([makers[name](config) for name in names], reporter)

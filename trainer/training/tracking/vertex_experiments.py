@@ -77,18 +77,20 @@ class VertexService:
         for name in logging.root.manager.loggerDict:
             if name.startswith("google.cloud.aiplatform"):
                 logging.getLogger(name).setLevel(logging.WARNING)
-        place = {"project": self._project, "location": self._region}
-        aiplatform.init(**place, api_transport="rest")
+        # For all that follows.
+        aiplatform.init(
+            project=self._project, location=self._region, api_transport="rest"
+        )
         name = os.environ.get(EXPERIMENT, PROJECT)
-        experiment = aiplatform.Experiment.get_or_create(name, **place)
+        experiment = aiplatform.Experiment.get_or_create(name)
         board = os.environ.get(TENSORBOARD)
         # Of an id: lower-case letters, digits and dashes, 128 with the experiment's.
         words = re.sub("[^a-z0-9]+", "-", run_name(self._config).lower()).strip("-")
         run = f"{words[: 118 - len(name)].strip('-')}-{run_id}".strip("-")
-        self._run = aiplatform.ExperimentRun.get(run, experiment=experiment, **place)
+        self._run = aiplatform.ExperimentRun.get(run, experiment=experiment)
         if self._run is None:
             self._run = aiplatform.ExperimentRun.create(
-                run, experiment=experiment, tensorboard=board, **place
+                run, experiment=experiment, tensorboard=board
             )
         else:
             self._set_state("RUNNING")
@@ -141,7 +143,7 @@ class VertexService:
     def _set_state(self, state: str) -> None:
         from google.cloud import aiplatform
 
-        self._run.update_state(aiplatform.gapic.Execution.State[state])
+        self._run.update_state(getattr(aiplatform.gapic.Execution.State, state))
 
     def _send(self, send: Callable[..., None], *values: Any) -> None:
         """Sends something after all that is not sent yet; raises what went wrong."""
