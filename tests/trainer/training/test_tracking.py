@@ -1,12 +1,12 @@
 import importlib.util
 import json
 import sys
-import time
 
 import pytest
 import wandb
 
 from tests.support import trainer_fixtures
+from tests.support.jobs import wait_for
 from trainer import task
 from trainer.evaluation.report_folder import read_report
 from trainer.folds import __main__ as folds
@@ -48,7 +48,7 @@ def read_runs(folder) -> list[tuple[dict, list[dict], dict, int]]:
             if not (item.key or item.nested_key[0]).startswith("_")
         }
 
-    def read(path) -> tuple[dict, list[dict], dict, int]:
+    def read_run(path) -> tuple[dict, list[dict], dict, int | None]:
         store = DataStore()
         store.open_for_scan(str(path))
         config, epochs, summary, code = {}, [], {}, None
@@ -71,11 +71,9 @@ def read_runs(folder) -> list[tuple[dict, list[dict], dict, int]]:
 
     runs = []
     for path in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
-        deadline = time.monotonic() + 20
-        # Another process may still be writing.
-        while (run := read(path))[-1] is None and time.monotonic() < deadline:
-            time.sleep(0.1)
-        runs.append(run)
+        # Its own process writes it, and the exit code last.
+        wait_for(lambda path=path: read_run(path)[-1] is not None, 60)
+        runs.append(read_run(path))
         path.unlink()
     return runs
 
