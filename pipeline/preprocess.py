@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
 
-from pipeline.common import storage
 from pipeline.common.clip_config import (
     EMBEDDING_RECORDS,
     EXCERPTS,
@@ -17,16 +14,13 @@ from pipeline.common.clip_config import (
     ClipConfig,
 )
 from pipeline.common.plain_text import print_error
-from pipeline.common.progress import (
-    add_progress_flags,
-    format_seconds,
-    take_reporter,
-)
+from pipeline.common.progress import add_progress_flags, format_seconds, take_reporter
 from pipeline.common.progress.command_line import CommandParser
 from pipeline.inputs.archives.paths import drop_scheme
 from pipeline.inputs.genres import LABELS, SEPARATOR
 from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.splits import SPLIT_RULES
+from pipeline.inspect import reading
 from pipeline.launch import local, messages
 from pipeline.launch.flink.run import ClusterJobError, DetachedError
 from pipeline.launch.output import prepare_job
@@ -42,7 +36,7 @@ from pipeline.launch.plan import (
 )
 from pipeline.representations import DEFAULTS, NAMES
 from pipeline.representations.music_model import DEFAULT_MODEL, MODELS
-from pipeline.schema import JOB_REPORT_FILE, MANIFEST_FILE, Manifest, UserError
+from pipeline.schema import UserError
 from pipeline.shards import runs
 from pipeline.shards.leaks import POLICIES
 from pipeline.shards.result import DatasetConfig
@@ -286,20 +280,6 @@ def make_parser() -> CommandParser:
     return parser
 
 
-def read_report(output: str) -> dict[str, Any]:
-    """Reads the counters and distributions of a finished job."""
-    report = json.loads(storage.read_text(storage.join(output, JOB_REPORT_FILE)))
-    if not isinstance(report, dict):
-        raise TypeError(report)
-    return report
-
-
-def read_manifest(output: str) -> Manifest:
-    """Reads the manifest of a finished job."""
-    path = storage.join(output, MANIFEST_FILE)
-    return Manifest.from_json(storage.read_text(path), source=path)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Preprocesses; returns the exit code."""
     local.quiet()
@@ -381,11 +361,11 @@ def preprocess(
             raise
         print_error(message)
         return 1
-    report = read_report(output)
+    report = reading.read_report(output)
     reporter.detail(messages.make_table(report) + "\n")
     if not reporter.verbose:
         reporter.note(messages.summarise(report))
-    reporter.note(messages.describe_integrity(read_manifest(output)))
+    reporter.note(messages.describe_integrity(reading.read_manifest(output)))
     seconds = format_seconds(time.monotonic() - started)
     size = sum(report["record_bytes"].values()) / 1e6
     reporter.finish(
