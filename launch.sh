@@ -146,7 +146,7 @@ needs_extras() {
   local line=" $* "
   case $line in
     *' --format '[lo]* | *' --format='[lo]*) [[ $1 == export ]] ;;
-    *' --track wandb '* | *' --track=wandb '*) [[ $1 == train || $1 == folds ]] ;;
+    *' --track'[\ =]'wandb'[\ ,]*) [[ $1 == train || $1 == folds ]] ;;
     *) return 1 ;;
   esac
 }

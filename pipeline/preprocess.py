@@ -344,7 +344,7 @@ def preprocess(
         print_error(error)
         return 2
     except DetachedError as detached:
-        reporter.result(str(detached))
+        reporter.finish(str(detached).splitlines(), ["inspect", output])
         return 0
     except ClusterJobError as error:
         print_error(error)

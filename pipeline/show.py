@@ -24,7 +24,8 @@ from pipeline.common.clip_config import (
 )
 from pipeline.common.files import LocalFiles
 from pipeline.common.owned_kinds import PICTURE, PNG_METADATA
-from pipeline.common.plain_text import one_line, print_error
+from pipeline.common.plain_text import print_error
+from pipeline.common.progress import Reporter
 from pipeline.common.progress.command_line import CommandParser
 from pipeline.common.rejects import AudioError
 from pipeline.decoding.waveform import load_waveform
@@ -187,7 +188,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, AudioError) as error:
         print_error(f"{arguments.file}: {error}")
         return 2
-    print(f"Picture: {one_line(output)}")
+    Reporter().finish(
+        f"Picture: {output}", ["predict", "--model", "MODEL", arguments.file]
+    )
     return 0
 
 

@@ -265,8 +265,8 @@ class TrainConfig:
         local=True,
     )
     track: str | None = _machine(
-        "tell Weights & Biases parameters, epochs and scores (default: nobody)",
-        choices=("wandb",),
+        "tell Weights & Biases, Vertex AI Experiments or both (default: nobody)",
+        choices=("wandb", "vertex", "wandb,vertex"),
         local=True,
     )
 

@@ -31,7 +31,8 @@ from pipeline.cloud.submission import (
 )
 from pipeline.common import gcs
 from pipeline.common.credentials import SCHEME, UnreachableError
-from pipeline.common.plain_text import one_line, print_error
+from pipeline.common.plain_text import print_error
+from pipeline.common.progress import Reporter
 from pipeline.common.progress.command_line import CommandParser, is_given
 from pipeline.inputs.archives.paths import drop_scheme
 from pipeline.inputs.metadata import SUBSETS
@@ -255,9 +256,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SupersededError as error:
         print_error(error)
         return 1
-    print(f"Submitted: {job_id}\n{console_link(config, job_id)}", flush=True)
+    submitted = [f"Submitted: {job_id}", console_link(config, job_id)]
     if not flags.wait:
+        Reporter().finish(submitted, ["inspect", arguments.output])
         return 0
+    say("\n".join(submitted))
     follower = Follower(client, job_id, len(inputs.clips), say)
     return wait(follower, config, job_id, arguments.output)
 
@@ -316,7 +319,8 @@ def wait(follower: Follower, config: DataflowConfig, job_id: str, output: str) -
     if not code:
         print(messages.make_table(reading.read_report(output)))
         print(f"\n{messages.describe_integrity(reading.read_manifest(output))}")
-        print(f"\nDataset: {one_line(output)}")
+        use = ["train", "--data", output], ["inspect", output]
+        Reporter().finish(["", f"Dataset: {output}"], *use)
     return code
 
 

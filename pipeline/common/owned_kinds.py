@@ -112,6 +112,7 @@ CHECKPOINTS = Kind(
     files=(
         r"(?:[\w.-]+/){0,3}\d{12}\.checkpoint(?:\.part)?",
         rf"(?:[\w.-]+/)?{re.escape(MARK_FILE)}",
+        r"(?:[\w.-]+/)?run_id(?:\.part)?",
         # What a frozen base gives, until the run is over.
         rf"(?:[\w.-]+/){{0,2}}[0-9a-f]{{12}}/base-features/{_SPLITS}-{_SHARD}"
         r"\.tfrecord(?:\.part)?",
@@ -173,6 +174,12 @@ PICTURE = FileKind(
 )
 #: Of `pipeline.inspect.table`, whose first column begins so.
 PARQUET = FileKind(name="table", suffixes=(".parquet",), sign=OWNER.encode())
+#: What describes it, see `pipeline.inspect.croissant`.
+CROISSANT = FileKind(
+    name="Croissant metadata",
+    suffixes=(".croissant.json",),
+    sign=b'"name": "' + OWNER.encode(),
+)
 HTML = FileKind(
     name="report",
     suffixes=(".html", ".htm"),

@@ -65,16 +65,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_error(error)
         return 2
     output = one_line(config.output)
-    if not created:
-        reporter.result(f"demo corpus: {output} is complete already; nothing to do")
-        return 0
     tracks = plan_layout(config)
     clips = sum(track.is_good for track in tracks)
     broken = sum(track.kind in BROKEN for track in tracks)
     seconds = format_seconds(time.monotonic() - started)
-    reporter.finish(
+    made = (
         f"Demo corpus: {output}, {clips} good clips and {broken} broken ones "
-        f"({seconds})",
+        f"({seconds})"
+    )
+    reporter.finish(
+        made
+        if created
+        else f"demo corpus: {output} is complete already; nothing to do",
         [
             "preprocess",
             *("--audio", str(config.output / AUDIO_FOLDER)),

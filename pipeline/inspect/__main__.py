@@ -10,9 +10,10 @@ from typing import Any
 
 from pipeline.common.credentials import require_credentials
 from pipeline.common.files import beam_files
-from pipeline.common.owned_kinds import PARQUET, PICTURE
+from pipeline.common.owned_kinds import CROISSANT, PARQUET, PICTURE
 from pipeline.common.ownership import check_file
 from pipeline.common.plain_text import align, one_line, print_error
+from pipeline.common.progress import Reporter
 from pipeline.common.progress.command_line import CommandParser
 from pipeline.inspect import reading
 from pipeline.schema import MULTI_LABEL, SPLITS, Manifest, UserError
@@ -216,6 +217,12 @@ def make_parser() -> CommandParser:
         help="write the clips, a row each, with their statistics where the dataset has "
         "them, for pandas, DuckDB or the like; here or on gs://",
     )
+    outputs.add_argument(
+        "--croissant",
+        action="store_true",
+        help="describe that table, for catalogues of datasets and their loaders: "
+        "FILE.croissant.json in place of FILE.parquet",
+    )
     inputs.add_argument(
         "--against",
         metavar="FILE",
@@ -239,9 +246,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             if count is not None and count < 1:
                 raise UserError(f"{flag} must be 1 or more. Received: {count}")
         completed = reading.is_completed(folder, manifest)
+        described = None
+        if arguments.croissant:
+            if not (arguments.parquet or "").lower().endswith(".parquet"):
+                raise UserError(
+                    "--croissant describes the table of --parquet FILE.parquet. "
+                    f"Received: {arguments.parquet}"
+                )
+            described = f"{arguments.parquet[: -len('.parquet')]}.croissant.json"
         for flag, path, kind in (
             ("--picture", arguments.picture, PICTURE),
             ("--parquet", arguments.parquet, PARQUET),
+            ("--croissant", described, CROISSANT),
         ):
             if path:
                 require_credentials([path])
@@ -267,9 +283,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Imports pyarrow.
             from pipeline.inspect.table import write_parquet
 
-            path = arguments.parquet
-            rows = write_parquet(folder, manifest, path, flag="--parquet")
-            print(f"\nTable: {one_line(path)}, {rows:,} clips")
+            table = arguments.parquet
+            rows, data = write_parquet(folder, manifest, table, flag="--parquet")
+            print(f"\nTable: {one_line(table)}, {rows:,} clips")
+            if described is not None:
+                from pipeline.inspect.croissant import write_croissant
+
+                write_croissant(described, manifest, table, data, flag="--croissant")
+                print(f"Described: {one_line(described)}")
         if arguments.against:
             # Imports Beam.
             from pipeline.inspect.against import describe_distances
@@ -281,7 +302,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print_error(error)
         return 2
-    return max(code, _verify(folder, manifest) if arguments.verify else 0)
+    if arguments.verify:
+        code = max(code, _verify(folder, manifest))
+    if completed and not code:
+        unverified = [] if arguments.verify else [["inspect", folder, "--verify"]]
+        Reporter().finish([], ["train", "--data", folder], *unverified, aside=True)
+    return code
 
 
 def _recompute(folder: str, manifest: Manifest, count: int) -> int:

@@ -106,8 +106,10 @@ def _read_statistics(
     return found
 
 
-def write_parquet(folder: str, manifest: Manifest, path: str, *, flag: str) -> int:
-    """Writes the file whole, over nothing but one of ours; returns the rows.
+def write_parquet(
+    folder: str, manifest: Manifest, path: str, *, flag: str
+) -> tuple[int, bytes]:
+    """Writes the file whole, over nothing but one of ours; returns rows and content.
 
     Args:
       folder: of the dataset.
@@ -131,6 +133,6 @@ def write_parquet(folder: str, manifest: Manifest, path: str, *, flag: str) -> i
             rows += table.num_rows
     if not rows:
         raise UserError(f"There is no clip for {flag}. Received: {folder}")
-    data = sink.getvalue().to_pybytes()
+    data: bytes = sink.getvalue().to_pybytes()
     replace_file(beam_files(path), path, data, PARQUET, flag=flag)
-    return rows
+    return rows, data

@@ -18,6 +18,7 @@ from pathlib import Path
 from pipeline.common import storage
 from pipeline.common.files import LocalFiles
 from pipeline.common.plain_text import one_line, print_error
+from pipeline.common.progress import Reporter
 from pipeline.common.progress.command_line import CommandParser
 from pipeline.common.quiet import filter_stderr
 from pipeline.representations.music_model import (
@@ -216,7 +217,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         print_error(reason)
         return 2
-    print(f"Weights of {', '.join(MODELS)}: {cache_folder()}")
+    told = f"Weights of {', '.join(MODELS)}: {cache_folder()}"
+    if arguments.optional:
+        print(told)
+    else:
+        use = ["--representations", "embeddings", "--output", "dataset"]
+        files = ["--audio", "DIR", "--metadata", "FILE"]
+        Reporter().finish(told, ["preprocess", *files, *use])
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.common.credentials import require_credentials
 from pipeline.common.plain_text import allow_any_text, one_line, print_error
+from pipeline.common.progress import Reporter
 from pipeline.common.progress.command_line import CommandParser
 from pipeline.schema import UserError
 from trainer.compare.serve import HOST, checked_port
@@ -76,7 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_error(error)
         return 2
     except KeyboardInterrupt:
-        print()
+        models = (word for model in flags.model for word in ("--model", model))
+        files = ["--audio", "GLOB", "--output", "labels"]
+        Reporter().finish("", ["label", *models, *files])
     return 0
 
 

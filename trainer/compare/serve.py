@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.common.plain_text import allow_any_text, print_error
+from pipeline.common.progress import Reporter
 from pipeline.common.progress.command_line import CommandParser
 from pipeline.common.regular_file import open_regular
 from pipeline.schema import UserError
@@ -26,6 +27,9 @@ HTTP_PORT, MAX_PORT = 80, 65_535
 #: A connection that says nothing for so long is closed.
 IDLE_SECONDS = 10
 MAX_CONNECTIONS = 32
+
+
+_USE = ["predict", "--model", "MODEL", "FILE"]
 
 
 def find_report(path: str) -> str:
@@ -197,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         page = find_report(flags.report)
         address = Path(page).absolute().as_uri()
         if not flags.serve and _has_display() and webbrowser.open(address):
-            print(address)
+            Reporter().finish(address, _USE)
             return 0
         with make_server(page, flags.port) as server:
             print(
@@ -207,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             try:
                 server.serve_forever()
             except KeyboardInterrupt:
-                print()
+                Reporter().finish("", _USE)
     except UserError as error:
         print_error(error)
         return 2

@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING
 from pipeline.common import ownership
 from pipeline.common.credentials import require_credentials
 from pipeline.common.owned_kinds import EXPORT
-from pipeline.common.plain_text import allow_any_text, one_line, print_error
+from pipeline.common.plain_text import allow_any_text, print_error
+from pipeline.common.progress import Reporter
 from pipeline.common.progress.command_line import CommandParser
 from pipeline.schema import UserError
 
@@ -127,6 +128,8 @@ def run(flags: argparse.Namespace, output: str) -> int:
     if flags.format == "savedmodel":
         facts = saved_model.export_model(model, output)
         path, told = output, ", ".join(facts["signatures"])
+        tool = "tensorflow.python.tools.saved_model_cli"
+        use = ["run", tool, "show", "--dir", output, "--all"]
     else:
         request = files.Request(
             form=flags.format,
@@ -136,8 +139,9 @@ def run(flags: argparse.Namespace, output: str) -> int:
         )
         facts = files.export_file(model, predictor, flags.model, request)
         path, told = f"{output}/{request.file_name}", files.summarise(facts)
+        use = ["app", "--model", flags.model]
     seconds = time.perf_counter() - started
-    print(f"Export: {one_line(path)} ({told}; {seconds:.1f} s)")
+    Reporter().finish(f"Export: {path} ({told}; {seconds:.1f} s)", use)
     return 0
 
 

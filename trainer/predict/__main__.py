@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.common.credentials import require_credentials
 from pipeline.common.plain_text import allow_any_text, one_line, print_error
+from pipeline.common.progress import Reporter
 from pipeline.common.progress.command_line import CommandParser
 from pipeline.inputs import globs
 from pipeline.inputs.archives import paths
@@ -252,6 +253,9 @@ def run(flags: argparse.Namespace) -> int:
                 print(line, file=sys.stderr, flush=True)
             else:
                 print(table.row(path, result), flush=True)
+    if not flags.json:
+        models = (word for model in flags.model for word in ("--model", model))
+        Reporter().finish([], ["app", *models], aside=True)
     return int(failed)
 
 

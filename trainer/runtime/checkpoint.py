@@ -8,13 +8,14 @@ what was cut off or altered all the same is recognised by its digest.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
 import json
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,9 @@ MARK = b"fma checkpoint 1"
 SUFFIX = ".checkpoint"
 #: Checkpoints that are kept, the newest ones.
 KEPT = 2
+
+#: File of a name of the run, see `CheckpointFolder.read_run_id`.
+RUN_ID = "run_id"
 
 _STATE = "state"
 _NAME = re.compile(r"(\d{12})" + re.escape(SUFFIX))
@@ -86,6 +90,19 @@ def unpack(content: bytes) -> Checkpoint:
         raise DamagedCheckpointError(repr(error)) from error
 
 
+@contextlib.contextmanager
+def _written(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (tf.errors.OpError, UserError) as error:
+        reason = getattr(error, "message", None) or error
+        print_error(
+            f"the checkpoint {path} cannot be written ({reason}); training goes on "
+            "without it.",
+            label="warning",
+        )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointFolder:
     """The checkpoints of one phase of one run, in any file system.
@@ -134,21 +151,13 @@ class CheckpointFolder:
         """
         if not self.chief:
             return
-        path = self._file(checkpoint.step)
-        try:
+        with _written(path := self._file(checkpoint.step)):
             self.claim()
             tf.io.gfile.makedirs(self.path)
             with whole_file(path) as part, tf.io.gfile.GFile(part, "wb") as file:
                 file.write(pack(checkpoint))
             for step in self._steps()[:-KEPT]:
                 tf.io.gfile.remove(self._file(step))
-        except (tf.errors.OpError, UserError) as error:
-            reason = getattr(error, "message", None) or error
-            print_error(
-                f"the checkpoint {path} cannot be written ({reason}); training goes on "
-                "without it.",
-                label="warning",
-            )
 
     def load(self) -> Checkpoint | None:
         """The newest whole checkpoint, or None where there is none.
@@ -169,6 +178,21 @@ class CheckpointFolder:
                 if self.chief:
                     tf.io.gfile.remove(path)
         return None
+
+    def read_run_id(self) -> str | None:
+        """By what name the run is told to others; None where it has none yet."""
+        try:
+            with tf.io.gfile.GFile(f"{self.root}/{RUN_ID}") as file:
+                return str(file.read()) or None
+        except tf.errors.NotFoundError:
+            return None
+
+    def save_run_id(self, run_id: str) -> None:
+        """Keeps that name, as `save` keeps a checkpoint."""
+        with _written(path := f"{self.root}/{RUN_ID}"):
+            self.claim()
+            with whole_file(path) as part, tf.io.gfile.GFile(part, "w") as file:
+                file.write(run_id)
 
     def remove(self) -> None:
         """Removes all checkpoints of the run."""

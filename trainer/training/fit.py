@@ -65,7 +65,8 @@ class Phase:
       checkpoint_seconds: how often, see `trainer.config.TrainConfig`.
       tensorboard_dir: folder of this phase's logs, or None.
       preemption: whether to stop.
-      on_epoch: called with the metrics of each epoch and its number, from 1.
+      on_epoch: called with the metrics of each epoch and its number in the run, from 1.
+      epochs_before: epochs of the phases before.
       reporter: is told about each epoch.
       title: of the phase, for people.
     """
@@ -80,6 +81,7 @@ class Phase:
     tensorboard_dir: str | None = None
     preemption: Preemption = dataclasses.field(default_factory=Preemption)
     on_epoch: Callable[[Mapping[str, float], int], None] | None = None
+    epochs_before: int = 0
     reporter: Reporter = SILENT
     title: str = ""
 
@@ -266,7 +268,7 @@ class PhaseFit:
         if self._scalars is not None:
             self._scalars.write(values, progress.epoch - 1)
         if phase.on_epoch is not None:
-            phase.on_epoch(values, progress.epoch)
+            phase.on_epoch(values, phase.epochs_before + progress.epoch)
 
     def _stop(self) -> None:
         progress, folder = self._progress, self._phase.checkpoints

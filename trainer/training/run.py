@@ -87,7 +87,8 @@ class Run:
           dataset: what to train on.
           preemption: whether to stop.
           judged: whether the model is to predict all splits in the end.
-          on_epoch: called with the metrics of each epoch and its number.
+          on_epoch: called with the metrics of each epoch and its number, from 1
+            through all phases.
           on_model: called with the model, or the most of it, before it is fitted.
           reporter: is told how far the run is.
 
@@ -159,7 +160,14 @@ class Run:
         training.steps_per_epoch(schedule.batch_size)
         return schedule
 
-    def phase(self, name: str, schedule: Schedule, *, augmented: bool = True) -> Phase:
+    def phase(
+        self,
+        name: str,
+        schedule: Schedule,
+        *,
+        augmented: bool = True,
+        epochs_before: int = 0,
+    ) -> Phase:
         """A phase with its own folders for checkpoints and logs."""
         logs = self.config.tensorboard_dir
         if logs is not None:
@@ -184,6 +192,7 @@ class Run:
             tensorboard_dir=logs,
             preemption=self._preemption,
             on_epoch=self._on_epoch,
+            epochs_before=epochs_before,
             reporter=self.reporter,
             title=f"{self.config.model}, {name}",
         )

@@ -78,10 +78,10 @@ def train(
     def reserve(model: keras.Model) -> None:
         needed = needed_bytes(model, run.dataset.manifest)
         folder.reserve(needed + sum(map(len, music_model.values())))
-        tracker.begin(run.key)
+        tracker.begin(run.key, run.checkpoints())
 
     with (
-        make_tracker(config) as tracker,
+        make_tracker(config, reporter) as tracker,
         open_run(
             config, on_epoch=tracker.log_epoch, on_model=reserve, reporter=reporter
         ) as run,

@@ -262,7 +262,7 @@ def fine_tune(
     """
     mobilenet.unfreeze_last_layers(base, layers, batch_norm=False)
     weights = model.get_weights()
-    after = fit_images(run, model, "fine-tuning", schedule)
+    after = fit_images(run, model, "fine-tuning", schedule, len(before.epochs))
     better = improves(before, after)
     if not better:
         model.set_weights(weights)
@@ -283,8 +283,8 @@ def build_from_scratch(run: Run, base: keras.Model, layers: int) -> keras.Model:
 
 
 def fit_images(
-    run: Run, model: keras.Model, name: str, schedule: Schedule
+    run: Run, model: keras.Model, name: str, schedule: Schedule, epochs_before: int = 0
 ) -> PhaseHistory:
     """Trains from images all layers that are trainable."""
-    phase = run.phase(name, schedule)
+    phase = run.phase(name, schedule, epochs_before=epochs_before)
     return fit(model, run.splits["training"], run.validation, phase, run.devices)

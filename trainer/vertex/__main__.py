@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -16,10 +17,12 @@ from typing import Any
 from pipeline.common import gcs
 from pipeline.common.credentials import SCHEME, UnreachableError
 from pipeline.common.plain_text import print_error
+from pipeline.common.progress import Reporter
 from pipeline.common.progress.command_line import CommandParser, describe_unknown
 from pipeline.schema import COMPLETED_FILE, MANIFEST_FILE, Manifest, UserError
 from trainer import task
 from trainer.config import MODELS, PATHS
+from trainer.training.tracking.names import EXPERIMENT, TENSORBOARD
 from trainer.vertex.job import (
     GPU_MACHINES,
     TPU_MACHINES,
@@ -148,6 +151,7 @@ def make_config(
         bucket=flags.bucket.removeprefix(SCHEME).rstrip("/"),
         job_name=flags.job_name or f"fma-{flags.model}-{now:%Y%m%d-%H%M%S}",
         arguments=arguments,
+        environment=_track(flags, arguments),
         accelerator=flags.accelerator,
         accelerator_count=flags.accelerator_count,
         tpu=flags.tpu,
@@ -162,6 +166,30 @@ def make_config(
         tensorboard=flags.tensorboard,
         endpoint=flags.endpoint or f"https://{flags.region}-aiplatform.googleapis.com",
     )
+
+
+def _track(flags: argparse.Namespace, arguments: Sequence[str]) -> dict[str, str]:
+    """What the job needs to know to tell Vertex AI Experiments, if it is asked to.
+
+    Raises:
+      UserError: it is to tell Weights & Biases, which takes a key.
+    """
+    track = task.make_parser().parse_known_args(list(arguments))[0].track or ""
+    if "wandb" in track and not flags.container:
+        raise UserError(
+            "--track wandb needs a package and a key that the trainer's image does "
+            "not have; use --track vertex, or an image of your own with --container. "
+            f"Received: --track {track}"
+        )
+    if "vertex" not in track:
+        return {}
+    places = {
+        "GOOGLE_CLOUD_PROJECT": flags.project,
+        "GOOGLE_CLOUD_REGION": flags.region,
+        TENSORBOARD: flags.tensorboard,
+        EXPERIMENT: os.environ.get(EXPERIMENT),
+    }
+    return {name: value for name, value in places.items() if value}
 
 
 def check_trainer_flags(arguments: Sequence[str]) -> None:
@@ -254,8 +282,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print_error(error)
         return 2
-    print(f"Submitted: {name}\n{console_link(config, name)}", flush=True)
-    return wait(client, config, name) if flags.wait else 0
+    submitted = [f"Submitted: {name}", console_link(config, name)]
+    if not flags.wait:
+        Reporter().finish(submitted, _use(config))
+        return 0
+    print("\n".join(submitted), flush=True)
+    return wait(client, config, name)
+
+
+def _use(config: VertexConfig) -> list[str]:
+    return ["predict", "--model", f"{config.output}/model", "FILE"]
 
 
 def wait(client: Any, config: VertexConfig, name: str) -> int:
@@ -276,7 +312,7 @@ def wait(client: Any, config: VertexConfig, name: str) -> int:
             f"{console_link(config, name)}"
         )
         return 1
-    print(f"\nModel: {config.output}/model")
+    Reporter().finish(["", f"Model: {config.output}/model"], _use(config))
     return 0
 
 

@@ -58,6 +58,7 @@ class VertexConfig(gcs.Place):
 
     Attributes:
       arguments: of `trainer.task`.
+      environment: variables that it sees.
       accelerator: a key of `GPU_MACHINES`, or empty.
       accelerator_count: GPUs or chips a machine; None for one.
       tpu: a key of `TPU_MACHINES`, or empty.
@@ -72,6 +73,7 @@ class VertexConfig(gcs.Place):
     """
 
     arguments: tuple[str, ...]
+    environment: Mapping[str, str]
     accelerator: str
     accelerator_count: int | None
     tpu: str
@@ -180,9 +182,10 @@ def make_request(config: VertexConfig) -> Any:
         "command": list(COMMAND),
         "args": list(config.arguments),
     }
-    if config.tpu:
+    environment = {**(TPU_ENVIRONMENT if config.tpu else {}), **config.environment}
+    if environment:
         container["env"] = [
-            {"name": name, "value": value} for name, value in TPU_ENVIRONMENT.items()
+            {"name": name, "value": value} for name, value in environment.items()
         ]
     # The first pool is the chief; Vertex AI sets TF_CONFIG where there are more.
     sizes = [1] if config.replicas == 1 else [1, config.replicas - 1]

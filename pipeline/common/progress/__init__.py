@@ -164,12 +164,15 @@ class Reporter:
         if self.verbose:
             self._print(text)
 
-    def finish(self, made: str | Sequence[str], *commands: Sequence[str]) -> None:
+    def finish(
+        self, made: str | Sequence[str], *commands: Sequence[str], aside: bool = False
+    ) -> None:
         """Ends a command: what was made and where, and what to type next.
 
         Args:
           made: a line, or several.
           commands: words of commands of `./launch.sh`, without it.
+          aside: say what to type on standard error, as a program may read the rest.
         """
         for line in [made] if isinstance(made, str) else made:
             self.result(one_line(line))
@@ -178,7 +181,8 @@ class Reporter:
         label = "Next:"
         for command in commands:
             line = shlex.join(["./launch.sh", *command])
-            self.note(f"{label} {one_line(line)}")
+            if not self.quiet:
+                self._print(f"{label} {one_line(line)}", error=aside)
             label = " " * len(label)
 
     def warn(self, text: str) -> None:

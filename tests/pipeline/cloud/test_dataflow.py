@@ -129,7 +129,8 @@ def check_output(text: str) -> None:
         "10:00:02 warning: A worker is slow.",
         "clips: 4 of 6",
         "Every input is in one place",
-        f"Dataset: gs://{BUCKET}/dataset",
+        f"Dataset: gs://{BUCKET}/dataset\n"
+        f"Next: ./launch.sh train --data gs://{BUCKET}/dataset\n",
     ):
         assert expected in text
     assert "not for people" not in text

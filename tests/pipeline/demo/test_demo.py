@@ -442,8 +442,8 @@ def test_command_line(tmp_path, capsys, monkeypatch):
     assert then.startswith(f"Next: ./launch.sh preprocess --audio {tmp_path}/fma_demo ")
     assert main(arguments) == 0
     second = capsys.readouterr().out.splitlines()
-    assert len(second) == 1
     assert "complete already" in second[0]
+    assert second[1:] == [then]
 
 
 def test_command_line_names_what_it_cannot_write(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """A dataset's clips as Parquet, read back by pyarrow."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -60,6 +61,56 @@ def test_a_row_a_clip(dataset, tmp_path, capsys):
     ):
         found = np.array([value.as_py() for value in values], np.float32)
         np.testing.assert_array_equal(found, expected[clip])
+
+
+def test_croissant_tells_what_the_table_has(dataset, tmp_path, capsys):
+    path, told = tmp_path / "clips.parquet", tmp_path / "clips.croissant.json"
+    for _ in range(2):  # The second replaces the first.
+        assert inspect.main([dataset, "--parquet", str(path), "--croissant"]) == 0
+    assert f"Described: {told}" in capsys.readouterr().out
+    content = json.loads(told.read_text())
+    [file] = content["distribution"]
+    assert file["contentUrl"] == "clips.parquet"
+    assert file["contentSize"] == f"{path.stat().st_size} B"
+    assert file["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    [records] = content["recordSet"]
+    fields = {field["source"]["extract"]["column"]: field for field in records["field"]}
+    schema = pyarrow.parquet.read_schema(path)
+    assert list(fields) == schema.names
+    kinds = {"string": "sc:Text", "int64": "sc:Integer"}
+    for column in schema:
+        field, kind = fields[column.name], str(column.type)
+        if kind.startswith("list"):
+            assert field["repeated"] is True
+            kind = "string"
+        assert field["dataType"] == kinds.get(kind, "sc:Float")
+        assert field["source"]["fileObject"] == {"@id": file["@id"]}
+    # Every term is in the context, or one of schema.org's.
+    own = {"recordSet", "field", "dataType", "source", "extract", "column", "key"}
+    assert own | {"fileObject", "repeated", "conformsTo"} <= set(content["@context"])
+
+
+def test_croissant_is_valid_and_reads_the_table(dataset, tmp_path):
+    mlcroissant = pytest.importorskip("mlcroissant")
+    path = tmp_path / "clips.parquet"
+    assert inspect.main([dataset, "--parquet", str(path), "--croissant"]) == 0
+    found = mlcroissant.Dataset(jsonld=str(tmp_path / "clips.croissant.json"))
+    assert not found.metadata.issues.errors
+    rows = [row["clips/track_id"].decode() for row in found.records("clips")]
+    assert rows == [clip["track_id"] for clip in read_clips(dataset)]
+
+
+def test_croissant_needs_its_table_and_replaces_its_own_alone(
+    dataset, tmp_path, capsys
+):
+    assert inspect.main([dataset, "--croissant"]) == 2
+    assert "of --parquet FILE.parquet. Received: None" in capsys.readouterr().err
+    path, told = tmp_path / "clips.parquet", tmp_path / "clips.croissant.json"
+    told.write_text("{}")
+    assert inspect.main([dataset, "--parquet", str(path), "--croissant"]) == 2
+    assert "--croissant is a file that this program did" in capsys.readouterr().err
+    assert told.read_text() == "{}"
+    assert not path.exists()
 
 
 def test_only_our_own_table_is_replaced(dataset, tmp_path, capsys):

@@ -1,6 +1,11 @@
-"""Every command's flags: under headings, with examples; a wrong one is told."""
+"""Every command: headings, examples, a wrong flag, what to type when it is over."""
 
 import argparse
+import ast
+import functools
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +16,7 @@ MODULES = {
     **{name: module for name, (module, _) in commands.COMMANDS.items()},
     **{" ".join(words): module for words, (module, _) in commands.VARIANTS.items()},
 }
+ROOT = Path(__file__).resolve().parents[3]
 PLACES = {"project": "my-project", "region": "europe-west4", "bucket": "my-bucket"}
 
 
@@ -79,3 +85,90 @@ def test_a_wrong_flag_is_told_the_right_one(command, tmp_path, monkeypatch, caps
     assert f"did you mean {flag}?" in err
     assert [line for line in err.splitlines() if line.startswith("error: ")]
     assert not list(tmp_path.iterdir())
+
+
+FUNCTIONS = (ast.FunctionDef, ast.ClassDef)
+
+
+def find_file(module: str) -> Path | None:
+    path = ROOT.joinpath(*module.split("."))
+    found = [path.with_suffix(".py"), path / "__main__.py", path / "__init__.py"]
+    return next((file for file in found if file.is_file()), None)
+
+
+@functools.cache
+def read(path: Path) -> "Module":
+    return Module(path)
+
+
+class Module:
+    """A module's functions and classes, and what its names stand for."""
+
+    def __init__(self, path: Path) -> None:
+        self.tree = ast.parse(path.read_text())
+        self.defined = {n.name: n for n in self.tree.body if isinstance(n, FUNCTIONS)}
+        self.imported: dict[str, tuple[str, str]] = {}
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                for alias in node.names:
+                    name = alias.asname or alias.name
+                    self.imported[name] = (node.module, alias.name)
+
+
+def finishes(module: str, name: str, seen: set[tuple[str, str]]) -> list[ast.Call]:
+    """Calls of `Reporter.finish` that a function may come to."""
+    path = find_file(module)
+    if (module, name) in seen or path is None:
+        return []
+    seen.add((module, name))
+    found = read(path)
+    if name not in found.defined:
+        return finishes(*found.imported[name], seen) if name in found.imported else []
+    calls = []
+    for node in ast.walk(found.defined[name]):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if node.func.attr == "finish" and len(node.args) > 1:
+                calls.append(node)
+            elif isinstance(node.func.value, ast.Name):
+                # A function of a module that was imported by its name.
+                parent, inner = found.imported.get(node.func.value.id, ("", ""))
+                calls += finishes(f"{parent}.{inner}", node.func.attr, seen)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            called = node.func.id
+            parent, inner = found.imported.get(called, (module, called))
+            calls += finishes(parent, inner, seen)
+    return calls
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_command_can_end_with_the_next_one(name):
+    assert finishes(MODULES[name], "main", set()), (
+        f"{name} has no Reporter.finish(made, next command)"
+    )
+
+
+def command_lines() -> Iterator[tuple[str, list[str]]]:
+    """Texts of all lists in the sources that begin with a command and have flags."""
+    for top in ("pipeline", "trainer"):
+        for path in sorted((ROOT / top).rglob("*.py")):
+            source = path.read_text()
+            if ".finish(" not in source:
+                continue
+            for node in ast.walk(ast.parse(source)):
+                if not isinstance(node, ast.List) or not node.elts:
+                    continue
+                first = node.elts[0]
+                if isinstance(first, ast.Constant) and first.value in MODULES:
+                    texts = [n for n in ast.walk(node) if isinstance(n, ast.Constant)]
+                    words = [text.value for text in texts if type(text.value) is str]
+                    yield f"{path.relative_to(ROOT)}:{node.lineno}", words
+
+
+def test_what_to_type_next_are_commands_with_flags_that_they_have():
+    places = {}
+    for place, (command, *words) in command_lines():
+        places[place] = command
+        flags = commands.find_module(MODULES[command]).make_parser().flags
+        assert {word for word in words if word.startswith("--")} <= set(flags), place
+    assert len(places) > 15
+    assert importlib.util.find_spec("tensorflow.python.tools.saved_model_cli")

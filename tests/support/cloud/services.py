@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from tests.support.cloud.experiments import Experiments
+
 JOB_ID = "2026-11-22_10_00_00-1234567890"
 CUSTOM_JOB = "projects/123/locations/us-central1/customJobs/456"
 
@@ -38,6 +40,7 @@ class Services:
       on_state: called when the job is seen in a state.
       failure: HTTP status that every request for jobs gets, with its message.
       error: message of a failed custom job.
+      experiments: of Vertex AI.
     """
 
     def __init__(self) -> None:
@@ -60,6 +63,7 @@ class Services:
         self.on_state: dict[str, Callable[[], None]] = {}
         self.failure: tuple[int, str] | None = None
         self.error = ""
+        self.experiments = Experiments()
         self._job: dict[str, Any] = {}
 
     def close(self) -> None:
@@ -90,6 +94,8 @@ class Services:
             return self._answer_dataflow(request, path)
         if "/customJobs" in path:
             return self._answer_vertex(request)
+        if "/metadataStores/" in path or "/tensorboards/" in path:
+            return self.experiments.answer(request.method, request.path, request.body)
         return 404, {"error": {"code": 404, "message": f"no such path: {path}"}}
 
     def _next_state(self) -> str:

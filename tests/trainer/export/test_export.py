@@ -286,7 +286,9 @@ def test_an_export_replaces_an_export_and_nothing_else(vector_model, tmp_path, c
     shutil.rmtree(output)
     assert export.main(argv) == 0
     assert export.main(argv) == 0
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith(f"Export: {output} (")
+    made, then = capsys.readouterr().out.splitlines()[-2:]
+    assert made.startswith(f"Export: {output} (")
+    tool = "tensorflow.python.tools.saved_model_cli"
+    assert then == f"Next: ./launch.sh run {tool} show --dir {output} --all"
     assert export.main([f"--model={tmp_path / 'none'}"]) == 2
     assert "no model folder" in capsys.readouterr().err

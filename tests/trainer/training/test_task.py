@@ -22,6 +22,7 @@ from trainer.training.fit import Phase, fit
 from trainer.training.networks import mobilenet
 from trainer.training.networks.vectors import build_vector_model
 from trainer.training.run import Run
+from trainer.training.tracking import Tracker
 
 CLIPS = {"training": 8, "validation": 4, "test": 4}
 FILES = {
@@ -136,10 +137,13 @@ def test_fine_tuning_follows_the_head(data, tmp_path, small_base, monkeypatch, c
         return started[-1]
 
     monkeypatch.setattr(mobilenet, "build_base", build_base)
+    epochs = []
+    monkeypatch.setattr(Tracker, "log_epoch", lambda *words: epochs.append(words[-1]))
     output = tmp_path / "mel"
     flags = ["--epochs=2", "--fine_tune_layers=3", "--fine_tune_epochs=1"]
     flags.append(f"--weights={weights}")
     assert run_task(data, output, "mel", *flags) == 0
+    assert epochs == [1, 2, 3]
     assert f"starts from ImageNet weights: {weights}" in capsys.readouterr().out
     phases = json.loads((output / "history.json").read_text())["phases"]
     assert [phase["name"] for phase in phases] == ["head", "fine-tuning"]

@@ -10,6 +10,7 @@ from tests.support.jobs import wait_for
 from trainer import task
 from trainer.evaluation.report_folder import read_report
 from trainer.folds import __main__ as folds
+from trainer.training.fit import PhaseFit
 
 EPOCHS = 2
 
@@ -56,10 +57,12 @@ def read_runs(folder) -> list[tuple[dict, list[dict], dict, int]]:
             record.ParseFromString(data)
             kind = record.WhichOneof("record_type")
             if kind == "run":
-                config |= {"run name": record.run.display_name}
+                names = {"run name": record.run.display_name, "id": record.run.run_id}
+                config |= names | {"group": record.run.run_group}
                 config |= values(record.run.config.update)
             elif kind == "history":
                 epochs.append(values(record.history.item))
+                assert record.history.step.num == epochs[-1]["epoch"]
             elif kind == "summary":
                 summary |= values(record.summary.update)
             elif kind == "exit":
@@ -117,6 +120,52 @@ def test_a_run_that_fails_is_told_so(data, told, tmp_path, capsys):
     assert "diverged" in capsys.readouterr().err
     [(_, _, _, code)] = read_runs(told)
     assert code == 1
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_a_continued_training_is_the_same_run(data, told, tmp_path, monkeypatch, error):
+    """Where it is stopped, its state is saved; where it is cut off, that of before."""
+
+    def must_stop(fit) -> bool:
+        if fit._progress.epoch == 2 and error:
+            raise error
+        return fit._progress.epoch == 2
+
+    flags = ("--model=statistics", "--track=wandb", "--quiet", "--epochs=4")
+    with monkeypatch.context() as patch:
+        patch.setattr(PhaseFit, "_must_stop", must_stop)
+        assert train(data, tmp_path / "a", *flags) == (130 if error else 75)
+    assert train(data, tmp_path / "a", *flags) == 0
+    first, second = sorted(read_runs(told), key=lambda run: -run[-1])
+    assert [epoch["epoch"] for epoch in first[1]] == [1, 2]
+    again = [1, 2, 3, 4] if error else [3, 4]
+    assert [epoch["epoch"] for epoch in second[1]] == again
+    for name in ("id", "group", "run name"):
+        assert first[0][name] == second[0][name]
+    assert (first[-1], second[-1]) == (1, 0)
+    assert second[2]["test_accuracy"] >= 0
+    # What is trained elsewhere, or again when that is over, is another run.
+    assert train(data, tmp_path / "b", *flags) == 0
+    [other] = read_runs(told)
+    assert other[0]["group"] == first[0]["group"]
+    assert other[0]["id"] != first[0]["id"]
+
+
+def test_a_service_that_is_gone_costs_no_training(
+    data, told, tmp_path, monkeypatch, capsys
+):
+    def fail(*_: object, **__: object) -> None:
+        raise BrokenPipeError("the process that sends is gone")
+
+    flags = ("--model=statistics", "--track=wandb", "--quiet")
+    with monkeypatch.context() as patch:
+        patch.setattr(wandb.Run, "log", fail)
+        assert train(data, tmp_path / "model", *flags) == 0
+    printed = capsys.readouterr().err
+    assert printed.count("cannot be told about the run (the process that sends") == 1
+    assert (tmp_path / "model" / "model.keras").exists()
+    wandb.finish()
+    read_runs(told)
 
 
 def test_without_the_flag_nothing_of_it_is_imported(data, tmp_path, monkeypatch):

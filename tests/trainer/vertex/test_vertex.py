@@ -85,7 +85,8 @@ def test_submits_and_follows_to_success(cloud, capsys):
         "https://console.cloud.google.com/vertex-ai/locations/us-central1/training/456",
         "job 456: queued",
         "job 456: succeeded",
-        f"Model: gs://{BUCKET}/vertex/fma-mel/model",
+        f"Model: gs://{BUCKET}/vertex/fma-mel/model\n"
+        f"Next: ./launch.sh predict --model gs://{BUCKET}/vertex/fma-mel/model FILE\n",
     ):
         assert expected in output.out
     request = created(cloud)
@@ -220,6 +221,34 @@ def test_a_tpu_gets_its_machine_and_environment(cloud):
     assert "acceleratorType" not in machine
     environment = {v["name"]: v["value"] for v in pool["containerSpec"]["env"]}
     assert environment == job.TPU_ENVIRONMENT
+
+
+@pytest.mark.parametrize("tensorboard", [True, False])
+def test_a_job_that_is_tracked_knows_where(cloud, monkeypatch, tensorboard):
+    board = "projects/fma-project/locations/us-central1/tensorboards/7"
+    flags = [f"--tensorboard={board}", f"--service_account={ACCOUNT}"]
+    expected = {"VERTEX_TENSORBOARD": board} if tensorboard else {}
+    monkeypatch.setenv("VERTEX_EXPERIMENT", "shelf")
+    flags = [*(flags if tensorboard else []), "--track=vertex"]
+    assert vertex.main(arguments(cloud, *flags)) == 0
+    (pool,) = created(cloud).body["jobSpec"]["workerPoolSpecs"]
+    container = pool["containerSpec"]
+    assert "--track=vertex" in container["args"]
+    assert {v["name"]: v["value"] for v in container["env"]} == expected | {
+        "GOOGLE_CLOUD_PROJECT": "fma-project",
+        "GOOGLE_CLOUD_REGION": "us-central1",
+        "VERTEX_EXPERIMENT": "shelf",
+    }
+
+
+def test_a_job_tells_weights_and_biases_from_an_own_image_only(cloud, capsys):
+    assert vertex.main(arguments(cloud, "--track", "wandb,vertex")) == 2
+    assert "use --track vertex, or an image of your own" in capsys.readouterr().err
+    assert not cloud.services.sent("POST", "/customJobs")
+    options = arguments(cloud, "--track=wandb", "--container=registry/mine:1")
+    assert vertex.main(options) == 0
+    (pool,) = created(cloud).body["jobSpec"]["workerPoolSpecs"]
+    assert "env" not in pool["containerSpec"]
 
 
 def test_a_mounted_bucket_is_checked_as_itself(cloud, capsys):

@@ -93,14 +93,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SupersededError as error:
         print_error(error)
         return 1
-    reporter.result(f"Submitted: {job_id}\n{console_link(place, job_id)}")
+    use = ["app", *(word for model in config.models for word in ("--model", model))]
+    submitted = [f"Submitted: {job_id}", console_link(place, job_id)]
     if not flags.wait:
+        reporter.finish(submitted, use)
         return 0
+    reporter.result("\n".join(submitted))
     follower = Follower(client, job_id, files, dataflow.say)
     code = dataflow.follow(follower, place, job_id)
     if not code:
         reporter.note(f"{describe_result(home(config))}\n")
-        reporter.finish(f"Labels: {home(config)}")
+        reporter.finish(f"Labels: {home(config)}", use)
     return code
 
 

@@ -73,6 +73,7 @@ def test_dataflow_is_sent_the_same_job(cloud, capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert f"Submitted: {JOB_ID}" in printed
     assert "4 files are 3 songs, 1 rejects" in printed
+    assert "\nNext: ./launch.sh app --model gs://" in printed
     (created,) = cloud.services.sent("POST", "/jobs")
     assert created.body["name"].startswith("fma-labels-")
 
