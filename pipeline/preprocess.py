@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
 
-from pipeline.common import storage
 from pipeline.common.clip_config import (
     EMBEDDING_RECORDS,
     EXCERPTS,
@@ -23,27 +21,15 @@ from pipeline.common.progress import (
     take_reporter,
 )
 from pipeline.common.progress.command_line import CommandParser
+from pipeline.common.quiet import optional_hidden, silence_beam
 from pipeline.inputs.archives.paths import drop_scheme
 from pipeline.inputs.genres import LABELS, SEPARATOR
 from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.splits import SPLIT_RULES
-from pipeline.launch import local, messages
-from pipeline.launch.flink.run import ClusterJobError, DetachedError
-from pipeline.launch.output import prepare_job
-from pipeline.launch.plan import (
-    checked_runner,
-    estimate_job,
-    find_cluster,
-    make_job,
-    make_paths_absolute,
-    note_command,
-    parse_beam_options,
-    suggest_shards,
-)
+from pipeline.job.normalisation.process import select_schemas, start_analyst
 from pipeline.representations import DEFAULTS, NAMES
 from pipeline.representations.music_model import DEFAULT_MODEL, MODELS
-from pipeline.schema import JOB_REPORT_FILE, MANIFEST_FILE, Manifest, UserError
-from pipeline.shards import runs
+from pipeline.schema import UserError
 from pipeline.shards.leaks import POLICIES
 from pipeline.shards.result import DatasetConfig
 
@@ -286,29 +272,28 @@ def make_parser() -> CommandParser:
     return parser
 
 
-def read_report(output: str) -> dict[str, Any]:
-    """Reads the counters and distributions of a finished job."""
-    report = json.loads(storage.read_text(storage.join(output, JOB_REPORT_FILE)))
-    if not isinstance(report, dict):
-        raise TypeError(report)
-    return report
-
-
-def read_manifest(output: str) -> Manifest:
-    """Reads the manifest of a finished job."""
-    path = storage.join(output, MANIFEST_FILE)
-    return Manifest.from_json(storage.read_text(path), source=path)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Preprocesses; returns the exit code."""
-    local.quiet()
+    silence_beam()
     parser = make_parser()
     arguments, rest = parser.parse_known_args(argv)
     if not arguments.output and not arguments.estimate:
         parser.error("the following arguments are required: --output")
     command = sys.argv[1:] if argv is None else argv
-    return preprocess(arguments, rest, command)
+    with _start_analyst(arguments, rest) as analyst:
+        return preprocess(arguments, rest, command, analyst=analyst)
+
+
+def _start_analyst(
+    arguments: argparse.Namespace, rest: Sequence[str]
+) -> contextlib.AbstractContextManager[str]:
+    """Starts what takes longest first, where a job on this machine will ask it."""
+    elsewhere = any(option.startswith("--runner") for option in rest)
+    names = arguments.representations or DEFAULTS
+    config = ClipConfig(music_model=DEFAULT_MODEL)
+    if elsewhere or arguments.estimate or not select_schemas(names, config):
+        return contextlib.nullcontext("")
+    return start_analyst()
 
 
 def preprocess(
@@ -319,6 +304,7 @@ def preprocess(
     name: str = "preprocess",
     choose_shards: bool = False,
     detach: bool = False,
+    analyst: str = "",
 ) -> int:
     """Does what a command line asks for; returns the exit code.
 
@@ -329,37 +315,47 @@ def preprocess(
       name: of the command.
       choose_shards: by the number of clips.
       detach: leave a job alone once it runs on a cluster.
+      analyst: address of a process that has been started for the job.
     """
+    # Beam takes a second to be imported; what can start without it does.
+    with optional_hidden():
+        from pipeline.launch import messages, plan
+        from pipeline.launch import output as outputs
+        from pipeline.launch.flink.run import ClusterJobError, DetachedError
+        from pipeline.shards import runs
+
     reporter = take_reporter(arguments)
     started = time.monotonic()
     output = arguments.output
     dataset = None
     try:
         # Refuses unknown ones, and a cluster that is not there, before any work.
-        cluster = find_cluster(parse_beam_options(rest, make_parser().flags))
+        cluster = plan.find_cluster(plan.parse_beam_options(rest, make_parser().flags))
         if cluster is not None:
-            make_paths_absolute(arguments)
+            plan.make_paths_absolute(arguments)
             output = arguments.output
-        job, inputs = make_job(arguments)
+        job, inputs = plan.make_job(arguments)
         if choose_shards:
-            job = job.with_dataset(num_shards=suggest_shards(len(inputs.clips)))
-        job = note_command(job, command, name)
+            job = job.with_dataset(num_shards=plan.suggest_shards(len(inputs.clips)))
+        job = plan.note_command(job, command, name)
         reporter.note(messages.describe_inputs(inputs, job))
         for line in messages.describe_music_model(job, arguments.representations):
             reporter.note(line)
         if arguments.estimate:
-            reporter.result(f"\n{estimate_job(job, inputs)}")
+            reporter.result(f"\n{plan.estimate_job(job, inputs)}")
             return 0
-        with checked_runner(
+        with plan.checked_runner(
             job, inputs, rest, cluster, detach=detach, reporter=reporter
         ) as run:
-            job, finished = prepare_job(job, inputs, overwrite=arguments.overwrite)
+            job, finished = outputs.prepare_job(
+                job, inputs, overwrite=arguments.overwrite
+            )
             dataset = job.dataset
             if finished:
                 reporter.note(
                     messages.describe_resumption(finished, dataset.num_shards)
                 )
-            run(job)
+            run(job.with_dataset(analyst=analyst))
     except UserError as error:
         print_error(error)
         return 2
@@ -381,11 +377,11 @@ def preprocess(
             raise
         print_error(message)
         return 1
-    report = read_report(output)
+    report = outputs.read_report(output)
     reporter.detail(messages.make_table(report) + "\n")
     if not reporter.verbose:
         reporter.note(messages.summarise(report))
-    reporter.note(messages.describe_integrity(read_manifest(output)))
+    reporter.note(messages.describe_integrity(outputs.read_manifest(output)))
     seconds = format_seconds(time.monotonic() - started)
     size = sum(report["record_bytes"].values()) / 1e6
     reporter.finish(

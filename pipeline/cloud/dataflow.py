@@ -33,13 +33,19 @@ from pipeline.common import gcs
 from pipeline.common.credentials import SCHEME, UnreachableError
 from pipeline.common.plain_text import one_line, print_error
 from pipeline.common.progress.command_line import CommandParser, is_given
+from pipeline.common.quiet import silence_beam
 from pipeline.inputs.archives.paths import drop_scheme
 from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.survey import Inputs
 from pipeline.job.config import JobConfig
 from pipeline.job.graph import build
-from pipeline.launch import estimate, local, messages
-from pipeline.launch.output import check_output, prepare_job
+from pipeline.launch import estimate, messages
+from pipeline.launch.output import (
+    check_output,
+    prepare_job,
+    read_manifest,
+    read_report,
+)
 from pipeline.launch.plan import (
     make_job,
     parse_beam_options,
@@ -222,7 +228,7 @@ def describe_estimate(job: JobConfig, inputs: Inputs, config: DataflowConfig) ->
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Submits, and follows if asked; returns the exit code."""
-    local.quiet()
+    silence_beam()
     flags, rest = make_parser().parse_known_args(argv)
     # The request is what a dry run prints, so that it can be piped.
     stream = sys.stderr if flags.dry_run else sys.stdout
@@ -323,8 +329,8 @@ def wait(follower: Follower, config: DataflowConfig, job_id: str, output: str) -
     """Follows a job and tells what it made; its final state is the exit code."""
     code = follow(follower, config, job_id)
     if not code:
-        print(messages.make_table(preprocess.read_report(output)))
-        print(f"\n{messages.describe_integrity(preprocess.read_manifest(output))}")
+        print(messages.make_table(read_report(output)))
+        print(f"\n{messages.describe_integrity(read_manifest(output))}")
         print(f"\nDataset: {one_line(output)}")
     return code
 
