@@ -15,11 +15,7 @@ from pipeline.common.clip_config import (
     ClipConfig,
 )
 from pipeline.common.plain_text import print_error
-from pipeline.common.progress import (
-    add_progress_flags,
-    format_seconds,
-    take_reporter,
-)
+from pipeline.common.progress import add_progress_flags, format_seconds, take_reporter
 from pipeline.common.progress.command_line import CommandParser
 from pipeline.common.quiet import optional_hidden, silence_beam
 from pipeline.inputs.archives.paths import drop_scheme
@@ -319,6 +315,7 @@ def preprocess(
     """
     # Beam takes a second to be imported; what can start without it does.
     with optional_hidden():
+        from pipeline.inspect import reading
         from pipeline.launch import messages, plan
         from pipeline.launch import output as outputs
         from pipeline.launch.flink.run import ClusterJobError, DetachedError
@@ -377,11 +374,11 @@ def preprocess(
             raise
         print_error(message)
         return 1
-    report = outputs.read_report(output)
+    report = reading.read_report(output)
     reporter.detail(messages.make_table(report) + "\n")
     if not reporter.verbose:
         reporter.note(messages.summarise(report))
-    reporter.note(messages.describe_integrity(outputs.read_manifest(output)))
+    reporter.note(messages.describe_integrity(reading.read_manifest(output)))
     seconds = format_seconds(time.monotonic() - started)
     size = sum(report["record_bytes"].values()) / 1e6
     reporter.finish(

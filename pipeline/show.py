@@ -124,9 +124,7 @@ def make_parser() -> CommandParser:
     parser = CommandParser(
         "show",
         description="Draws the three representations of one audio file.",
-        examples=[
-            "show song.mp3 --output song.png",
-        ],
+        examples=["show song.mp3 --output song.png"],
     )
     files = parser.add_argument_group("files")
     files.add_argument("file", help="audio file, of any length")

@@ -13,7 +13,9 @@ from typing import Any
 
 from pipeline.schema import UserError
 
-MODELS = ("windows", "mel", "features", "statistics", "embeddings")
+#: Networks that read vectors.
+VECTORS = ("features", "statistics", "embeddings")
+MODELS = ("windows", "mel", *VECTORS)
 STRATEGIES = ("auto", "single", "mirrored", "multiworker", "tpu")
 #: Excerpts of a long file to name its genre by: five minutes.
 EXCERPTS = 10
@@ -57,14 +59,8 @@ SCHEDULES = {
 }
 
 #: Dropout, and units of hidden layers, of each model; 0 units is no hidden layer.
-DROPOUT = {
-    "windows": 0.3,
-    "mel": 0.2,
-    "features": 0.5,
-    "statistics": 0.5,
-    "embeddings": 0.5,
-}
-UNITS = {"windows": 64, "mel": 0, "features": 64, "statistics": 64, "embeddings": 64}
+DROPOUT = {"windows": 0.3, "mel": 0.2, **dict.fromkeys(VECTORS, 0.5)}
+UNITS = {"windows": 64, "mel": 0, **dict.fromkeys(VECTORS, 64)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,7 +274,7 @@ class TrainConfig:
         """Refuses values that cannot be trained with."""
         for name, option in OPTIONS.items():
             value = getattr(self, name)
-            if value is None and _FIELDS[name].default is None:
+            if value is None and DEFAULTS[name] is None:
                 continue
             if option.choices and value not in option.choices:
                 raise UserError(
@@ -329,16 +325,7 @@ class TrainConfig:
 
     def command(self) -> str:
         """The command line that trains the same model."""
-        words = ["./launch.sh", "train"]
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name == "check":
-                words += [] if value else ["--no_check"]
-            elif value is True:
-                words.append(f"--{field.name}")
-            elif value != field.default:
-                words += [f"--{field.name}", str(value)]
-        return shlex.join(words)
+        return shlex.join(["./launch.sh", "train", *list_flags(vars(self))])
 
     @property
     def dropout_rate(self) -> float:
@@ -351,13 +338,27 @@ class TrainConfig:
         return UNITS[self.model] if self.units is None else self.units
 
 
-_FIELDS = {field.name: field for field in dataclasses.fields(TrainConfig)}
 #: How each field is given on the command line.
 OPTIONS: Mapping[str, Option] = {
-    name: field.metadata["option"] for name, field in _FIELDS.items()
+    field.name: field.metadata["option"] for field in dataclasses.fields(TrainConfig)
 }
+#: Values of the fields that no flag gives.
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
 #: Flags that name files or folders.
 PATHS = tuple(name for name, option in OPTIONS.items() if option.path)
+
+
+def list_flags(values: Mapping[str, Any]) -> list[str]:
+    """Words of a command line for values of `TrainConfig` that are no defaults."""
+    words = []
+    for name, value in values.items():
+        if value is None or value == DEFAULTS[name]:
+            continue
+        if OPTIONS[name].kind is bool:
+            words.append(f"--{name}" if value else f"--no_{name}")
+        else:
+            words += [f"--{name}", str(value)]
+    return words
 
 
 def add_options(
@@ -375,7 +376,7 @@ def add_options(
             continue
         if option.group not in groups:
             groups[option.group] = parser.add_argument_group(option.group)
-        default = _FIELDS[name].default
+        default = DEFAULTS[name]
         flag = f"--{name}"
         details: dict[str, Any] = {"help": option.help, "dest": name}
         if option.kind is bool:

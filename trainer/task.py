@@ -14,12 +14,7 @@ from pipeline.common.plain_text import allow_any_text, one_line, print_error
 from pipeline.common.progress import Reporter, add_progress_flags, take_reporter
 from pipeline.common.progress.command_line import CommandParser
 from pipeline.schema import UserError
-from trainer.config import (
-    MODELS,
-    PATHS,
-    TrainConfig,
-    add_options,
-)
+from trainer.config import MODELS, PATHS, TrainConfig, add_options
 from trainer.runtime.cluster import read_cluster
 from trainer.runtime.preemption import EXIT_CODE, PreemptedError
 
@@ -169,15 +164,11 @@ def make_config(flags: dict[str, Any], model: str) -> TrainConfig:
 def _train_one(config: TrainConfig, trials: int, reporter: Reporter) -> int:
     # Imported here: wrong flags need not wait for TensorFlow.
     from trainer.runtime import quiet  # noqa: F401  isort: skip
-    from trainer.training.train import LostWorkerError, train
+    from trainer.training.train import LostWorkerError
+    from trainer.training.tuning import tune_and_train
 
     try:
-        if trials:
-            from trainer.training.tuning import tune_and_train
-
-            tune_and_train(config, trials, reporter)
-        else:
-            train(config, reporter=reporter)
+        tune_and_train(config, trials, reporter)
     except LostWorkerError as error:
         print_error(error)
         return 1
@@ -214,7 +205,7 @@ def _train_several(
     from trainer.folds.__main__ import choose_models
     from trainer.folds.cross_validation import folder_names
     from trainer.training.model_folder import is_trained, try_folders
-    from trainer.training.train import LostWorkerError, name_settings, train
+    from trainer.training.train import LostWorkerError, name_settings
     from trainer.training.tuning import tune_and_train
 
     dataset = open_dataset(flags["data"])
@@ -231,10 +222,7 @@ def _train_several(
     def train_network(config: TrainConfig) -> None:
         # Names of layers count from 1 again, as where one is trained alone.
         keras.backend.clear_session()
-        if trials:
-            tune_and_train(config, trials, reporter)
-        else:
-            train(config, reporter=reporter)
+        tune_and_train(config, trials, reporter)
 
     def train_classifiers(representation: str, baselines: Sequence[Baseline]) -> None:
         reports = train_baselines(
@@ -285,12 +273,7 @@ def _train_several(
     for name, work in reporter.track(parts.items(), "Models", "model", len(parts)):
         try:
             work()
-        except (
-            UserError,
-            LostWorkerError,
-            MemoryError,
-            tf.errors.OpError,
-        ) as error:
+        except (UserError, LostWorkerError, MemoryError, tf.errors.OpError) as error:
             if names is None and isinstance(error, TooLargeError):
                 reporter.warn(f"{name}: left out. {error}")
                 continue

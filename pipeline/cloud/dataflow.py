@@ -37,20 +37,12 @@ from pipeline.common.quiet import silence_beam
 from pipeline.inputs.archives.paths import drop_scheme
 from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.survey import Inputs
+from pipeline.inspect import reading
 from pipeline.job.config import JobConfig
 from pipeline.job.graph import build
 from pipeline.launch import estimate, messages
-from pipeline.launch.output import (
-    check_output,
-    prepare_job,
-    read_manifest,
-    read_report,
-)
-from pipeline.launch.plan import (
-    make_job,
-    parse_beam_options,
-    suggest_shards,
-)
+from pipeline.launch.output import check_output, prepare_job
+from pipeline.launch.plan import make_job, parse_beam_options, suggest_shards
 from pipeline.schema import UserError
 from pipeline.shards.runs import SupersededError
 
@@ -192,14 +184,8 @@ def make_data_flags(flags: argparse.Namespace, bucket: str) -> list[str]:
 
 def describe_estimate(job: JobConfig, inputs: Inputs, config: DataflowConfig) -> str:
     """Decodes a few clips here and says what the job takes there."""
-    if not inputs.clips:
-        raise UserError(
-            "No file of --audio belongs to a wanted track of --metadata. Received: "
-            f"{' '.join(job.audio)} and {job.metadata.path}"
-        )
     dataset, machine = job.dataset, config.machine
-    files = estimate.spread(inputs.clips, ESTIMATE_CLIPS)
-    sample = estimate.measure(files, dataset)
+    sample = estimate.measure_some(job, inputs, ESTIMATE_CLIPS)
     prices = dataclasses.replace(
         estimate.Prices(),
         memory_gb=machine.memory_gib / machine.vcpus,
@@ -329,8 +315,8 @@ def wait(follower: Follower, config: DataflowConfig, job_id: str, output: str) -
     """Follows a job and tells what it made; its final state is the exit code."""
     code = follow(follower, config, job_id)
     if not code:
-        print(messages.make_table(read_report(output)))
-        print(f"\n{messages.describe_integrity(read_manifest(output))}")
+        print(messages.make_table(reading.read_report(output)))
+        print(f"\n{messages.describe_integrity(reading.read_manifest(output))}")
         print(f"\nDataset: {one_line(output)}")
     return code
 

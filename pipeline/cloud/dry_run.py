@@ -26,7 +26,6 @@ def assume_job(arguments: argparse.Namespace) -> JobConfig:
     Raises:
       UserError: the job would make no sense, whatever is there.
     """
-    genres = [name.strip() for name in arguments.genres.split(",") if name.strip()]
     layout = Layout(
         kind="fma" if arguments.subset else "plain",
         columns={},
@@ -38,7 +37,7 @@ def assume_job(arguments: argparse.Namespace) -> JobConfig:
         return Inputs(
             layout=layout,
             metadata=metadata,
-            genres=tuple(genres) or (UNKNOWN_GENRE,),
+            genres=metadata.genres or (UNKNOWN_GENRE,),
             tracks=0,
             clips=(),
             files=0,

@@ -38,43 +38,27 @@ DISK_GB = 50
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DataflowConfig:
+class DataflowConfig(gcs.Place):
     """Where and how a job runs on Dataflow.
 
     Attributes:
-      project: id of the project that is billed.
-      region: Compute Engine's name.
-      bucket: for inputs, output and staging, without `gs://`.
       max_workers: number of machines at most.
       machine_type: of a worker.
       container: image with the locked dependencies; empty: Beam's own image, and
         workers install them.
-      service_account: that workers act as; empty for the project's default.
       network: empty for the default one.
       subnetwork: empty for the region's default.
-      job_name: unique among the project's running jobs.
     """
 
-    project: str
-    region: str
-    bucket: str
     max_workers: int
     machine_type: str
     container: str
-    service_account: str
     network: str
     subnetwork: str
-    job_name: str
 
     def __post_init__(self) -> None:
         """Refuses what the service would, minutes later."""
-        gcs.check_place(
-            project=self.project,
-            region=self.region,
-            bucket=self.bucket,
-            job_name=self.job_name,
-            service_account=self.service_account,
-        )
+        super().__post_init__()
         if not 1 <= self.max_workers <= 4000:
             raise UserError(
                 f"--max_workers must be 1 to 4000. Received: {self.max_workers}"

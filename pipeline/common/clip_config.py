@@ -66,11 +66,6 @@ class ClipConfig:
                 "--windows_per_clip must be 1 or more. "
                 f"Received: {self.windows_per_clip}"
             )
-        if self.mel_channels not in MEL_CHANNELS:
-            raise UserError(
-                f"--mel_channels must be one of {', '.join(MEL_CHANNELS)}. "
-                f"Received: {self.mel_channels!r}"
-            )
         for flag, count in (
             ("--mel_images_per_clip", self.mel_images_per_clip),
             ("--embedding_patches", self.embedding_patches),
@@ -79,20 +74,19 @@ class ClipConfig:
                 raise UserError(
                     f"{flag} must lie between 1 and {MAX_PER_CLIP}. Received: {count}"
                 )
-        if self.embedding_records not in EMBEDDING_RECORDS:
-            raise UserError(
-                f"--embedding_records must be one of {', '.join(EMBEDDING_RECORDS)}. "
-                f"Received: {self.embedding_records!r}"
-            )
+        for flag, word, known in (
+            ("--mel_channels", self.mel_channels, MEL_CHANNELS),
+            ("--embedding_records", self.embedding_records, EMBEDDING_RECORDS),
+            ("--excerpt", self.excerpt, EXCERPTS),
+        ):
+            if word not in known:
+                raise UserError(
+                    f"{flag} must be one of {', '.join(known)}. Received: {word!r}"
+                )
         if not 0 < self.min_duration <= MAX_CLIP_SECONDS:
             raise UserError(
                 f"--min_duration must be over 0 and at most {MAX_CLIP_SECONDS:g} "
                 f"seconds. Received: {self.min_duration:g}"
-            )
-        if self.excerpt not in EXCERPTS:
-            raise UserError(
-                f"--excerpt must be one of {', '.join(EXCERPTS)}. "
-                f"Received: {self.excerpt!r}"
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -79,34 +79,45 @@ def add_run_flags(group: argparse._ActionsContainer) -> None:
     )
 
 
-def check_place(
-    *, project: str, region: str, bucket: str, job_name: str, service_account: str
-) -> None:
-    """Refuses what Google Cloud would, minutes later.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a job of Google Cloud runs, and as whom.
 
-    Args:
+    What Google Cloud would refuse minutes later is refused here.
+
+    Attributes:
       project: id of the project that is billed.
       region: Compute Engine's name.
-      bucket: without `gs://`.
+      bucket: of the job, without `gs://`.
       job_name: of Dataflow or Vertex AI.
-      service_account: e-mail address, or empty.
-
-    Raises:
-      UserError: names the flag whose value cannot be right.
+      service_account: e-mail address; empty for the project's default.
     """
-    if not _PROJECT.fullmatch(project):
-        raise UserError(
-            "--project must be a project's id, not its name or number. "
-            f"Received: {project!r}"
-        )
-    _check_region(region)
-    check_bucket_name(bucket, "--bucket")
-    check_job_name(job_name)
-    if service_account and "@" not in service_account:
-        raise UserError(
-            "--service_account must be an e-mail address. "
-            f"Received: {service_account!r}"
-        )
+
+    project: str
+    region: str
+    bucket: str
+    job_name: str
+    service_account: str
+
+    def __post_init__(self) -> None:
+        """Names the flag whose value cannot be right."""
+        if not _PROJECT.fullmatch(self.project):
+            raise UserError(
+                "--project must be a project's id, not its name or number. "
+                f"Received: {self.project!r}"
+            )
+        _check_region(self.region)
+        check_bucket_name(self.bucket, "--bucket")
+        if not _JOB.fullmatch(self.job_name):
+            raise UserError(
+                "--job_name must have at most 63 lower-case letters, digits and "
+                f"dashes, and start with a letter. Received: {self.job_name!r}"
+            )
+        if self.service_account and "@" not in self.service_account:
+            raise UserError(
+                "--service_account must be an e-mail address. "
+                f"Received: {self.service_account!r}"
+            )
 
 
 def _check_region(region: str) -> None:
@@ -117,19 +128,6 @@ def _check_region(region: str) -> None:
     if not _REGION.fullmatch(region):
         raise UserError(
             f"--region must be a region such as europe-west1. Received: {region!r}"
-        )
-
-
-def check_job_name(name: str) -> None:
-    """Refuses names that neither Dataflow nor Vertex AI takes for a job.
-
-    Raises:
-      UserError: it is one.
-    """
-    if not _JOB.fullmatch(name):
-        raise UserError(
-            "--job_name must have at most 63 lower-case letters, digits and "
-            f"dashes, and start with a letter. Received: {name!r}"
         )
 
 

@@ -106,11 +106,7 @@ LABELS = Kind(
     proof={"labels.json": frozenset({"labels_version", "models", "genres"})},
 )
 #: With libsndfile's PEAK chunk of one channel and, as `write_wav` has it, no time.
-WAVS = Kind(
-    name="decoded clips",
-    listed=True,
-    sign=b"PEAK\x10\0\0\0\1\0\0\0\0\0\0\0",
-)
+WAVS = Kind(name="decoded clips", listed=True, sign=b"PEAK\x10\0\0\0\1\0\0\0\0\0\0\0")
 CHECKPOINTS = Kind(
     name="checkpoints",
     files=(

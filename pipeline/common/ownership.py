@@ -13,6 +13,7 @@ inputs and options. Standard library only; the file system is handed in.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -48,6 +49,17 @@ class Holding:
     listed: frozenset[str]
     strange: str | None
     empty: bool
+
+
+@contextlib.contextmanager
+def _explaining(problem: str, received: str) -> Iterator[None]:
+    """Makes a file system's error a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{problem}: {error.strerror or error}. Received: {received}"
+        ) from error
 
 
 # Folders
@@ -102,18 +114,13 @@ def check_folder(
     Raises:
       UserError: a file in it is not ours, or the folder is a file.
     """
-    try:
+    with _explaining(f"{flag} cannot be looked into", folder):
         if files.is_file(folder):
             raise UserError(
                 f"{flag} is a file; give a folder that is new, empty, or holds a "
                 f"{kind.name} to replace. Received: {folder}"
             )
         holding = inspect_folder(files, folder, kind)
-    except OSError as error:
-        raise UserError(
-            f"{flag} cannot be looked into: {error.strerror or error}. Received: "
-            f"{folder}"
-        ) from error
     if holding.strange is not None:
         raise UserError(
             f"{flag} holds {holding.strange}, which is no part of a {kind.name} that "
@@ -164,14 +171,9 @@ def claim(
         mark["files"] = sorted(holding.listed | targets)
     data = (json.dumps(mark, indent=1, sort_keys=True) + "\n").encode()
     path = join(folder, MARK_FILE)
-    try:
+    with _explaining(f"{flag} cannot be written to", folder):
         if not files.is_file(path) or files.read(path, len(data) + 1) != data:
             files.write(path, data)
-    except OSError as error:
-        raise UserError(
-            f"{flag} cannot be written to: {error.strerror or error}. Received: "
-            f"{folder}"
-        ) from error
 
 
 def _is_listed(
@@ -298,11 +300,7 @@ def _is_below(path: str, folder: str, known: dict[str, bool]) -> bool:
 
 
 def check_files_apart(
-    folder: str,
-    names: Iterable[str],
-    inputs: Iterable[tuple[str, str]],
-    *,
-    flag: str,
+    folder: str, names: Iterable[str], inputs: Iterable[tuple[str, str]], *, flag: str
 ) -> None:
     """Refuses to write files that are read.
 
@@ -340,7 +338,7 @@ def check_file(files: Files, path: str, kind: FileKind, *, flag: str) -> None:
             f"{flag} must end with {' or '.join(kind.suffixes)}. Received: {path}"
         )
     probe = temporary_name(path)
-    try:
+    with _explaining(f"{flag} cannot be written", path):
         if files.is_file(path) and kind.sign not in files.read(path, _HEAD_BYTES):
             raise UserError(
                 f"{flag} is a file that this program did not write; nothing was "
@@ -348,10 +346,6 @@ def check_file(files: Files, path: str, kind: FileKind, *, flag: str) -> None:
             )
         files.write(probe, b"")
         files.delete(probe)
-    except OSError as error:
-        raise UserError(
-            f"{flag} cannot be written: {error.strerror or error}. Received: {path}"
-        ) from error
 
 
 def replace_file(
@@ -366,12 +360,8 @@ def replace_file(
     if kind.sign not in data[:_HEAD_BYTES]:
         raise ValueError(f"Expected {kind.sign!r} in a {kind.name}.")
     check_file(files, path, kind, flag=flag)
-    try:
+    with _explaining(f"{flag} cannot be written", path):
         files.write(path, data)
-    except OSError as error:
-        raise UserError(
-            f"{flag} cannot be written: {error.strerror or error}. Received: {path}"
-        ) from error
 
 
 def _read_json(files: Files, path: str) -> dict[str, Any]:

@@ -227,11 +227,7 @@ def prepare(file: BinaryIO, excerpt: str, *, checksums: bool = True) -> BinaryIO
 
 
 def _is_as_announced(file: BinaryIO, stream: Stream, checksums: bool) -> bool:
-    """Whether a checksum says that a clip is what its intact header announces.
-
-    Raises:
-      AudioError: it says the opposite.
-    """
+    """Whether a checksum says that a clip is what its intact header announces."""
     checksum = stream.checksum
     if checksum is None or stream.frames is None or not checksums:
         return False

@@ -115,10 +115,7 @@ def load_waveform(file: BinaryIO, config: ClipConfig) -> Waveform:
         raise AudioError(Reason.SILENT, f"peaks at {decoded.peak:.1e} of full scale")
     samples, length = fit_clip(decoded.samples, decoded.sample_rate)
     return Waveform(
-        samples=samples,
-        length=length,
-        decoder=decoded.decoder,
-        seconds=decoded.seconds,
+        samples=samples, length=length, decoder=decoded.decoder, seconds=decoded.seconds
     )
 
 

@@ -7,11 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.common.plain_text import one_line, print_error
-from pipeline.common.progress import (
-    add_progress_flags,
-    format_seconds,
-    take_reporter,
-)
+from pipeline.common.progress import add_progress_flags, format_seconds, take_reporter
 from pipeline.common.progress.command_line import CommandParser
 from pipeline.demo.corpus import AUDIO_FOLDER, METADATA_FILE, make_corpus
 from pipeline.demo.genres import GENRES

@@ -10,6 +10,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 
+from pipeline.decoding.tags import measure_tag
 from pipeline.demo.layout import DemoTrack, Kind
 from pipeline.demo.music import Song, draw_song, render
 from pipeline.demo.sound import SAMPLE_RATE, Samples
@@ -109,8 +110,7 @@ def make_file(
         options += " -ar 48000"
     tags = f"genre={track.artist.genre}\ntitle={title}\nartist={artist}"
     data = _encode(samples, ".mp3", options, tags)
-    # ID3's length is "synchsafe": seven bits a byte, without the header's ten bytes.
-    start = 10 + sum(data[9 - place] << 7 * place for place in range(4))
+    start = measure_tag(data)
     if track.kind is Kind.TAG_ONLY:
         return data[:start]
     if track.kind is Kind.TRUNCATED:

@@ -45,11 +45,7 @@ def match_audio(*patterns: str) -> list[AudioFile]:
 
 
 def _match(pattern: str) -> list[AudioFile]:
-    """Lists the files of one pattern.
-
-    Raises:
-      UserError: as `match_audio`.
-    """
+    """Lists the files of one pattern."""
     if not pattern:
         raise UserError(
             "--audio must name a folder, or a quoted glob such as 'fma_small/**.mp3'. "

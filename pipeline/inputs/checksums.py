@@ -48,15 +48,7 @@ def list_audio(*patterns: str) -> list[AudioFile]:
 def _add_checksums(
     files: Sequence[AudioFile], folders: Sequence[str]
 ) -> list[AudioFile]:
-    """Tells each file its SHA-1, where that is known.
-
-    Args:
-      files: that globs match.
-      folders: of the globs.
-
-    Raises:
-      UserError: a file of checksums is not what it should be.
-    """
+    """Tells each file its SHA-1, where that is known."""
     known: dict[str, str] = {}
     for path in _find_tables([file.path for file in files], folders):
         parent = posixpath.dirname(path)

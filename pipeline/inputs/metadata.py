@@ -298,11 +298,7 @@ def _plain_layout(header: Sequence[str], config: MetadataConfig) -> Layout:
             "use --split hash."
         )
     return Layout(
-        kind="plain",
-        columns=columns,
-        width=len(header),
-        split=split,
-        unnamed=unnamed,
+        kind="plain", columns=columns, width=len(header), split=split, unnamed=unnamed
     )
 
 

@@ -18,7 +18,7 @@ from pipeline.inputs.audio_files import make_audio_check
 from pipeline.inputs.audio_names import is_audio_name
 from pipeline.inputs.checksums import list_audio
 from pipeline.inputs.genres import GenreTree, read_tree_file
-from pipeline.inputs.join import AudioFile, Join, Pairing
+from pipeline.inputs.join import AudioFile, Join
 from pipeline.inputs.metadata import (
     Layout,
     MetadataConfig,
@@ -141,7 +141,7 @@ def inspect_inputs(
             for clip in pairing.clips
         ]
         whole_names += [clip.path for clip in pairing.clips if clip.whole_name]
-        missing += _list_missing(pairing)
+        missing += [r.path for r in pairing.rejects if r.reason is Reason.MISSING]
     others = {file.path for file in files if is_audio_name(file.path) is not True}
     named = sum(clip.path in others for clip in clips) if others else 0
     return Inputs(
@@ -271,12 +271,6 @@ def _read_by_key(
                 ) != folder.name_row(track.path, whole=True):
                     shared.add(track.key)
     return tracks, frozenset(shared)
-
-
-def _list_missing(pairing: Pairing) -> list[str]:
-    return [
-        reject.path for reject in pairing.rejects if reject.reason is Reason.MISSING
-    ]
 
 
 def _find_nearest(

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.common import storage
+from pipeline.common.files import join
 from pipeline.common.plain_text import align
 from pipeline.common.rejects import AudioError
 from pipeline.inputs.archives.reading import find_csv, read_text
@@ -128,22 +129,11 @@ def _read_ours(
     folder: str, manifest: Manifest, clips: Collection[str]
 ) -> dict[str, NDArray[np.float32]]:
     schema = manifest.representations[statistics.NAME]
-    found = {}
+    found: dict[str, NDArray[np.float32]] = {}
     for split in SPLITS:
         for file in manifest.shard_files(statistics.NAME, split):
-            path = reading.join(folder, file)
-            try:
-                for example in reading.read_examples(path, schema):
-                    track = str(example["track_id"])
-                    if track in clips:
-                        found[track] = np.asarray(
-                            example[schema.value.name], np.float32
-                        )
-            except (OSError, ValueError) as error:
-                raise UserError(
-                    f"{path} cannot be read ({error}); ./launch.sh inspect --verify "
-                    "says what is wrong."
-                ) from error
+            vectors = reading.read_vectors(join(folder, file), schema)
+            found |= {track: v for track, v in vectors.items() if track in clips}
     return found
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline.common import ownership
-from pipeline.common.files import beam_files
+from pipeline.common.files import beam_files, join
 from pipeline.common.owned_kinds import PICTURE, PNG_METADATA
 from pipeline.inspect import reading
 from pipeline.schema import (
@@ -121,7 +121,7 @@ def _read_clips(
     labels: set[int] = set()
     for name in names:
         schema = manifest.representations[name]
-        path = reading.join(folder, shard_file(name, split, shard, manifest.num_shards))
+        path = join(folder, shard_file(name, split, shard, manifest.num_shards))
         try:
             for example in reading.read_examples(path, schema):
                 track_id = str(example["track_id"])
@@ -142,10 +142,7 @@ def _read_clips(
                 f"{path}: {error} --verify lists all that is wrong."
             ) from error
     return [
-        (
-            label,
-            DrawnClip(title, {n: np.stack(v) for n, v in values[track_id].items()}),
-        )
+        (label, DrawnClip(title, {n: np.stack(v) for n, v in values[track_id].items()}))
         for track_id, (label, title) in titles.items()
         if len(values[track_id]) == len(names)
     ]

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from pipeline.common.files import join
 from pipeline.schema import (
     CLIPS_PATTERN,
     COMPLETED_FILE,
@@ -25,11 +26,6 @@ from pipeline.schema import (
 from pipeline.schema.checks import MOST_BYTES, check_whole, parse
 from pipeline.schema.example import Value, decode_example
 from pipeline.shards.tfrecord import read_records
-
-
-def join(folder: str, name: str) -> str:
-    """A path below a dataset's folder."""
-    return f"{folder.rstrip('/')}/{name}"
 
 
 def open_file(path: str) -> BinaryIO:
@@ -173,6 +169,25 @@ def read_labels(example: Mapping[str, Value], manifest: Manifest) -> tuple[int, 
     if not isinstance(value, int) or value >= len(manifest.genres):
         raise ValueError(f"label {value}, but there are {len(manifest.genres)} genres")
     return (value,)
+
+
+def read_vectors(path: str, schema: RepresentationSchema) -> dict[str, Any]:
+    """The float32 vectors of a shard file, by track id.
+
+    Raises:
+      UserError: the file cannot be read, or is damaged.
+    """
+    name = schema.value.name
+    try:
+        return {
+            str(example["track_id"]): np.asarray(example[name], np.float32)
+            for example in read_examples(path, schema)
+        }
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}); ./launch.sh inspect --verify says what "
+            "is wrong."
+        ) from error
 
 
 def read_examples(

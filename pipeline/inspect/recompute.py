@@ -25,6 +25,7 @@ from pipeline.common.clip_config import (
     WINDOW_SAMPLES,
     ClipConfig,
 )
+from pipeline.common.files import join
 from pipeline.common.plain_text import align
 from pipeline.common.rejects import AudioError
 from pipeline.decoding.waveform import Waveform, load_waveform
@@ -160,7 +161,7 @@ def read_values(
     found: dict[str, list[Any]] = collections.defaultdict(list)
     for split in SPLITS:
         for file in manifest.shard_files(name, split):
-            path = reading.join(folder, file)
+            path = join(folder, file)
             try:
                 for example in reading.read_examples(path, schema):
                     track = str(example["track_id"])

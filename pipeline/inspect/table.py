@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from pipeline.common.files import beam_files
+from pipeline.common.files import beam_files, join
 from pipeline.common.owned_kinds import OWNER, PARQUET
 from pipeline.common.ownership import replace_file
 from pipeline.inspect import reading
@@ -59,7 +59,7 @@ def make_tables(folder: str, manifest: Manifest) -> Iterator[pa.Table]:
     """
     schema = make_schema(manifest)
     for shard in range(manifest.num_shards):
-        pattern = reading.join(folder, clips_file(shard, manifest.num_shards))
+        pattern = join(folder, clips_file(shard, manifest.num_shards))
         clips = list(reading.read_lines(pattern))
         if clips:
             values = _read_statistics(folder, manifest, shard)
@@ -99,18 +99,10 @@ def _read_statistics(
     layout = manifest.representations.get(statistics.NAME)
     if layout is None:
         return None
-    found = {}
+    found: dict[str, NDArray[np.float32]] = {}
     for split in SPLITS:
-        path = reading.join(folder, manifest.shard_files(statistics.NAME, split)[shard])
-        try:
-            for example in reading.read_examples(path, layout):
-                found[str(example["track_id"])] = np.asarray(
-                    example[layout.value.name], np.float32
-                )
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{path} cannot be read ({error}); inspect --verify says what is wrong."
-            ) from error
+        path = join(folder, manifest.shard_files(statistics.NAME, split)[shard])
+        found |= reading.read_vectors(path, layout)
     return found
 
 

@@ -9,6 +9,7 @@ import collections
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from pipeline.common.files import join
 from pipeline.common.rejects import ROW_REASONS
 from pipeline.inputs.splits import split_by_hash
 from pipeline.inspect import reading
@@ -126,8 +127,8 @@ def _check_files(folder: str, manifest: Manifest, problems: Problems) -> None:
         for split in SPLITS
         for file in manifest.shard_files(name, split)
     }
-    base = len(reading.join(folder, ""))
-    paths = {path[base:] for path in reading.list_files(reading.join(folder, "*/*"))}
+    base = len(join(folder, ""))
+    paths = {path[base:] for path in reading.list_files(join(folder, "*/*"))}
     shards = {path for path in paths if path.endswith(".tfrecord")}
     for path in sorted(names - shards):
         problems.add("missing file", f"{path} is missing")
@@ -155,7 +156,7 @@ def _check_reader_files(
     for path in sorted(there - expected.keys()):
         problems.add("stray file", f"{path} does not belong to this dataset")
     for path in sorted(there & expected.keys()):
-        if reading.read_bytes(reading.join(folder, path)) != expected[path].encode():
+        if reading.read_bytes(join(folder, path)) != expected[path].encode():
             problems.add("reader's file", f"{path} does not fit the manifest")
 
 
@@ -302,10 +303,7 @@ def _add_leaks(
 
 
 def _check_list(
-    folder: str,
-    manifest: Manifest,
-    clips: Mapping[str, Identity],
-    problems: Problems,
+    folder: str, manifest: Manifest, clips: Mapping[str, Identity], problems: Problems
 ) -> dict[str, str]:
     """Holds the list of clips, which has the checksums of their audio, against them.
 
@@ -327,12 +325,7 @@ def _check_list(
             genres = [manifest.genres[label] for label in identity.labels]
             named = [clip["genre"]] if manifest.task == SINGLE_LABEL else clip["genres"]
             stated = (split, named, clip["artist_id"], clip["decoder"])
-            if stated != (
-                identity.split,
-                genres,
-                identity.artist_id,
-                identity.decoder,
-            ):
+            if stated != (identity.split, genres, identity.artist_id, identity.decoder):
                 problems.add(
                     "list of clips",
                     f"clip {track_id} is listed with another split, genre, artist or "

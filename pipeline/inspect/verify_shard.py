@@ -11,6 +11,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.common.files import join
 from pipeline.inputs.splits import stable_hash
 from pipeline.inspect import reading
 from pipeline.schema import Manifest, RepresentationSchema, ShardFile, shard_file
@@ -93,7 +94,7 @@ class ShardReader:
         self._moments = moments
         self._is_part = schema.records_per_clip > 1
         self._name = shard_file(schema.name, split, shard, manifest.num_shards)
-        self._path = reading.join(folder, self._name)
+        self._path = join(folder, self._name)
 
     def read(self) -> Iterator[ClipSummary]:
         """Yields the clips of the file, as far as it can be read."""

@@ -41,7 +41,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 }
 #: What a flag makes of a command: another module of the same job's kind.
 VARIANTS: Mapping[tuple[str, str], tuple[str, str]] = {
-    ("dataflow", "--label"): ("trainer.predict.label.dataflow", "cloud"),
+    ("dataflow", "--label"): ("trainer.predict.label.dataflow", "cloud")
 }
 #: Extras that bring what a command imports only for some of its options.
 EXTRAS = {

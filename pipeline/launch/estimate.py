@@ -13,7 +13,10 @@ from pipeline.common.rejects import AudioError
 from pipeline.common.storage import read_ahead
 from pipeline.decoding.waveform import Waveform, load_waveform
 from pipeline.inputs.join import AudioFile, Clip
+from pipeline.inputs.survey import Inputs
+from pipeline.job.config import JobConfig
 from pipeline.representations import embeddings
+from pipeline.schema import UserError
 from pipeline.shards.records import make_records, make_workspace, warm_up
 from pipeline.shards.shard import READ_AHEAD, DatasetConfig, fetch_audio
 
@@ -124,6 +127,20 @@ def spread(files: Sequence[AudioFile], count: int = SAMPLE) -> list[AudioFile]:
     """Up to `count` files, evenly spaced."""
     count = min(count, len(files))
     return [files[index * len(files) // count] for index in range(count)]
+
+
+def measure_some(job: JobConfig, inputs: Inputs, count: int = SAMPLE) -> Sample:
+    """Makes the records of up to `count` clips of a job, and writes nothing.
+
+    Raises:
+      UserError: there are none.
+    """
+    if not inputs.clips:
+        raise UserError(
+            "No file of --audio belongs to a wanted track of --metadata. Received: "
+            f"{' '.join(job.audio)} and {job.metadata.path}"
+        )
+    return measure(spread(inputs.clips, count), job.dataset)
 
 
 def measure(files: Sequence[AudioFile], config: DatasetConfig) -> Sample:

@@ -42,7 +42,7 @@ LOCAL_RUNNERS = (
     "FnApiRunner",
     "apache_beam.runners.direct.direct_runner.DirectRunner",
 )
-_WORKER = "apache_beam.runners.worker.sdk_worker_main"
+_WORKER = "pipeline.job.worker"
 _MODE_FLAGS = ("--direct_running_mode", "--direct_num_workers")
 #: A container's, of the two versions of control groups.
 _MEMORY_LIMITS = (

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pipeline.common import ownership, storage
 from pipeline.common.files import beam_files
@@ -24,7 +23,6 @@ from pipeline.schema import (
     MANIFEST_FILE,
     REJECTS_FILE,
     SPLITS,
-    Manifest,
     UserError,
     shard_file,
 )
@@ -274,17 +272,3 @@ def take_over(
             f"--output cannot be written to: {storage.explain(error)}. Received: "
             f"{folder}"
         ) from error
-
-
-def read_report(output: str) -> dict[str, Any]:
-    """Reads the counters and distributions of a finished job."""
-    report = json.loads(storage.read_text(storage.join(output, JOB_REPORT_FILE)))
-    if not isinstance(report, dict):
-        raise TypeError(report)
-    return report
-
-
-def read_manifest(output: str) -> Manifest:
-    """Reads the manifest of a finished job."""
-    path = storage.join(output, MANIFEST_FILE)
-    return Manifest.from_json(storage.read_text(path), source=path)

@@ -365,14 +365,8 @@ def run_steps(
 
 def estimate_job(job: JobConfig, inputs: Inputs) -> str:
     """Measures a few clips and says what the whole job takes."""
-    if not inputs.clips:
-        raise UserError(
-            "No file of --audio belongs to a wanted track of --metadata. Received: "
-            f"{' '.join(job.audio)} and {job.metadata.path}"
-        )
     prices = estimate.Prices()
-    files = estimate.spread(inputs.clips)
-    sample = estimate.measure(files, job.dataset)
+    sample = estimate.measure_some(job, inputs)
     return estimate.describe(
         estimate.extrapolate(inputs.clips, sample, prices), sample, prices
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import re
 import signal
@@ -11,7 +10,7 @@ import socket
 import subprocess
 import sys
 import urllib.parse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import (
@@ -37,11 +36,7 @@ def _check_nothing(options: PipelineOptions, flags: Sequence[str]) -> None:
 
 
 def _check_trial(options: PipelineOptions, flags: Sequence[str]) -> None:
-    """Runs a pipeline of one element, in a process that can be ended.
-
-    Raises:
-      UserError: that does not work, or takes too long.
-    """
+    """Runs a pipeline of one element, in a process that can be ended."""
     name = options.view_as(StandardOptions).runner
     process = subprocess.Popen(
         python_command("pipeline.launch.runners", *flags),
@@ -75,11 +70,7 @@ def main(flags: Sequence[str]) -> None:
 
 
 def _check_server(flag: str, address: str | None, example: str) -> None:
-    """Connects to a server.
-
-    Raises:
-      UserError: it does not answer.
-    """
+    """Connects to a server."""
     if not address:
         raise UserError(f"{flag} is missing; give the server, e.g. {flag}={example}.")
     url = urllib.parse.urlsplit(address if "://" in address else f"//{address}")
@@ -114,31 +105,18 @@ def _check_dataflow(options: PipelineOptions, flags: Sequence[str]) -> None:
         )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Runner:
-    """A runner.
-
-    Attributes:
-      needs: in words.
-      check: raises `UserError` where that is not there.
-    """
-
-    needs: str
-    check: Callable[[PipelineOptions, Sequence[str]], None]
-
-
-#: By the last part of the name; classes of others are tried.
-RUNNERS = {
-    "DirectRunner": Runner(needs="nothing", check=_check_nothing),
-    "FnApiRunner": Runner(needs="nothing", check=_check_nothing),
-    "PrismRunner": Runner(needs="its program, which Beam fetches", check=_check_trial),
+#: Raise `UserError` where what a runner needs is not there, by the last part of its
+#: name; classes of others are tried.
+RUNNERS: Mapping[str, Callable[[PipelineOptions, Sequence[str]], None]] = {
+    "DirectRunner": _check_nothing,
+    "FnApiRunner": _check_nothing,
+    "PrismRunner": _check_trial,  # its program, which Beam fetches
     # At an address, `launch.flink` looks at the cluster; without one, Beam starts it.
-    "FlinkRunner": Runner(needs="Java, Beam's job server", check=_check_trial),
-    "SparkRunner": Runner(needs="Java, Beam's job server, Spark", check=_check_trial),
-    "PortableRunner": Runner(needs="a job server", check=_check_portable),
-    "DataflowRunner": Runner(needs="a project and a bucket", check=_check_dataflow),
+    "FlinkRunner": _check_trial,  # Java, Beam's job server
+    "SparkRunner": _check_trial,  # Java, Beam's job server, Spark
+    "PortableRunner": _check_portable,
+    "DataflowRunner": _check_dataflow,
 }
-_OTHER = Runner(needs="what its module says", check=_check_trial)
 
 
 def check_flags(options: PipelineOptions) -> None:
@@ -191,7 +169,7 @@ def try_runner(options: PipelineOptions, flags: Sequence[str]) -> None:
       UserError: it cannot; says why.
     """
     runner = options.view_as(StandardOptions).runner or "DirectRunner"
-    RUNNERS.get(runner.rpartition(".")[2], _OTHER).check(options, flags)
+    RUNNERS.get(runner.rpartition(".")[2], _check_trial)(options, flags)
 
 
 if __name__ == "__main__":

@@ -168,7 +168,9 @@ class Maker:
     def _create(self) -> None:
         command = [sys.executable, "-I", "-m", "venv", str(self.environment.folder)]
         try:
-            self._run(command, "creating the environment", self._pip_variables())
+            self._run(
+                command, "creating the environment", indexes.pip_variables(os.environ)
+            )
         except StepError as error:
             advice = (
                 " On Debian and Ubuntu: apt-get install "
@@ -208,7 +210,7 @@ class Maker:
         command += ["--disable-pip-version-check", "--no-input", "--no-deps"]
         command += ["--require-hashes", "-r", str(lock), *options]
         command += [] if cached else ["--no-cache-dir"]
-        self._run(command, step, self._pip_variables())
+        self._run(command, step, indexes.pip_variables(os.environ))
 
     def _uv(self, lock: Path, step: str, *options: str, cached: bool) -> None:
         command = [str(self.environment.folder / "bin" / "uv"), "pip", "install", "-v"]
@@ -220,17 +222,10 @@ class Maker:
         variables, settings = indexes.uv_settings(os.environ)
         self._run([*command, *settings], step, variables)
 
-    def _pip_variables(self) -> dict[str, str]:
-        return indexes.pip_variables(os.environ)
-
     def _run(
         self, command: Sequence[str], step: str, variables: dict[str, str]
     ) -> None:
-        """Runs a program to its end, with what it says in the log.
-
-        Raises:
-          StepError: it ends badly.
-        """
+        """Runs a program to its end, with what it says in the log."""
         tail: collections.deque[str] = collections.deque(maxlen=TAIL)
         process = subprocess.Popen(
             command,

@@ -9,7 +9,7 @@ from pipeline.common.clip_config import SAMPLE_RATE, ClipConfig
 from pipeline.representations.log_mel import log_mel_patches
 from pipeline.representations.music_model import MODELS
 from pipeline.representations.spectrum import Spectrum
-from pipeline.schema import Field, RepresentationSchema, Segment
+from pipeline.schema import RepresentationSchema, Segment
 
 NAME = "embeddings"
 
@@ -18,17 +18,12 @@ def make_schema(config: ClipConfig) -> RepresentationSchema:
     """One vector a clip, the mean over its patches, or one a patch."""
     size = MODELS[config.music_model].size
     mean = config.embedding_records == "mean"
-    return RepresentationSchema(
-        name=NAME,
-        value=Field(
-            name="embedding", dtype="float32", shape=(size,), encoding="float_list"
-        ),
-        records_per_clip=1 if mean else config.embedding_patches,
-        segments=tuple(
-            Segment(name=f"embedding_{number:03d}", length=1)
-            for number in range(1, size + 1)
-        ),
+    segments = tuple(
+        Segment(name=f"embedding_{number:03d}", length=1)
+        for number in range(1, size + 1)
     )
+    records = 1 if mean else config.embedding_patches
+    return RepresentationSchema.of_vectors(NAME, "embedding", segments, records)
 
 
 def compute(spectrum: Spectrum, config: ClipConfig) -> NDArray[np.float32]:

@@ -30,7 +30,7 @@ from pipeline.representations.spectrum import (
     chroma_filters,
     power_to_db,
 )
-from pipeline.schema import Field, RepresentationSchema, Segment
+from pipeline.schema import RepresentationSchema, Segment
 
 NAME = "features"
 MFCC = 20
@@ -50,7 +50,6 @@ SEGMENTS = (
     Segment(name="spectral_rolloff_mean", length=1),
     Segment(name="spectral_rolloff_std", length=1),
 )
-SIZE = sum(segment.length for segment in SEGMENTS)
 
 
 class Brightness(NamedTuple):
@@ -63,14 +62,7 @@ class Brightness(NamedTuple):
 def make_schema(config: ClipConfig) -> RepresentationSchema:
     """One vector a clip."""
     del config  # The layout is fixed.
-    return RepresentationSchema(
-        name=NAME,
-        value=Field(
-            name="features", dtype="float32", shape=(SIZE,), encoding="float_list"
-        ),
-        records_per_clip=1,
-        segments=SEGMENTS,
-    )
+    return RepresentationSchema.of_vectors(NAME, "features", SEGMENTS)
 
 
 def compute(spectrum: Spectrum, config: ClipConfig) -> NDArray[np.float32]:

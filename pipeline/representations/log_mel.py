@@ -49,7 +49,7 @@ def log_mel_patches(samples: Float32, rate: int, count: int) -> Float32:
     padded = np.pad(resampled, N_FFT // 2)
     length = (PATCH_FRAMES - 1) * HOP_LENGTH + N_FFT
     starts = patch_starts(1 + len(resampled) // HOP_LENGTH, count) * HOP_LENGTH
-    return np.stack([_log_mel(padded[start : start + length]) for start in starts])
+    return np.stack([log_mel(padded[start : start + length]) for start in starts])
 
 
 def patch_starts(frames: int, count: int) -> NDArray[np.int64]:
@@ -60,22 +60,18 @@ def patch_starts(frames: int, count: int) -> NDArray[np.int64]:
     return np.arange(count) * last // (count - 1)
 
 
-def log_mel(samples: Float32) -> Float32:
-    """The whole spectrogram, frames centred on zero-padded audio.
+def log_mel(padded: Float32) -> Float32:
+    """The spectrogram of audio with `N_FFT // 2` samples more at either end.
 
     As `log10(1 + 10000 * librosa.feature.melspectrogram(y=samples, sr=16000,
-    n_fft=512, hop_length=256, n_mels=96).T)`.
+    n_fft=512, hop_length=256, n_mels=96).T)` where these are zeros.
 
     Args:
-      samples: mono at 16 kHz, float32 of shape (n,).
+      padded: mono at 16 kHz, float32 of shape (n + 512,).
 
     Returns:
       float32 of shape (1 + n // 256, 96).
     """
-    return _log_mel(np.pad(samples, N_FFT // 2))
-
-
-def _log_mel(padded: Float32) -> Float32:
     padded = np.ascontiguousarray(padded, np.float32)
     frames, step = 1 + (len(padded) - N_FFT) // HOP_LENGTH, padded.itemsize
     framed = as_strided(

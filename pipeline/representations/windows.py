@@ -7,23 +7,16 @@ from numpy.typing import NDArray
 
 from pipeline.common.clip_config import CLIP_SAMPLES, WINDOW_SAMPLES, ClipConfig
 from pipeline.representations.spectrum import Spectrum
-from pipeline.schema import Field, RepresentationSchema, Segment
+from pipeline.schema import RepresentationSchema, Segment
 
 NAME = "windows"
 
 
 def make_schema(config: ClipConfig) -> RepresentationSchema:
     """One record a window, its `index` counting from the clip's start."""
-    return RepresentationSchema(
-        name=NAME,
-        value=Field(
-            name="window",
-            dtype="float32",
-            shape=(WINDOW_SAMPLES,),
-            encoding="float_list",
-        ),
-        records_per_clip=config.windows_per_clip,
-        segments=(Segment(name="sample", length=WINDOW_SAMPLES),),
+    segments = (Segment(name="sample", length=WINDOW_SAMPLES),)
+    return RepresentationSchema.of_vectors(
+        NAME, "window", segments, config.windows_per_clip
     )
 
 

@@ -38,11 +38,11 @@ def encode_example(fields: tuple[Field, ...], values: Mapping[str, Value]) -> by
       ValueError: a value is not of its field's dtype or shape.
     """
     entries = b"".join(
-        _delimited(1, _delimited(1, field.name.encode()) + _delimited(2, feature))
+        delimited(1, delimited(1, field.name.encode()) + delimited(2, feature))
         for field in sorted(fields, key=lambda field: field.name)
         for feature in (_encode_feature(field, values[field.name]),)
     )
-    return _delimited(1, entries)
+    return delimited(1, entries)
 
 
 def _encode_feature(field: Field, value: Value) -> bytes:
@@ -54,12 +54,12 @@ def _encode_feature(field: Field, value: Value) -> bytes:
             )
         raw = np.ascontiguousarray(value).tobytes()
         if field.encoding == "float_list":
-            return _delimited(_FLOAT, _delimited(1, raw))
-        return _delimited(_BYTES, _delimited(1, raw))
+            return delimited(_FLOAT, delimited(1, raw))
+        return delimited(_BYTES, delimited(1, raw))
     if isinstance(value, str) and field.encoding == "bytes_list":
-        return _delimited(_BYTES, _delimited(1, value.encode()))
+        return delimited(_BYTES, delimited(1, value.encode()))
     if isinstance(value, int) and field.encoding == "int64_list":
-        return _delimited(_INT64, _delimited(1, _varint(value)))
+        return delimited(_INT64, delimited(1, _varint(value)))
     raise ValueError(
         f"Expected {field.name} as {field.dtype}. Received: {type(value).__name__}"
     )
@@ -140,7 +140,7 @@ def _parse_varint(data: memoryview, position: int) -> tuple[int, int]:
     raise ValueError("The record ends within a number.")
 
 
-def _delimited(number: int, content: bytes) -> bytes:
+def delimited(number: int, content: bytes) -> bytes:
     """A length-delimited protobuf field."""
     return bytes([number << 3 | 2]) + _varint(len(content)) + content
 

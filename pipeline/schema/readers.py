@@ -16,12 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.schema.basics import SPLITS
-from pipeline.schema.records import (
-    LABEL_FIELD,
-    Field,
-    RepresentationSchema,
-    ShardFile,
-)
+from pipeline.schema.records import LABEL_FIELD, Field, RepresentationSchema, ShardFile
 
 #: Names in a representation's folder.
 TFDS_FILES = ("features.json", "dataset_info.json", "label.labels.txt")

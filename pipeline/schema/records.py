@@ -108,6 +108,22 @@ class RepresentationSchema:
                 f"Received: {total}"
             )
 
+    @classmethod
+    def of_vectors(
+        cls, name: str, value: str, segments: tuple[Segment, ...], records: int = 1
+    ) -> RepresentationSchema:
+        """Float32 vectors that consist of segments.
+
+        Args:
+          name: of the representation.
+          value: name of the vector's field.
+          segments: the parts of a vector, in order.
+          records: of a clip.
+        """
+        size = sum(segment.length for segment in segments)
+        field = Field(name=value, dtype="float32", shape=(size,), encoding="float_list")
+        return cls(name=name, value=field, records_per_clip=records, segments=segments)
+
     @property
     def fields(self) -> tuple[Field, ...]:
         """All features of one record: the clip's, its label, then the value."""

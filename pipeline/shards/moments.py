@@ -11,9 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.representations.spectrum import Float32
-from pipeline.schema import (
-    RepresentationSchema,
-)
+from pipeline.schema import RepresentationSchema
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,11 +15,7 @@ from pipeline.common import storage
 from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
 from pipeline.decoding.waveform import Waveform
 from pipeline.inputs.join import Clip
-from pipeline.representations import (
-    compute_representations,
-    embeddings,
-    make_schemas,
-)
+from pipeline.representations import compute_representations, embeddings, make_schemas
 from pipeline.representations.music_model import load_network
 from pipeline.representations.spectrum import Float32, Workspace
 from pipeline.schema import LABEL_FIELD, Field, RepresentationSchema

@@ -223,6 +223,14 @@ def _has_reported(config: Place, folder: str, marker: str) -> bool:
     return isinstance(report, dict) and report.get("run") == config.run
 
 
+def is_completed(config: Place) -> bool:
+    """Whether this very run has completed the folder, whatever failed afterwards."""
+    try:
+        return _has_reported(config, home(config), COMPLETED_FILE)
+    except storage.STORE_ERRORS:
+        return False
+
+
 def is_superseded(config: Place) -> bool:
     """Whether what went wrong is that another run has taken over."""
     try:

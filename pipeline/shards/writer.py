@@ -6,7 +6,6 @@ import concurrent.futures
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from types import TracebackType
 from typing import BinaryIO, Self, cast
 
 import google_crc32c
@@ -95,12 +94,7 @@ class ShardWriter:
         """Returns itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Removes what was not committed."""
         for key, (temporary, _) in self._paths.items():
             with contextlib.suppress(storage.WriteError):

@@ -15,12 +15,7 @@ from collections.abc import Sequence
 import trainer.runtime.quiet  # noqa: F401  (before anything that imports TensorFlow)
 from pipeline.common.credentials import require_credentials
 from pipeline.common.plain_text import print_error
-from pipeline.common.progress import (
-    SILENT,
-    Reporter,
-    add_progress_flags,
-    take_reporter,
-)
+from pipeline.common.progress import SILENT, Reporter, add_progress_flags, take_reporter
 from pipeline.common.progress.command_line import CommandParser
 from pipeline.schema import MULTI_LABEL, UserError, fingerprint
 from trainer.baselines.fitting import BASELINES, BASELINES_OF, Baseline, fit_baselines

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,20 +73,41 @@ class Classifier:
     notes: tuple[str, ...] = ()
 
 
-def choose(candidates: Iterable[Classifier], examples: Examples) -> Classifier:
-    """The candidate of the best accuracy over folds, the first of equals.
+def list_values(
+    examples: Examples, name: str, values: Sequence[Any], default: Any
+) -> Sequence[Any]:
+    """Values of a parameter to try: what was chosen before, or a default alone.
+
+    Args:
+      examples: what they are tried with.
+      name: of the parameter.
+      values: what there is to choose from, where validation clips can say.
+      default: where they cannot.
+    """
+    if examples.chosen is not None:
+        return [examples.chosen[name]]
+    return values if len(examples.validation) else [default]
+
+
+def measure_accuracy(candidate: Classifier, examples: Examples) -> float:
+    """Accuracy on the validation clips, the mean over folds."""
+    predicted = np.argmax(candidate.predict(examples.validation), axis=1)
+    return mean_over_folds(predicted == examples.validation_labels, examples.folds)
+
+
+def choose(
+    candidates: Iterable[Classifier],
+    examples: Examples,
+    judge: Callable[[Classifier, Examples], float] = measure_accuracy,
+) -> Classifier:
+    """The candidate that is judged best, the first of equals.
 
     Candidates are fitted as they are drawn, so only two are held at a time.
     """
     best: Classifier | None = None
     best_score = -1.0
     for candidate in candidates:
-        score = 0.0
-        if len(examples.validation):
-            predicted = np.argmax(candidate.predict(examples.validation), axis=1)
-            score = mean_over_folds(
-                predicted == examples.validation_labels, examples.folds
-            )
+        score = judge(candidate, examples) if len(examples.validation) else 0.0
         # Sums of the same numbers in another order are no better.
         if score > best_score + 1e-9:
             best, best_score = candidate, score

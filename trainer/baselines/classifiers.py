@@ -17,7 +17,7 @@ import copy
 import dataclasses
 import functools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ from trainer.baselines.choice import (
     choose,
     expand,
     expand_all,
+    list_values,
     temper,
 )
 from trainer.baselines.principal import find_components
@@ -63,12 +64,7 @@ SVM_C = (1.0, 10.0)
 
 def fit_logistic_regression(examples: Examples) -> Classifier:
     """Multinomial logistic regression with an L2 penalty; lbfgs keeps float32."""
-    values = examples.training.shape[1]
-    grid = [multiple / values for multiple in LOGISTIC_C_TIMES_VALUES]
-    if examples.chosen is not None:
-        grid = [examples.chosen["C"]]
-    elif not len(examples.validation):
-        grid = grid[1:2]
+    grid = list_logistic_strengths(examples)
 
     def candidates() -> Iterator[Classifier]:
         # Each fit starts from the solution for the stronger penalty before it.
@@ -83,6 +79,20 @@ def fit_logistic_regression(examples: Examples) -> Classifier:
             yield _logistic_classifier(copy.deepcopy(model), examples.genres)
 
     return choose(candidates(), examples)
+
+
+def list_logistic_strengths(examples: Examples) -> Sequence[float]:
+    """Values of C to try, the smoothest first."""
+    values = examples.training.shape[1]
+    grid = [multiple / values for multiple in LOGISTIC_C_TIMES_VALUES]
+    return list_values(examples, "C", grid, grid[1])
+
+
+def list_neighbours(examples: Examples) -> Sequence[int]:
+    """Numbers of neighbours to try, the smoothest first."""
+    clips = len(examples.training)
+    grid = [k for k in NEIGHBOURS if k <= max(1, clips // 4)]
+    return list_values(examples, "k", grid, min(5, clips))
 
 
 def _logistic_classifier(model: Any, genres: int) -> Classifier:
@@ -122,12 +132,8 @@ def fit_gaussian_nb(examples: Examples) -> Classifier:
     largest = float((square - mean**2).max())
 
     def candidates() -> Iterator[Classifier]:
-        grid: tuple[float, ...] = NAIVE_BAYES_SMOOTHING
-        if examples.chosen is not None:
-            grid = (examples.chosen["var_smoothing"],)
-        elif not len(examples.validation):
-            grid = grid[-1:]
-        for smoothing in grid:
+        grid = NAIVE_BAYES_SMOOTHING
+        for smoothing in list_values(examples, "var_smoothing", grid, grid[-1]):
             smoothed = copy.copy(model)
             smoothed.var_ = model.var_ + smoothing * largest
             yield Classifier(
@@ -168,11 +174,6 @@ def _by_block(predict: Callable[[Floats], Float64s]) -> Callable[[Floats], Float
 def fit_knn(examples: Examples) -> Classifier:
     """Majority of the nearest training clips, from squared distances."""
     clips = len(examples.training)
-    grid = [k for k in NEIGHBOURS if k <= max(1, clips // 4)]
-    if examples.chosen is not None:
-        grid = [examples.chosen["k"]]
-    elif not len(examples.validation):
-        grid = [min(5, clips)]
 
     def extract(k: int, classes: NDArray[np.int64], rows: Floats) -> Any:
         labels = np.searchsorted(classes, examples.training_labels)
@@ -181,7 +182,7 @@ def fit_knn(examples: Examples) -> Classifier:
         )
 
     def candidates() -> Iterator[Classifier]:
-        for k in grid:
+        for k in list_neighbours(examples):
             model = KNeighborsClassifier(k, metric="precomputed")
             model.fit(examples.training, examples.training_labels)
             yield Classifier(
@@ -210,14 +211,9 @@ def fit_rbf_svm(examples: Examples) -> Classifier:
         # Clips that are all alike have no distance to scale by.
         scale = 1 / (mean_distance or 1.0)
         gammas = [multiple * scale for multiple in SVM_GAMMA_TIMES_DISTANCE]
-        strengths: tuple[float, ...] = SVM_C
-        if examples.chosen is not None:
-            gammas, strengths = [examples.chosen["gamma"]], (examples.chosen["C"],)
-        elif not len(examples.validation):
-            gammas, strengths = [2.0 * scale], (1.0,)
-        for gamma in gammas:
+        for gamma in list_values(examples, "gamma", gammas, 2.0 * scale):
             kernel = rbf_kernel(examples.training, gamma)
-            for strength in strengths:
+            for strength in list_values(examples, "C", SVM_C, 1.0):
                 model = SVC(kernel="precomputed", C=strength)
                 model.fit(kernel, examples.training_labels)
                 yield Classifier(

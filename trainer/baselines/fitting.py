@@ -18,11 +18,7 @@ from trainer.baselines.vectors import check_memory, load_normalised
 from trainer.data.dataset import Arrays, Dataset
 from trainer.data.distances import squared_distances
 from trainer.data.music_model import read_music_model
-from trainer.evaluation.predictions import (
-    ClipPredictions,
-    mean_by_clip,
-    with_artists,
-)
+from trainer.evaluation.predictions import ClipPredictions, mean_by_clip, with_artists
 from trainer.predict import classical
 from trainer.predict.baseline import make_files
 
@@ -66,10 +62,7 @@ BASELINES = (
         fit=classifiers.fit_gaussian_nb,
     ),
     Baseline(
-        name="rbf_svm",
-        title="RBF SVM",
-        fit=classifiers.fit_rbf_svm,
-        on_distances=True,
+        name="rbf_svm", title="RBF SVM", fit=classifiers.fit_rbf_svm, on_distances=True
     ),
     Baseline(
         name="pca_logistic_regression",
@@ -86,27 +79,21 @@ BASELINES = (
 )
 
 
-#: By task; of several genres a clip, what is fitted to each, or counts shares.
+#: Of several genres a clip, what is fitted to each, or counts shares.
+_FITS_OF_SEVERAL = {
+    "logistic_regression": several.fit_logistic_regressions,
+    "knn": several.fit_neighbour_shares,
+    "pca_logistic_regression": classifiers.fit_on_components(
+        several.fit_logistic_regressions
+    ),
+}
+#: By task.
 BASELINES_OF = {
     SINGLE_LABEL: BASELINES,
-    MULTI_LABEL: (
-        Baseline(
-            name="logistic_regression",
-            title="Logistic regression",
-            fit=several.fit_logistic_regressions,
-        ),
-        Baseline(
-            name="knn",
-            title="kNN",
-            fit=several.fit_neighbour_shares,
-            on_distances=True,
-        ),
-        Baseline(
-            name="pca_logistic_regression",
-            title="PCA and logistic regression",
-            fit=classifiers.fit_on_components(several.fit_logistic_regressions),
-            on_distances=True,
-        ),
+    MULTI_LABEL: tuple(
+        dataclasses.replace(baseline, fit=_FITS_OF_SEVERAL[baseline.name])
+        for baseline in BASELINES
+        if baseline.name in _FITS_OF_SEVERAL
     ),
 }
 

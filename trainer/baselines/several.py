@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from trainer.baselines.choice import Classifier, Examples, Float64s, Floats
+from trainer.baselines.choice import Classifier, Examples, Float64s, Floats, choose
 from trainer.baselines.classifiers import (
-    LOGISTIC_C_TIMES_VALUES,
     LOGISTIC_MAX_ITERATIONS,
     LOGISTIC_TOLERANCE,
-    NEIGHBOURS,
+    list_logistic_strengths,
+    list_neighbours,
 )
 from trainer.data.distances import share_of_nearest
 from trainer.evaluation.tasks.multi_label_scores import macro_ap
@@ -38,12 +38,6 @@ def fit_logistic_regressions(examples: Examples) -> Classifier:
     these span, which has far fewer dimensions than a row has values.
     """
     rows, labels = examples.training, examples.training_labels
-    values = rows.shape[1]
-    grid = [multiple / values for multiple in LOGISTIC_C_TIMES_VALUES]
-    if examples.chosen is not None:
-        grid = [examples.chosen["C"]]
-    elif not len(examples.validation):
-        grid = grid[1:2]
     products = np.asarray(rows @ rows.T, np.float64)
     lengths, directions = np.linalg.eigh(products)
     used = lengths > RANK_TOLERANCE * max(lengths[-1], 1e-30)
@@ -51,7 +45,7 @@ def fit_logistic_regressions(examples: Examples) -> Classifier:
     coordinates = directions * scale
 
     def candidates() -> Iterator[Classifier]:
-        for strength in grid:
+        for strength in list_logistic_strengths(examples):
             inner, intercepts = _fit_each(coordinates, labels, strength)
             of_rows = (directions / scale) @ inner
             coefficients = np.asarray(rows.T @ of_rows.astype(rows.dtype), np.float64)
@@ -65,7 +59,7 @@ def fit_logistic_regressions(examples: Examples) -> Classifier:
                 extract=functools.partial(_keep, model),
             )
 
-    return choose(candidates(), examples)
+    return choose(candidates(), examples, _measure_precision)
 
 
 def _fit_each(
@@ -96,11 +90,6 @@ def fit_neighbour_shares(examples: Examples) -> Classifier:
     """Shares of the nearest training clips that have each genre, from distances."""
     labels = examples.training_labels
     clips = len(labels)
-    grid = [k for k in NEIGHBOURS if k <= max(1, clips // 4)]
-    if examples.chosen is not None:
-        grid = [examples.chosen["k"]]
-    elif not len(examples.validation):
-        grid = [min(5, clips)]
 
     def extract(k: int, rows: Floats) -> classical.Classifier:
         return classical.NeighbourShares(
@@ -110,7 +99,7 @@ def fit_neighbour_shares(examples: Examples) -> Classifier:
         )
 
     def candidates() -> Iterator[Classifier]:
-        for k in grid:
+        for k in list_neighbours(examples):
             yield Classifier(
                 parameters={"k": k},
                 predict=functools.partial(
@@ -122,26 +111,14 @@ def fit_neighbour_shares(examples: Examples) -> Classifier:
                 notes=("A training clip counts among its own neighbours.",),
             )
 
-    return choose(candidates(), examples)
+    return choose(candidates(), examples, _measure_precision)
 
 
-def choose(candidates: Iterable[Classifier], examples: Examples) -> Classifier:
-    """The candidate of the best macro average precision, the first of equals."""
-    best: Classifier | None = None
-    best_score = -1.0
-    for candidate in candidates:
-        score = 0.0
-        if len(examples.validation):
-            # Of all folds at once: in one alone, most genres would have no clip.
-            known = np.ones(len(examples.validation), np.bool_)
-            if examples.folds is not None and np.any(examples.folds >= 0):
-                known = examples.folds >= 0
-            score = macro_ap(
-                examples.validation_labels[known],
-                candidate.predict(examples.validation)[known],
-            )
-        if score > best_score + 1e-9:
-            best, best_score = candidate, score
-    if best is None:
-        raise ValueError("Expected at least one candidate. Received: none")
-    return best
+def _measure_precision(candidate: Classifier, examples: Examples) -> float:
+    """Macro average precision on the validation clips."""
+    # Of all folds at once: in one alone, most genres would have no clip.
+    known = np.ones(len(examples.validation), np.bool_)
+    if examples.folds is not None and np.any(examples.folds >= 0):
+        known = examples.folds >= 0
+    probabilities = candidate.predict(examples.validation)
+    return macro_ap(examples.validation_labels[known], probabilities[known])

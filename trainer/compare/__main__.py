@@ -185,10 +185,7 @@ def write_comparison(
     """
     reports = comparison.reports
     evaluations = [report.test for report in reports]
-    labels = [
-        f"{model}, {report.representation}"
-        for model, report in zip(comparison.titles, reports, strict=True)
-    ]
+    labels = comparison.labels
     title = f"{reports[0].test.clips} test clips, {len(reports[0].test.genres)} genres"
     facts: DataFacts | None = None if dataset is None else read_facts(dataset)
     clips = find_hard_clips(comparison)
@@ -328,13 +325,10 @@ def compare(args: argparse.Namespace, reporter: Reporter) -> None:
         reporter.note(
             "The dataset is not at hand: with --data, the report shows it too."
         )
-    page = locate(os.path.join(output, HTML_FILE))
+    page = os.path.join(output, HTML_FILE)
+    if "://" not in page:  # Terminals open an address with a click.
+        page = Path(page).absolute().as_uri()
     reporter.finish(f"Report: {page}", ["report", output], *find_use(comparison))
-
-
-def locate(path: str) -> str:
-    """A path as an address that terminals open with a click; remote ones stay."""
-    return path if "://" in path else Path(path).absolute().as_uri()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -52,6 +52,14 @@ class Comparison:
         """The models' reports, in the same order."""
         return tuple(result.report for result in self.results)
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Title and representation of each model."""
+        return tuple(
+            f"{title}, {report.representation}"
+            for title, report in zip(self.titles, self.reports, strict=True)
+        )
+
     def within_noise(self, number: int) -> bool:
         """Whether a model cannot be told from the first one."""
         interval = self.behind[number]

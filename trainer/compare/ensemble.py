@@ -123,20 +123,11 @@ def _score_split(results: Sequence[Result], folder: str, most: int) -> Scored | 
             "validation split."
         )
     task = task_of(candidates[0].report)
-    validation = _align(
-        [
-            scale_clips(task, r.validation, r.report.fit.temperature)
-            for r in candidates
-            if r.validation
-        ]
-    )
-    test = _align(
-        [
-            scale_clips(task, r.predictions, r.report.fit.temperature)
-            for r in candidates
-            if r.predictions
-        ]
-    )
+    temperatures = [r.report.fit.temperature for r in candidates]
+    heard = [r.validation for r in candidates if r.validation]
+    unheard = [r.predictions for r in candidates if r.predictions]
+    validation = _align(_scale(task, heard, temperatures))
+    test = _align(_scale(task, unheard, temperatures))
     if validation is None or test is None:
         return "No ensemble: the models predict different clips."
     members = choose_members(task, validation, most)
@@ -158,7 +149,8 @@ def _score_folds(results: Sequence[Result], folder: str, most: int) -> Scored | 
     parts: dict[str, list[ClipPredictions]] = {}
     for result in results:
         paths = [f"{result.folder}/fold-{number}" for number in range(count)]
-        read = [read_result(path).predictions for path in paths if _has_report(path)]
+        present = [path for path in paths if tf.io.gfile.exists(f"{path}/report.json")]
+        read = [read_result(path).predictions for path in present]
         found = [part for part in read if part is not None]
         if len(found) == count:
             parts[result.folder] = found
@@ -246,10 +238,6 @@ def _align(predictions: Sequence[ClipPredictions]) -> list[ClipPredictions] | No
     found = [align(one, predictions[0]) for one in predictions]
     same = [one for one in found if one is not None]
     return same if len(same) == len(found) else None
-
-
-def _has_report(path: str) -> bool:
-    return bool(tf.io.gfile.exists(f"{path}/report.json"))
 
 
 def _make_scored(

@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from trainer.compare.html.markup import Markup, percent
 from trainer.compare.html.tables import genre_table
-from trainer.compare.view import Column, Mistake
+from trainer.compare.view import Column, Mistake, View
+from trainer.evaluation.card import list_some
 from trainer.evaluation.report_folder import Result
-from trainer.evaluation.tasks.multi_label_report import MultiLabelReport
+from trainer.evaluation.tasks.multi_label import MultiLabelReport
 from trainer.evaluation.tasks.multi_label_scores import binary_losses
 from trainer.evaluation.tasks.task import scale_clips, task_of
 
@@ -20,15 +21,13 @@ from trainer.evaluation.tasks.task import scale_clips, task_of
 _NAMED = 3
 
 
-class MultiLabelView:
+class MultiLabelView(View):
     """See `view.View`."""
 
     columns: Sequence[Column] = (
         Column(name="macro AP", brief="macro AP", value=lambda r: r.test.macro_ap),
         Column(
-            name="95 % interval",
-            brief="95 %",
-            value=lambda r: r.test.macro_ap_interval,
+            name="95 % interval", brief="95 %", value=lambda r: r.test.macro_ap_interval
         ),
         Column(name="micro AP", brief="micro AP", value=lambda r: r.test.micro_ap),
         Column(name="macro ROC-AUC", brief="AUC", value=lambda r: r.test.macro_auc),
@@ -43,7 +42,6 @@ class MultiLabelView:
         Column(name="seconds", brief="s", form=".1f", value=lambda r: r.train_seconds),
     )
     genre_score = "Average precision"
-    captions: Mapping[str, str] = {}
     said_as = "given"
     score_note = "Macro average precision on the test clips"
     table_note = (
@@ -77,24 +75,10 @@ class MultiLabelView:
         """Average precision."""
         return [scores.average_precision for scores in report.test.genres]
 
-    def notes(self, reports: Sequence[MultiLabelReport]) -> list[str]:
-        """None."""
-        del reports
-        return []
-
     def json_facts(self, reports: Sequence[MultiLabelReport]) -> Mapping[str, Any]:
         """Chance, and what has no score."""
         test = reports[0].test
         return {"prevalence": test.prevalence, "unscored_genres": test.unscored}
-
-    def pictures(
-        self,
-        reports: Sequence[MultiLabelReport],
-        labels: Sequence[str],
-    ) -> dict[str, bytes]:
-        """None."""
-        del reports, labels
-        return {}
 
     def find_mistakes(self, result: Result) -> list[Mistake]:
         """Clips not given just their genres, those of the highest loss first."""
@@ -110,7 +94,7 @@ class MultiLabelView:
         for row in wrong[np.argsort(-losses[wrong], kind="stable")].tolist():
             true, found = clips.labels[row] > 0, given[row] > 0
             shares = clips.probabilities[row]
-            missed = _join(names[true & ~found])
+            missed = list_some(names[true & ~found], _NAMED)
             mistakes.append(
                 Mistake(
                     track_id=clips.track_ids[row],
@@ -137,10 +121,6 @@ class MultiLabelView:
             f"{test.prevalence:.3f}. Its most probable genre is one of the clip's for "
             f"{percent(test.accuracy)}."
         )
-
-    def heat(self, report: MultiLabelReport) -> list[float | None]:
-        """Average precision."""
-        return self.genre_values(report)
 
     def describe_heat(self, names: Sequence[str]) -> tuple[str, str]:
         """Which genre is found best."""
@@ -178,9 +158,5 @@ def _name(
     """Genres with their probabilities, the most probable first."""
     order = np.flatnonzero(given)
     order = order[np.argsort(-shares[order], kind="stable")]
-    return _join([f"{names[g]} {percent(float(shares[g]))}" for g in order])
-
-
-def _join(texts: Sequence[str]) -> str:
-    more = len(texts) - _NAMED
-    return ", ".join(texts[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    texts = [f"{names[genre]} {percent(float(shares[genre]))}" for genre in order]
+    return list_some(texts, _NAMED)

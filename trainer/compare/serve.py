@@ -174,10 +174,7 @@ def make_parser() -> CommandParser:
     parser = CommandParser(
         "report",
         description="Opens a report in the browser, and serves it where there is none.",
-        examples=[
-            "report demo-run",
-            "report demo-run --serve --port 0",
-        ],
+        examples=["report demo-run", "report demo-run --serve --port 0"],
     )
     shown = parser.add_argument_group("report")
     shown.add_argument("report", help="folder of report.html, or the file itself")

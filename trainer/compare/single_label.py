@@ -11,7 +11,7 @@ import numpy as np
 from trainer.compare.html.markup import Markup, percent
 from trainer.compare.html.tables import confusion_table, genre_table
 from trainer.compare.report_files import CONFUSIONS_FILE
-from trainer.compare.view import Column, Mistake
+from trainer.compare.view import Column, Mistake, View
 from trainer.evaluation import plots
 from trainer.evaluation.report import Report
 from trainer.evaluation.report_folder import Result
@@ -21,14 +21,8 @@ ARTICLE_ACCURACY = 0.40
 #: The genres that it was measured with: those of fma_small.
 ARTICLE_GENRES = frozenset(
     (
-        "Electronic",
-        "Experimental",
-        "Folk",
-        "Hip-Hop",
-        "Instrumental",
-        "International",
-        "Pop",
-        "Rock",
+        *("Electronic", "Experimental", "Folk", "Hip-Hop", "Instrumental"),
+        *("International", "Pop", "Rock"),
     )
 )
 ARTICLE_NOTE = (
@@ -38,15 +32,13 @@ ARTICLE_NOTE = (
 )
 
 
-class SingleLabelView:
+class SingleLabelView(View):
     """See `view.View`."""
 
     columns: Sequence[Column] = (
         Column(name="accuracy", brief="accuracy", value=lambda r: r.test.accuracy),
         Column(
-            name="95 % interval",
-            brief="95 %",
-            value=lambda r: r.test.accuracy_interval,
+            name="95 % interval", brief="95 %", value=lambda r: r.test.accuracy_interval
         ),
         Column(name="macro-F1", brief="F1", value=lambda r: r.test.macro_f1),
         Column(name="95 % interval", value=lambda r: r.test.macro_f1_interval),
@@ -75,11 +67,6 @@ class SingleLabelView:
         "a sign of overfitting."
     )
     calibration_note = "Larger dots are more clips."
-
-    def describe_test(self, reports: Sequence[Report]) -> str:
-        """Nothing."""
-        del reports
-        return ""
 
     def guesses(self, reports: Sequence[Report]) -> list[tuple[str, str, float]]:
         """Chance, the most frequent genre, and the article where it fits."""

@@ -63,10 +63,6 @@ def format_markdown(comparison: Comparison) -> str:
     """All scores, then those by genre and the models' notes."""
     view, reports = comparison.view, comparison.reports
     columns = view.columns
-    models = [
-        f"{title}, {report.representation}"
-        for title, report in zip(comparison.titles, reports, strict=True)
-    ]
     by_model = [view.genre_values(report) for report in reports]
     by_genre = [
         (
@@ -102,7 +98,7 @@ def format_markdown(comparison: Comparison) -> str:
         "",
         f"## {view.genre_score} by genre (test clips)",
         "",
-        *_markdown_table(("genre", "test clips", *models), sorted(by_genre)),
+        *_markdown_table(("genre", "test clips", *comparison.labels), sorted(by_genre)),
         "",
         *(
             line

@@ -61,7 +61,7 @@ class View(Protocol):
     #: Heading of the scores by genre in Markdown.
     genre_score: str
     #: Words for the files of `pictures`.
-    captions: Mapping[str, str]
+    captions: Mapping[str, str] = {}
     #: What stands before `Mistake.said`.
     said_as: str
     #: Sentences of the page.
@@ -69,8 +69,9 @@ class View(Protocol):
     table_note: str
     calibration_note: str
 
-    def describe_test(self, reports: Sequence[Any]) -> str:
+    def describe_test(self, reports: Sequence[Any]) -> str:  # noqa: ARG002
         """What there is to say of the test clips beside their number."""
+        return ""
 
     def guesses(self, reports: Sequence[Any]) -> list[tuple[str, str, float]]:
         """What needs no model: name, representation, score."""
@@ -78,16 +79,20 @@ class View(Protocol):
     def genre_values(self, report: Any) -> list[float | None]:
         """Scores of the genres, in the dataset's order."""
 
-    def notes(self, reports: Sequence[Any]) -> list[str]:
+    def notes(self, reports: Sequence[Any]) -> list[str]:  # noqa: ARG002
         """Sentences that stand below the scores."""
+        return []
 
     def json_facts(self, reports: Sequence[Any]) -> Mapping[str, Any]:
         """What numbers of the task stand beside those of the models."""
 
     def pictures(
-        self, reports: Sequence[Any], labels: Sequence[str]
+        self,
+        reports: Sequence[Any],  # noqa: ARG002
+        labels: Sequence[str],  # noqa: ARG002
     ) -> dict[str, bytes]:
         """Files beside the report, by name; each model has a label."""
+        return {}
 
     def find_mistakes(self, result: Result) -> list[Mistake]:
         """What a model gets wrong, the worst first."""
@@ -100,6 +105,7 @@ class View(Protocol):
 
     def heat(self, report: Any) -> list[float | None]:
         """What the page shows of each genre and model, from 0 to 1."""
+        return self.genre_values(report)
 
     def describe_heat(self, names: Sequence[str]) -> tuple[str, str]:
         """Its heading and its caption; names of the genres, the best first."""

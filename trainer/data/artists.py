@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import tensorflow as tf
 
 from pipeline.schema import SPLITS
@@ -12,9 +10,7 @@ from trainer.data.dataset import Dataset
 _BATCH = 256
 
 
-def read_artists(
-    dataset: Dataset, splits: Sequence[str] = SPLITS
-) -> dict[str, dict[str, str]]:
+def read_artists(dataset: Dataset) -> dict[str, dict[str, str]]:
     """Reads each clip's artist, empty where it is not known.
 
     Of the representations, the one with the smallest files is read.
@@ -29,7 +25,7 @@ def read_artists(
         for column in ("track_id", "artist_id")
     }
     artists: dict[str, dict[str, str]] = {}
-    for split in splits:
+    for split in SPLITS:
         files = dataset.files(name, split)
         batches = (
             tf.data.TFRecordDataset(files, num_parallel_reads=8)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from pipeline import schema
+from pipeline.common.files import join
 from pipeline.schema.checks import MOST_BYTES
 from trainer.data.index import INDEX_COLUMNS, Index, IndexColumns
 from trainer.data.streams import (
@@ -78,7 +79,7 @@ class Dataset:
                 f"{representation} in {self.folder}; preprocess it with --num_shards "
                 f"{workers} or more."
             )
-        return [_join(self.folder, name) for name in names[worker::workers]]
+        return [join(self.folder, name) for name in names[worker::workers]]
 
     def count(self, representation: str, split: str) -> int:
         """Number of records of a split, from the manifest."""
@@ -284,8 +285,8 @@ def _open_dataset(folder: str) -> Dataset:
             f"There is no dataset folder {folder}; give --data the output folder of "
             "the preprocessing."
         )
-    marker = _join(folder, schema.COMPLETED_FILE)
-    path = _join(folder, schema.MANIFEST_FILE)
+    marker = join(folder, schema.COMPLETED_FILE)
+    path = join(folder, schema.MANIFEST_FILE)
     for needed in (marker, path):
         if not tf.io.gfile.exists(needed):
             raise schema.UserError(
@@ -297,7 +298,7 @@ def _open_dataset(folder: str) -> Dataset:
     completed = _read_bytes(marker).decode(errors="replace")
     schema.check_marker(completed, manifest, data, source=path)
     for name in manifest.representations:
-        subfolder = _join(folder, name)
+        subfolder = join(folder, name)
         present: set[str] = set()
         if tf.io.gfile.isdir(subfolder):
             present = set(tf.io.gfile.listdir(subfolder))
@@ -305,7 +306,7 @@ def _open_dataset(folder: str) -> Dataset:
             for file in manifest.shard_files(name, split):
                 if file.partition("/")[2] not in present:
                     raise schema.UserError(
-                        f"{_join(folder, file)} is missing although the dataset is "
+                        f"{join(folder, file)} is missing although the dataset is "
                         "marked complete; copy it completely or preprocess it again."
                     )
     return Dataset(folder=folder, manifest=manifest)
@@ -336,10 +337,6 @@ def _parse(
     return serialized.map(
         parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
     )
-
-
-def _join(folder: str, name: str) -> str:
-    return f"{folder.rstrip('/')}/{name}"
 
 
 def _read_bytes(path: str) -> bytes:

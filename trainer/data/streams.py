@@ -49,9 +49,7 @@ class EpochPlan:
 
 
 def parse_batch(
-    serialized: tf.Tensor,
-    layout: schema.RepresentationSchema,
-    columns: Sequence[str],
+    serialized: tf.Tensor, layout: schema.RepresentationSchema, columns: Sequence[str]
 ) -> Mapping[str, tf.Tensor]:
     """Parses serialized Examples `(n,)` into arrays `(n, *shape)`, by column."""
     by_name = {field.name: field for field in layout.fields}

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from trainer.evaluation.predictions import Float64s
+
 #: How often the artists are drawn anew.
 RESAMPLES = 4000
 #: Draws that are held in memory at a time.
@@ -43,9 +45,7 @@ def group_clips(
     return np.unique(names, return_inverse=True)[1].astype(np.intp)
 
 
-def draw_sums(
-    values: ArrayLike, groups: NDArray[np.intp], *, seed: int
-) -> NDArray[np.float64]:
+def draw_sums(values: ArrayLike, groups: NDArray[np.intp], *, seed: int) -> Float64s:
     """Sums of clips' values over the groups that each draw has drawn.
 
     Equal numbers of groups and equal seeds draw the same groups, so that two
@@ -72,7 +72,7 @@ def draw_sums(
 
 def draw_times(
     groups: NDArray[np.intp], *, resamples: int, seed: int, chunk: int
-) -> Iterator[tuple[int, NDArray[np.float64]]]:
+) -> Iterator[tuple[int, Float64s]]:
     """How often each group is drawn.
 
     Args:
@@ -94,7 +94,7 @@ def draw_times(
         yield start, times.reshape(draws, count).astype(np.float64)
 
 
-def percentile_interval(draws: NDArray[np.float64]) -> Interval:
+def percentile_interval(draws: Float64s) -> Interval:
     """The middle 95 % of the draws `(n,)`."""
     low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)
@@ -137,7 +137,7 @@ def score_intervals(
 
 def draw_shares(
     hits: NDArray[np.bool_], groups: NDArray[np.intp], *, seed: int
-) -> NDArray[np.float64]:
+) -> Float64s:
     """The share of hits in each draw, `(RESAMPLES,)`.
 
     Args:
@@ -147,5 +147,5 @@ def draw_shares(
     """
     columns = np.stack([np.ones(len(hits)), hits], axis=1)
     clips, right = draw_sums(columns, groups, seed=seed).T
-    shares: NDArray[np.float64] = right / clips
+    shares: Float64s = right / clips
     return shares

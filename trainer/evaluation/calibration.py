@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-Float64s = NDArray[np.float64]
+from trainer.evaluation.predictions import Float64s
 
 #: Bins of equal width that confidences are counted in, and half as many where
 #: there are fewer clips than this.
@@ -147,9 +147,7 @@ def count_bins(
 
 
 def fit_temperature(
-    scores: Float64s,
-    labels: NDArray[np.int64],
-    bounds: tuple[float, float] = BOUNDS,
+    scores: Float64s, labels: NDArray[np.int64], bounds: tuple[float, float] = BOUNDS
 ) -> float:
     """The temperature at which softmax(scores / temperature) has the least log-loss.
 

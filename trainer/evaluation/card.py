@@ -216,8 +216,8 @@ def find_limits(report: ModelReport, parts: CardParts) -> Sequence[str]:
     few = [scores.path for scores in test.genres if scores.support < FEW_CLIPS]
     if few:
         limits.append(
-            f"Fewer than {FEW_CLIPS} test clips of {_list(few)}: the scores of these "
-            "genres are hints."
+            f"Fewer than {FEW_CLIPS} test clips of {list_some(few, MOST_NAMES)}: the "
+            "scores of these genres are hints."
         )
     if not test.artists:
         limits.append(
@@ -234,9 +234,10 @@ def find_limits(report: ModelReport, parts: CardParts) -> Sequence[str]:
     return [*limits, *report.notes, parts.caveat]
 
 
-def _list(names: Sequence[str]) -> str:
-    more = len(names) - MOST_NAMES
-    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+def list_some(names: Sequence[str], most: int) -> str:
+    """The first of some names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _licence(report: ModelReport) -> list[str]:

@@ -15,9 +15,9 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from pipeline.schema import UserError
+from trainer.evaluation.typed_json import parse_json, to_dataclass
 
 DIGESTS_FILE = "model.json"
 FORMAT = 1
@@ -25,8 +25,6 @@ FORMAT = 1
 MAX_BYTES = 1 << 20
 
 _PIECE = 1 << 20
-#: What content of another kind raises where it is read.
-_WRONG = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 _SHA256 = re.compile("[0-9a-f]{64}")
 _ADVICE = "copy the model folder again, or train the model again."
 
@@ -45,9 +43,10 @@ class FileDigest:
 
     def __post_init__(self) -> None:
         """Refuses values that describe no file."""
-        if not isinstance(self.sha256, str) or not _SHA256.fullmatch(self.sha256):
+        if not _SHA256.fullmatch(self.sha256):
             raise ValueError(f"Expected a SHA-256. Received: {self.sha256!r:.80}")
-        _check_count("size", self.size)
+        if self.size < 0:
+            raise ValueError(f"Expected a size. Received: {self.size}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,14 +68,8 @@ class ModelDigests:
 
     def __post_init__(self) -> None:
         """Refuses values that describe no model folder."""
-        if not isinstance(self.representation, str):
-            raise ValueError(
-                "Expected the name of a representation. Received: "
-                f"{self.representation!r:.80}"
-            )
-        _check_count("genres", self.genres)
-        if not isinstance(self.settings, str):
-            raise ValueError(f"Expected settings. Received: {self.settings!r:.80}")
+        if self.genres < 0:
+            raise ValueError(f"Expected a number of genres. Received: {self.genres}")
         for name in self.files:
             if name in ("", ".", "..", DIGESTS_FILE) or re.search(r"[/\\\0]", name):
                 raise ValueError(f"Expected the name of a file. Received: {name!r:.80}")
@@ -100,17 +93,15 @@ class ModelDigests:
         try:
             if len(content) > MAX_BYTES:
                 raise ValueError(f"more than {MAX_BYTES} bytes")
-            values = json.loads(content.decode())
+            values = parse_json(content)
             version = values.pop("format")
             if version == FORMAT:
-                files = {
-                    name: FileDigest(**digest)
-                    for name, digest in values.pop("files").items()
-                }
-                return cls(files=files, **values)
-        except _WRONG as error:
+                digests: ModelDigests = to_dataclass(cls, values)
+                return digests
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
-                f"{source} does not describe a model ({_shorten(error)}); {_ADVICE}"
+                f"{source} does not describe a model ({describe_error(error)}); "
+                f"{_ADVICE}"
             ) from error
         raise UserError(
             f"{source} is of format {version!r:.40}, expected {FORMAT}; train the "
@@ -150,11 +141,7 @@ def digest_bytes(content: bytes) -> FileDigest:
     return FileDigest(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
 
 
-def _check_count(name: str, value: Any) -> None:
-    if type(value) is not int or value < 0:
-        raise ValueError(f"Expected {name} as a count. Received: {value!r:.80}")
-
-
-def _shorten(error: Exception) -> str:
+def describe_error(error: BaseException) -> str:
+    """The kind of an error and what it says, on one line and not too long."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return text if len(text) <= 200 else f"{text[:200]}..."

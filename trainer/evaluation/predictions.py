@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+Float64s = NDArray[np.float64]
+#: One genre a clip, int64 `(clips,)`, or a value for each, uint8 `(clips, genres)`.
+Labels = NDArray[Any]
+
 
 def with_artists(
     predictions: ClipPredictions, artists: Mapping[str, str]
@@ -31,8 +35,8 @@ class ClipPredictions:
     """
 
     track_ids: tuple[str, ...]
-    labels: NDArray[Any]
-    probabilities: NDArray[np.float64]
+    labels: Labels
+    probabilities: Float64s
     artist_ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

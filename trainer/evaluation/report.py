@@ -172,11 +172,13 @@ class ModelReport:
         Raises:
           ValueError: names the first of them.
         """
-        for evaluation in (self.test, self.validation):
-            if evaluation is not None:
-                names = [scores.genre for scores in evaluation.genres]
-                if not names or len(set(names)) < len(names):
-                    raise ValueError("genres must be different names, at least one")
+        for evaluation in filter(None, (self.test, self.validation)):
+            names = [scores.genre for scores in evaluation.genres]
+            if not names or len(set(names)) < len(names):
+                raise ValueError("genres must be different names, at least one")
+            check_range("clips", evaluation.clips - 1)
+            for scores in (evaluation, *evaluation.genres):
+                _check_numbers(scores)
         check_range(self.TRAINING_SCORE, self.training_score, 1)
         check_range("train_seconds", self.train_seconds)
         check_range("weights", self.weights)
@@ -187,13 +189,11 @@ class ModelReport:
             check_temperature(calibration.temperature)
             check_range("calibration.clips", calibration.clips)
             for reliability in (calibration.before, calibration.after):
-                check_range("log_loss", reliability.log_loss)
-                check_range("error", reliability.error, 1)
                 if not reliability.bins:
                     raise ValueError("calibration has no bins")
+                for numbers in (reliability, *reliability.bins):
+                    _check_numbers(numbers)
                 for bin_ in reliability.bins:
-                    check_range("confidence", bin_.confidence, 1)
-                    check_range("accuracy", bin_.accuracy, 1)
                     check_range("bins.clips", bin_.clips - 1)
 
 
@@ -215,43 +215,34 @@ class Report(ModelReport):
     def check(self) -> None:
         """See `ModelReport.check`."""
         super().check()
-        for name, evaluation in (("test", self.test), ("validation", self.validation)):
-            if evaluation is not None:
-                _check_evaluation(name, evaluation)
+        for evaluation in filter(None, (self.test, self.validation)):
+            counts = [count for row in evaluation.confusion for count in row]
+            support = [scores.support for scores in evaluation.genres]
+            if (
+                [len(row) for row in evaluation.confusion]
+                != [len(support)] * len(support)
+                or min(counts) < 0
+                or sum(counts) != evaluation.clips
+                or [sum(row) for row in evaluation.confusion] != support
+            ):
+                raise ValueError(
+                    f"confusion must count {evaluation.clips} clips of {len(support)} "
+                    "genres"
+                )
 
 
-def _check_evaluation(name: str, evaluation: Evaluation) -> None:
-    genres = evaluation.genres
-    shares = {
-        "accuracy": evaluation.accuracy,
-        "macro_f1": evaluation.macro_f1,
-        "top_3": evaluation.top_3,
-        "calibration_error": evaluation.calibration_error,
-        "chance_accuracy": evaluation.chance_accuracy,
-        "majority_accuracy": evaluation.majority_accuracy,
-    }
-    for interval in (evaluation.accuracy_interval, evaluation.macro_f1_interval):
-        for share in interval:
-            check_range(f"{name}: an interval", share, 1)
-    for key, share in shares.items():
-        check_range(f"{name}.{key}", share, 1)
-    for scores in evaluation.genres:
-        for share in (scores.precision, scores.recall, scores.f1):
-            check_range(f"{name}: a score of a genre", share, 1)
-    check_range(f"{name}.log_loss", evaluation.log_loss)
-    check_range(f"{name}.artists", evaluation.artists)
-    counts = [count for row in evaluation.confusion for count in row]
-    if (
-        [len(row) for row in evaluation.confusion] != [len(genres)] * len(genres)
-        or min(counts) < 0
-        or not sum(counts) == evaluation.clips > 0
-        or [sum(row) for row in evaluation.confusion]
-        != [scores.support for scores in evaluation.genres]
-    ):
-        raise ValueError(
-            f"{name}.confusion must count {evaluation.clips} clips of {len(genres)} "
-            "genres"
-        )
+#: Numbers of scores that may be over 1.
+_COUNTS = frozenset(
+    ("clips", "artists", "support", "log_loss", "labels_per_clip", "predicted_per_clip")
+)
+
+
+def _check_numbers(scores: Any) -> None:
+    """Refuses numbers of a dataclass of scores that are no shares, and no counts."""
+    for name, value in vars(scores).items():
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int | float):
+                check_range(name, number, math.inf if name in _COUNTS else 1)
 
 
 def check_range(name: str, value: float | None, high: float = math.inf) -> None:

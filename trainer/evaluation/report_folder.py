@@ -55,15 +55,6 @@ def read_results(folder: str) -> list[Result]:
     Raises:
       UserError: there is no such folder, no report in it, or a damaged file.
     """
-    return [read_result(path) for path in _list_models(folder)]
-
-
-def _list_models(folder: str) -> list[str]:
-    """Paths of the folders that hold a report.
-
-    Raises:
-      UserError: there is no such folder, or no report in it.
-    """
     if not tf.io.gfile.isdir(folder):
         raise UserError(
             f"There is no folder {folder}; give --models the folder that the models "
@@ -78,7 +69,7 @@ def _list_models(folder: str) -> list[str]:
         raise UserError(
             f"No folder in {folder} holds a {REPORT_FILE}; train a model into it first."
         )
-    return paths
+    return [read_result(path) for path in paths]
 
 
 def read_result(path: str) -> Result:

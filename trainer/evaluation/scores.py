@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from trainer.evaluation.bootstrap import Interval, group_clips, score_intervals
 from trainer.evaluation.calibration import log_loss, measure_reliability
@@ -138,16 +138,27 @@ def evaluate(
         raise ValueError(
             f"Expected a name for each of {columns} genres. Received: {len(genres)}"
         )
-    confusion = confusion_matrix(predictions.labels, predictions.predicted, columns)
-    scores = genre_scores(confusion, genres)
+    pairs = predictions.labels, predictions.predicted
+    every = np.arange(columns)
+    confusion = confusion_matrix(*pairs, labels=every)
+    by_genre = precision_recall_fscore_support(*pairs, labels=every, zero_division=0)
+    scores = tuple(
+        GenreScores(
+            genre=genre,
+            precision=float(precision),
+            recall=float(recall),
+            f1=float(f1),
+            support=int(support),
+        )
+        for genre, precision, recall, f1, support in zip(genres, *by_genre, strict=True)
+    )
     occurring = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
     hits = int(np.trace(confusion))
     # A stable sort breaks ties as argmax does, so top-3 never misses a hit.
     order = np.argsort(-predictions.probabilities, axis=1, kind="stable")
     top_3 = np.any(order[:, :3] == predictions.labels[:, np.newaxis], axis=1)
     accuracy_interval, macro_f1_interval = score_intervals(
-        predictions.labels,
-        predictions.predicted,
+        *pairs,
         group_clips(predictions.artist_ids, predictions.track_ids),
         columns,
         seed=seed,
@@ -167,35 +178,4 @@ def evaluate(
         majority_accuracy=float(confusion.sum(axis=1).max() / clips),
         genres=scores,
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
-    )
-
-
-def confusion_matrix(
-    labels: NDArray[np.int64], predicted: NDArray[np.int64], genres: int
-) -> NDArray[np.int64]:
-    """Counts clips by true genre (rows) and predicted genre (columns)."""
-    cells = np.bincount(labels * genres + predicted, minlength=genres * genres)
-    return cells.reshape(genres, genres).astype(np.int64)
-
-
-def genre_scores(
-    confusion: NDArray[np.int64], genres: Sequence[str]
-) -> tuple[GenreScores, ...]:
-    """Derives precision, recall and F1 of each genre from the confusion matrix."""
-    hits = np.diagonal(confusion)
-    support = confusion.sum(axis=1)
-    predictions = confusion.sum(axis=0)
-    precision = hits / np.maximum(predictions, 1)
-    recall = hits / np.maximum(support, 1)
-    # F1 = 2 TP / (2 TP + FP + FN).
-    f1 = 2 * hits / np.maximum(predictions + support, 1)
-    return tuple(
-        GenreScores(
-            genre=genre,
-            precision=float(precision[index]),
-            recall=float(recall[index]),
-            f1=float(f1[index]),
-            support=int(support[index]),
-        )
-        for index, genre in enumerate(genres)
     )

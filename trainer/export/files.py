@@ -159,11 +159,7 @@ def _make_answer(model: Model, run: Any, tail: bool = False) -> Answer:
 def _measure(
     model: Model, predictor: Predictor, answer: Answer, request: Request
 ) -> dict[str, Any]:
-    """How near the file is to the model.
-
-    Raises:
-      UserError: not near enough.
-    """
+    """How near the file is to the model."""
     dataset = request.dataset
     if dataset is None:
         return {"test_clips": 0}

@@ -73,9 +73,9 @@ def make_classifier(classifier: Classifier) -> Score:
     """
     match classifier:
         case LogisticRegressions():
-            return _logistic_regressions(classifier)
+            return _logistic_regression(classifier, tf.sigmoid)
         case LogisticRegression():
-            return _logistic_regression(classifier)
+            return _logistic_regression(classifier, tf.nn.softmax)
         case GaussianNaiveBayes():
             return _naive_bayes(classifier)
         case NearestNeighbours():
@@ -95,16 +95,10 @@ def _float32(values: Any) -> Any:
     return np.asarray(values, np.float32)
 
 
-def _logistic_regression(classifier: LogisticRegression) -> Score:
+def _logistic_regression(classifier: LogisticRegression, activation: Score) -> Score:
     coefficients = _float32(classifier.coefficients)
     intercepts = _float32(classifier.intercepts)
-    return lambda rows: tf.nn.softmax(rows @ coefficients + intercepts)
-
-
-def _logistic_regressions(classifier: LogisticRegressions) -> Score:
-    coefficients = _float32(classifier.coefficients)
-    intercepts = _float32(classifier.intercepts)
-    return lambda rows: tf.sigmoid(rows @ coefficients + intercepts)
+    return lambda rows: activation(rows @ coefficients + intercepts)
 
 
 def _neighbour_shares(classifier: NeighbourShares) -> Score:

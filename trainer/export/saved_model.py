@@ -7,13 +7,13 @@ import io
 import json
 import math
 import tempfile
-import wave
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import soundfile
 import tensorflow as tf
 
 from pipeline.common import ownership
@@ -21,6 +21,7 @@ from pipeline.common.clip_config import SAMPLE_RATE
 from pipeline.common.files import Files, join, temporary_name
 from pipeline.common.owned_kinds import EXPORT
 from pipeline.schema import UserError
+from pipeline.schema.example import delimited
 from trainer.evaluation.model_files import files_of
 from trainer.export.serving import Model, Serving, Signature, describe
 
@@ -103,24 +104,15 @@ def make_warm_up(model: Model) -> bytes:
         seconds = math.ceil(model.config.min_duration) + 1
         name, value = "audio_bytes", tf.constant([_make_tone(seconds)])
     tensor = tf.make_tensor_proto(tf.get_static_value(value)).SerializeToString()
-    model_spec = _field(1, b"default") + _field(3, b"serving_default")
-    request = _field(1, model_spec) + _field(
-        2, _field(1, name.encode()) + _field(2, tensor)
+    model_spec = delimited(1, b"default") + delimited(3, b"serving_default")
+    request = delimited(1, model_spec) + delimited(
+        2, delimited(1, name.encode()) + delimited(2, tensor)
     )
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/requests"
         with tf.io.TFRecordWriter(path) as writer:
-            writer.write(_field(6, _field(1, request)))
+            writer.write(delimited(6, delimited(1, request)))
         return Path(path).read_bytes()
-
-
-def _field(number: int, content: bytes) -> bytes:
-    """A length-delimited field of a protocol buffer."""
-    length, digits = len(content), bytearray([number << 3 | 2])
-    while length >= 0x80:
-        digits.append(length & 0x7F | 0x80)
-        length >>= 7
-    return bytes(digits) + bytes([length]) + content
 
 
 def _make_tone(seconds: int) -> bytes:
@@ -128,11 +120,7 @@ def _make_tone(seconds: int) -> bytes:
     times = np.arange(seconds * SAMPLE_RATE) / SAMPLE_RATE
     samples = (8_000 * np.sin(2 * np.pi * 440 * times)).astype("<i2")
     buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes(samples.tobytes())
+    soundfile.write(buffer, samples, SAMPLE_RATE, format="WAV")
     return buffer.getvalue()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from pipeline.common.clip_config import CLIP_SAMPLES
-from pipeline.schema import Field, Manifest, UserError
+from pipeline.schema import Field, UserError
 from trainer.data.music_model import EMBEDDINGS
 from trainer.evaluation.tasks.task import find_task
 from trainer.export import graph_audio, graph_embeddings
@@ -20,35 +20,23 @@ from trainer.export.graph_wav import decode_wav
 from trainer.predict.audio import open_music_model, read_config
 from trainer.predict.baseline import Baseline
 from trainer.predict.network import Network
-from trainer.predict.protocol import Predictor
+from trainer.predict.protocol import OneModel, Predictor
 
 EXPORT_VERSION = 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Model:
+class Model(OneModel):
     """A model as a graph can hold it.
 
     Attributes:
-      representation: name of what it reads.
-      manifest: of the dataset that it was trained on.
-      temperature: calibrates the probabilities.
-      fingerprint: see `trainer.predict.protocol.Predictor`.
-      music_model: likewise.
       score: from records `(n, *value.shape)` to uncalibrated probabilities
         `(n, genres)`, float32.
       variables: what `score` reads, for the SavedModel to hold.
-      thresholds: of several genres a clip, the probability from which each is given.
     """
 
-    representation: str
-    manifest: Manifest
-    temperature: float
-    fingerprint: str
-    music_model: bytes | None
     score: Callable[[tf.Tensor], tf.Tensor]
     variables: Any = None
-    thresholds: Sequence[float] | None = None
 
     @property
     def value(self) -> Field:

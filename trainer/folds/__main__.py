@@ -9,7 +9,6 @@ model is trained once more, on all clips, and kept. What is written is read by
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from pipeline.common.progress import add_progress_flags, take_reporter
 from pipeline.common.progress.command_line import CommandParser
 from pipeline.schema import UserError
 from trainer.baselines.__main__ import DEFAULT_REPRESENTATIONS
-from trainer.config import MODELS, OPTIONS, TrainConfig, add_options
+from trainer.config import DEFAULTS, MODELS, add_options, list_flags
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.folds.cross_validation import (
     BASELINES,
@@ -34,7 +33,6 @@ from trainer.runtime.preemption import EXIT_CODE, PreemptedError
 from trainer.training.train import LostWorkerError
 
 MIN_FOLDS = 2
-_DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
 
 
 def choose_models(dataset: Dataset, names: Sequence[str] | None) -> list[str]:
@@ -55,26 +53,13 @@ def check_flags(flags: Mapping[str, Any], models: Sequence[str]) -> None:
     """
     networks = [model for model in models if model != BASELINES]
     for name, value in flags.items():
-        if value == _DEFAULTS[name] or value is None:
+        if value == DEFAULTS[name] or value is None:
             continue
         if MEL not in networks and is_of_mel(name):
             raise UserError(
                 f"--{name} is for the model mel, which is not among those to train "
                 f"({', '.join(models)}); add it to --models, or leave out --{name}."
             )
-
-
-def command_flags(flags: Mapping[str, Any]) -> list[str]:
-    """The flags of `trainer.config.TrainConfig` that are not at their defaults."""
-    words = []
-    for name, value in flags.items():
-        if value is None or value == _DEFAULTS[name]:
-            continue
-        if OPTIONS[name].kind is bool:
-            words.append(f"--{name}" if value else f"--no_{name}")
-        else:
-            words += [f"--{name}", str(value)]
-    return words
 
 
 def make_parser() -> CommandParser:
@@ -160,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                         *("--folds", str(folds), "--seed", str(seed)),
                         *(["--models", *chosen] if models else []),
                         *(["--tune", str(trials)] if trials else []),
-                        *command_flags(flags),
+                        *list_flags(flags),
                     ]
                 ),
             ),

@@ -18,7 +18,7 @@ from trainer.baselines.__main__ import (
     train_baselines,
 )
 from trainer.baselines.fitting import fit_baselines
-from trainer.config import OPTIONS, TrainConfig
+from trainer.config import OPTIONS, VECTORS, TrainConfig
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.evaluation.report_folder import Result, read_result
 from trainer.evaluation.tasks.task import AnyReport
@@ -37,7 +37,7 @@ from trainer.training.model_folder import (
     try_folders,
     write_report_folder,
 )
-from trainer.training.train import FEW_CLIPS, VECTORS, train
+from trainer.training.train import FEW_CLIPS, train
 from trainer.training.tuning import tune_and_train
 
 BASELINES = "baselines"
@@ -167,10 +167,7 @@ def cross_validate(dataset: Dataset, plan: Plan) -> list[AnyReport]:
                         target = f"{output}/{model}/fold-{fold}"
                         source = whole if plan.stops_by_itself(model, clips) else data
                         config = plan.config(model, source, target)
-                        if plan.trials:
-                            tune_and_train(config, plan.trials, reporter)
-                        else:
-                            train(config, reporter=reporter)
+                        tune_and_train(config, plan.trials, reporter)
                         names[model] = None
         reporter.detail("\n== All clips: the models that are kept")
         results = {
@@ -190,10 +187,7 @@ def cross_validate(dataset: Dataset, plan: Plan) -> list[AnyReport]:
             kept=kept[name],
         )
         write_report_folder(
-            f"{output}/{name}",
-            report,
-            predictions,
-            files=kept[name].files,
+            f"{output}/{name}", report, predictions, files=kept[name].files
         )
         reports.append(report)
     return reports

@@ -90,7 +90,7 @@ def join_folds(
         data=dataset.folder,
         description=dataset.manifest.description,
         synthetic=dataset.manifest.synthetic,
-        fingerprint=folds_fingerprint(dataset, folds, seed),
+        fingerprint=fingerprint([dataset.manifest.fingerprint, folds, seed]),
         split_rule=clips.rule,
         shared_artists=(),
         command=command,
@@ -107,8 +107,3 @@ def join_folds(
         **training,
     )
     return report, predictions
-
-
-def folds_fingerprint(dataset: Dataset, folds: int, seed: int) -> str:
-    """Of a dataset that is split into folds."""
-    return fingerprint([dataset.manifest.fingerprint, folds, seed])

@@ -9,12 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.schema import (
-    MANIFEST_FILE,
-    MUSIC_MODEL_FILE,
-    Manifest,
-    UserError,
-)
+from pipeline.schema import MANIFEST_FILE, MUSIC_MODEL_FILE, Manifest, UserError
 from trainer.config import EXCERPTS
 from trainer.predict.protocol import Predictor
 

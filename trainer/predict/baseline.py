@@ -11,13 +11,13 @@ import functools
 import io
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.schema import Manifest, UserError, fingerprint
+from pipeline.schema import UserError, fingerprint, shorten
 from trainer.data.normalisation import expand_normalisation, normalise
 from trainer.evaluation.model_digests import digest_bytes
 from trainer.evaluation.tasks.task import find_task
@@ -25,6 +25,7 @@ from trainer.evaluation.typed_json import parse_json
 from trainer.predict.classical import Classifier, from_arrays, to_arrays
 from trainer.predict.model_archive import MAX_BYTES
 from trainer.predict.model_folder import ADVICE, open_model_folder
+from trainer.predict.protocol import OneModel
 
 DESCRIPTION_FILE = "baseline.json"
 ARRAYS_FILE = "baseline.npz"
@@ -35,29 +36,17 @@ _CLASSES = "classes"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Baseline:
+class Baseline(OneModel):
     """A classical classifier and what it was trained on: a `Predictor`.
 
     Attributes:
       classifier: of normalised records.
       classes: index of the genre that each of its columns stands for; genres that the
         training split lacked have none, and the probability 0.
-      representation: that it reads.
-      manifest: the dataset's: genres, normalisation, and how audio becomes records.
-      temperature: calibrates the probabilities.
-      fingerprint: see `Predictor`.
-      music_model: likewise.
-      thresholds: likewise.
     """
 
     classifier: Classifier
     classes: NDArray[np.int64]
-    representation: str
-    manifest: Manifest
-    temperature: float = 1.0
-    fingerprint: str = ""
-    music_model: bytes | None = None
-    thresholds: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         """Refuses what does not belong together."""
@@ -79,16 +68,6 @@ class Baseline:
                 f"it reads {self.classifier.width:,} values, {name} has "
                 f"{layout.value.size:,}"
             )
-
-    @property
-    def sources(self) -> Mapping[str, Manifest]:
-        """See `Predictor`."""
-        return {self.representation: self.manifest}
-
-    @property
-    def genres(self) -> tuple[str, ...]:
-        """See `Predictor`."""
-        return self.manifest.genres
 
     @functools.cached_property
     def _statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -124,8 +103,7 @@ def make_files(
     kind, arrays = to_arrays(classifier)
     arrays[_CLASSES] = np.asarray(classes, np.int64)
     file = io.BytesIO()
-    ordered: dict[str, Any] = {name: arrays[name] for name in sorted(arrays)}
-    np.savez(file, **ordered)
+    np.savez(file, **dict(sorted(arrays.items())))  # type: ignore[arg-type]
     description = {
         "format": FORMAT,
         "classifier": kind,
@@ -182,18 +160,13 @@ def load_baseline(path: str) -> Baseline:
             ),
         )
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        text = " ".join(f"{error!r}".split())
         raise UserError(
-            f"{source} cannot be loaded ({text[:200]}); {ADVICE}"
+            f"{source} cannot be loaded ({shorten(error, 200)}); {ADVICE}"
         ) from error
 
 
 def _read_arrays(content: bytes) -> dict[str, NDArray[Any]]:
-    """Arrays of a `.npz` that was written without compression.
-
-    Raises:
-      ValueError: it is something else, or would take more than its own size.
-    """
+    """Arrays of a `.npz` that was written without compression."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if sum(info.file_size for info in archive.infolist()) > len(content):

@@ -154,11 +154,8 @@ class NearestNeighbours:
     def predict(self, rows: Floats) -> Float64s:
         """See `Classifier`."""
         distances = squared_distances(rows.astype(np.float32), self.vectors)
-        count = int(self.neighbours)
-        nearest = np.argpartition(distances, count - 1, axis=1)[:, :count]
-        votes = self.labels[nearest]
-        shares = [(votes == label).mean(axis=1) for label in range(self.classes)]
-        return np.stack(shares, axis=1).astype(np.float64)
+        one_hot = np.eye(self.classes)[self.labels]
+        return share_of_nearest(distances, one_hot, self.neighbours)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

@@ -17,7 +17,7 @@ class Ensemble:
 
     Attributes:
       members: at least one.
-      weights: of each member, positive; their sum is 1.
+      weights: of each member, positive; their sum is 1. Equal ones unless given.
       temperature: calibrates the mean; each member calibrates its own first.
       thresholds: see `Predictor`; unless given, the members' mean, weighted as their
         probabilities.
@@ -32,12 +32,6 @@ class Ensemble:
         thresholds: Sequence[float] | None = None,
     ) -> None:
         """Checks that the members can be asked together.
-
-        Args:
-          members: at least one.
-          weights: of each; None for the same of all.
-          temperature: see above.
-          thresholds: likewise.
 
         Raises:
           UserError: they name other genres, or read records of one representation
@@ -108,11 +102,7 @@ class Ensemble:
 
 
 def _check_same(name: str, first: Manifest, other: Manifest) -> None:
-    """Refuses two manifests whose records of a representation differ.
-
-    Raises:
-      UserError: they do.
-    """
+    """Refuses two manifests whose records of a representation differ."""
     same = first.representations[name] == other.representations[name]
     if not same or first.settings != other.settings:
         raise UserError(

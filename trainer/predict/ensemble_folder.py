@@ -15,7 +15,7 @@ import math
 import os
 import re
 
-from pipeline.schema import UserError
+from pipeline.schema import UserError, shorten
 from trainer.evaluation import model_digests
 from trainer.evaluation.model_digests import DIGESTS_FILE, digest_bytes
 from trainer.evaluation.model_files import read_file
@@ -111,12 +111,12 @@ def read_ensemble(path: str) -> EnsembleContent:
         if not members or len({member.folder for member in members}) < len(members):
             raise ValueError("it must name one member or more, each once")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        text = " ".join(f"{error!r}".split())
         raise UserError(
-            f"{source} does not describe an ensemble ({text[:200]}); {ADVICE}"
+            f"{source} does not describe an ensemble ({shorten(error, 200)}); {ADVICE}"
         ) from error
     # A path that ends with "." or ".." has its parent above what it names.
-    parent = os.path.dirname(folder.path if "://" in folder.path else _whole(path))
+    whole = path if "://" in path else os.path.relpath(os.path.abspath(path))
+    parent = os.path.dirname(whole.rstrip("/"))
     paths = []
     for member in members:
         beside = os.path.join(parent, member.folder)
@@ -137,7 +137,3 @@ def read_ensemble(path: str) -> EnsembleContent:
             )
         paths.append((beside, float(member.weight)))
     return EnsembleContent(members=tuple(paths), temperature=folder.temperature())
-
-
-def _whole(path: str) -> str:
-    return os.path.relpath(os.path.abspath(path))

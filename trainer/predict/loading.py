@@ -13,11 +13,7 @@ from trainer.evaluation.report import MODEL_FILE
 from trainer.predict.audio import AudioPredictor, LoadExcerpts
 from trainer.predict.baseline import DESCRIPTION_FILE, load_baseline
 from trainer.predict.ensemble import Ensemble
-from trainer.predict.ensemble_folder import (
-    ENSEMBLE,
-    ENSEMBLE_FILE,
-    read_ensemble,
-)
+from trainer.predict.ensemble_folder import ENSEMBLE, ENSEMBLE_FILE, read_ensemble
 from trainer.predict.model_folder import open_model_folder
 from trainer.predict.network import load_network
 from trainer.predict.protocol import Predictor
@@ -60,11 +56,7 @@ def _load_ensemble(folder: str) -> Ensemble:
 
 
 def _check_is_no_folder_of_models(path: str) -> None:
-    """Refuses a folder that holds several models and no ensemble.
-
-    Raises:
-      UserError: names them.
-    """
+    """Refuses a folder that holds several models and no ensemble."""
     names = sorted(name.rstrip("/") for name in tf.io.gfile.listdir(path))
     models = [
         name

@@ -25,7 +25,7 @@ from trainer.evaluation.calibration import check_temperature
 from trainer.evaluation.model_digests import DIGESTS_FILE, digest_bytes
 from trainer.evaluation.model_files import ModelFolder
 from trainer.evaluation.report import MODEL_FILE, REPORT_FILE
-from trainer.evaluation.tasks.multi_label_report import MultiLabelReport
+from trainer.evaluation.tasks.multi_label import MultiLabelReport
 from trainer.evaluation.tasks.thresholds import DEFAULT
 from trainer.evaluation.typed_json import parse_json
 from trainer.predict.model_archive import MAX_BYTES, ModelArchive, check_archive

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from trainer.runtime import quiet  # noqa: F401  isort: skip
@@ -16,11 +17,11 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from pipeline.schema import MANIFEST_FILE, Manifest, UserError
+from trainer.evaluation.model_digests import describe_error
 from trainer.evaluation.report import MODEL_FILE
 from trainer.evaluation.tasks.task import find_task
-from trainer.predict.audio import read_config
-from trainer.predict.model_folder import ModelContent, read_model_folder
-from trainer.predict.protocol import Predictor
+from trainer.predict.model_folder import ADVICE, ModelContent, read_model_folder
+from trainer.predict.protocol import OneModel, Predictor
 
 #: What Keras raises where a description or weights do not fit together.
 _KERAS_ERRORS = (
@@ -38,52 +39,15 @@ _KERAS_ERRORS = (
 )
 
 
-class Network:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Network(OneModel):
     """A trained Keras model and what it was trained on: a `Predictor`.
 
     Attributes:
       model: from records of its representation to probabilities.
-      representation: name of that representation.
-      manifest: the dataset's: genres, and how audio becomes records.
-      temperature: calibrates the probabilities (see `trainer.evaluation.calibration`).
-      fingerprint: see `Predictor`.
-      music_model: likewise.
-      thresholds: likewise.
     """
 
-    def __init__(
-        self,
-        *,
-        model: keras.Model,
-        representation: str,
-        manifest: Manifest,
-        temperature: float = 1.0,
-        fingerprint: str = "",
-        music_model: bytes | None = None,
-        thresholds: Sequence[float] | None = None,
-    ) -> None:
-        self.model = model
-        self.representation = representation
-        self.manifest = manifest
-        self.temperature = temperature
-        self.fingerprint = fingerprint
-        self.music_model = music_model
-        self.thresholds = thresholds
-
-    @property
-    def sources(self) -> Mapping[str, Manifest]:
-        """See `Predictor`."""
-        return {self.representation: self.manifest}
-
-    @property
-    def genres(self) -> tuple[str, ...]:
-        """See `Predictor`."""
-        return self.manifest.genres
-
-    @property
-    def config(self) -> Any:
-        """Clip parameters; see `trainer.predict.audio.read_config`."""
-        return read_config(self.representation, self.manifest)
+    model: keras.Model
 
     @functools.cached_property
     def _compiled(self) -> Callable[[Any], Any]:
@@ -223,8 +187,7 @@ def load_model(folder: ModelContent) -> keras.Model:
             return keras.models.load_model(path, compile=False, safe_mode=True)
     except _KERAS_ERRORS as error:
         raise UserError(
-            f"{folder.source} cannot be loaded ({_shorten(error)}); copy the model "
-            "folder again, or train the model again."
+            f"{folder.source} cannot be loaded ({describe_error(error)}); {ADVICE}"
         ) from error
 
 
@@ -240,11 +203,7 @@ def _write_temporary(path: str, content: bytes) -> None:
 
 
 def _check_shapes(model: keras.Model, name: str, manifest: Manifest) -> None:
-    """Compares inputs and outputs with the manifest.
-
-    Raises:
-      ValueError: they differ.
-    """
+    """Compares inputs and outputs with the manifest."""
     value = manifest.representations[name].value
     signature = [((None, *value.shape), value.dtype)]
     inputs = [(tensor.shape, tensor.dtype) for tensor in model.inputs]
@@ -256,8 +215,3 @@ def _check_shapes(model: keras.Model, name: str, manifest: Manifest) -> None:
             f"its output has the shape {outputs}, {MANIFEST_FILE} has "
             f"{len(manifest.genres)} genres"
         )
-
-
-def _shorten(error: BaseException) -> str:
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -62,3 +63,34 @@ class Predictor(Protocol):
         Raises:
           UserError: the model gives no numbers.
         """
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class OneModel:
+    """What predictors that read one representation have in common.
+
+    Attributes:
+      representation: name of what the model reads.
+      manifest: the dataset's: genres, normalisation, and how audio becomes records.
+      temperature: calibrates the probabilities (see `trainer.evaluation.calibration`).
+      fingerprint: see `Predictor`.
+      music_model: likewise.
+      thresholds: likewise.
+    """
+
+    representation: str
+    manifest: Manifest
+    temperature: float = 1.0
+    fingerprint: str = ""
+    music_model: bytes | None = None
+    thresholds: Sequence[float] | None = None
+
+    @property
+    def sources(self) -> Mapping[str, Manifest]:
+        """See `Predictor`."""
+        return {self.representation: self.manifest}
+
+    @property
+    def genres(self) -> tuple[str, ...]:
+        """See `Predictor`."""
+        return self.manifest.genres

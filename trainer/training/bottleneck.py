@@ -18,8 +18,9 @@ import tensorflow as tf
 
 from pipeline import schema
 from pipeline.common.progress import SILENT, Reporter
+from pipeline.schema.example import Value, encode_example
 from trainer.data.dataset import Dataset
-from trainer.data.index import INDEX_COLUMNS
+from trainer.data.index import INDEX_COLUMNS, IndexColumns
 from trainer.data.streams import READS, parse_batch
 from trainer.runtime.devices import Devices
 from trainer.runtime.whole_file import whole_file
@@ -107,6 +108,9 @@ def write_outputs(
         return
     tf.io.gfile.makedirs(f"{target.folder}/{NAME}")
     layout = dataset.representation(representation)
+    label, written = layout.label.name, target.representation(NAME)
+    # Nothing asks what decoded the images.
+    fields = tuple(field for field in written.fields if field.name != "decoder")
     share = batch_size // devices.workers
     forward = Forward(network, devices)
     count = sum(dataset.count(representation, split) for split in splits)
@@ -119,11 +123,20 @@ def write_outputs(
             for part in [stack.enter_context(whole_file(g)) for g in sources.values()]
         ]
         for numbers, batch in _read(list(sources), layout, share):
-            outputs = forward([batch[layout.value.name]], share)
+            outputs = forward([batch[layout.value.name]], share).astype(np.float32)
+            columns = {name: batch[name].numpy() for name in (*INDEX_COLUMNS, label)}
+            index = IndexColumns(f"the files of {dataset.folder}", layout.label)
+            index.add(columns)
+            labels = columns[label]
             for row, number in enumerate(numbers):
-                writers[number].write(
-                    make_example(batch, row, outputs[row], layout.label)
-                )
+                content: dict[str, Value] = {
+                    "track_id": index.track_ids[row],
+                    "artist_id": index.artist_ids[row],
+                    "index": int(columns["index"][row]),
+                    label: labels[row] if labels.ndim > 1 else int(labels[row]),
+                    written.value.name: outputs[row],
+                }
+                writers[number].write(encode_example(fields, content))
             stage.advance(len(numbers))
 
 
@@ -151,47 +164,3 @@ def _read(
     )
     for numbers, batch in records:
         yield numbers.numpy(), batch
-
-
-def make_example(
-    batch: Mapping[str, tf.Tensor],
-    row: int,
-    outputs: npt.NDArray[np.float32],
-    label: schema.Field = schema.LABEL_FIELD,
-) -> bytes:
-    """Serialises the outputs for one record, with all else that it says.
-
-    Args:
-      batch: parsed records.
-      row: index of the record.
-      outputs: for it, `(d,)`.
-      label: the field that holds a clip's genre, or genres.
-    """
-
-    def text(name: str) -> tf.train.Feature:
-        return tf.train.Feature(
-            bytes_list=tf.train.BytesList(value=[batch[name][row].numpy()])
-        )
-
-    def number(name: str) -> tf.train.Feature:
-        return tf.train.Feature(
-            int64_list=tf.train.Int64List(value=[int(batch[name][row])])
-        )
-
-    content = {
-        "track_id": text("track_id"),
-        "artist_id": text("artist_id"),
-        "index": number("index"),
-        "features": tf.train.Feature(float_list=tf.train.FloatList(value=outputs)),
-    }
-    if label.encoding == "raw_bytes":
-        values = batch[label.name][row].numpy().tobytes()
-        content[label.name] = tf.train.Feature(
-            bytes_list=tf.train.BytesList(value=[values])
-        )
-    else:
-        content[label.name] = number(label.name)
-    example: bytes = tf.train.Example(
-        features=tf.train.Features(feature=content)
-    ).SerializeToString()
-    return example

@@ -258,12 +258,7 @@ class PhaseFit:
         stage.update(progress.epoch, format_metrics(values))
         phase.reporter.detail(
             format_epoch(
-                phase.name,
-                progress.epoch,
-                phase.schedule.epochs,
-                values,
-                seconds,
-                wait,
+                phase.name, progress.epoch, phase.schedule.epochs, values, seconds, wait
             )
         )
         if wait > MAX_WAIT and wait * seconds > MIN_WAIT_SECONDS:

@@ -280,10 +280,7 @@ def write_report_folder(
     folder.claim()
     folder.publish(lambda _: None)
     folder.write(
-        lambda: {
-            **(files or {}),
-            **_report_contents(result, test, validation),
-        },
+        lambda: {**(files or {}), **_report_contents(result, test, validation)},
         representation=result.representation,
         genres=len(result.genres),
         run=result.fingerprint,
@@ -293,9 +290,7 @@ def write_report_folder(
 
 
 def _report_contents(
-    result: AnyReport,
-    test: ClipPredictions,
-    validation: ClipPredictions | None,
+    result: AnyReport, test: ClipPredictions, validation: ClipPredictions | None
 ) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         write_report(folder, result, test, validation)

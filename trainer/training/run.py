@@ -120,11 +120,7 @@ class Run:
         # Files come before batches: what is damaged must not be told as too small.
         if config.check and dataset.manifest.files:
             checksums.check_files(
-                dataset,
-                config.model,
-                worker=worker,
-                workers=workers,
-                reporter=reporter,
+                dataset, config.model, worker=worker, workers=workers, reporter=reporter
             )
         self.splits = open_splits(
             dataset,
@@ -140,6 +136,16 @@ class Run:
     def strategy(self) -> Any:
         """TensorFlow's strategy."""
         return self.devices.strategy
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """What a network's last layers are built with."""
+        return {
+            "units": self.config.hidden_units,
+            "dropout": self.config.dropout_rate,
+            "activation": self.task.activation,
+            "bias": self.task.bias,
+        }
 
     def schedule(self, default: Schedule) -> Schedule:
         """The schedule to use: flags first, defaults cut to a small dataset."""

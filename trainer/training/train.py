@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from pipeline.common.progress import SILENT, Reporter
 from pipeline.schema import SPLITS, UserError, fingerprint
-from trainer.config import SCHEDULES, TrainConfig
+from trainer.config import SCHEDULES, VECTORS, TrainConfig
 from trainer.data import checksums
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.data.music_model import read_music_model
@@ -36,7 +36,6 @@ from trainer.training.transfer import fit_mobilenet
 #: Below so many training clips a hidden layer learns clips by heart: a linear head
 #: names more of the others right, with more dropout and more steps an epoch.
 FEW_CLIPS = 500
-VECTORS = ("features", "statistics", "embeddings")
 _FOR_FEW: Mapping[str, Any] = {"units": 0, "dropout": 0.7}
 #: Steps of an epoch at least, of few clips: too few steps in all leave it unfinished.
 FEW_STEPS = 8
@@ -314,10 +313,7 @@ def fit_small(run: Run) -> FittedModel:
             run.layout,
             run.dataset.manifest.normalisation[config.model],
             len(run.genres),
-            units=config.hidden_units,
-            dropout=config.dropout_rate,
-            activation=run.task.activation,
-            bias=run.task.bias,
+            **run.head,
         )
     run.announce(model)
     default = SCHEDULES[config.model]

@@ -19,12 +19,7 @@ from trainer.data.split import Split, open_splits
 from trainer.evaluation.history import PhaseHistory
 from trainer.evaluation.model_files import files_of
 from trainer.runtime.devices import gather_floats
-from trainer.training.bottleneck import (
-    NAME,
-    describe_outputs,
-    make_key,
-    write_outputs,
-)
+from trainer.training.bottleneck import NAME, describe_outputs, make_key, write_outputs
 from trainer.training.fit import evaluation_batch_size, fit
 from trainer.training.networks import mobilenet
 from trainer.training.run import FittedModel, Run
@@ -208,10 +203,7 @@ def build_head(
             standardise=None
             if statistics is None
             else mobilenet.build_standardiser(*statistics),
-            dropout=run.config.dropout_rate,
-            units=run.config.hidden_units,
-            activation=run.task.activation,
-            bias=run.task.bias,
+            **run.head,
         )
 
 
@@ -285,14 +277,8 @@ def build_from_scratch(run: Run, base: keras.Model, layers: int) -> keras.Model:
     mobilenet.unfreeze_last_layers(base, layers, batch_norm=True)
     with run.strategy.scope():
         bottleneck = mobilenet.build_bottleneck(run.layout, base)
-        head = mobilenet.build_head(
-            bottleneck.output_shape[-1],
-            len(run.genres),
-            dropout=run.config.dropout_rate,
-            units=run.config.hidden_units,
-            activation=run.task.activation,
-            bias=run.task.bias,
-        )
+        width = bottleneck.output_shape[-1]
+        head = mobilenet.build_head(width, len(run.genres), **run.head)
         return mobilenet.attach_head(bottleneck, head, run.config.model)
 
 

@@ -237,6 +237,8 @@ def tune_and_train(
 ) -> AnyReport | None:
     """Searches, then trains with what was found and writes the model folder.
 
+    Without trials it only trains.
+
     Args:
       config: of the run; parameters that it sets are not searched.
       trials: how many.
@@ -246,6 +248,8 @@ def tune_and_train(
       UserError: see `tune` and `trainer.training.train.train`.
       PreemptedError: the run was asked to stop; the same command goes on.
     """
+    if not trials:
+        return train(config, reporter=reporter)
     if config.strategy == "multiworker" or read_cluster(os.environ) is not None:
         raise UserError(
             "--tune runs in one process; use a hyper-parameter job of Vertex AI, "

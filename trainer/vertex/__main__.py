@@ -17,12 +17,7 @@ from pipeline.common import gcs
 from pipeline.common.credentials import SCHEME, UnreachableError
 from pipeline.common.plain_text import print_error
 from pipeline.common.progress.command_line import CommandParser, describe_unknown
-from pipeline.schema import (
-    COMPLETED_FILE,
-    MANIFEST_FILE,
-    Manifest,
-    UserError,
-)
+from pipeline.schema import COMPLETED_FILE, MANIFEST_FILE, Manifest, UserError
 from trainer import task
 from trainer.config import MODELS, PATHS
 from trainer.vertex.job import (
@@ -58,9 +53,7 @@ example:
 def make_parser() -> CommandParser:
     """Flags of the submission; `trainer.task` has the others."""
     parser = CommandParser(
-        "vertex",
-        description="Trains a genre classifier on Vertex AI.",
-        epilog=_EPILOG,
+        "vertex", description="Trains a genre classifier on Vertex AI.", epilog=_EPILOG
     )
     cloud = parser.add_argument_group("cloud")
     gcs.add_place_flags(cloud, bucket="for checkpoints, logs and the model")

@@ -53,14 +53,10 @@ _TENSORBOARD = re.compile(r"projects/[^/]+/locations/[^/]+/tensorboards/[^/]+")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VertexConfig:
+class VertexConfig(gcs.Place):
     """A training job.
 
     Attributes:
-      project: id of the project that is billed.
-      region: Compute Engine's name.
-      bucket: for checkpoints, logs and the model, without `gs://`.
-      job_name: also the name of its folder.
       arguments: of `trainer.task`.
       accelerator: a key of `GPU_MACHINES`, or empty.
       accelerator_count: GPUs or chips a machine; None for one.
@@ -70,16 +66,11 @@ class VertexConfig:
       spot: take machines that may be taken away.
       timeout_hours: after which Vertex AI ends the job.
       container: image of the trainer.
-      service_account: that the job acts as; empty for the project's default.
       network: to peer with; empty for none.
       tensorboard: resource that receives the logs; empty for none.
       endpoint: URL of the service.
     """
 
-    project: str
-    region: str
-    bucket: str
-    job_name: str
     arguments: tuple[str, ...]
     accelerator: str
     accelerator_count: int | None
@@ -89,20 +80,13 @@ class VertexConfig:
     spot: bool
     timeout_hours: float
     container: str
-    service_account: str
     network: str
     tensorboard: str
     endpoint: str
 
     def __post_init__(self) -> None:
         """Refuses what the service would, minutes later."""
-        gcs.check_place(
-            project=self.project,
-            region=self.region,
-            bucket=self.bucket,
-            job_name=self.job_name,
-            service_account=self.service_account,
-        )
+        super().__post_init__()
         if self.replicas < 1:
             raise UserError(f"--replicas must be 1 or more. Received: {self.replicas}")
         if not 0 < self.timeout_hours <= 24 * 28:

@@ -204,15 +204,7 @@ def _find_problem(info: zipfile.ZipInfo, name: str) -> str:
 
 
 class _End:
-    """What `zipfile` reads a directory through: in one go, and not more than fits.
-
-    Args:
-      path: of the archive.
-      file: opened.
-
-    Raises:
-      ArchiveError: it is a part of an archive.
-    """
+    """What `zipfile` reads a directory through: in one go, and not more than fits."""
 
     def __init__(self, path: str, file: BinaryIO) -> None:
         self._path = path

@@ -19,12 +19,7 @@ from typing import IO, BinaryIO, cast
 
 from pipeline.common.regular_file import open_regular
 from pipeline.common.rejects import AudioError, Reason
-from pipeline.inputs.archives.directory import (
-    Archive,
-    Member,
-    Opener,
-    read_archive,
-)
+from pipeline.inputs.archives.directory import Archive, Member, Opener, read_archive
 
 #: A member that unpacks to more is refused: no audio file of FMA has as much.
 MOST_MEMBER_BYTES = 1 << 30
@@ -118,12 +113,7 @@ class _SourceError(Exception):
 
 
 class _Source:
-    """A member's packed bytes.
-
-    Args:
-      head: those that were read along with the header.
-      file: the archive, at the place behind them.
-    """
+    """A member's packed bytes."""
 
     def __init__(self, head: bytes, file: BinaryIO) -> None:
         self._head = head
@@ -166,12 +156,7 @@ def _enter(file: BinaryIO, archive: Archive, name: str) -> zipfile.ZipExtFile:
 
 
 def _read(source: zipfile.ZipExtFile, count: int) -> bytes:
-    """Unpacks some bytes.
-
-    Raises:
-      AudioError: the member is damaged.
-      OSError: the archive cannot be read.
-    """
+    """Unpacks some bytes."""
     try:
         return source.read(count)
     except _SourceError as error:

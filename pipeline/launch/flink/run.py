@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import re
 import shlex
@@ -38,7 +37,7 @@ from pipeline.launch.flink.job_server import (
 from pipeline.launch.flink.look import Looker, claimed, find_folder
 from pipeline.launch.flink.worker import let_go
 from pipeline.launch.output import find_place
-from pipeline.schema import COMPLETED_FILE, JOB_REPORT_FILE, UserError
+from pipeline.schema import COMPLETED_FILE, UserError
 from pipeline.shards import resume, runs
 from pipeline.shards.result import DatasetConfig
 
@@ -119,14 +118,10 @@ class FlinkRun:
             kept = "; workers outlive a stage"
         else:
             kept = ""
-            print(
-                _KEEPING.format(reason=cluster.reason, version=cluster.version),
-                flush=True,
-            )
-        print(
+            _say(_KEEPING.format(reason=cluster.reason, version=cluster.version))
+        _say(
             f"Flink {cluster.version} at {cluster.url}: {self._parallelism} of "
-            f"{cluster.slots} slots{kept}.",
-            flush=True,
+            f"{cluster.slots} slots{kept}."
         )
         if not cluster.free_slots:
             raise UserError(
@@ -199,7 +194,7 @@ class FlinkRun:
         attempt = 1
         while True:
             failed, reached = self._run_once(_name(job, attempt), job)
-            if failed is None or _is_completed(dataset):
+            if failed is None or runs.is_completed(dataset):
                 self._tidy()
                 return
             if messages.explain_failure(RuntimeError(failed)) is not None:
@@ -332,18 +327,6 @@ def open_run(
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
-
-
-def _is_completed(dataset: DatasetConfig) -> bool:
-    """Whether this very run has completed the dataset, whatever failed afterwards."""
-    folder = runs.home(dataset)
-    try:
-        if not storage.exists(storage.join(folder, COMPLETED_FILE)):
-            return False
-        report = storage.read_text(storage.join(folder, JOB_REPORT_FILE))
-    except storage.STORE_ERRORS:
-        return False
-    return bool(json.loads(report).get("run") == dataset.run)
 
 
 def _name(job: JobConfig, attempt: int) -> str:

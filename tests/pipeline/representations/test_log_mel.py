@@ -29,7 +29,7 @@ def reference(samples):
 @pytest.mark.parametrize("length", [512, 16_000, 100_001])
 def test_equals_librosa(length):
     samples = make_mono(length / RATE, RATE)[:length]
-    got = log_mel(samples)
+    got = log_mel(np.pad(samples, 256))
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, reference(samples), atol=1e-4)
 
@@ -37,7 +37,7 @@ def test_equals_librosa(length):
 @pytest.mark.parametrize("count", [1, 2, 5, 10])
 def test_patches_are_parts_of_the_whole(count):
     samples = make_mono(12, RATE)
-    whole = log_mel(samples)
+    whole = log_mel(np.pad(samples, 256))
     patches = log_mel_patches(samples, RATE, count)
     assert patches.shape == (count, PATCH_FRAMES, 96)
     for patch, start in zip(patches, patch_starts(len(whole), count), strict=True):
@@ -58,7 +58,7 @@ def test_a_waveform_under_a_patch_is_padded_with_silence():
     [patch, again] = log_mel_patches(samples, RATE, 2)
     padded = np.zeros((PATCH_FRAMES - 1) * HOP_LENGTH, np.float32)
     padded[: len(samples)] = samples
-    np.testing.assert_array_equal(patch, log_mel(padded))
+    np.testing.assert_array_equal(patch, log_mel(np.pad(padded, 256)))
     np.testing.assert_array_equal(patch, again)
 
 

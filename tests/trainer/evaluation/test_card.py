@@ -5,7 +5,7 @@ import pytest
 from pipeline.representations.music_model import MODELS
 from tests.support.model_reports import make_model_report
 from trainer.evaluation.card import find_limits, format_card, format_exports
-from trainer.evaluation.tasks.single_label_card import make_card_parts
+from trainer.evaluation.tasks.single_label import SingleLabel
 
 KERAS = {"seed": 0, "trainable_weights": 10}
 
@@ -15,11 +15,11 @@ def make_card(**changes):
 
 
 def show(report):
-    return format_card(report, make_card_parts(report))
+    return format_card(report, SingleLabel().make_card_parts(report))
 
 
 def limits_of(report):
-    return find_limits(report, make_card_parts(report))
+    return find_limits(report, SingleLabel().make_card_parts(report))
 
 
 def test_synthetic_data_are_named_in_the_first_line():

@@ -19,9 +19,8 @@ from trainer.evaluation.predictions import ClipPredictions, mean_by_clip
 from trainer.evaluation.report import Report
 from trainer.evaluation.report_folder import read_result, write_report
 from trainer.evaluation.tasks import multi_label_draws
-from trainer.evaluation.tasks.multi_label import MultiLabel
+from trainer.evaluation.tasks.multi_label import MultiLabel, MultiLabelReport
 from trainer.evaluation.tasks.multi_label_draws import draw_scores, macro_interval
-from trainer.evaluation.tasks.multi_label_report import MultiLabelReport
 from trainer.evaluation.tasks.multi_label_scores import evaluate
 from trainer.evaluation.tasks.task import make_report, parse_report, task_of
 from trainer.evaluation.tasks.thresholds import (

@@ -83,7 +83,8 @@ def test_another_music_models_weights_are_refused(root, patch):
     predictor = load_network(str(root / "model"))
     arrays = music_model.read_weights(predictor.music_model, "")
     arrays["5CNN/bias"] = arrays["5CNN/bias"] + np.float32(1)
-    predictor.music_model = music_model.write_weights(arrays)
+    weights = music_model.write_weights(arrays)
+    predictor = dataclasses.replace(predictor, music_model=weights)
     with pytest.raises(UserError, match="must hold the weights of one of"):
         AudioPredictor(predictor)
     other = dataclasses.replace(

@@ -66,9 +66,9 @@ def test_what_is_there_is_not_computed_again(
     before = tf.io.gfile.stat(kept).mtime_nsec
     tf.io.gfile.remove(gone)
     batches = []
-    make = bottleneck.make_example
+    make = bottleneck.encode_example
     monkeypatch.setattr(
-        bottleneck, "make_example", lambda *args: batches.append(args) or make(*args)
+        bottleneck, "encode_example", lambda *args: batches.append(args) or make(*args)
     )
     write(dataset, tmp_path, network, devices)
     assert len(batches) == 4
@@ -91,7 +91,7 @@ def test_a_cut_leaves_no_half_file(dataset, network, devices, tmp_path, monkeypa
         return b""
 
     with monkeypatch.context() as patch:
-        patch.setattr(bottleneck, "make_example", fail)
+        patch.setattr(bottleneck, "encode_example", fail)
         with pytest.raises(PowerCutError):
             write(dataset, tmp_path, network, devices)
     assert all(path.suffix == ".part" for path in (tmp_path / NAME).iterdir())

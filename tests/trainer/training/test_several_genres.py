@@ -8,7 +8,7 @@ from tests.support.trainer_fixtures import GENRES, write_dataset
 from trainer.config import TrainConfig
 from trainer.data.dataset import open_dataset
 from trainer.evaluation.report_folder import read_report, read_result
-from trainer.evaluation.tasks.multi_label_report import MultiLabelReport
+from trainer.evaluation.tasks.multi_label import MultiLabelReport
 from trainer.evaluation.tasks.task import find_task
 from trainer.training.train import train
 

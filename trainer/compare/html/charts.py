@@ -77,10 +77,7 @@ def interval_chart(bars: Sequence[Bar], chance: float) -> Markup:
         for tick in (0, 25, 50, 75, 100)
     ]
     axis = element(
-        "div",
-        element("div", *ticks, class_="ticks"),
-        class_="axis",
-        aria_hidden="true",
+        "div", element("div", *ticks, class_="ticks"), class_="axis", aria_hidden="true"
     )
     return element("div", *rows, axis, class_="intervals")
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from pipeline.schema import SPLITS, Manifest
-from trainer.compare.html.facts import DataFacts, Example
+from trainer.compare.html.facts import DataFacts, Pictures
 from trainer.compare.html.markup import (
     Markup,
+    bar_cell,
     cell,
     element,
     header,
     scrolling,
     section,
+    table,
 )
 
 
@@ -27,7 +27,7 @@ def data_section(facts: DataFacts) -> Markup:
         element("p", _describe_artists(facts)),
         scrolling("Clips by genre and split", _clip_table(manifest)),
         *_rejects(manifest),
-        *_gallery(facts.examples),
+        *_gallery(facts.pictures),
     )
 
 
@@ -58,21 +58,7 @@ def _clip_table(manifest: Manifest) -> Markup:
                 "tr",
                 element("th", paths[genre], scope="row", data_value=paths[genre]),
                 *(cell(manifest.clips[s].get(genre, 0), form=",d") for s in SPLITS),
-                element(
-                    "td",
-                    f"{totals[genre]:,}",
-                    element(
-                        "span",
-                        element(
-                            "span",
-                            class_="bar",
-                            style=f"--share:{totals[genre] / most:.3f}",
-                        ),
-                        class_="barbox",
-                        aria_hidden="true",
-                    ),
-                    data_value=totals[genre],
-                ),
+                bar_cell(f"{totals[genre]:,}", totals[genre] / most, totals[genre]),
             )
         )
     sums = [manifest.clip_totals.get(split, 0) for split in SPLITS]
@@ -85,13 +71,7 @@ def _clip_table(manifest: Manifest) -> Markup:
         )
     )
     columns = [header("Genre", text=True), *map(header, (*SPLITS, "all"))]
-    return element(
-        "table",
-        element("caption", "Clips by genre and split"),
-        element("thead", element("tr", *columns)),
-        element("tbody", *rows),
-        class_="sortable",
-    )
+    return table(columns, rows, caption="Clips by genre and split", class_="sortable")
 
 
 def _rejects(manifest: Manifest) -> list[Markup]:
@@ -112,39 +92,31 @@ def _rejects(manifest: Manifest) -> list[Markup]:
         element("h3", f"{count:,} inputs were rejected"),
         scrolling(
             "Rejects by reason",
-            element(
-                "table",
-                element("caption", "Each is named in the dataset's rejects file"),
-                element(
-                    "thead",
-                    element("tr", header("Reason", text=True), header("Inputs")),
-                ),
-                element("tbody", *rows),
+            table(
+                [header("Reason", text=True), header("Inputs")],
+                rows,
+                caption="Each is named in the dataset's rejects file",
                 class_="sortable",
             ),
         ),
     ]
 
 
-def _gallery(examples: Sequence[Example]) -> list[Markup]:
-    if not any(example.pictures for example in examples):
+def _gallery(examples: Pictures) -> list[Markup]:
+    if not any(examples.values()):
         return []
     cards = [
         element(
             "li",
-            element("h3", example.genre),
+            element("h3", genre),
             *(
-                element(
-                    "figure",
-                    picture,
-                    element("figcaption", name),
-                )
-                for name, picture in example.pictures.items()
+                element("figure", picture, element("figcaption", name))
+                for name, picture in pictures.items()
             ),
             class_="card",
         )
-        for example in examples
-        if example.pictures
+        for genre, pictures in examples.items()
+        if pictures
     ]
     return [
         element("h3", "One clip of each genre, as the models see it"),

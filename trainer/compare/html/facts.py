@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -21,20 +21,8 @@ from trainer.data.dataset import Dataset
 from trainer.evaluation.model_files import read_file
 from trainer.evaluation.typed_json import parse_json
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Example:
-    """How a clip of one genre looks.
-
-    Attributes:
-      genre: its name.
-      track_id: the clip's.
-      pictures: HTML by representation.
-    """
-
-    genre: str
-    track_id: str
-    pictures: Mapping[str, Markup]
+#: HTML of a clip of each genre, by genre and representation.
+Pictures = Mapping[str, Mapping[str, Markup]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,20 +33,15 @@ class DataFacts:
       manifest: the dataset's.
       artists: number of different artists by split; empty if none is known.
       shared_artists: number of artists that two splits share, by the records.
-      examples: a clip of each genre.
+      pictures: of a clip of each genre.
       command: what made the dataset, where it was recorded.
     """
 
     manifest: Manifest
     artists: Mapping[str, int]
     shared_artists: int
-    examples: Sequence[Example]
+    pictures: Pictures
     command: str = ""
-
-    @property
-    def versions(self) -> Mapping[str, str]:
-        """Libraries and decoders that made the records."""
-        return self.manifest.versions
 
 
 def read_facts(dataset: Dataset) -> DataFacts:
@@ -78,7 +61,7 @@ def read_facts(dataset: Dataset) -> DataFacts:
         if seen
         else {},
         shared_artists=len(shared),
-        examples=read_examples(dataset),
+        pictures=draw_examples(dataset),
         command=_read_command(f"{dataset.folder.rstrip('/')}/{JOB_REPORT_FILE}"),
     )
 
@@ -91,7 +74,7 @@ def _read_command(path: str) -> str:
         return ""
 
 
-def read_examples(dataset: Dataset) -> list[Example]:
+def draw_examples(dataset: Dataset) -> Pictures:
     """A training clip of each genre, drawn in each representation that can be."""
     chosen = find_examples(dataset)
     representations = dataset.manifest.representations
@@ -100,7 +83,7 @@ def read_examples(dataset: Dataset) -> list[Example]:
         for name in ("windows", "mel", "features")
         if name in representations
     }
-    examples = []
+    examples: dict[str, Mapping[str, Markup]] = {}
     for genre, track in chosen.items():
         pictures: dict[str, Markup] = {}
         if track in values.get("windows", {}):
@@ -132,5 +115,5 @@ def read_examples(dataset: Dataset) -> list[Example]:
                 width=258,
                 height=rows,
             )
-        examples.append(Example(genre=genre, track_id=track, pictures=pictures))
+        examples[genre] = pictures
     return examples

@@ -47,8 +47,8 @@ def find_hard_clips(comparison: Comparison) -> list[HardClip]:
     listed: Counter[str] = Counter()
     wrong: dict[str, list[tuple[str, Mistake]]] = {}
     results = [
-        (f"{title}, {result.report.representation}", result)
-        for title, result in zip(comparison.titles, comparison.results, strict=True)
+        (label, result)
+        for label, result in zip(comparison.labels, comparison.results, strict=True)
         if result.predictions is not None
     ]
     for title, result in results:

@@ -86,6 +86,26 @@ def cell(value: float | None, *, form: str = ".3f", title: str | None = None) ->
     return element("td", format(value, form), data_value=value, title=title)
 
 
+def bar_cell(text: str, share: float, value: float) -> Markup:
+    """A table cell with a bar for a share from 0 to 1; sorting reads `value`."""
+    bar = element("span", class_="bar", style=f"--share:{share:.3f}")
+    box = element("span", bar, class_="barbox", aria_hidden="true")
+    return element("td", text, box, data_value=value)
+
+
+def table(
+    heads: Iterable[Markup], rows: Iterable[Markup], *, class_: str, caption: str = ""
+) -> Markup:
+    """A table: cells of its heading, then whole rows."""
+    return element(
+        "table",
+        element("caption", caption) if caption else "",
+        element("thead", element("tr", *heads)),
+        element("tbody", *rows),
+        class_=class_,
+    )
+
+
 def percent(share: float) -> str:
     """A share in whole percent, which no line break parts."""
     return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"

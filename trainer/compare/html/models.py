@@ -7,13 +7,7 @@ from collections.abc import Sequence
 from trainer.compare.comparison import Comparison
 from trainer.compare.html.charts import calibration_chart, learning_chart
 from trainer.compare.html.hard_clips import WORST_CLIPS, HardClip, clip_link
-from trainer.compare.html.markup import (
-    Markup,
-    element,
-    identify,
-    scrolling,
-    section,
-)
+from trainer.compare.html.markup import Markup, element, identify, scrolling, section
 from trainer.compare.view import View
 from trainer.evaluation.report_folder import Result
 from trainer.evaluation.tasks.task import AnyReport
@@ -155,10 +149,7 @@ def _facts(report: AnyReport) -> Markup:
     notes = [element("p", note, class_="note") for note in report.notes]
     command = [element("pre", element("code", report.command), tabindex="0")]
     return element(
-        "div",
-        element("dl", *children),
-        *notes,
-        *(command if report.command else []),
+        "div", element("dl", *children), *notes, *(command if report.command else [])
     )
 
 

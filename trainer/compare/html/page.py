@@ -6,16 +6,15 @@ import base64
 import hashlib
 import importlib.resources
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.common.owned_kinds import OWNER
 from trainer.compare.comparison import Comparison
 from trainer.compare.html.data import data_section
 from trainer.compare.html.facts import DataFacts
 from trainer.compare.html.hard_clips import HardClip, Media, clips_section
-from trainer.compare.html.markup import Markup, element
+from trainer.compare.html.markup import Markup, element, join, section
 from trainer.compare.html.models import models_section
-from trainer.compare.html.provenance import provenance_section
 from trainer.compare.html.scores import comparison_section, genres_section
 from trainer.evaluation.tasks.task import AnyReport
 
@@ -53,7 +52,7 @@ def format_page(
             else {}
         ),
         **({"Data": data_section(data)} if data else {}),
-        "How it was made": provenance_section(comparison, data, command),
+        "How it was made": _provenance_section(comparison, data, command),
     }
     links = [
         element("li", element("a", name, href=f"#{_find_identity(part)}"))
@@ -150,3 +149,52 @@ def find_doubts(best: AnyReport) -> list[str]:
             "differences between models mean nothing."
         )
     return doubts
+
+
+def _provenance_section(
+    comparison: Comparison, data: DataFacts | None, command: str
+) -> Markup:
+    """Fingerprint, split, versions and commands."""
+    first = comparison.reports[0]
+    commands = [report.command for report in comparison.reports if report.command]
+    if data and data.command:
+        commands.insert(0, data.command)
+    if command:
+        commands.append(command)
+    unique = list(dict.fromkeys(commands))
+    seeds = sorted(
+        {
+            str(r.parameters["seed"])
+            for r in comparison.reports
+            if "seed" in r.parameters
+        }
+    )
+    versions = dict(data.manifest.versions) if data else {}
+    trained = next((r.versions for r in comparison.reports if r.versions), {})
+    pairs = {
+        "Dataset fingerprint": element("code", first.fingerprint),
+        "Split": first.split_rule or "not recorded",
+        "Seeds": ", ".join(seeds) or "none: these models have no randomness",
+        "Trained with": _versions(trained) or "not recorded",
+        **({"Preprocessed with": _versions(versions)} if versions else {}),
+    }
+    terms = join(
+        join([element("dt", key), element("dd", value)]) for key, value in pairs.items()
+    )
+    return section(
+        "provenance",
+        "How it was made",
+        element("dl", terms),
+        *(
+            [
+                element("p", "These commands make the same again:"),
+                element("pre", element("code", "\n".join(unique)), tabindex="0"),
+            ]
+            if unique
+            else []
+        ),
+    )
+
+
+def _versions(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))

@@ -14,6 +14,7 @@ from trainer.compare.html.markup import (
     percent,
     scrolling,
     section,
+    table,
 )
 from trainer.compare.html.models import model_link
 from trainer.evaluation.card import FEW_CLIPS
@@ -95,13 +96,8 @@ def _score_table(comparison: Comparison) -> Markup:
                 class_="base",
             )
         )
-    return element(
-        "table",
-        element("caption", "Scores on the test split; press a heading to sort"),
-        element("thead", element("tr", *names)),
-        element("tbody", *rows),
-        class_="sortable scores",
-    )
+    caption = "Scores on the test split; press a heading to sort"
+    return table(names, rows, caption=caption, class_="sortable scores")
 
 
 def genres_section(comparison: Comparison) -> Markup:
@@ -120,10 +116,8 @@ def genres_section(comparison: Comparison) -> Markup:
     caption = f"{caption}; in brackets, the number of test clips.{hint}"
     columns = [f"{genres[i].path} ({genres[i].support})" for i in order]
     lines = [
-        (f"{name}, {report.representation}", [values[i] for i in order])
-        for name, report, values in zip(
-            comparison.titles, comparison.reports, rows, strict=True
-        )
+        (label, [values[i] for i in order])
+        for label, values in zip(comparison.labels, rows, strict=True)
     ]
     return section(
         "genres",
@@ -147,13 +141,7 @@ def _heat_table(
         element("tr", element("th", name, scope="row"), *map(_heat_cell, values))
         for name, values in rows
     ]
-    return element(
-        "table",
-        element("caption", caption),
-        element("thead", element("tr", corner, *heads)),
-        element("tbody", *lines),
-        class_="heat",
-    )
+    return table([corner, *heads], lines, caption=caption, class_="heat")
 
 
 def _heat_cell(share: float | None) -> Markup:

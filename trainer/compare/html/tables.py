@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trainer.compare.html.markup import Markup, cell, element, header
+from trainer.compare.html.markup import Markup, bar_cell, cell, element, header, table
 from trainer.evaluation.scores import Evaluation
 
 #: Of each genre: its name, number of test clips, and a score for each column.
@@ -37,13 +37,8 @@ def confusion_table(evaluation: Evaluation) -> Markup:
             )
         rows.append(element("tr", element("th", genre, scope="row"), *cells))
     corner = element("th", "true ↓ named →", scope="col", class_="corner")
-    return element(
-        "table",
-        element("caption", "Test clips by true genre (row) and named genre (column)"),
-        element("thead", element("tr", corner, *columns)),
-        element("tbody", *rows),
-        class_="heat",
-    )
+    caption = "Test clips by true genre (row) and named genre (column)"
+    return table([corner, *columns], rows, caption=caption, class_="heat")
 
 
 def genre_table(columns: Sequence[str], rows: Sequence[Row]) -> Markup:
@@ -57,23 +52,8 @@ def genre_table(columns: Sequence[str], rows: Sequence[Row]) -> Markup:
                 element("th", genre, scope="row", data_value=genre),
                 cell(support, form="d"),
                 *map(cell, values[:-1]),
-                element(
-                    "td",
-                    f"{last:.3f}",
-                    element(
-                        "span",
-                        element("span", class_="bar", style=f"--share:{last:.3f}"),
-                        class_="barbox",
-                        aria_hidden="true",
-                    ),
-                    data_value=last,
-                ),
+                bar_cell(f"{last:.3f}", last, last),
             )
         )
     names = [header("Genre", text=True), header("Clips"), *map(header, columns)]
-    return element(
-        "table",
-        element("thead", element("tr", *names)),
-        element("tbody", *lines),
-        class_="sortable scores",
-    )
+    return table(names, lines, class_="sortable scores")

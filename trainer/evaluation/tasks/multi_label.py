@@ -13,22 +13,22 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.schema import Manifest
+from pipeline.common.plain_text import markdown
+from pipeline.schema import MULTI_LABEL, Manifest
 from trainer.evaluation.calibration import Fit, Reliability
-from trainer.evaluation.card import CardParts
-from trainer.evaluation.predictions import ClipPredictions
-from trainer.evaluation.report import AP_FILE
-from trainer.evaluation.tasks.multi_label_card import make_card_parts
+from trainer.evaluation.card import CardParts, describe_interval
+from trainer.evaluation.predictions import ClipPredictions, Float64s, Labels
+from trainer.evaluation.report import AP_FILE, ModelReport
 from trainer.evaluation.tasks.multi_label_draws import draw_scores, macro_scores
-from trainer.evaluation.tasks.multi_label_report import MultiLabelReport
 from trainer.evaluation.tasks.multi_label_scores import (
     FLOOR,
     MultiLabelEvaluation,
+    TagScores,
     binary_losses,
     evaluate,
     macro_ap,
@@ -42,6 +42,35 @@ from trainer.evaluation.tasks.thresholds import (
 
 #: No genre weighs more.
 MOST_WEIGHT = 10.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MultiLabelReport(ModelReport):
+    """Of a model of several genres a clip; see `ModelReport`.
+
+    Attributes:
+      test: of probabilities with the temperature.
+      validation: of the split to which temperature and thresholds are fitted.
+      training_macro_ap: macro average precision on the training split.
+    """
+
+    TRAINING_SCORE: ClassVar[str] = "training_macro_ap"
+
+    task: str = MULTI_LABEL
+    test: MultiLabelEvaluation
+    validation: MultiLabelEvaluation | None
+    training_macro_ap: float | None
+
+    def check(self) -> None:
+        """See `ModelReport.check`."""
+        super().check()
+        if self.task != MULTI_LABEL:
+            raise ValueError(f"the task is {self.task!r:.40}")
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """From which probability on each genre is given."""
+        return tuple(scores.threshold for scores in self.test.genres)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +88,8 @@ class MultiLabel:
     score_name = MultiLabelEvaluation.SCORE
     label_column = "genres"
     report_class = MultiLabelReport
+    scale = staticmethod(apply_temperature)
+    fit = staticmethod(fit_temperature_and_thresholds)
 
     @classmethod
     def of(cls, manifest: Manifest) -> MultiLabel:
@@ -117,20 +148,12 @@ class MultiLabel:
         best = ops.argmax(probabilities, axis=-1)
         return ops.take_along_axis(labels, best[:, None], axis=-1)[:, 0] > 0
 
-    def measure(
-        self, labels: npt.NDArray[Any], probabilities: npt.NDArray[Any]
-    ) -> tuple[float, float]:
+    def measure(self, labels: Labels, probabilities: Labels) -> tuple[float, float]:
         """Sums of `losses` and `hits`."""
         losses = binary_losses(labels, probabilities).mean(axis=1)
         best = probabilities.argmax(axis=1)
         hits = labels[np.arange(len(labels)), best] > 0
         return float(losses.sum()), float(np.count_nonzero(hits))
-
-    def scale(
-        self, probabilities: npt.NDArray[np.float64], temperature: float
-    ) -> npt.NDArray[np.float64]:
-        """Log-odds over the temperature."""
-        return apply_temperature(probabilities, temperature)
 
     def scale_tensor(self, probabilities: Any, temperature: float) -> Any:
         """The same of a tensor."""
@@ -140,10 +163,6 @@ class MultiLabel:
         # Neither LiteRT nor ONNX has log1p.
         return ops.sigmoid((ops.log(p) - ops.log(1 - p)) / temperature)
 
-    def fit(self, clips: ClipPredictions | None, genres: int) -> Fit:
-        """The temperature of all genres, then a threshold for each."""
-        return fit_temperature_and_thresholds(clips, genres)
-
     def measure_reliability(self, clips: ClipPredictions) -> Reliability:
         """How probabilities and the shares of pairs that hold agree."""
         return measure_pairs(clips.probabilities, clips.labels)
@@ -152,7 +171,7 @@ class MultiLabel:
         self,
         raw: ClipPredictions,  # noqa: ARG002
         scaled: ClipPredictions,
-        decided: npt.NDArray[Any],
+        decided: Labels,
         fit: Fit,
         paths: Mapping[str, str],
     ) -> MultiLabelEvaluation:
@@ -165,40 +184,32 @@ class MultiLabel:
             paths=tuple(paths.values()),
         )
 
-    def score(
-        self, labels: npt.NDArray[Any], probabilities: npt.NDArray[np.floating]
-    ) -> float:
+    def score(self, labels: Labels, probabilities: npt.NDArray[np.floating]) -> float:
         """Macro average precision; a clip without numbers has nothing."""
         return macro_ap(labels, np.nan_to_num(probabilities, nan=0.0))
 
-    def choice_loss(
-        self, labels: npt.NDArray[Any], probabilities: npt.NDArray[np.float64]
-    ) -> float:
+    def choice_loss(self, labels: Labels, probabilities: Float64s) -> float:
         """What the macro average precision lacks of 1."""
         return 1 - macro_ap(labels, probabilities)
 
     def draw_scores(
         self, clips: ClipPredictions, groups: npt.NDArray[np.intp]
-    ) -> npt.NDArray[np.float64]:
+    ) -> Float64s:
         """Macro average precisions."""
         draws = draw_scores(clips.labels, clips.probabilities, groups, seed=0)
         return macro_scores(draws.ap)
 
-    def decide(
-        self, probabilities: npt.NDArray[np.float64], fit: Fit
-    ) -> npt.NDArray[Any]:
+    def decide(self, probabilities: Float64s, fit: Fit) -> Labels:
         """1 for what reaches its threshold, uint8 `(clips, genres)`."""
         least = _thresholds(fit, probabilities.shape[1])
         return (probabilities >= least).astype(np.uint8)
 
-    def label_cells(self, labels: npt.NDArray[Any], genres: Sequence[str]) -> list[str]:
+    def label_cells(self, labels: Labels, genres: Sequence[str]) -> list[str]:
         """The genres' names as a JSON list."""
         names = [[genres[g] for g in np.flatnonzero(row).tolist()] for row in labels]
         return [json.dumps(of_clip, ensure_ascii=False) for of_clip in names]
 
-    def parse_cells(
-        self, cells: Sequence[str], genres: Sequence[str]
-    ) -> npt.NDArray[Any]:
+    def parse_cells(self, cells: Sequence[str], genres: Sequence[str]) -> Labels:
         """uint8 `(clips, genres)`."""
         places = {genre: label for label, genre in enumerate(genres)}
         labels = np.zeros((len(cells), len(genres)), np.uint8)
@@ -223,8 +234,72 @@ class MultiLabel:
 
     def make_card_parts(self, report: MultiLabelReport) -> CardParts:
         """What the model card says of this task."""
-        return make_card_parts(report)
+        test = report.test
+        low, high = test.macro_ap_interval
+        auc_low, auc_high = test.macro_auc_interval
+        interval = describe_interval(report)
+        limits = []
+        if test.unscored:
+            limits.append(
+                f"No test clip has {', '.join(test.unscored)}, or every one has: the "
+                "means leave these genres out."
+            )
+        if test.macro_ap_interval[0] <= test.prevalence:
+            limits.append("Its macro average precision cannot be told from chance.")
+        return CardParts(
+            use=f"Gives a music recording each of {len(test.genres)} genres whose "
+            "probability reaches the genre's threshold; several, or none.",
+            clips=f"; a test clip has {test.labels_per_clip:.1f} genres on average",
+            scores=(
+                ("macro average precision", f"{test.macro_ap:.3f}"),
+                (interval, f"{low:.3f} to {high:.3f}"),
+                ("chance: mean share of clips of a genre", f"{test.prevalence:.3f}"),
+                ("micro average precision", f"{test.micro_ap:.3f}"),
+                ("macro ROC-AUC", f"{test.macro_auc:.3f}"),
+                (interval, f"{auc_low:.3f} to {auc_high:.3f}"),
+                ("micro ROC-AUC", f"{test.micro_auc:.3f}"),
+                ("macro-F1 at the thresholds", f"{test.macro_f1:.3f}"),
+                ("micro-F1 at the thresholds", f"{test.micro_f1:.3f}"),
+                ("most probable genre is one of the clip's", f"{test.accuracy:.3f}"),
+                ("log-loss (nats, mean over genres)", f"{test.log_loss:.3f}"),
+                ("calibration error", f"{test.calibration_error:.3f}"),
+            ),
+            header=(
+                "genre",
+                "AP",
+                "95 % interval",
+                "ROC-AUC",
+                "threshold",
+                "precision",
+                "recall",
+                "F1",
+                "test clips",
+            ),
+            rows=[
+                _make_row(scores)
+                for scores in sorted(test.genres, key=lambda one: one.path)
+            ],
+            limits=limits,
+            caveat="Genres are labels that artists chose for themselves, and not all "
+            "that fit: a genre that a clip lacks may be right all the same.",
+        )
 
 
-def _thresholds(fit: Fit, genres: int) -> npt.NDArray[np.float64]:
+def _make_row(scores: TagScores) -> list[str]:
+    interval = scores.average_precision_interval
+    return [
+        markdown(scores.path),
+        _format(scores.average_precision),
+        "-" if interval is None else "{:.3f} to {:.3f}".format(*interval),
+        _format(scores.roc_auc),
+        *map(_format, (scores.threshold, scores.precision, scores.recall, scores.f1)),
+        str(scores.support),
+    ]
+
+
+def _format(number: float | None) -> str:
+    return "-" if number is None else f"{number:.3f}"
+
+
+def _thresholds(fit: Fit, genres: int) -> Float64s:
     return np.full(genres, DEFAULT) if fit.thresholds is None else fit.thresholds

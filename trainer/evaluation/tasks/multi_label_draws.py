@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.evaluation.bootstrap import Interval, draw_times, percentile_interval
-
-Float64s = npt.NDArray[np.float64]
+from trainer.evaluation.predictions import Float64s
 
 #: How often artists are drawn anew, unless clips times genres times draws are too many.
 RESAMPLES, MOST_WORK, FEWEST_RESAMPLES = 1000, 400_000_000, 100

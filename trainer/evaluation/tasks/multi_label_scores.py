@@ -20,14 +20,12 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from trainer.evaluation.bootstrap import Interval, group_clips
 from trainer.evaluation.calibration import Reliability, count_bins
-from trainer.evaluation.predictions import ClipPredictions
+from trainer.evaluation.predictions import ClipPredictions, Float64s
 from trainer.evaluation.tasks.multi_label_draws import (
     RESAMPLES,
     draw_scores,
     macro_interval,
 )
-
-Float64s = npt.NDArray[np.float64]
 
 #: Bins of equal width that probabilities are counted in.
 BINS = 10

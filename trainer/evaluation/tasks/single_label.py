@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.common.plain_text import markdown
 from trainer.evaluation.bootstrap import draw_shares
 from trainer.evaluation.calibration import (
     FLOOR,
@@ -20,11 +21,10 @@ from trainer.evaluation.calibration import (
     logarithms,
     measure_reliability,
 )
-from trainer.evaluation.card import CardParts
-from trainer.evaluation.predictions import ClipPredictions
+from trainer.evaluation.card import CardParts, describe_interval
+from trainer.evaluation.predictions import ClipPredictions, Float64s, Labels
 from trainer.evaluation.report import CONFUSION_FILE, Report
-from trainer.evaluation.scores import Evaluation, evaluate
-from trainer.evaluation.tasks.single_label_card import make_card_parts
+from trainer.evaluation.scores import Evaluation, GenreScores, evaluate
 
 #: Probability below which the loss of a record is no longer counted higher, Keras'.
 EPSILON = 1e-7
@@ -38,6 +38,7 @@ class SingleLabel:
     score_name = Evaluation.SCORE
     label_column = "genre"
     report_class = Report
+    scale = staticmethod(apply_temperature)
 
     def losses(self, labels: Any, probabilities: Any) -> Any:
         """Cross-entropies."""
@@ -62,20 +63,12 @@ class SingleLabel:
 
         return ops.cast(ops.argmax(probabilities, axis=-1), labels.dtype) == labels
 
-    def measure(
-        self, labels: npt.NDArray[Any], probabilities: npt.NDArray[Any]
-    ) -> tuple[float, float]:
+    def measure(self, labels: Labels, probabilities: Labels) -> tuple[float, float]:
         """Sums of `losses` and `hits`."""
         of_labels = probabilities[np.arange(len(labels)), labels]
         clipped = np.clip(of_labels.astype(np.float64), EPSILON, 1.0)
         hits = np.count_nonzero(probabilities.argmax(axis=1) == labels)
         return float(-np.log(clipped).sum()), float(hits)
-
-    def scale(
-        self, probabilities: npt.NDArray[np.float64], temperature: float
-    ) -> npt.NDArray[np.float64]:
-        """Softmax of the logarithms over the temperature."""
-        return apply_temperature(probabilities, temperature)
 
     def scale_tensor(self, probabilities: Any, temperature: float) -> Any:
         """The same of a tensor."""
@@ -104,48 +97,42 @@ class SingleLabel:
         self,
         raw: ClipPredictions,
         scaled: ClipPredictions,  # noqa: ARG002
-        decided: npt.NDArray[Any],  # noqa: ARG002
+        decided: Labels,  # noqa: ARG002
         fit: Fit,  # noqa: ARG002
         paths: Mapping[str, str],
     ) -> Evaluation:
         """Of the probabilities as the model gives them."""
         return evaluate(raw, tuple(paths))
 
-    def score(
-        self, labels: npt.NDArray[Any], probabilities: npt.NDArray[np.floating]
-    ) -> float:
+    def score(self, labels: Labels, probabilities: npt.NDArray[np.floating]) -> float:
         """The accuracy; a clip without numbers is none that was named right."""
         usable = np.isfinite(probabilities).all(axis=1)
         return float(np.mean(usable & (probabilities.argmax(axis=1) == labels)))
 
-    def choice_loss(
-        self, labels: npt.NDArray[Any], probabilities: npt.NDArray[np.float64]
-    ) -> float:
+    def choice_loss(self, labels: Labels, probabilities: Float64s) -> float:
         """The log-loss."""
         return log_loss(probabilities, labels)
 
     def draw_scores(
         self, clips: ClipPredictions, groups: npt.NDArray[np.intp]
-    ) -> npt.NDArray[np.float64]:
+    ) -> Float64s:
         """Accuracies."""
         return draw_shares(clips.predicted == clips.labels, groups, seed=0)
 
     def decide(
         self,
-        probabilities: npt.NDArray[np.float64],
+        probabilities: Float64s,
         fit: Fit,  # noqa: ARG002
-    ) -> npt.NDArray[Any]:
+    ) -> Labels:
         """The most probable genre, int64 `(clips,)`."""
-        best: npt.NDArray[Any] = probabilities.argmax(axis=1).astype(np.int64)
+        best: Labels = probabilities.argmax(axis=1).astype(np.int64)
         return best
 
-    def label_cells(self, labels: npt.NDArray[Any], genres: Sequence[str]) -> list[str]:
+    def label_cells(self, labels: Labels, genres: Sequence[str]) -> list[str]:
         """The genre's name."""
         return [genres[label] for label in labels.tolist()]
 
-    def parse_cells(
-        self, cells: Sequence[str], genres: Sequence[str]
-    ) -> npt.NDArray[Any]:
+    def parse_cells(self, cells: Sequence[str], genres: Sequence[str]) -> Labels:
         """Indices, int64 `(clips,)`."""
         places = {genre: label for label, genre in enumerate(genres)}
         return np.array([places[cell] for cell in cells], np.int64)
@@ -159,4 +146,48 @@ class SingleLabel:
 
     def make_card_parts(self, report: Report) -> CardParts:
         """What the model card says of this task."""
-        return make_card_parts(report)
+        test = report.test
+        low, high = test.accuracy_interval
+        return CardParts(
+            use=f"Names the genre of a music recording, one of {len(test.genres)}: "
+            + ", ".join(markdown(scores.genre) for scores in test.genres)
+            + ". It always names one of them, also for speech, silence or a genre that "
+            "it has never heard.",
+            scores=(
+                ("accuracy", f"{test.accuracy:.3f}"),
+                (describe_interval(report), f"{low:.3f} to {high:.3f}"),
+                ("macro-F1", f"{test.macro_f1:.3f}"),
+                ("genre among the first three", f"{test.top_3:.3f}"),
+                ("log-loss (nats)", f"{test.log_loss:.3f}"),
+                ("calibration error", f"{test.calibration_error:.3f}"),
+                (
+                    "always naming the most frequent genre",
+                    f"{test.majority_accuracy:.3f}",
+                ),
+            ),
+            header=("genre", "precision", "recall", "F1", "test clips"),
+            rows=[_make_row(scores) for scores in test.genres],
+            limits=_find_limits(report),
+            caveat="Genres are labels that artists chose for themselves; the borders "
+            "between them are vague, and so is the best accuracy that can be reached.",
+        )
+
+
+def _make_row(scores: GenreScores) -> list[str]:
+    numbers = (scores.precision, scores.recall, scores.f1)
+    cells = [f"{number:.3f}" for number in numbers]
+    return [markdown(scores.genre), *cells, str(scores.support)]
+
+
+def _find_limits(report: Report) -> list[str]:
+    test = report.test
+    limits = []
+    if test.accuracy_interval[0] <= test.majority_accuracy:
+        limits.append(
+            "Its accuracy cannot be told from that of always naming the most frequent "
+            "genre."
+        )
+    unknown = [s.genre for s in test.genres if s.support and not s.recall]
+    if unknown:
+        limits.append(f"Not one test clip of {', '.join(unknown)} was recognised.")
+    return limits

@@ -13,10 +13,14 @@ import numpy.typing as npt
 from pipeline.schema import EMBEDDINGS, MULTI_LABEL, Manifest
 from trainer.evaluation.calibration import Calibration, Fit, Reliability
 from trainer.evaluation.card import CardParts
-from trainer.evaluation.predictions import ClipPredictions, concatenate
+from trainer.evaluation.predictions import (
+    ClipPredictions,
+    Float64s,
+    Labels,
+    concatenate,
+)
 from trainer.evaluation.report import Report, find_versions
-from trainer.evaluation.tasks.multi_label import MultiLabel
-from trainer.evaluation.tasks.multi_label_report import MultiLabelReport
+from trainer.evaluation.tasks.multi_label import MultiLabel, MultiLabelReport
 from trainer.evaluation.tasks.single_label import SingleLabel
 from trainer.evaluation.tasks.thresholds import DEFAULT_NOTE
 from trainer.evaluation.typed_json import parse_json
@@ -55,14 +59,10 @@ class Task(Protocol):
     def hits(self, labels: Any, probabilities: Any) -> Any:
         """Whether the most probable genre is one of the record's: `(n,)`, boolean."""
 
-    def measure(
-        self, labels: npt.NDArray[Any], probabilities: npt.NDArray[Any]
-    ) -> tuple[float, float]:
+    def measure(self, labels: Labels, probabilities: Labels) -> tuple[float, float]:
         """Sums of `losses` and `hits` over records in memory."""
 
-    def scale(
-        self, probabilities: npt.NDArray[np.float64], temperature: float
-    ) -> npt.NDArray[np.float64]:
+    def scale(self, probabilities: Float64s, temperature: float) -> Float64s:
         """Probabilities `(..., genres)` with the temperature of a calibration."""
 
     def scale_tensor(self, probabilities: Any, temperature: float) -> Any:
@@ -78,7 +78,7 @@ class Task(Protocol):
         self,
         raw: ClipPredictions,
         scaled: ClipPredictions,
-        decided: npt.NDArray[Any],
+        decided: Labels,
         fit: Fit,
         paths: Mapping[str, str],
     ) -> Any:
@@ -92,36 +92,28 @@ class Task(Protocol):
           paths: of each genre, by its name, in the dataset's order.
         """
 
-    def score(
-        self, labels: npt.NDArray[Any], probabilities: npt.NDArray[np.floating]
-    ) -> float:
+    def score(self, labels: Labels, probabilities: npt.NDArray[np.floating]) -> float:
         """What models are ranked by, from 0 to 1; probabilities may be no numbers."""
 
-    def choice_loss(
-        self, labels: npt.NDArray[Any], probabilities: npt.NDArray[np.float64]
-    ) -> float:
+    def choice_loss(self, labels: Labels, probabilities: Float64s) -> float:
         """What the members of an ensemble are chosen by: the lower, the better."""
 
     def draw_scores(
         self, clips: ClipPredictions, groups: npt.NDArray[np.intp]
-    ) -> npt.NDArray[np.float64]:
+    ) -> Float64s:
         """What models are ranked by, in each draw of groups: `(draws,)`.
 
         The same draws for equal groups (see `bootstrap.group_clips`), so that models
         are compared draw by draw; NaN where a draw has no score.
         """
 
-    def decide(
-        self, probabilities: npt.NDArray[np.float64], fit: Fit
-    ) -> npt.NDArray[Any]:
+    def decide(self, probabilities: Float64s, fit: Fit) -> Labels:
         """What clips are given, in the form of labels, of scaled probabilities."""
 
-    def label_cells(self, labels: npt.NDArray[Any], genres: Sequence[str]) -> list[str]:
+    def label_cells(self, labels: Labels, genres: Sequence[str]) -> list[str]:
         """Labels of clips as the cells of a table."""
 
-    def parse_cells(
-        self, cells: Sequence[str], genres: Sequence[str]
-    ) -> npt.NDArray[Any]:
+    def parse_cells(self, cells: Sequence[str], genres: Sequence[str]) -> Labels:
         """Labels from what `label_cells` wrote.
 
         Raises:
@@ -194,7 +186,7 @@ def judge(
     )
 
 
-def decide(clips: ClipPredictions, report: AnyReport) -> npt.NDArray[Any]:
+def decide(clips: ClipPredictions, report: AnyReport) -> Labels:
     """What a model gives clips, in the form of labels.
 
     Args:

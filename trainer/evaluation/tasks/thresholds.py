@@ -14,10 +14,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
 from trainer.evaluation.calibration import BOUNDS, MIN_CLIPS, Fit
-from trainer.evaluation.predictions import ClipPredictions
+from trainer.evaluation.predictions import ClipPredictions, Float64s
 from trainer.evaluation.tasks.multi_label_scores import FLOOR, binary_losses
-
-Float64s = npt.NDArray[np.float64]
 
 #: A genre with fewer validation clips takes the threshold that is best for all.
 FEWEST_CLIPS = 5

@@ -15,8 +15,34 @@ from pipeline.schema import Normalisation, RepresentationSchema
 from trainer.data.normalisation import expand_normalisation
 
 
+class _OnlyInTraining(keras.Layer):
+    """Alters values in training, and nothing in inference; see `alter`."""
+
+    def __init__(self, seed: int | None, **options: Any) -> None:
+        super().__init__(**options)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, values: Any, training: bool = False) -> Any:
+        """From values `(n, ...)` to altered ones."""
+        return self.alter(values) if training else values
+
+    def alter(self, values: Any) -> Any:
+        """From values `(n, ...)` to others of the same shape and dtype."""
+        raise NotImplementedError
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        """The input's."""
+        return shape
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        config: dict[str, Any] = super().get_config()
+        return config | {"seed": self.seed}
+
+
 @keras.saving.register_keras_serializable(package="trainer")
-class SpecAugment(keras.Layer):
+class SpecAugment(_OnlyInTraining):
     """Masks bands of frequency and stretches of time of images.
 
     Each image gets masks of its own, of widths drawn from 0 to the largest. Shapes
@@ -44,7 +70,7 @@ class SpecAugment(keras.Layer):
           seed: of the masks.
           **options: of `keras.Layer`.
         """
-        super().__init__(**options)
+        super().__init__(seed, **options)
         for name, width in (
             ("frequency_width", frequency_width),
             ("time_width", time_width),
@@ -55,13 +81,9 @@ class SpecAugment(keras.Layer):
         self.time_width = time_width
         self.masks = masks
         self.fill = fill
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def call(self, images: Any, training: bool = False) -> Any:
+    def alter(self, images: Any) -> Any:
         """From images `(n, rows, columns, channels)` to masked ones, same dtype."""
-        if not training:
-            return images
         rows, columns = images.shape[1:3]
         hidden = ops.logical_or(
             self._mask(images, rows, self.frequency_width)[:, :, None],
@@ -82,57 +104,42 @@ class SpecAugment(keras.Layer):
         inside = ops.logical_and(line >= start, line < start + length)
         return ops.any(inside, axis=1)
 
-    def compute_output_shape(self, shape: Any) -> Any:
-        """The input's."""
-        return shape
-
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
-        config: dict[str, Any] = super().get_config()
-        return config | {
+        return super().get_config() | {
             "frequency_width": self.frequency_width,
             "time_width": self.time_width,
             "masks": self.masks,
             "fill": self.fill,
-            "seed": self.seed,
         }
 
 
 @keras.saving.register_keras_serializable(package="trainer")
-class Loudness(keras.Layer):
+class Loudness(_OnlyInTraining):
     """Multiplies waveforms by a random gain and turns the sign of half of them."""
 
     def __init__(
         self, *, decibels: float = 6.0, seed: int | None = None, **options: Any
     ) -> None:
         """Sets the largest gain, up or down, in dB."""
-        super().__init__(**options)
+        super().__init__(seed, **options)
         self.decibels = decibels
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def call(self, waves: Any, training: bool = False) -> Any:
+    def alter(self, waves: Any) -> Any:
         """From waveforms `(n, samples)` to louder or softer ones."""
-        if not training:
-            return waves
         drawn = keras.random.uniform(
             (2, ops.shape(waves)[0], 1), -1, 1, seed=self.seed_generator
         )
         gain = 10 ** (drawn[0] * self.decibels / 20)
         return waves * ops.cast(gain * ops.sign(drawn[1]), waves.dtype)
 
-    def compute_output_shape(self, shape: Any) -> Any:
-        """The input's."""
-        return shape
-
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
-        config: dict[str, Any] = super().get_config()
-        return config | {"decibels": self.decibels, "seed": self.seed}
+        return super().get_config() | {"decibels": self.decibels}
 
 
 @keras.saving.register_keras_serializable(package="trainer")
-class Jitter(keras.Layer):
+class Jitter(_OnlyInTraining):
     """Adds Gaussian noise, in units of each value's own standard deviation."""
 
     def __init__(
@@ -151,32 +158,22 @@ class Jitter(keras.Layer):
           seed: of the noise.
           **options: of `keras.Layer`.
         """
-        super().__init__(**options)
+        super().__init__(seed, **options)
         self.deviations = np.asarray(deviations, np.float32)
         self.strength = strength
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def call(self, vectors: Any, training: bool = False) -> Any:
+    def alter(self, vectors: Any) -> Any:
         """From vectors `(n, d)` to noisy ones."""
-        if not training:
-            return vectors
         noise = keras.random.normal(
             ops.shape(vectors), stddev=self.strength, seed=self.seed_generator
         )
         return vectors + noise * ops.convert_to_tensor(self.deviations)
 
-    def compute_output_shape(self, shape: Any) -> Any:
-        """The input's."""
-        return shape
-
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
-        config: dict[str, Any] = super().get_config()
-        return config | {
+        return super().get_config() | {
             "deviations": self.deviations.tolist(),
             "strength": self.strength,
-            "seed": self.seed,
         }
 
 

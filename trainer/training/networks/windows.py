@@ -40,10 +40,7 @@ def build_windows_model(
     x = _convolve(x, filters=64, kernel=8, stride=1, pool=4)
     x = _convolve(x, filters=128, kernel=4, stride=1, pool=1)
     x = keras.layers.Concatenate()(
-        [
-            keras.layers.GlobalAveragePooling1D()(x),
-            keras.layers.GlobalMaxPooling1D()(x),
-        ]
+        [keras.layers.GlobalAveragePooling1D()(x), keras.layers.GlobalMaxPooling1D()(x)]
     )
     x = keras.layers.Dropout(dropout)(x)
     if units:
