@@ -29,12 +29,12 @@ from apache_beam.io.filesystem import FileMetadata, FileSystem
 
 from pipeline import preprocess
 from pipeline.common.plain_text import align
+from pipeline.common.quiet import silence_beam
 from pipeline.common.rejects import AudioError, Reason
 from pipeline.decoding.waveform import Waveform
 from pipeline.inputs.join import Clip
 from pipeline.inputs.splits import stable_hash
 from pipeline.job import make_shards
-from pipeline.launch import local
 from pipeline.launch.output import prepare_output
 from pipeline.launch.plan import make_job, run_job
 from pipeline.shards import shard
@@ -245,7 +245,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--labels", choices=("top", "all"), default="top", help="one genre, or several"
     )
     arguments = parser.parse_args(argv)
-    local.quiet()
+    silence_beam()
     shard.fetch_audio = fetch_nothing
     shard.make_records = make_tiny_records  # type: ignore[assignment]
     make_shards.IsolatedDecoder = NoDecoder  # type: ignore[misc, assignment]

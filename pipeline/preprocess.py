@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 from collections.abc import Sequence
@@ -16,28 +17,15 @@ from pipeline.common.clip_config import (
 from pipeline.common.plain_text import print_error
 from pipeline.common.progress import add_progress_flags, format_seconds, take_reporter
 from pipeline.common.progress.command_line import CommandParser
+from pipeline.common.quiet import optional_hidden, silence_beam
 from pipeline.inputs.archives.paths import drop_scheme
 from pipeline.inputs.genres import LABELS, SEPARATOR
 from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.splits import SPLIT_RULES
-from pipeline.inspect import reading
-from pipeline.launch import local, messages
-from pipeline.launch.flink.run import ClusterJobError, DetachedError
-from pipeline.launch.output import prepare_job
-from pipeline.launch.plan import (
-    checked_runner,
-    estimate_job,
-    find_cluster,
-    make_job,
-    make_paths_absolute,
-    note_command,
-    parse_beam_options,
-    suggest_shards,
-)
+from pipeline.job.normalisation.process import select_schemas, start_analyst
 from pipeline.representations import DEFAULTS, NAMES
 from pipeline.representations.music_model import DEFAULT_MODEL, MODELS
 from pipeline.schema import UserError
-from pipeline.shards import runs
 from pipeline.shards.leaks import POLICIES
 from pipeline.shards.result import DatasetConfig
 
@@ -282,13 +270,26 @@ def make_parser() -> CommandParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Preprocesses; returns the exit code."""
-    local.quiet()
+    silence_beam()
     parser = make_parser()
     arguments, rest = parser.parse_known_args(argv)
     if not arguments.output and not arguments.estimate:
         parser.error("the following arguments are required: --output")
     command = sys.argv[1:] if argv is None else argv
-    return preprocess(arguments, rest, command)
+    with _start_analyst(arguments, rest) as analyst:
+        return preprocess(arguments, rest, command, analyst=analyst)
+
+
+def _start_analyst(
+    arguments: argparse.Namespace, rest: Sequence[str]
+) -> contextlib.AbstractContextManager[str]:
+    """Starts what takes longest first, where a job on this machine will ask it."""
+    elsewhere = any(option.startswith("--runner") for option in rest)
+    names = arguments.representations or DEFAULTS
+    config = ClipConfig(music_model=DEFAULT_MODEL)
+    if elsewhere or arguments.estimate or not select_schemas(names, config):
+        return contextlib.nullcontext("")
+    return start_analyst()
 
 
 def preprocess(
@@ -299,6 +300,7 @@ def preprocess(
     name: str = "preprocess",
     choose_shards: bool = False,
     detach: bool = False,
+    analyst: str = "",
 ) -> int:
     """Does what a command line asks for; returns the exit code.
 
@@ -309,37 +311,48 @@ def preprocess(
       name: of the command.
       choose_shards: by the number of clips.
       detach: leave a job alone once it runs on a cluster.
+      analyst: address of a process that has been started for the job.
     """
+    # Beam takes a second to be imported; what can start without it does.
+    with optional_hidden():
+        from pipeline.inspect import reading
+        from pipeline.launch import messages, plan
+        from pipeline.launch import output as outputs
+        from pipeline.launch.flink.run import ClusterJobError, DetachedError
+        from pipeline.shards import runs
+
     reporter = take_reporter(arguments)
     started = time.monotonic()
     output = arguments.output
     dataset = None
     try:
         # Refuses unknown ones, and a cluster that is not there, before any work.
-        cluster = find_cluster(parse_beam_options(rest, make_parser().flags))
+        cluster = plan.find_cluster(plan.parse_beam_options(rest, make_parser().flags))
         if cluster is not None:
-            make_paths_absolute(arguments)
+            plan.make_paths_absolute(arguments)
             output = arguments.output
-        job, inputs = make_job(arguments)
+        job, inputs = plan.make_job(arguments)
         if choose_shards:
-            job = job.with_dataset(num_shards=suggest_shards(len(inputs.clips)))
-        job = note_command(job, command, name)
+            job = job.with_dataset(num_shards=plan.suggest_shards(len(inputs.clips)))
+        job = plan.note_command(job, command, name)
         reporter.note(messages.describe_inputs(inputs, job))
         for line in messages.describe_music_model(job, arguments.representations):
             reporter.note(line)
         if arguments.estimate:
-            reporter.result(f"\n{estimate_job(job, inputs)}")
+            reporter.result(f"\n{plan.estimate_job(job, inputs)}")
             return 0
-        with checked_runner(
+        with plan.checked_runner(
             job, inputs, rest, cluster, detach=detach, reporter=reporter
         ) as run:
-            job, finished = prepare_job(job, inputs, overwrite=arguments.overwrite)
+            job, finished = outputs.prepare_job(
+                job, inputs, overwrite=arguments.overwrite
+            )
             dataset = job.dataset
             if finished:
                 reporter.note(
                     messages.describe_resumption(finished, dataset.num_shards)
                 )
-            run(job)
+            run(job.with_dataset(analyst=analyst))
     except UserError as error:
         print_error(error)
         return 2

@@ -34,13 +34,14 @@ from pipeline.common.credentials import SCHEME, UnreachableError
 from pipeline.common.plain_text import print_error
 from pipeline.common.progress import Reporter
 from pipeline.common.progress.command_line import CommandParser, is_given
+from pipeline.common.quiet import silence_beam
 from pipeline.inputs.archives.paths import drop_scheme
 from pipeline.inputs.metadata import SUBSETS
 from pipeline.inputs.survey import Inputs
 from pipeline.inspect import reading
 from pipeline.job.config import JobConfig
 from pipeline.job.graph import build
-from pipeline.launch import estimate, local, messages
+from pipeline.launch import estimate, messages
 from pipeline.launch.output import check_output, prepare_job
 from pipeline.launch.plan import make_job, parse_beam_options, suggest_shards
 from pipeline.schema import UserError
@@ -214,7 +215,7 @@ def describe_estimate(job: JobConfig, inputs: Inputs, config: DataflowConfig) ->
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Submits, and follows if asked; returns the exit code."""
-    local.quiet()
+    silence_beam()
     flags, rest = make_parser().parse_known_args(argv)
     # The request is what a dry run prints, so that it can be piped.
     stream = sys.stderr if flags.dry_run else sys.stdout

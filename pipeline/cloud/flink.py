@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from pipeline import preprocess
 from pipeline.common.progress.command_line import CommandParser, is_given
-from pipeline.launch import local
+from pipeline.common.quiet import silence_beam
 
 _EPILOG = """\
 All options of `pipeline.preprocess` and of Apache Beam are taken. Workers need this
@@ -58,7 +58,7 @@ def make_parser() -> CommandParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Preprocesses on a cluster; returns the exit code."""
-    local.quiet()
+    silence_beam()
     command = sys.argv[1:] if argv is None else list(argv)
     parser = make_parser()
     arguments, rest = parser.parse_known_args(command)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import BinaryIO
 
 from pipeline.common.plain_text import align
@@ -28,6 +28,22 @@ JOB_OVERHEAD = 1.25
 #: Seconds until workers compute: measured here; assumed for Dataflow's VMs.
 LOCAL_START = 12.0
 DATAFLOW_START = 240.0
+#: What a clip takes of a core to decode, and to compute by representation.
+DECODING_SECONDS = 0.026
+COMPUTING_SECONDS = {
+    "windows": 0.001,
+    "mel": 0.007,
+    "features": 0.016,
+    "statistics": 0.030,
+    "embeddings": 0.093,
+}
+#: What a job in one process, and one with workers, adds to a clip.
+HERE_OVERHEAD, WORKERS_OVERHEAD = 1.1, 1.05
+#: Until workers compute, a job in one process does so for this long; each worker that
+#: makes embeddings imports TensorFlow and builds the network.
+WORKERS_START, NETWORKS_START = 4.0, 5.0
+#: Memory of a worker with its decoder, of its network, and of the rest of the job.
+WORKER_BYTES, NETWORK_BYTES, JOB_BYTES = 300 << 20, 300 << 20, 600 << 20
 WORKERS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -185,6 +201,34 @@ def measure(files: Sequence[AudioFile], config: DatasetConfig) -> Sample:
         embedding_seconds=embedding / max(usable, 1),
         record_bytes={name: size / max(usable, 1) for name, size in sizes.items()},
     )
+
+
+def choose_workers(clips: int, names: Collection[str], cores: int, memory: int) -> int:
+    """Number of processes with which a job on this machine is done first.
+
+    Their start has to be worth it, and they must find memory. The times and sizes are
+    those of docs/reference/performance.md.
+
+    Args:
+      clips: to process.
+      names: representations.
+      cores: that the job may use.
+      memory: bytes that it may take.
+
+    Returns:
+      1 for the job's own process alone, else the number of workers.
+    """
+    network = embeddings.NAME in names
+    size = WORKER_BYTES + NETWORK_BYTES * network
+    workers = min(cores, (memory - JOB_BYTES) // size)
+    if workers < 2:
+        return 1
+    computing = sum(COMPUTING_SECONDS[name] for name in names)
+    # With a core to spare, the next clip is decoded meanwhile.
+    here = HERE_OVERHEAD * max(computing, DECODING_SECONDS)
+    there = WORKERS_OVERHEAD * (computing + DECODING_SECONDS) / workers
+    start = WORKERS_START + NETWORKS_START * network
+    return workers if clips * (here - there) > start else 1
 
 
 def extrapolate(files: Sequence[AudioFile], sample: Sample, prices: Prices) -> Estimate:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import os
 import shlex
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import apache_beam as beam
 import grpc
@@ -42,11 +42,13 @@ LOCAL_RUNNERS = (
     "FnApiRunner",
     "apache_beam.runners.direct.direct_runner.DirectRunner",
 )
-#: Fewer clips are done in this process before workers have caught up with their start:
-#: 270 of the default representations on two cores (docs/reference/performance.md).
-CLIPS_WORTH_WORKERS = 300
 _WORKER = "pipeline.job.worker"
 _MODE_FLAGS = ("--direct_running_mode", "--direct_num_workers")
+#: A container's, of the two versions of control groups.
+_MEMORY_LIMITS = (
+    "/sys/fs/cgroup/memory.max",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+)
 #: Seconds between two looks at how many clips are done.
 LOOK_SECONDS = 0.25
 
@@ -73,28 +75,36 @@ def count_cores() -> int:
     return os.cpu_count() or 1
 
 
+def find_memory() -> int:
+    """Bytes that this process and its children may take more than it has."""
+    memory = psutil.virtual_memory().available
+    used = psutil.Process().memory_info().rss
+    for limit in _MEMORY_LIMITS:
+        # "max" where there is none; the first version has a huge number.
+        with contextlib.suppress(OSError, ValueError):
+            memory = min(memory, int(Path(limit).read_text()) - used)
+    return memory
+
+
 def is_local(options: PipelineOptions) -> bool:
     """Whether the options ask for a runner on this machine."""
     return options.view_as(StandardOptions).runner in LOCAL_RUNNERS
 
 
-def choose_mode(
-    options: PipelineOptions, flags: Sequence[str], clips: int, cores: int
-) -> None:
+def choose_mode(options: PipelineOptions, flags: Sequence[str], workers: int) -> None:
     """Sets mode and number of workers, unless the user did.
 
     Args:
       options: changed in place.
       flags: what the user gave; it may be what the options have by default.
-      clips: to process.
-      cores: available to this process.
+      workers: processes that are worth their start; 1 for none but this one.
     """
     direct = options.view_as(DirectOptions)
     if _names_mode(flags):
         return
-    if clips >= CLIPS_WORTH_WORKERS and cores > 1:
+    if workers > 1:
         direct.direct_running_mode = "multi_processing"
-        direct.direct_num_workers = cores
+        direct.direct_num_workers = workers
 
 
 def ask_for_threads(options: PipelineOptions, flags: Sequence[str]) -> list[str]:
@@ -250,18 +260,3 @@ def show_progress(total: int, reporter: Reporter) -> Iterator[str]:
         finally:
             over.set()
             thread.join()
-
-
-def quiet() -> None:
-    """Silences the start-up chatter of Beam and of what it imports."""
-    logging.basicConfig(level=logging.ERROR, format="%(levelname)s: %(message)s")
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
-    for name in (
-        # Reports broken channels, with tracebacks, when a worker has died.
-        "apache_beam.runners.worker.data_plane",
-        # Prints the traceback of what a step raises, which comes here anyway.
-        "apache_beam.runners.common",
-    ):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

@@ -8,7 +8,7 @@ import dataclasses
 import os
 import shlex
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import (
@@ -308,8 +308,9 @@ def run_job(
     dataset = job.dataset
     is_local = local.is_local(parse_beam_options(flags))
     with contextlib.ExitStack() as stack:
-        analyst = ""
-        if is_local and select_schemas(dataset.representations, dataset.clip):
+        analyst = dataset.analyst if is_local else ""
+        normalised = select_schemas(dataset.representations, dataset.clip)
+        if is_local and normalised and not analyst:
             analyst = stack.enter_context(start_analyst())
 
         def add_steps(pipeline: beam.Pipeline, here: local.LocalRun) -> None:
@@ -321,7 +322,8 @@ def run_job(
             )
             build(pipeline, changed)
 
-        run_steps(add_steps, len(inputs.clips), flags, reporter)
+        names = dataset.representations
+        run_steps(add_steps, len(inputs.clips), flags, reporter, names=names)
 
 
 def run_steps(
@@ -329,6 +331,8 @@ def run_steps(
     total: int,
     flags: Sequence[str],
     reporter: Reporter = SILENT,
+    *,
+    names: Collection[str] = DEFAULTS,
 ) -> None:
     """Runs a graph on whatever runner Beam's flags name, and waits for its end.
 
@@ -337,13 +341,17 @@ def run_steps(
       total: how much there is to do.
       flags: of Beam.
       reporter: is told how many are done.
+      names: representations that it makes, or what costs as much.
     """
     options = parse_beam_options(flags)
     if not local.is_local(options):
         with beam.Pipeline(options=options) as pipeline:
             add_steps(pipeline, local.LocalRun())
         return
-    local.choose_mode(options, flags, total, local.count_cores())
+    cores, memory = local.count_cores(), local.find_memory()
+    local.choose_mode(
+        options, flags, estimate.choose_workers(total, names, cores, memory)
+    )
     reporter.detail(f"Running {local.describe_mode(options)}.")
     with local.show_progress(total, reporter) as progress_file:
         here = local.LocalRun(

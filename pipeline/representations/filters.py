@@ -22,7 +22,7 @@ TUNING_STEP = 0.01
 
 def fft_frequencies(rate: float, size: int) -> Float64:
     """Frequency in Hz of each bin of an FFT: shape (size // 2 + 1,)."""
-    return np.fft.rfftfreq(size, 1.0 / rate)
+    return np.asarray(np.fft.rfftfreq(size, 1.0 / rate), np.float64)
 
 
 def hann(size: int, *, periodic: bool = True) -> Float64:
@@ -73,7 +73,7 @@ def chroma_filters(tuning: float, rate: float, size: int) -> NDArray[np.float32]
     Returns:
       Shape (12, size // 2 + 1), float32.
     """
-    frequencies = np.arange(1, size // 2 + 2) * (rate / size)
+    frequencies = np.arange(1, size // 2 + 2, dtype=np.float64) * (rate / size)
     pitches = SEMITONES * _octaves(frequencies, tuning)
     # 0 Hz counts as one and a half octaves below the first bin.
     pitches = np.append(pitches[0] - 1.5 * SEMITONES, pitches)
@@ -85,7 +85,7 @@ def chroma_filters(tuning: float, rate: float, size: int) -> NDArray[np.float32]
     bumps = np.exp(-0.5 * (2 * away / widths) ** 2)
     bumps /= np.sqrt(np.sum(bumps**2, axis=0))
     bumps *= np.exp(-0.5 * ((pitches / SEMITONES - 5) / 2) ** 2)
-    return np.roll(bumps, -3, axis=0).astype(np.float32)
+    return np.asarray(np.roll(bumps, -3, axis=0), np.float32)
 
 
 def wavelets(frequencies: Float64, rate: float) -> tuple[NDArray[Any], Float64]:

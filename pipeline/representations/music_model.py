@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.common.quiet import optional_hidden
 from pipeline.representations.log_mel import BANDS, PATCH_FRAMES
 from pipeline.schema import UserError
 
@@ -194,7 +195,8 @@ def make_network(
     Returns:
       A function from patches, float32 (n, 187, 96), to embeddings, float32 (n, size).
     """
-    import tensorflow as tf
+    with optional_hidden():
+        import tensorflow as tf
 
     signature = tf.TensorSpec((None, PATCH_FRAMES, BANDS), tf.float32)
     network = tf.function(build_network(model, weights), input_signature=[signature])

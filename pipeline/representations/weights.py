@@ -15,7 +15,6 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.common import storage
 from pipeline.common.files import LocalFiles
 from pipeline.common.plain_text import one_line, print_error
 from pipeline.common.progress import Reporter
@@ -105,6 +104,8 @@ def find_weights(wanted: str) -> tuple[MusicModel, str] | None:
     """
     name = wanted or DEFAULT_MODEL
     if name not in MODELS:
+        from pipeline.common import storage  # Imports Beam.
+
         try:
             content = storage.read_bytes(wanted)
         except storage.STORE_ERRORS as error:

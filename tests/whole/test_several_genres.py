@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from pipeline import preprocess
+from pipeline.inspect import reading
 from pipeline.launch import messages
 from pipeline.schema import Manifest
 from tests.support.corpora import write_csv, write_tone
@@ -68,7 +69,7 @@ def models(dataset):
 
 
 def test_clips_are_counted_once_whatever_their_genres(dataset):
-    report = preprocess.read_report(str(dataset / "data"))
+    report = reading.read_report(str(dataset / "data"))
     [first, *_] = messages.summarise(report).splitlines()
     assert first == "39 clips of 4 genres: 18 training, 12 validation, 9 test."
 

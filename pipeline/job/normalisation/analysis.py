@@ -27,7 +27,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipeline.common import storage
-from pipeline.common.quiet import keep_back_stderr
+from pipeline.common.quiet import keep_back_stderr, optional_hidden
 from pipeline.schema import Normalisation, RepresentationSchema
 from pipeline.shards.moments import PooledMoments, pool_shards
 
@@ -35,7 +35,8 @@ from pipeline.shards.moments import PooledMoments, pool_shards
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 with keep_back_stderr():
-    import tensorflow as tf
+    with optional_hidden():
+        import tensorflow as tf
     import tensorflow_transform as tft
     import tensorflow_transform.beam as tft_beam
     from tensorflow_metadata.proto.v0 import schema_pb2

@@ -23,6 +23,7 @@ import numpy as np
 
 from pipeline.common.child_process import python_command
 from pipeline.common.clip_config import ClipConfig
+from pipeline.common.quiet import optional_hidden
 from pipeline.decoding.isolation import receive, send
 from pipeline.job import lifeline
 from pipeline.representations import make_schemas
@@ -139,6 +140,8 @@ def serve(descriptor: int, launcher: int) -> None:
     # An interrupt is for the other process to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     lifeline.end_with(launcher)
+    with optional_hidden():
+        import apache_beam  # noqa: F401
     from pipeline.job.normalisation.analysis import analyse
 
     with socket.socket(fileno=descriptor) as listener:

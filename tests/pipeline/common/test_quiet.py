@@ -1,11 +1,13 @@
+import importlib.util
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
 
-from pipeline.common.quiet import keep_back_stderr
+from pipeline.common.quiet import keep_back_stderr, optional_hidden
 
 
 def say(text: str) -> None:
@@ -32,7 +34,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 
 def test_what_is_printed_is_kept_back():
     done = run("""
-from pipeline.common.quiet import keep_back_stderr
+from pipeline.common.quiet import keep_back_stderr, optional_hidden
 print("first", file=sys.stderr)
 with keep_back_stderr():
     os.write(2, b"native")
@@ -135,3 +137,15 @@ def test_no_descriptor_is_left_open(capfd):
         with pytest.raises(KeyError):
             fail(KeyError)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_optional_hidden(monkeypatch):
+    monkeypatch.delitem(sys.modules, "sklearn", raising=False)
+    there = types.ModuleType("pandas")
+    monkeypatch.setitem(sys.modules, "pandas", there)
+    with optional_hidden():
+        with pytest.raises(ModuleNotFoundError):
+            importlib.import_module("sklearn")
+        assert importlib.import_module("pandas") is there
+    assert "sklearn" not in sys.modules
+    assert importlib.util.find_spec("sklearn")

@@ -3,6 +3,7 @@ import pytest
 from pipeline import preprocess, show
 from pipeline.inputs.join import AudioFile
 from pipeline.launch import estimate
+from pipeline.representations import NAMES
 from tests.support.corpora import write_csv, write_plain_corpus, write_tone
 
 SAMPLE = estimate.Sample(
@@ -28,6 +29,54 @@ def test_extrapolates_time_size_and_price():
     assert two.local_seconds == pytest.approx(half + estimate.LOCAL_START)
     hours = two.dataflow_seconds / 3600
     assert two.dollars == pytest.approx(2 * hours * prices.worker_hour)
+
+
+THREE = ("windows", "mel", "features")
+FOUR = (*THREE, "statistics")
+FIVE = (*FOUR, "embeddings")
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("names", "cores", "few", "many"),
+    [
+        # What costs little is made in one process for longer.
+        (THREE, 2, 1000, 2500),
+        (FOUR, 2, 150, 300),
+        (FIVE, 2, 80, 193),
+        # Many cores make up for the start of workers soon.
+        (THREE, 16, 100, 250),
+        (FIVE, 16, 40, 80),
+    ],
+)
+def test_workers_are_worth_their_start(names, cores, few, many):
+    def choose(clips, memory=64 * GIB, cores=cores):
+        return estimate.choose_workers(clips, names, cores, memory)
+
+    assert choose(few) == 1
+    assert choose(many) == cores
+    assert choose(1_000_000, cores=1) == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "memory", "expected"),
+    [
+        (FOUR, 1 * GIB, 1),
+        (FOUR, 2 * GIB, 4),
+        # A network a worker.
+        (FIVE, 2 * GIB, 2),
+        (FIVE, 1.5 * GIB, 1),
+        (FIVE, 64 * GIB, 16),
+        (FIVE, 0, 1),
+        (FIVE, -1 * GIB, 1),
+    ],
+)
+def test_workers_find_memory(names, memory, expected):
+    assert estimate.choose_workers(100_000, names, 16, int(memory)) == expected
+
+
+def test_every_representation_has_its_time():
+    assert set(estimate.COMPUTING_SECONDS) == set(NAMES)
 
 
 def test_spreads_over_all_files():

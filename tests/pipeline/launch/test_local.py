@@ -4,6 +4,7 @@ import sys
 import textwrap
 
 import apache_beam as beam
+import psutil
 import pytest
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 
@@ -12,29 +13,37 @@ from pipeline.launch import local
 from pipeline.launch.plan import run_steps
 
 
-def mode(arguments: list[str], clips: int, cores: int) -> tuple[str, int]:
+def mode(arguments: list[str], workers: int) -> tuple[str, int]:
     options = PipelineOptions(arguments)
-    local.choose_mode(options, arguments, clips, cores)
+    local.choose_mode(options, arguments, workers)
     direct = options.view_as(DirectOptions)
     return direct.direct_running_mode, direct.direct_num_workers
 
 
-def test_small_jobs_do_not_start_workers():
-    assert mode([], clips=10, cores=8) == ("in_memory", 1)
+def test_one_worker_is_this_process():
+    assert mode([], workers=1) == ("in_memory", 1)
+    assert mode([], workers=8) == ("multi_processing", 8)
 
 
-def test_large_jobs_use_the_cores():
-    assert mode([], clips=5000, cores=8) == ("multi_processing", 8)
-    assert mode([], clips=5000, cores=1) == ("in_memory", 1)
+def test_memory_is_what_the_container_has(monkeypatch, tmp_path):
+    files = [tmp_path / name for name in ("missing", "max", "limit")]
+    files[1].write_text("max\n")
+    monkeypatch.setattr(local, "_MEMORY_LIMITS", files[:2])
+    free = local.find_memory()
+    assert 0 < free < psutil.virtual_memory().total
+    used = psutil.Process().memory_info().rss
+    files[2].write_text(f"{used + (1 << 20)}\n")
+    monkeypatch.setattr(local, "_MEMORY_LIMITS", files)
+    assert local.find_memory() < min(free, 64 << 20)
 
 
 def test_the_user_decides():
     threads = ["--direct_running_mode=multi_threading", "--direct_num_workers=3"]
-    assert mode(threads, clips=5000, cores=8) == ("multi_threading", 3)
+    assert mode(threads, workers=8) == ("multi_threading", 3)
     # Also for what Beam takes by default.
     here = ["--direct_running_mode=in_memory"]
-    assert mode(here, clips=5000, cores=8) == ("in_memory", 1)
-    assert mode(["--direct_num_workers", "1"], clips=5000, cores=8)[1] == 1
+    assert mode(here, workers=8) == ("in_memory", 1)
+    assert mode(["--direct_num_workers", "1"], workers=8)[1] == 1
 
 
 @pytest.mark.parametrize(
@@ -96,9 +105,10 @@ def test_a_dead_worker_ends_the_job():
         import os
         import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions
+        from pipeline.common.quiet import silence_beam
         from pipeline.launch import local
 
-        local.quiet()
+        silence_beam()
         options = PipelineOptions(
             ["--direct_running_mode=multi_processing", "--direct_num_workers=1"]
         )

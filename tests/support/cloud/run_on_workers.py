@@ -16,13 +16,14 @@ from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.transforms import environments
 
 from pipeline import preprocess
+from pipeline.common.quiet import silence_beam
 from pipeline.job.graph import build
-from pipeline.launch import local, output
+from pipeline.launch import output
 from pipeline.launch.plan import make_job, parse_beam_options
 
 
 def main() -> None:
-    local.quiet()
+    silence_beam()
     pool, *argv = sys.argv[1:]
     arguments, rest = preprocess.make_parser().parse_known_args(argv)
     options = parse_beam_options(

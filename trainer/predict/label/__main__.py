@@ -19,6 +19,7 @@ from pipeline.common.progress import (
     take_reporter,
 )
 from pipeline.common.progress.command_line import CommandParser
+from pipeline.common.quiet import silence_beam
 from pipeline.inputs.archives.paths import drop_scheme
 from pipeline.launch import local, messages
 from pipeline.launch.plan import parse_beam_options, run_steps
@@ -122,7 +123,7 @@ def make_parser(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Labels; returns the exit code."""
-    local.quiet()
+    silence_beam()
     parser = make_parser()
     flags, rest = parser.parse_known_args(argv)
     reporter = take_reporter(flags)

@@ -22,7 +22,7 @@ from pipeline.common.credentials import SCHEME
 from pipeline.common.plain_text import print_error
 from pipeline.common.progress import take_reporter
 from pipeline.common.progress.command_line import CommandParser
-from pipeline.launch import local
+from pipeline.common.quiet import silence_beam
 from pipeline.launch.plan import parse_beam_options
 from pipeline.schema import UserError
 from pipeline.shards.runs import SupersededError, home
@@ -48,7 +48,7 @@ def make_parser() -> CommandParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Submits, and follows if asked; returns the exit code."""
-    local.quiet()
+    silence_beam()
     parser = make_parser()
     flags, rest = parser.parse_known_args(argv)
     reporter = take_reporter(flags)
