@@ -43,7 +43,7 @@ def run_step(words: Sequence[str]) -> None:
     command = python_command("pipeline.launch.commands", *words)
     # The terminal tells Ctrl-C to the step, too.
     with _handling(signal.SIGINT, lambda *_: None):
-        environment = os.environ | {WHOLE_RUN: "1"}
+        environment = os.environ | {WHOLE_RUN: str(os.getpid())}
         with (
             subprocess.Popen(command, env=environment) as process,
             _handling(signal.SIGTERM, lambda *_: process.terminate()),

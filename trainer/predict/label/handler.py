@@ -11,10 +11,10 @@ import apache_beam as beam
 import threadpoolctl
 from apache_beam.ml.inference.base import ModelHandler
 
+from pipeline.common.child_process import end_with
 from pipeline.decoding.isolation import IsolatedDecoder
 from pipeline.inputs.audio_files import make_audio_check
 from pipeline.inputs.join import AudioFile
-from pipeline.job import lifeline
 from pipeline.job.counters import METRICS, count_files, count_reject
 from trainer.predict.label.config import LabelConfig
 from trainer.predict.label.shards import LabelledShard, keep_or_make_shard
@@ -78,7 +78,7 @@ class ShardLabelHandler(ModelHandler[ShardFiles, LabelledShard, LoadedModels]):
         launcher = self._config.launcher
         if launcher != os.getpid():
             if launcher:
-                lifeline.end_with(launcher)
+                end_with(launcher)
             threadpoolctl.threadpool_limits(1)
             _use_one_thread()
         return LoadedModels(self._config)

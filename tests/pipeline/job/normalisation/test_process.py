@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.common.clip_config import ClipConfig
 from pipeline.job import complete
+from pipeline.job.normalisation import process
 from pipeline.job.normalisation.process import (
     ask_analyst,
     select_schemas,
@@ -97,13 +98,25 @@ def test_the_process_makes_the_same(here, tmp_path, monkeypatch):
 def test_without_an_answer_it_is_made_here(here, tmp_path):
     constants, folder = here
     with start_analyst() as address:
-        [process] = find_analysts()
-        process.kill()
-        while process.status() != psutil.STATUS_ZOMBIE:
+        [analyst] = find_analysts()
+        analyst.kill()
+        while analyst.status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.01)
         dataset = make_dataset(tmp_path, analyst=address)
         assert complete.analyse_training(dataset, make_moments()) == constants
     assert read_files(tmp_path) == read_files(folder)
+
+
+def test_a_process_that_hangs_is_not_waited_for_for_ever(here, tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "ANSWER_SECONDS", 0.2)
+    with start_analyst() as address:
+        [analyst] = find_analysts()
+        analyst.suspend()
+        dataset = make_dataset(tmp_path, analyst=address)
+        constants = complete.analyse_training(dataset, make_moments())
+        assert constants == here[0]
+    assert read_files(tmp_path) == read_files(here[1])
+    assert not analyst.is_running()
 
 
 def test_an_analyst_that_fails_gives_no_answer(tmp_path):

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipeline.launch.fma import demo, steps, whole
@@ -230,3 +231,21 @@ def test_a_signal_reaches_the_step_which_is_waited_for(number):
         process.send_signal(number)
     out, _ = process.communicate(timeout=30)
     assert (out, process.returncode) == ("saved\n", 75)
+
+
+def test_a_step_ends_with_a_launcher_that_is_killed(tmp_path):
+    corpus = tmp_path / "corpus"
+    words = ["demo", "--output", str(corpus), "--workers", "2"]
+    code = f"from pipeline.launch.fma import steps; steps.run_step({words!r})"
+    launcher = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    deadline = time.monotonic() + 60
+    while not any(corpus.rglob("*.mp3")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    started = psutil.Process(launcher.pid).children(recursive=True)
+    assert len(started) > 2  # The step, and who works for it.
+    launcher.kill()
+    launcher.wait()
+    _, alive = psutil.wait_procs(started, timeout=20)
+    for process in alive:
+        process.kill()
+    assert not alive, alive
