@@ -253,7 +253,8 @@ def _train_several(
     for model in models:
         if model != BASELINES:
             config = make_config(flags, model)
-            if is_trained(config.output, name_settings(config, dataset, trials)):
+            settings = name_settings(config, dataset, trials)
+            if is_trained(config.output, settings, reporter):
                 kept.append(model)
             else:
                 parts[model] = functools.partial(train_network, config)
@@ -267,6 +268,7 @@ def _train_several(
                 if not is_trained(
                     f"{output}/{baseline.name}-{representation}",
                     name_baseline_settings(dataset, representation, baseline),
+                    reporter,
                 )
             ]
             name = f"{BASELINES} on {representation}"

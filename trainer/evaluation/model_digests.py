@@ -60,12 +60,14 @@ class ModelDigests:
       files: by name; all files of the folder but `model.json`.
       settings: name of what the model was trained with and on; empty where that is
         not known.
+      versions: of the libraries that it was trained with, by name.
     """
 
     representation: str
     genres: int
     files: Mapping[str, FileDigest]
     settings: str = ""
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuses values that describe no model folder."""
@@ -77,6 +79,8 @@ class ModelDigests:
         _check_count("genres", self.genres)
         if not isinstance(self.settings, str):
             raise ValueError(f"Expected settings. Received: {self.settings!r:.80}")
+        if not all(isinstance(version, str) for version in self.versions.values()):
+            raise ValueError(f"Expected versions. Received: {self.versions!r:.80}")
         for name in self.files:
             if name in ("", ".", "..", DIGESTS_FILE) or re.search(r"[/\\\0]", name):
                 raise ValueError(f"Expected the name of a file. Received: {name!r:.80}")

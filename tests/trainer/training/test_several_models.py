@@ -1,6 +1,7 @@
 """One command trains all that the comparison needs."""
 
 import hashlib
+import importlib.metadata
 import json
 
 import keras
@@ -141,6 +142,33 @@ def test_other_settings_and_damage_are_trained_anew(data, tmp_path, capsys):
     assert "Kept" not in capsys.readouterr().out
     again = times(output)
     assert all(again[name] > after[name] for name in after)
+
+
+def test_a_model_of_other_versions_of_libraries_is_trained_anew_and_told(
+    data, tmp_path, capsys, monkeypatch
+):
+    output = tmp_path / "models"
+    flags = ["--model", "statistics", "baselines"]
+    assert run(data, output, *flags) == 0
+    before = times(output)
+    installed = importlib.metadata.version("keras")
+    version = importlib.metadata.version
+    monkeypatch.setattr(
+        importlib.metadata,
+        "version",
+        lambda name: "99.1" if name == "keras" else version(name),
+    )
+    capsys.readouterr()
+    assert run(data, output, *flags) == 0
+    printed = capsys.readouterr().out
+    change = f"it was made with keras {installed} where 99.1 is installed."
+    for name in ("statistics", "logistic_regression-statistics"):
+        assert f"{output}/{name} is trained anew: {change}\n" in printed
+    assert "Kept" not in printed
+    after = times(output)
+    assert all(after[name] > before[name] for name in before)
+    assert run(data, output, *flags) == 0
+    assert times(output) == after
 
 
 def test_baselines_that_do_not_fit_into_memory_are_left_out_by_default(
