@@ -21,7 +21,7 @@ from trainer.config import (
     add_options,
 )
 from trainer.runtime.cluster import read_cluster
-from trainer.runtime.preemption import EXIT_CODE, PreemptedError
+from trainer.runtime.preemption import EXIT_CODE, PreemptedError, interrupting
 
 #: Stands for all of scikit-learn's classifiers.
 BASELINES = "baselines"
@@ -110,7 +110,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         paths = [flags["data"], flags["output"], flags["checkpoint_dir"], report]
         require_credentials(paths)
-        return _train_several(flags, names, trials, report, audio, reporter)
+        with interrupting() as stop_if_interrupted:
+            return _train_several(
+                flags, names, trials, report, audio, reporter, stop_if_interrupted
+            )
     except PreemptedError as error:
         print_error(error, label="stopped")
         return EXIT_CODE
@@ -175,7 +178,8 @@ def _train_one(config: TrainConfig, trials: int, reporter: Reporter) -> int:
         if trials:
             from trainer.training.tuning import tune_and_train
 
-            tune_and_train(config, trials, reporter)
+            with interrupting():
+                tune_and_train(config, trials, reporter)
         else:
             train(config, reporter=reporter)
     except LostWorkerError as error:
@@ -194,6 +198,7 @@ def _train_several(
     report: str | None,
     audio: str | None,
     reporter: Reporter,
+    stop_if_interrupted: Callable[[], None],
 ) -> int:
     """Trains models one after another and compares those that could be trained."""
     from trainer.runtime import quiet  # noqa: F401  isort: skip
@@ -231,6 +236,8 @@ def _train_several(
     def train_network(config: TrainConfig) -> None:
         # Names of layers count from 1 again, as where one is trained alone.
         keras.backend.clear_session()
+        # It runs many finalisers.
+        stop_if_interrupted()
         if trials:
             tune_and_train(config, trials, reporter)
         else:
@@ -285,6 +292,7 @@ def _train_several(
         )
     failures = []
     for name, work in reporter.track(parts.items(), "Models", "model", len(parts)):
+        stop_if_interrupted()
         try:
             work()
         except (
@@ -298,6 +306,7 @@ def _train_several(
                 continue
             failures.append(name)
             print_error(f"{name}: {error}")
+    stop_if_interrupted()
     if kept or len(failures) < len(parts):
         comparison.compare(compare, reporter)
     if failures:

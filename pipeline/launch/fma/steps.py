@@ -41,21 +41,32 @@ def run_step(words: Sequence[str]) -> None:
       StepError: it did not end well.
     """
     command = python_command("pipeline.launch.commands", *words)
+    came: list[int] = []
+
+    def tell(number: int, _: object) -> None:
+        came.append(number)
+        if number == signal.SIGTERM:
+            process.terminate()
+
     # The terminal tells Ctrl-C to the step, too.
-    with _handling(signal.SIGINT, lambda *_: None):
+    with _handling(signal.SIGINT, tell):
         environment = os.environ | {WHOLE_RUN: str(os.getpid())}
         with (
             subprocess.Popen(command, env=environment) as process,
-            _handling(signal.SIGTERM, lambda *_: process.terminate()),
+            _handling(signal.SIGTERM, tell),
         ):
             code = process.wait()
-    if code:
-        raise StepError(code)
+    # A step that was about to end has done so; the next one is not wanted.
+    if code or came:
+        raise StepError(code or -came[0])
 
 
 @contextlib.contextmanager
-def _handling(number: int, handler: Callable[..., object]) -> Iterator[None]:
-    before = signal.signal(number, handler)
+def _handling(number: int, handler: Callable[[int, object], None]) -> Iterator[None]:
+    before = signal.getsignal(number)
+    # What is ignored, as in the background of a script, is so in the step, too.
+    if before != signal.SIG_IGN:
+        signal.signal(number, handler)
     try:
         yield
     finally:

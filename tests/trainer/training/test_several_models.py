@@ -2,7 +2,11 @@
 
 import hashlib
 import importlib.metadata
+import itertools
 import json
+import os
+import signal
+import threading
 
 import keras
 import numpy as np
@@ -125,6 +129,43 @@ def test_what_is_finished_stays_when_the_command_is_given_again(
     assert run(data, output, *flags, "--cache_mb=9", "--checkpoint_seconds=3") == 0
     assert times(output) == everything
     assert f"{len(BASELINES)} baselines on statistics; to" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_stops_whenever_it_comes_and_the_same_command_goes_on(
+    data, tmp_path, capsys, monkeypatch
+):
+    output = tmp_path / "models"
+    flags = ["--model", "windows", "statistics", "baselines"]
+    begin, sent, begun = keras.backend.clear_session, [], []
+
+    def note_beginning():
+        begun.extend(sent)
+        begin()
+
+    def interrupt():
+        sent.append(True)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(keras.backend, "clear_session", note_beginning)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    moments, codes, code = iter(itertools.count(1)), [], None
+    try:
+        while code != 0:
+            sent.clear()
+            timer = threading.Timer(next(moments) * 0.4, interrupt)
+            timer.start()
+            code = run(data, output, *flags)
+            timer.cancel()
+            codes.append(code)
+            assert code in ((75, 130) if sent else (0,)), codes
+            assert not begun, codes
+            if sent:
+                assert "stopped: " in capsys.readouterr().err
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(codes) > 2
+    assert len(times(output)) == 2 + len(BASELINES)
 
 
 def test_other_settings_and_damage_are_trained_anew(data, tmp_path, capsys):

@@ -233,6 +233,34 @@ def test_a_signal_reaches_the_step_which_is_waited_for(number):
     assert (out, process.returncode) == ("saved\n", 75)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_at_the_very_end_of_a_step_stops_before_the_next(number, monkeypatch):
+    code = f"import os, signal; signal.signal({number:d}, signal.SIG_IGN); "
+    code += f"os.kill(os.getppid(), {number:d})"
+    monkeypatch.setattr(
+        steps, "python_command", lambda *_: [sys.executable, "-c", code]
+    )
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(steps.StepError) as caught:
+            steps.run_step(["x"])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (caught.value.code, caught.value.stopped) == (128 + number, True)
+
+
+def test_a_signal_that_is_ignored_is_ignored_in_a_step_too(monkeypatch):
+    code = "import signal; assert signal.getsignal(2) == signal.SIG_IGN"
+    monkeypatch.setattr(
+        steps, "python_command", lambda *_: [sys.executable, "-c", code]
+    )
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        steps.run_step(["x"])
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_step_ends_with_a_launcher_that_is_killed(tmp_path):
     corpus = tmp_path / "corpus"
     words = ["demo", "--output", str(corpus), "--workers", "2"]
