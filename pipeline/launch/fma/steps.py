@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from pipeline.common.child_process import python_command
 from pipeline.common.progress import WHOLE_RUN
-from pipeline.common.progress.command_line import CommandParser, describe_unknown
+from pipeline.common.progress.command_line import CommandParser
 
 #: How a command ends that was interrupted: by Ctrl-C, or asked to and has saved.
 _STOPPED = (130, 75)
@@ -74,14 +74,14 @@ def _handling(number: int, handler: Callable[[int, object], None]) -> Iterator[N
 
 
 def route(
-    words: Sequence[str], parsers: Mapping[str, CommandParser]
+    words: Sequence[str], parsers: Mapping[str, CommandParser], others: str
 ) -> dict[str, list[str]]:
     """Shares the options of a command line out among the commands that know them.
 
     Args:
       words: options and their values.
-      parsers: by name; the flags of the first are for it alone. An unknown flag is an
-        error of it.
+      parsers: by name; the flags of the first are for it alone.
+      others: the one that gets unknown flags, or the first, whose error they are.
 
     Returns:
       Words by name.
@@ -89,22 +89,15 @@ def route(
     first = next(iter(parsers))
     routed: dict[str, list[str]] = {name: [] for name in parsers}
     names = [first]
-    unknown = []
     for word in words:
         if word.startswith("--") or word == "-h":
             flag = word.partition("=")[0]
             names = [name for name in parsers if flag in parsers[name].flags]
             if first in names:
                 names = [first]
-            if not names:
-                unknown.append(word)
-        elif not names:
-            unknown.append(word)
+            names = names or [others]
         for name in names:
             routed[name].append(word)
-    if unknown:
-        flags = [flag for parser in parsers.values() for flag in parser.flags]
-        parsers[first].error(describe_unknown(unknown, flags))
     return routed
 
 

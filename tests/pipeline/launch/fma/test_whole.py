@@ -96,15 +96,23 @@ def test_options_go_to_the_commands_that_know_them(commands):
         f"{TRAIN} --epochs 3 --model mel baselines --quiet",
     ]
     assert ran[0].endswith(" --quiet --room " + ran[0].split()[-1])
+    ran.clear()
+    flags = "--subset small --direct_num_workers 2 --output run --experiments=a"
+    assert whole.main([*flags.split(), "--epochs", "3"]) == 0
+    assert ran[2:] == [
+        f"{PREPROCESS.format('run/download')} --direct_num_workers 2 --experiments=a",
+        f"{TRAIN} --epochs 3",
+    ]
+    ran.clear()
     # More clips of these can be used.
     assert whole.main(["--subset=large", "--labels=leaf"]) == 0
-    assert int(ran[4].split()[-1]) > 104_000 * 830_000
+    assert int(ran[0].split()[-1]) > 104_000 * 830_000
 
 
 def test_a_complete_dataset_stays_if_it_is_the_one_asked_for(commands, capsys):
     ran, _ = commands
-    made = PREPROCESS.format("/elsewhere") + " --labels all --verbose"
-    complete(made)
+    made = PREPROCESS.format("/elsewhere") + " --labels=all --verbose"
+    complete(made + " --direct_num_workers=3")
     assert whole.main(["--subset", "small", "--output", "run", "--labels", "all"]) == 0
     assert [line.split()[0] for line in ran] == ["download", "train"]
     assert "run/dataset is complete." in capsys.readouterr().out
@@ -112,6 +120,10 @@ def test_a_complete_dataset_stays_if_it_is_the_one_asked_for(commands, capsys):
     err = capsys.readouterr().err
     assert "run/dataset was made with other options; give another --output" in err
     assert "It was made by: preprocess --audio /elsewhere" in err
+    content = json.dumps({"command": f"./launch.sh {made} --bitrate 9"})
+    Path("run/dataset/report.json").write_text(content)
+    assert whole.main(["--subset", "small", "--output", "run", "--labels", "all"]) == 2
+    assert "was made with other options" in capsys.readouterr().err
     Path("run/dataset/report.json").write_text("{}")
     assert whole.main(["--subset", "small", "--output", "run"]) == 2
     assert "does not tell how the dataset was made" in capsys.readouterr().err
@@ -141,8 +153,10 @@ def test_a_step_alone_and_a_folder_of_zips(commands, capsys):
         ("--subset", "--subset: expected one argument"),
         ("upload --subset small", "STEP: invalid choice: 'upload'"),
         ("preproces --subset small", "did you mean preprocess?"),
-        ("--subset small --label all", "--label all; did you mean --labels?"),
+        ("--subset small --label all", "did you mean --labels?"),
         ("--subset small --epoch 3", "did you mean --epochs?"),
+        ("--subset small --direct_num_worker=3", "did you mean --direct_num_workers?"),
+        ("--subset small --direct_num_workers=-3", "direct_num_workers"),
         ("--subset small --dropout 2", "--dropout must be 0 or more and under 1"),
         ("--subset small --labels every", "invalid choice: 'every'"),
         ("--subset small --audio x", "--audio is for a step by itself"),
