@@ -39,10 +39,14 @@ class Files(Protocol):
         """Deletes a folder and those in it, as far as they are empty."""
 
 
+#: Letters of a name that the name of its unfinished file has: at most 160 bytes.
+SHOWN_LETTERS = 40
+
+
 def temporary_name(path: str) -> str:
     """A name beside a path that no other attempt uses, and that is known as ours."""
     folder, slash, name = path.rpartition("/")
-    return f"{folder}{slash}.{name}.{uuid.uuid4().hex}.part"
+    return f"{folder}{slash}.{name[-SHOWN_LETTERS:]}.{uuid.uuid4().hex}.part"
 
 
 def join(folder: str, name: str) -> str:

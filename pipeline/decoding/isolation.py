@@ -91,7 +91,7 @@ class IsolatedDecoder:
         place, self._next = self._next, (self._next + 1) % WAVEFORMS
         request = {"config": dataclasses.asdict(config), "place": place}
         if isinstance(file, Excerpt):
-            request["seconds"] = file.seconds
+            request |= {"seconds": file.seconds, "lead": file.lead}
         _, answer = self._decode(file, b"D", request, _keep)
         return Waveform(samples=self._waveforms[place], **answer)
 
