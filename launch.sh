@@ -122,17 +122,23 @@ runpy.run_module("pipeline.launch.set_up", run_name="__main__", alter_sys=True)'
 
 run_tests() {
   cd -- "$root"
+  local types='' code=0
   if [[ ${1:-} == --no-checks ]]; then
     shift
   else
     "$python" -m ruff check .
     "$python" -m ruff format --check .
-    "$python" -m mypy pipeline trainer
+    # Beside the tests, which leave some of the CPUs' time.
+    "$python" -m mypy pipeline trainer >&2 &
+    types=$!
   fi
-  # A file's tests share what they set up, so they stay in one process.
-  # A worker that dies fails the run; replacing it can hang xdist (its issue 784).
-  exec "$python" -m pytest -n auto --maxprocesses 4 --dist loadfile \
-    --max-worker-restart 0 "$@"
+  # A file's tests share what they set up, so they stay in one process; tests/conftest.py
+  # puts long files first. A worker that dies fails the run; replacing it can hang xdist
+  # (its issue 784).
+  "$python" -m pytest -n auto --maxprocesses 4 --dist loadfile \
+    --no-loadscope-reorder --max-worker-restart 0 "$@" || code=$?
+  [[ -z $types ]] || wait "$types" || fail "mypy found what it says above."
+  exit "$code"
 }
 
 # needs_extras COMMAND OPTION ...: whether it takes what few want, and all would wait for.

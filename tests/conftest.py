@@ -1,11 +1,15 @@
 """Sounds and files that several test modules share, made once."""
 
+import contextlib
+import functools
 import importlib
 import io
 import os
+import signal as signals
+import socket
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -14,6 +18,7 @@ import pytest
 
 from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
 from pipeline.decoding.waveform import load_waveform
+from pipeline.job.normalisation.process import start_analyst
 from tests.support.audio_files import encode, make_music, make_sine
 from tests.support.flink.jars import missing_programs
 
@@ -23,6 +28,21 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("project")
 
+#: Signals that end something, or that this project handles.
+HANDLED = (
+    *(signals.SIGINT, signals.SIGTERM, signals.SIGHUP, signals.SIGPIPE),
+    *(signals.SIGALRM, signals.SIGPROF, signals.SIGCHLD),
+)
+#: Modules of ten seconds and more.
+LONG = frozenset(
+    (
+        *("test_end_to_end", "test_export", "test_fault_tolerance", "test_files"),
+        *("test_fuzz", "test_gcs", "test_graph_audio", "test_kill", "test_label"),
+        *("test_label_kill", "test_make_shards", "test_preprocess", "test_task"),
+        *("test_preprocess_zips", "test_process", "test_set_up", "test_isolation"),
+        *("test_several_genres", "test_several_models", "test_devices", "test_app"),
+    )
+)
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -42,6 +62,11 @@ def pytest_configure(config: pytest.Config) -> None:
         importlib.import_module("librosa.core.pitch")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts modules that take long first: the last one keeps no worker waiting."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
@@ -54,6 +79,50 @@ def pytest_terminal_summary(
             "Left out: the tests on a Flink cluster, which need Java and Maven"
             f"{lack}; run them with: ./launch.sh test -m flink"
         )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_analyst() -> Iterator[None]:
+    """Jobs in this process share that of the analysis, which takes seconds to start."""
+    if "pipeline.launch.plan" not in sys.modules:  # None of the tests runs a job.
+        yield
+        return
+    with contextlib.ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+
+        @functools.cache
+        def start() -> str:
+            return stack.enter_context(start_analyst())
+
+        patch.setattr(
+            "pipeline.launch.plan.start_analyst",
+            lambda: contextlib.nullcontext(start()),
+        )
+        yield
+
+
+def _read_process_state() -> dict[str, object]:
+    mask = os.umask(0)
+    os.umask(mask)
+    state: dict[str, object] = {
+        "os.getcwd()": os.getcwd(),
+        "os.umask()": mask,
+        "signal handlers": tuple(map(signals.getsignal, HANDLED)),
+        "socket.getdefaulttimeout()": socket.getdefaulttimeout(),
+    }
+    state |= {f"os.environ[{name!r}]": value for name, value in os.environ.items()}
+    del state["os.environ['PYTEST_CURRENT_TEST']"]  # It says "(teardown)" later.
+    return state
+
+
+@pytest.fixture(autouse=True)
+def _leaves_the_process_as_it_was() -> Iterator[None]:
+    """Or tests would depend on each other's order."""
+    before, modules = _read_process_state(), len(sys.modules)
+    yield
+    after = _read_process_state()
+    if len(sys.modules) > modules:  # Libraries set variables when they are imported.
+        after = {key: after.get(key) for key in before}
+    assert before.items() ^ after.items() == set()
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from pipeline.common.regular_file import SHOWN_LETTERS
+
 
 class Files(Protocol):
     """What is needed of a file system. All paths are whole; errors are `OSError`."""
@@ -37,10 +39,6 @@ class Files(Protocol):
 
     def delete_folders(self, folder: str) -> None:
         """Deletes a folder and those in it, as far as they are empty."""
-
-
-#: Letters of a name that the name of its unfinished file has: at most 160 bytes.
-SHOWN_LETTERS = 40
 
 
 def temporary_name(path: str) -> str:

@@ -19,8 +19,7 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadat
 from apache_beam.io.filesystems import FileSystems
 from google.api_core.exceptions import GoogleAPICallError
 
-from pipeline.common.files import SHOWN_LETTERS
-from pipeline.common.regular_file import check_regular
+from pipeline.common.regular_file import SHOWN_LETTERS, check_regular
 
 P = ParamSpec("P")
 T = TypeVar("T")

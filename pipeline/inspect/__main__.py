@@ -155,15 +155,15 @@ def count_rejects(folder: str) -> dict[tuple[str, str], int]:
     )
 
 
-def make_progress() -> Callable[[str], None]:
-    """A function that prints what it is told, now and then."""
+def make_progress(stage: str) -> Callable[[str], None]:
+    """A function that prints what it is told of a stage, now and then."""
     last = time.monotonic()
 
     def show(text: str) -> None:
         nonlocal last
         if time.monotonic() - last >= PROGRESS_SECONDS:
             last = time.monotonic()
-            print(f"verify: {text}", file=sys.stderr, flush=True)
+            print(f"{stage}: {text}", file=sys.stderr, flush=True)
 
     return show
 
@@ -176,6 +176,7 @@ def make_parser() -> CommandParser:
         examples=[
             "inspect dataset",
             "inspect dataset --verify",
+            "inspect dataset --recompute 8",
             "inspect gs://bucket/dataset --picture clips.png",
             "inspect dataset --parquet clips.parquet",
         ],
@@ -187,6 +188,14 @@ def make_parser() -> CommandParser:
         "--verify",
         action="store_true",
         help="check every record again; exit code 1 and a list if anything is wrong",
+    )
+    checks.add_argument(
+        "--recompute",
+        type=int,
+        metavar="N",
+        help="make the records of N clips anew from their files with librosa, of as "
+        "many genres as can be, and say how far the dataset's are from them; exit code "
+        "1 and a list if they are others",
     )
     outputs = parser.add_argument_group("output")
     outputs.add_argument(
@@ -223,8 +232,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         require_credentials([folder])
         manifest = reading.read_manifest(folder)
-        if arguments.clips < 1:
-            raise UserError(f"--clips must be 1 or more. Received: {arguments.clips}")
+        for flag, count in (
+            ("--clips", arguments.clips),
+            ("--recompute", arguments.recompute),
+        ):
+            if count is not None and count < 1:
+                raise UserError(f"{flag} must be 1 or more. Received: {count}")
         completed = reading.is_completed(folder, manifest)
         for flag, path, kind in (
             ("--picture", arguments.picture, PICTURE),
@@ -262,16 +275,34 @@ def main(argv: Sequence[str] | None = None) -> int:
             from pipeline.inspect.against import describe_distances
 
             print(f"\n{describe_distances(folder, manifest, arguments.against)}")
+        code = 0
+        if arguments.recompute:
+            code = _recompute(folder, manifest, arguments.recompute)
     except UserError as error:
         print_error(error)
         return 2
-    return _verify(folder, manifest) if arguments.verify else 0
+    return max(code, _verify(folder, manifest) if arguments.verify else 0)
+
+
+def _recompute(folder: str, manifest: Manifest, count: int) -> int:
+    # Imports librosa.
+    from pipeline.inspect.recompute import recompute
+
+    result = recompute(folder, manifest, count, make_progress("recompute"))
+    if result.clips:
+        print(f"\n{result.clips:,} clips made anew from their files.")
+        print(f"\n{result.describe()}")
+    if result.problems:
+        print("\nWrong:")
+        for problem in result.problems:
+            print(f"  {one_line(problem)}")
+    return 1 if result.problems else 0
 
 
 def _verify(folder: str, manifest: Manifest) -> int:
     from pipeline.inspect.verify import verify_dataset
 
-    result = verify_dataset(folder, manifest, make_progress())
+    result = verify_dataset(folder, manifest, make_progress("verify"))
     repeated = ""
     if result.repeated_audio:
         repeated = (

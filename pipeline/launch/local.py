@@ -45,7 +45,7 @@ LOCAL_RUNNERS = (
 #: Fewer clips are done in this process before workers have caught up with their start:
 #: 270 of the default representations on two cores (docs/reference/performance.md).
 CLIPS_WORTH_WORKERS = 300
-_WORKER = "apache_beam.runners.worker.sdk_worker_main"
+_WORKER = "pipeline.job.worker"
 _MODE_FLAGS = ("--direct_running_mode", "--direct_num_workers")
 #: Seconds between two looks at how many clips are done.
 LOOK_SECONDS = 0.25

@@ -15,18 +15,21 @@ from __future__ import annotations
 
 import functools
 
-import librosa
 import numpy as np
 import scipy.fft
 import soxr
-from librosa.filters import wavelet
 from numpy.lib.stride_tricks import as_strided
 
 from pipeline.common.clip_config import HOP_LENGTH, SAMPLE_RATE
+from pipeline.representations.filters import (
+    A440,
+    SEMITONES,
+    drop_smallest,
+    wavelets,
+)
 from pipeline.representations.spectrum import Float32
 
 OCTAVES = 7
-SEMITONES = 12
 #: Samples of a kernel: the longest wavelet has 178 to 188, depending on tuning.
 KERNEL_LENGTH = 256
 #: Share of a wavelet's spectrum, in its smallest bins, that librosa drops.
@@ -68,12 +71,12 @@ def octave_kernel(tuning: float) -> Float32:
     Returns:
       Shape (256, 24), float32: real parts of 12 semitones, then imaginary ones.
     """
-    lowest = librosa.note_to_hz(f"C{OCTAVES}") * 2.0 ** (tuning / SEMITONES)
+    # C7 is 27 semitones above A4.
+    lowest = A440 * 2.0 ** (27 / SEMITONES) * 2.0 ** (tuning / SEMITONES)
     frequencies = lowest * 2.0 ** (np.arange(SEMITONES) / SEMITONES)
-    wavelets, lengths = wavelet(freqs=frequencies, sr=SAMPLE_RATE / 2)
-    spectra = scipy.fft.fft(wavelets, axis=1)[:, : KERNEL_LENGTH // 2 + 1]
-    sparse_spectra = librosa.util.sparsify_rows(spectra, quantile=SPARSITY).toarray()
-    kernel = scipy.fft.fft(sparse_spectra, n=KERNEL_LENGTH, axis=1).T
+    bank, lengths = wavelets(frequencies, SAMPLE_RATE / 2)
+    spectra = scipy.fft.fft(bank, axis=1)[:, : KERNEL_LENGTH // 2 + 1]
+    kernel = scipy.fft.fft(drop_smallest(spectra, SPARSITY), n=KERNEL_LENGTH, axis=1).T
     kernel *= np.sqrt(lengths) / KERNEL_LENGTH
     return np.concatenate([kernel.real, kernel.imag], axis=1, dtype=np.float32)
 
@@ -81,9 +84,10 @@ def octave_kernel(tuning: float) -> Float32:
 def _halve(signal: Float32) -> Float32:
     """`librosa.resample(signal, orig_sr=2, target_sr=1, scale=True)`."""
     size = (len(signal) + 1) // 2
-    halved = soxr.resample(signal, 2, 1, quality="soxr_hq")
-    result = librosa.util.fix_length(halved, size=size)
-    return np.asarray(result * np.float32(np.sqrt(2)), np.float32)
+    halved = soxr.resample(signal, 2, 1, quality="soxr_hq")[:size]
+    result = np.zeros(size, np.float32)
+    np.multiply(halved, np.float32(np.sqrt(2)), out=result[: len(halved)])
+    return result
 
 
 def _filter(signal: Float32, kernel: Float32, hop: int) -> Float32:

@@ -11,10 +11,10 @@ import functools
 import numpy as np
 import scipy.fft
 import soxr
-from librosa.filters import get_window
-from librosa.filters import mel as mel_filterbank
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
+
+from pipeline.representations.filters import hann, mel_filters
 
 Float32 = NDArray[np.float32]
 
@@ -93,11 +93,11 @@ def _log_mel(padded: Float32) -> Float32:
 @functools.cache
 def window() -> Float32:
     """Periodic Hann window, (512,)."""
-    return np.asarray(get_window("hann", N_FFT), np.float32)
+    return np.asarray(hann(N_FFT), np.float32)
 
 
 @functools.cache
 def filters() -> Float32:
     """Mel filters, (257, 96)."""
-    bank = mel_filterbank(sr=RATE, n_fft=N_FFT, n_mels=BANDS)
+    bank = mel_filters(BANDS, RATE, N_FFT)
     return np.ascontiguousarray(bank.T, np.float32)

@@ -11,16 +11,13 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-import librosa
 import numpy as np
 import scipy.fft
-from librosa.filters import chroma as chroma_filterbank
-from librosa.filters import get_window
-from librosa.filters import mel as mel_filterbank
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from pipeline.common.clip_config import FREQUENCY_BINS, HOP_LENGTH, N_FFT, SAMPLE_RATE
+from pipeline.representations import filters
 
 Float32 = NDArray[np.float32]
 Result = TypeVar("Result")
@@ -229,7 +226,7 @@ def estimate_tuning(power: Float32, *, sample_rate: float = SAMPLE_RATE) -> floa
     Returns:
       Tuning in fractions of a semitone, in [-0.5, 0.5); 0 without any peak.
     """
-    frequencies = librosa.fft_frequencies(sr=sample_rate, n_fft=N_FFT)
+    frequencies = filters.fft_frequencies(sample_rate, N_FFT)
     in_range = np.flatnonzero((frequencies >= 150.0) & (frequencies < 4000.0))
     low, high = int(in_range[0]), int(in_range[-1]) + 1
     centre = power[:, low:high]
@@ -249,21 +246,19 @@ def estimate_tuning(power: Float32, *, sample_rate: float = SAMPLE_RATE) -> floa
     pitches = (bin_ + shift) * float(sample_rate) / N_FFT
     heights = middle + np.float32(0.5) * slope * shift
     loud = heights >= np.median(heights)
-    return float(
-        librosa.pitch_tuning(pitches[loud], resolution=0.01, bins_per_octave=12)
-    )
+    return filters.find_tuning(pitches[loud])
 
 
 @functools.cache
 def bin_frequencies() -> Float32:
     """Frequency of each bin in Hz: shape (1025,)."""
-    return np.asarray(librosa.fft_frequencies(sr=SAMPLE_RATE, n_fft=N_FFT), np.float32)
+    return np.asarray(filters.fft_frequencies(SAMPLE_RATE, N_FFT), np.float32)
 
 
 @functools.cache
 def hann_window(dtype: type[np.floating[Any]] = np.float32) -> NDArray[Any]:
     """Periodic Hann window of 2,048 samples."""
-    return np.asarray(get_window("hann", N_FFT, fftbins=True), dtype)
+    return np.asarray(filters.hann(N_FFT), dtype)
 
 
 @functools.cache
@@ -273,13 +268,13 @@ def mel_blocks(bands: int, blocks: int = 8) -> Sequence[MelBlock]:
     A filter covers a few neighbouring bins; multiplying by whole rows of the
     filterbank would spend nine tenths of the time on zeros.
     """
-    filters = mel_filterbank(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=bands)
+    bank = filters.mel_filters(bands, SAMPLE_RATE, N_FFT)
     result = []
     for rows in np.array_split(np.arange(bands), blocks):
         band = slice(int(rows[0]), int(rows[-1]) + 1)
-        used = np.flatnonzero(filters[band].any(axis=0))
+        used = np.flatnonzero(bank[band].any(axis=0))
         bins = slice(int(used[0]), int(used[-1]) + 1)
-        weights = np.ascontiguousarray(filters[band, bins].T, np.float32)
+        weights = np.ascontiguousarray(bank[band, bins].T, np.float32)
         result.append(MelBlock(bins, band, weights))
     return tuple(result)
 
@@ -287,8 +282,8 @@ def mel_blocks(bands: int, blocks: int = 8) -> Sequence[MelBlock]:
 @functools.lru_cache(maxsize=128)
 def chroma_filters(tuning: float, sample_rate: float = SAMPLE_RATE) -> Float32:
     """`librosa.filters.chroma` for 12 pitch classes, transposed to (1025, 12)."""
-    filters = chroma_filterbank(sr=sample_rate, n_fft=N_FFT, tuning=tuning)
-    return np.ascontiguousarray(filters.T, np.float32)
+    bank = filters.chroma_filters(tuning, sample_rate, N_FFT)
+    return np.ascontiguousarray(bank.T)
 
 
 def power_to_db(power: Float32, *, top_db: float = 80.0) -> Float32:

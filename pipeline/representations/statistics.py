@@ -28,14 +28,13 @@ import functools
 import itertools
 from typing import Any
 
-import librosa
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.common.clip_config import FREQUENCY_BINS, N_FFT, SAMPLE_RATE, ClipConfig
 from pipeline.representations import features
 from pipeline.representations.constant_q import compute_constant_q
-from pipeline.representations.seven_numbers import SEVEN_NUMBERS, summarise
+from pipeline.representations.filters import fft_frequencies
 from pipeline.representations.spectrum import (
     CHUNK_FRAMES,
     TINY,
@@ -55,6 +54,8 @@ from pipeline.schema import Field, RepresentationSchema, Segment
 
 NAME = "statistics"
 
+#: FMA's names, in the order of its features.csv.
+SEVEN_NUMBERS = ("kurtosis", "max", "mean", "median", "min", "skew", "std")
 #: Values a frame, by feature, in the order of features.csv.
 FEATURES = {
     "chroma_cens": 12,
@@ -102,6 +103,37 @@ def compute(spectrum: Spectrum, config: ClipConfig) -> NDArray[np.float32]:
     frames = compute_frame_features(spectrum)
     moments = [summarise(frames[name]).ravel() for name in FEATURES]
     return np.concatenate(moments, dtype=np.float32)[None]
+
+
+def summarise(rows: NDArray[Any]) -> NDArray[np.float64]:
+    """Summarises each row by seven numbers, in the order of `SEVEN_NUMBERS`.
+
+    Skewness and kurtosis are the biased estimators m3 / m2^1.5 and
+    m4 / m2^2 - 3, as in `scipy.stats`. Those have no value for a constant row
+    (variance zero within rounding); here it gets 0, like a symmetric one, since
+    a NaN in one record would spoil all training statistics.
+
+    Args:
+      rows: finite values, shape (n, frames), frames > 0, any real dtype.
+
+    Returns:
+      Shape (7, n), float64; computed in float64.
+    """
+    values = np.sort(np.asarray(rows, np.float64), axis=1)
+    count = values.shape[1]
+    median = (values[:, (count - 1) // 2] + values[:, count // 2]) / 2
+    lowest, highest = values[:, 0].copy(), values[:, -1].copy()
+    mean = values.mean(axis=1)
+    values -= mean[:, None]
+    squares = values * values
+    m2 = squares.mean(axis=1)
+    m3 = np.vecdot(squares, values) / count
+    m4 = np.vecdot(squares, squares) / count
+    constant = m2 <= (np.finfo(np.float64).eps * mean) ** 2
+    scale = np.where(constant, 1, m2)
+    skew = np.where(constant, 0, m3 / scale**1.5)
+    kurtosis = np.where(constant, 0, m4 / scale**2 - 3)
+    return np.stack([kurtosis, highest, mean, median, lowest, skew, np.sqrt(m2)])
 
 
 def compute_frame_features(spectrum: Spectrum) -> dict[str, NDArray[Any]]:
@@ -197,7 +229,7 @@ def contrast_bands() -> tuple[tuple[slice, int], ...]:
     As in librosa, a band begins at the last bin below its edge, and a bin that
     belongs to the next band counts towards the 2 %.
     """
-    frequencies = librosa.fft_frequencies(sr=SAMPLE_RATE, n_fft=N_FFT)
+    frequencies = fft_frequencies(SAMPLE_RATE, N_FFT)
     starts = np.searchsorted(frequencies, CONTRAST_EDGES) - 1
     edges = [0, *starts.tolist(), FREQUENCY_BINS]
     bands = []

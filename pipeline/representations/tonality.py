@@ -6,10 +6,10 @@ import functools
 
 import numpy as np
 import scipy.ndimage
-from librosa.filters import get_window
 from numpy.typing import NDArray
 
-from pipeline.representations.constant_q import OCTAVES, SEMITONES
+from pipeline.representations.constant_q import OCTAVES
+from pipeline.representations.filters import SEMITONES, hann
 from pipeline.representations.spectrum import TINY, Float32
 
 #: A share of a frame's energy counts a quarter for each of these it exceeds.
@@ -46,7 +46,7 @@ def compute_cens(chroma: Float32) -> Float32:
     quantised = np.zeros_like(shares)
     for step in CENS_STEPS:
         quantised += shares > np.float32(step)
-    window = get_window("hann", CENS_SMOOTHING + 2, fftbins=False)
+    window = hann(CENS_SMOOTHING + 2, periodic=False)
     window /= window.sum() * len(CENS_STEPS)
     smooth = scipy.ndimage.convolve1d(quantised, window, axis=0, mode="constant")
     return _divide(smooth, np.sqrt(np.vecdot(smooth, smooth)))

@@ -86,7 +86,7 @@ def find_workers(process: psutil.Popen) -> list[psutil.Process]:
     found = []
     for child in process.children(recursive=True):
         line = child.cmdline()
-        if "python" in Path(line[0]).name and any("sdk_worker_main" in a for a in line):
+        if "python" in Path(line[0]).name and "pipeline.job.worker" in line:
             found.append(child)
     return found
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.launch import set_up
 from pipeline.launch.environment import Environment, read_pins, select_pins
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -265,16 +266,6 @@ def test_a_look_at_every_file(whole, tmp_path):
     assert "alpha.py of alpha has 0 bytes" in copy.environment.find_difference(pins)
 
 
-def test_what_is_damaged_is_made_again(whole, tmp_path):
-    copy = whole.copy(tmp_path / "copy")
-    lose_python(copy.environment)
-    leave_half_a_venv(copy.environment)
-    out, told = copy.launch("show")
-    assert json.loads(out)["alpha"] == "1.0"
-    (line,) = [line for line in told.splitlines() if line.startswith("Setting up")]
-    assert "again: its set-up did not come to its end" in line
-
-
 def test_more_packages_are_added_and_other_ones_made_anew(whole, tmp_path):
     copy = whole.copy(tmp_path / "copy")
     wheels = Path(copy.variables["PIP_FIND_LINKS"])
@@ -325,6 +316,7 @@ def test_killed_at_any_moment_it_is_made_again(new, tmp_path):
         process.communicate()
         assert stage.exists()
         assert not checkout.environment.stamp.exists()
+    lose_python(checkout.environment)
     out, told = checkout.launch("show")
     assert json.loads(out)["alpha"] == "1.0"
     assert "again: its set-up did not come to its end" in told
@@ -366,13 +358,16 @@ def test_a_failure_is_a_sentence_and_no_environment(new, tmp_path):
     assert (tmp_path / "thesis" / "thesis.txt").exists()
 
 
-def test_an_environment_of_other_making_is_set_aside(new, tmp_path):
-    checkout = new.copy(tmp_path / "copy")
-    (checkout.root / ".venv").mkdir()
-    (checkout.root / ".venv" / "mine").touch()
-    _, told = checkout.launch("show")
+def test_an_environment_of_other_making_is_set_aside(tmp_path, capsys):
+    environment = Environment(tmp_path / ".venv", tmp_path)
+    environment.folder.mkdir()
+    (environment.folder / "mine").touch()
+    set_up.claim(environment, ours=True)
+    told = capsys.readouterr().err
     assert ".venv was not made by launch.sh; it is .venv-1 now." in told
-    assert (checkout.root / ".venv-1" / "mine").exists()
+    assert (tmp_path / ".venv-1" / "mine").exists()
+    assert environment.mark.is_dir()
+    assert not (environment.folder / "mine").exists()
 
 
 def test_a_checkout_that_cannot_be_written_to(new, tmp_path):

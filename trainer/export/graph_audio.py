@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from librosa.filters import mel as mel_filterbank
 
 from pipeline.common.clip_config import (
     CLIP_FRAMES,
@@ -34,6 +33,7 @@ from pipeline.decoding.waveform import (
     MIN_DOWNMIX,
     MIN_PEAK,
 )
+from pipeline.representations.filters import mel_filters
 from pipeline.representations.mel import DEPTH_DB, IMAGE_FRAMES, SIZE, pixel_edges
 from pipeline.representations.spectrum import hann_window
 from pipeline.representations.windows import window_starts
@@ -139,7 +139,7 @@ def make_mel_images(clip: Clip, config: ClipConfig) -> tf.Tensor:
     framed = tf.signal.frame(padded, N_FFT, HOP_LENGTH)
     spectrum = tf.signal.rfft(framed * hann_window())
     power = tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum))
-    filters = mel_filterbank(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=SIZE)
+    filters = mel_filters(SIZE, SAMPLE_RATE, N_FFT)
     mel = power @ np.ascontiguousarray(filters.T, np.float32)
     loudest = tf.reduce_max(mel[:heard])
     length, starts, channels = IMAGE_FRAMES, [tf.constant(0)], config.mel_channels

@@ -78,8 +78,9 @@ def watch_for_preemption() -> Iterator[Preemption]:
             for number, handler in before.items():
                 signal.signal(number, handler)
     for number, handler in before.items():
-        others = callable(handler) and handler is not signal.default_int_handler
-        if preemption.requested and preemption.by == _NAMES[number] and others:
+        if not preemption.requested or preemption.by != _NAMES[number]:
+            continue
+        if callable(handler) and handler is not signal.default_int_handler:
             handler(number, None)
 
 

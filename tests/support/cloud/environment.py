@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -113,7 +114,13 @@ def loopback_cloud(folder: Path) -> Iterator[Cloud]:
         # Beam keeps the credentials of its first look for the process' whole life.
         patch.setattr(auth._Credentials, "_credentials_init", False)
         patch.setattr(auth._Credentials, "_credentials", None)
-        yield Cloud(services, variables, key)
+        # With its first look Beam gives all sockets a time limit.
+        before = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(60)
+        try:
+            yield Cloud(services, variables, key)
+        finally:
+            socket.setdefaulttimeout(before)
     server.communicate()  # Closes its input, which ends it.
     services.close()
 

@@ -141,6 +141,7 @@ class Services:
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def answer(self, request: Request) -> tuple[int, Any]:
         raise NotImplementedError

@@ -27,6 +27,7 @@ def main() -> None:
     port = find_free_port()
     # It serves one connection after the other: an idle one must not block the next.
     RequestHandler.timeout = 2
+    RequestHandler.disable_nagle_algorithm = True
     emulator = create_server("127.0.0.1", port, in_memory=True, default_bucket=bucket)
     emulator.start()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -173,11 +173,11 @@ def test_other_settings_and_damage_are_trained_anew(data, tmp_path, capsys):
     flags = ["--model", "windows", "statistics"]
     assert run(data, output, *flags) == 0
     before = times(output)
-    (output / "windows" / "model.keras").write_bytes(b"cut")
+    (output / "statistics" / "model.keras").write_bytes(b"cut")
     assert run(data, output, *flags) == 0
     after = times(output)
-    assert after["windows"] > before["windows"]
-    assert after["statistics"] == before["statistics"]
+    assert after["statistics"] > before["statistics"]
+    assert after["windows"] == before["windows"]
     capsys.readouterr()
     assert run(data, output, *flags, "--seed=1") == 0
     assert "Kept" not in capsys.readouterr().out

@@ -6,6 +6,7 @@ import pytest
 import wandb
 
 from tests.support import trainer_fixtures
+from tests.support.jobs import wait_for
 from trainer import task
 from trainer.evaluation.report_folder import read_report
 from trainer.folds import __main__ as folds
@@ -46,8 +47,7 @@ def read_runs(folder) -> list[tuple[dict, list[dict], dict, int]]:
             if not (item.key or item.nested_key[0]).startswith("_")
         }
 
-    runs = []
-    for path in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
+    def read_run(path) -> tuple[dict, list[dict], dict, int | None]:
         store = DataStore()
         store.open_for_scan(str(path))
         config, epochs, summary, code = {}, [], {}, None
@@ -64,7 +64,13 @@ def read_runs(folder) -> list[tuple[dict, list[dict], dict, int]]:
                 summary |= values(record.summary.update)
             elif kind == "exit":
                 code = record.exit.exit_code
-        runs.append((config, epochs, summary, code))
+        return config, epochs, summary, code
+
+    runs = []
+    for path in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
+        # Its own process writes it, and the exit code last.
+        wait_for(lambda path=path: read_run(path)[-1] is not None, 60)
+        runs.append(read_run(path))
         path.unlink()
     return runs
 
