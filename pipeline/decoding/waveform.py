@@ -202,11 +202,11 @@ def _decode(file: BinaryIO, config: ClipConfig) -> _Decoded:
     if not file.read(1):
         raise AudioError(Reason.EMPTY, "has no bytes")
     source = mp3.prepare(file, config.excerpt, checksums=not config.ignore_checksums)
-    decoded = _decode_source(damage.check_length(source), config)
-    if isinstance(source, mp3.Excerpt):
-        samples = decoded.samples[source.lead :]
-        return dataclasses.replace(decoded, samples=samples, seconds=source.seconds)
-    return decoded
+    made = _decode_source(damage.check_length(source), config)
+    if not isinstance(source, mp3.Excerpt):
+        return made
+    rest = made.samples[source.lead :]
+    return dataclasses.replace(made, samples=rest, seconds=source.seconds)
 
 
 def _decode_source(source: BinaryIO, config: ClipConfig) -> _Decoded:
@@ -226,8 +226,8 @@ def _decode_source(source: BinaryIO, config: ClipConfig) -> _Decoded:
         second, announced = _decode_with_ffmpeg(source, config)
     except ffmpeg.FfmpegError as error:
         if first is None:
-            message = f"{trouble} ffmpeg says: {error}"
-            raise AudioError(Reason.UNDECODABLE, message) from error
+            trouble += f" ffmpeg says: {error}"
+            raise AudioError(Reason.UNDECODABLE, trouble) from error
         second, announced = first, 0.0
     return _choose(first, second, announced or libsndfile.announced_seconds(source))
 
@@ -363,18 +363,16 @@ def decode_links(
 
 def _decode_with_ffmpeg(source: BinaryIO, config: ClipConfig) -> tuple[_Decoded, float]:
     """Also gives the seconds of audio that should be there."""
-    place = _place(source, config)
-    [decoding] = ffmpeg.decode_parts(source, place)
-    sample_rate, channels = decoding.sample_rate, decoding.frames.shape[1]
-    damage.check_format(sample_rate, channels)
-    total = decoding.total
+    [decoding] = ffmpeg.decode_parts(source, _place(source, config))
+    sample_rate, total = decoding.sample_rate, decoding.total
+    damage.check_format(sample_rate, decoding.frames.shape[1])
     if ogg.is_ogg(source):  # Of whose pages ffmpeg has looked at the checksums.
         ogg.check_part(source, 1.0, 0.0)
     frames = ffmpeg.scale(decoding.frames)
     if len(frames) == total >= MIN_DECODED * decoding.announced * sample_rate:
         _check_digest(frames, _read_digest(source, config))
     samples, peak = mix(frames)
-    [(_, length)] = place(total, sample_rate)
+    [(_, length)] = _place(source, config)(total, sample_rate)
     share = len(frames) / max(length, 1)
     decoded = _Decoded(
         samples=samples,
