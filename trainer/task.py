@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import os
 import sys
@@ -16,7 +17,7 @@ from pipeline.common.progress.command_line import CommandParser
 from pipeline.schema import UserError
 from trainer.config import MODELS, PATHS, TrainConfig, add_options
 from trainer.runtime.cluster import read_cluster
-from trainer.runtime.preemption import EXIT_CODE, PreemptedError
+from trainer.runtime.preemption import EXIT_CODE, PreemptedError, interrupting
 
 #: Stands for all of scikit-learn's classifiers.
 BASELINES = "baselines"
@@ -105,7 +106,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         paths = [flags["data"], flags["output"], flags["checkpoint_dir"], report]
         require_credentials(paths)
-        return _train_several(flags, names, trials, report, audio, reporter)
+        with interrupting() as stop_if_interrupted:
+            return _train_several(
+                flags, names, trials, report, audio, reporter, stop_if_interrupted
+            )
     except PreemptedError as error:
         print_error(error, label="stopped")
         return EXIT_CODE
@@ -168,7 +172,9 @@ def _train_one(config: TrainConfig, trials: int, reporter: Reporter) -> int:
     from trainer.training.tuning import tune_and_train
 
     try:
-        tune_and_train(config, trials, reporter)
+        # A run of its own saves what it has when it is asked to stop.
+        with interrupting() if trials else contextlib.nullcontext():
+            tune_and_train(config, trials, reporter)
     except LostWorkerError as error:
         print_error(error)
         return 1
@@ -185,6 +191,7 @@ def _train_several(
     report: str | None,
     audio: str | None,
     reporter: Reporter,
+    stop_if_interrupted: Callable[[], None],
 ) -> int:
     """Trains models one after another and compares those that could be trained."""
     from trainer.runtime import quiet  # noqa: F401  isort: skip
@@ -222,6 +229,8 @@ def _train_several(
     def train_network(config: TrainConfig) -> None:
         # Names of layers count from 1 again, as where one is trained alone.
         keras.backend.clear_session()
+        # It runs many finalisers.
+        stop_if_interrupted()
         tune_and_train(config, trials, reporter)
 
     def train_classifiers(representation: str, baselines: Sequence[Baseline]) -> None:
@@ -241,7 +250,8 @@ def _train_several(
     for model in models:
         if model != BASELINES:
             config = make_config(flags, model)
-            if is_trained(config.output, name_settings(config, dataset, trials)):
+            settings = name_settings(config, dataset, trials)
+            if is_trained(config.output, settings, reporter):
                 kept.append(model)
             else:
                 parts[model] = functools.partial(train_network, config)
@@ -255,6 +265,7 @@ def _train_several(
                 if not is_trained(
                     f"{output}/{baseline.name}-{representation}",
                     name_baseline_settings(dataset, representation, baseline),
+                    reporter,
                 )
             ]
             name = f"{BASELINES} on {representation}"
@@ -271,6 +282,7 @@ def _train_several(
         )
     failures = []
     for name, work in reporter.track(parts.items(), "Models", "model", len(parts)):
+        stop_if_interrupted()
         try:
             work()
         except (UserError, LostWorkerError, MemoryError, tf.errors.OpError) as error:
@@ -279,6 +291,7 @@ def _train_several(
                 continue
             failures.append(name)
             print_error(f"{name}: {error}")
+    stop_if_interrupted()
     if kept or len(failures) < len(parts):
         comparison.compare(compare, reporter)
     if failures:

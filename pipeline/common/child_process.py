@@ -1,7 +1,8 @@
-"""How this project's programs start Python: never with modules of the current folder.
+"""Processes that this project starts: what they import, and when they end.
 
 `python -m` and `python -c` put the current folder before the standard library, and
-people work where their music is, beside files of any name.
+people work where their music is, beside files of any name. A process whose launcher was
+killed would work on for nobody.
 """
 
 from __future__ import annotations
@@ -9,8 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+
+#: Seconds between looks at the launcher.
+INTERVAL = 0.5
 
 _VARIABLE = "PYTHONSAFEPATH"
 #: Where the package `pipeline` is; it may not be installed.
@@ -45,3 +51,32 @@ def current_folder_kept_out() -> Iterator[None]:
             del os.environ[_VARIABLE]
         else:
             os.environ[_VARIABLE] = before
+
+
+def end_with(launcher: int) -> None:
+    """Watches a process on this machine, and ends this one with it.
+
+    Args:
+      launcher: its id.
+    """
+    # A killed process that its own parent has not waited for still has its id.
+    is_child = os.getppid() == launcher
+
+    def watch() -> None:
+        while is_alive(launcher) and (not is_child or os.getppid() == launcher):
+            time.sleep(INTERVAL)
+        # Threads inside Beam and native code cannot be asked to end.
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def is_alive(process: int) -> bool:
+    """Whether there is a process of that id."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from pipeline.common.regular_file import SHOWN_LETTERS
+
 
 class Files(Protocol):
     """What is needed of a file system. All paths are whole; errors are `OSError`."""
@@ -42,7 +44,7 @@ class Files(Protocol):
 def temporary_name(path: str) -> str:
     """A name beside a path that no other attempt uses, and that is known as ours."""
     folder, slash, name = path.rpartition("/")
-    return f"{folder}{slash}.{name}.{uuid.uuid4().hex}.part"
+    return f"{folder}{slash}.{name[-SHOWN_LETTERS:]}.{uuid.uuid4().hex}.part"
 
 
 def join(folder: str, name: str) -> str:

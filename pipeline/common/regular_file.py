@@ -12,6 +12,10 @@ import os
 import stat
 from typing import Any, BinaryIO, cast
 
+#: Letters of a file's name that the name of its unfinished file has: at most 160 bytes
+#: of the 255 that file systems allow.
+SHOWN_LETTERS = 40
+
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFCHR: "a character device",

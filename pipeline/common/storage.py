@@ -19,7 +19,7 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadat
 from apache_beam.io.filesystems import FileSystems
 from google.api_core.exceptions import GoogleAPICallError
 
-from pipeline.common.regular_file import check_regular
+from pipeline.common.regular_file import SHOWN_LETTERS, check_regular
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -273,8 +273,9 @@ def create(path: str) -> BinaryIO:
 
 def temporary_path(folder: str, name: str) -> str:
     """A name under `folder` that no other attempt uses."""
-    # Beam takes wildcards in the names of files to delete for patterns.
-    plain = re.sub(r"[^\w.-]", "_", name)
+    # Beam takes wildcards in the names of files to delete for patterns; and a name may
+    # be as long as file systems allow already.
+    plain = re.sub(r"[^\w.-]", "_", name)[-SHOWN_LETTERS:]
     return join(folder, TEMPORARY_FOLDER, f"{uuid.uuid4().hex}-{plain}")
 
 

@@ -35,7 +35,7 @@ UNKNOWN_LONG_SIZE = 1 << 48
 BEHIND_BYTES = 1 << 16
 #: Read at once.
 _PIECE = 4 << 20
-#: Places at which FLAC's frames are looked for, and bytes searched at each.
+#: Places at which FLAC's frames are looked for, and bytes searched at each at least.
 FLAC_PLACES, _FLAC_BYTES = 5, 1 << 16
 
 
@@ -150,10 +150,19 @@ def check_length(file: BinaryIO) -> BinaryIO:
             f"has {present:,} of the {promised:,} bytes of audio that its header "
             "promises",
         )
+    chunks = _FORMATS.get(magic)
+    behind = start + promised
+    behind += -behind % (chunks.align if chunks is not None else 1)
+    if chunks is not None and behind < size:
+        another = _find_chunk(file, size, chunks._replace(start=behind))
+        if another is not None:
+            raise AudioError(
+                Reason.UNANNOUNCED,
+                f"holds audio twice, at byte {start:,} and at byte {another.start:,}; "
+                "decoders take one of them",
+            )
     if promised < max(MIN_PRESENT * present, present - BEHIND_BYTES):
-        align = _FORMATS[magic].align if magic in _FORMATS else 1
-        behind = start + promised
-        _check_behind(file, behind + -behind % align, size, promised)
+        _check_behind(file, behind, size, promised)
     return file
 
 
@@ -255,13 +264,19 @@ def _check_flac(file: BinaryIO, size: int) -> None:
         return
     block, longest = struct.unpack_from(">HH", info, 8)
     rate = int.from_bytes(info[18:21], "big") >> 4
+    channels, bits = (info[20] >> 1 & 7) + 1, (info[20] & 1) << 4 | info[21] >> 4
+    # A frame that is not compressed is as large, and bears no larger one.
+    largest = longest * channels * (bits + 1) // 8 + 64
     promised = int.from_bytes(info[21:26], "big") & 0xF_FFFF_FFFF
+    # Two frames whole.
+    largest = min(int.from_bytes(info[15:18], "big") or largest, largest)
+    window = max(_FLAC_BYTES, 2 * largest + 16)
     # Where the file's end is, and at some places on the way.
     found = [
         number
         for place in range(1, FLAC_PLACES + 1)
         for number in _find_last_flac_frame(
-            _read_before(file, size * place // FLAC_PLACES), block, longest
+            _read_before(file, size * place // FLAC_PLACES, window), block, longest
         )
     ]
     if not promised or not found:
@@ -284,8 +299,8 @@ def _check_flac(file: BinaryIO, size: int) -> None:
         )
 
 
-def _read_before(file: BinaryIO, end: int) -> bytes:
-    start = max(end - _FLAC_BYTES, 0)
+def _read_before(file: BinaryIO, end: int, count: int) -> bytes:
+    start = max(end - count, 0)
     file.seek(start)
     return file.read(end - start)
 

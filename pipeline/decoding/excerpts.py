@@ -143,8 +143,7 @@ def _decode_parts(file: BinaryIO, config: ClipConfig, limit: int) -> Iterator[Pa
         rate = stream.frame.sample_rate
         for index, (start, _) in enumerate(places(round(found.seconds * rate), rate)):
             with contextlib.suppress(AudioError):
-                excerpt = mp3.Excerpt(mp3.cut(file, found, start / rate), found.seconds)
-                waveform = load_waveform(excerpt, config)
+                waveform = load_waveform(mp3.cut(file, found, start / rate), config)
                 yield places.make_part(index, waveform.samples, waveform.length)
         return
     source = damage.check_length(tags.strip_to(file, begin, end))

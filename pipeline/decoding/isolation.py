@@ -86,7 +86,7 @@ class _Demand(Generic[_Used]):
             "size": size,
         }
         if isinstance(self.file, Excerpt):
-            content["seconds"] = self.file.seconds
+            content |= {"seconds": self.file.seconds, "lead": self.file.lead}
         return json.dumps(content).encode()
 
 

@@ -120,7 +120,7 @@ def serve(load: Loader, arguments: Sequence[str]) -> int:
         if remote.seek(0, os.SEEK_END) <= WHOLE_FILE_BYTES:
             file = io.BytesIO(remote.fetch(0, request["size"]))
         if "seconds" in request:
-            file = Excerpt(file.read(), request["seconds"])
+            file = Excerpt(file.read(), request["seconds"], request["lead"])
         # CPU time, so that a busy machine rejects nothing; and for what waits.
         signal.setitimer(signal.ITIMER_PROF, float(time_limit))
         signal.setitimer(signal.ITIMER_REAL, WAITING * float(time_limit))

@@ -31,6 +31,10 @@ FOLLOWED_BYTES = 4 << 20
 PLACES, PLACE_BYTES = 16, 8_192
 #: Seconds read behind an excerpt, for the decoder's delay.
 EXCERPT_MARGIN = 0.5
+#: Frames read in front of an excerpt. A frame's bits may begin up to 511 bytes before
+#: it (ISO 11172-3, main_data_begin), in ten frames at 32 kbit/s; and the first one that
+#: is decoded lacks the half of its samples that the one before it holds.
+LEAD_FRAMES = 12
 #: Share of what a header promises that must be there, and the other way round.
 MIN_PRESENT = 0.95
 
@@ -77,11 +81,13 @@ class Excerpt(io.BytesIO):
 
     Attributes:
       seconds: length of the whole file.
+      lead: samples in front that only help to decode the others.
     """
 
-    def __init__(self, data: bytes, seconds: float) -> None:
+    def __init__(self, data: bytes, seconds: float, lead: int) -> None:
         super().__init__(data)
         self.seconds = seconds
+        self.lead = lead
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -220,7 +226,7 @@ def prepare(file: BinaryIO, excerpt: str, *, checksums: bool = True) -> BinaryIO
     check_announced(found)
     if found.seconds > MAX_CLIP_SECONDS:
         first = (found.seconds - EXCERPT_SECONDS) / 2 if excerpt == "middle" else 0.0
-        return Excerpt(cut(file, found, first), found.seconds)
+        return cut(file, found, first)
     if _is_believed(found) and stream.header != b"VBRI":
         return tags.strip_to(file, stream.start, stream.end)
     return io.BytesIO(mpeg.add_length(_take(file, found, 0, found.frames)))
@@ -299,16 +305,18 @@ def check_announced(found: Measure) -> None:
         )
 
 
-def cut(file: BinaryIO, found: Measure, first: float) -> bytes:
-    """Frames of some 30 s from second `first` on, with their number in front.
+def cut(file: BinaryIO, found: Measure, first: float) -> Excerpt:
+    """Some 30 s from second `first` on.
 
     Raises:
       AudioError: they are damaged.
     """
-    seconds = found.stream.frame.seconds
-    index = int(first / seconds)
-    count = int((EXCERPT_SECONDS + EXCERPT_MARGIN) / seconds) + 1
-    return mpeg.add_length(_take(file, found, index, count))
+    frame = found.stream.frame
+    index = int(first / frame.seconds)
+    count = int((EXCERPT_SECONDS + EXCERPT_MARGIN) / frame.seconds) + 1
+    lead = min(index, LEAD_FRAMES)
+    data = mpeg.add_length(_take(file, found, index - lead, lead + count))
+    return Excerpt(data, found.seconds, lead * frame.samples)
 
 
 def _take(file: BinaryIO, found: Measure, index: int, count: int) -> bytes:

@@ -199,16 +199,17 @@ def _decode(file: BinaryIO, config: ClipConfig) -> _Decoded:
     if not file.read(1):
         raise AudioError(Reason.EMPTY, "has no bytes")
     source = mp3.prepare(file, config.excerpt, checksums=not config.ignore_checksums)
-    decoded = _decode_source(damage.check_length(source), config)
-    if isinstance(source, mp3.Excerpt):
-        return dataclasses.replace(decoded, seconds=source.seconds)
-    return decoded
+    made = _decode_source(damage.check_length(source), config)
+    if not isinstance(source, mp3.Excerpt):
+        return made
+    rest = made.samples[source.lead :]
+    return dataclasses.replace(made, samples=rest, seconds=source.seconds)
 
 
 def _decode_source(source: BinaryIO, config: ClipConfig) -> _Decoded:
     """Decodes with libsndfile and, where that is not enough, with ffmpeg."""
     if ogg.is_ogg(source) and len(links := ogg.find_links(source)) > 1:
-        [decoded] = decode_links(source, links, _place(config))
+        [decoded] = decode_links(source, links, _place(source, config))
         return decoded
     try:
         first = _decode_with_libsndfile(source, config)
@@ -222,8 +223,8 @@ def _decode_source(source: BinaryIO, config: ClipConfig) -> _Decoded:
         second, announced = _decode_with_ffmpeg(source, config)
     except ffmpeg.FfmpegError as error:
         if first is None:
-            message = f"{trouble} ffmpeg says: {error}"
-            raise AudioError(Reason.UNDECODABLE, message) from error
+            trouble += f" ffmpeg says: {error}"
+            raise AudioError(Reason.UNDECODABLE, trouble) from error
         second, announced = first, 0.0
     return _choose(first, second, announced or libsndfile.announced_seconds(source))
 
@@ -292,7 +293,7 @@ def _decode_with_libsndfile(source: BinaryIO, config: ClipConfig) -> _Decoded | 
         damage.check_format(sample_rate, file.channels)
         if not libsndfile.has_length(file):
             return None
-        [(start, length)] = _place(config)(file.frames, sample_rate)
+        [(start, length)] = _place(source, config)(file.frames, sample_rate)
         if start:
             file.seek(start)
         frames = file.read(length, dtype="float32", always_2d=True)
@@ -359,17 +360,16 @@ def decode_links(
 
 def _decode_with_ffmpeg(source: BinaryIO, config: ClipConfig) -> tuple[_Decoded, float]:
     """Also gives the seconds of audio that should be there."""
-    [decoding] = ffmpeg.decode_parts(source, _place(config))
-    sample_rate, channels = decoding.sample_rate, decoding.frames.shape[1]
-    damage.check_format(sample_rate, channels)
-    total = decoding.total
+    [decoding] = ffmpeg.decode_parts(source, _place(source, config))
+    sample_rate, total = decoding.sample_rate, decoding.total
+    damage.check_format(sample_rate, decoding.frames.shape[1])
     if ogg.is_ogg(source):  # Of whose pages ffmpeg has looked at the checksums.
         ogg.check_part(source, 1.0, 0.0)
     frames = ffmpeg.scale(decoding.frames)
     if len(frames) == total >= MIN_DECODED * decoding.announced * sample_rate:
         _check_digest(frames, _read_digest(source, config))
     samples, peak = mix(frames)
-    [(_, length)] = _place(config)(total, sample_rate)
+    [(_, length)] = _place(source, config)(total, sample_rate)
     share = len(frames) / max(length, 1)
     decoded = _Decoded(
         samples=samples,
@@ -383,11 +383,12 @@ def _decode_with_ffmpeg(source: BinaryIO, config: ClipConfig) -> tuple[_Decoded,
     return decoded, decoding.announced
 
 
-def _place(config: ClipConfig) -> ffmpeg.Place:
+def _place(source: BinaryIO, config: ClipConfig) -> ffmpeg.Place:
     """The part of a file to use: all of a short one, some 30 s of a longer one."""
+    is_excerpt = isinstance(source, mp3.Excerpt)
 
     def place(frames: int, sample_rate: int) -> list[tuple[int, int]]:
-        if frames <= MAX_CLIP_SECONDS * sample_rate:
+        if is_excerpt or frames <= MAX_CLIP_SECONDS * sample_rate:
             return [(0, frames)]
         length = round(EXCERPT_SECONDS * sample_rate)
         start = (frames - length) // 2 if config.excerpt == "middle" else 0

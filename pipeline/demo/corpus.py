@@ -7,11 +7,12 @@ import contextlib
 import dataclasses
 import json
 import multiprocessing
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.common import ownership
-from pipeline.common.child_process import current_folder_kept_out
+from pipeline.common.child_process import current_folder_kept_out, end_with
 from pipeline.common.files import LocalFiles
 from pipeline.common.owned_kinds import DEMO
 from pipeline.common.progress import SILENT, Reporter
@@ -80,6 +81,9 @@ def _write_clips(
         concurrent.futures.ProcessPoolExecutor(
             min(config.workers, len(jobs)),
             mp_context=multiprocessing.get_context("spawn"),
+            # They hold both ends of the pipe that they read, and would wait for ever.
+            initializer=end_with,
+            initargs=(os.getpid(),),
         ) as pool,
     ):
         futures = [pool.submit(_write_clip, *job) for job in jobs]

@@ -11,10 +11,10 @@ import apache_beam as beam
 import threadpoolctl
 from apache_beam.runners.worker import sdk_worker
 
+from pipeline.common.child_process import end_with
 from pipeline.decoding.isolation import IsolatedDecoder
 from pipeline.inputs.join import Clip
 from pipeline.inputs.splits import stable_hash
-from pipeline.job import lifeline
 from pipeline.job.counters import count_reject, count_shard
 from pipeline.shards import finish, leaks
 from pipeline.shards.moments import PooledMoments, pool_clips
@@ -100,7 +100,7 @@ class _MakeShardFn(beam.DoFn):
 
     def setup(self) -> None:
         if self._config.launcher not in (0, os.getpid()):
-            lifeline.end_with(self._config.launcher)
+            end_with(self._config.launcher)
             # Prints the traceback of what a step raises, which the launcher gets
             # anyway, and which may be nothing but a full disk.
             setattr(sdk_worker, "print", _print_nothing)  # noqa: B010

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.common.child_process import current_folder_kept_out
+from pipeline.common.child_process import current_folder_kept_out, end_with
 from pipeline.common.plain_text import print_error
+from pipeline.common.progress import WHOLE_RUN
 from pipeline.launch import indexes
 
 #: The module of each command, and the extra of the package that it needs.
@@ -93,6 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.remove(flag)
             module, extra = variant
     sys.argv = [f"fma-{name}", *arguments]
+    launcher = os.environ.get(WHOLE_RUN, "")
+    if launcher.isdecimal():
+        end_with(int(launcher))
     if name == "weights":  # Fetched from where the set-up fetches.
         os.environ.update(indexes.pip_variables(os.environ))
     try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
@@ -29,6 +31,9 @@ from pipeline.schema import (
 from pipeline.shards import replace, resume, runs
 from pipeline.shards.finish import clips_file
 from pipeline.shards.result import DatasetConfig
+
+#: Bytes of a file's name, as file systems allow them.
+MAX_NAME_BYTES = 255
 
 _Place = TypeVar("_Place", bound=runs.Place)
 
@@ -96,6 +101,13 @@ def check_apart(job: JobConfig, inputs: Inputs) -> None:
     ownership.check_files_apart(wavs, targets, read, flag="--wav_output")
     for pattern in job.audio:
         check_not_matched(pattern, "--wav_output", wavs, [*targets, MARK_FILE])
+    for name in targets:
+        if len(os.fsencode(posixpath.basename(name))) > MAX_NAME_BYTES:
+            raise UserError(
+                "--wav_output would give a file a name that is longer than "
+                f"{MAX_NAME_BYTES} bytes: {name}. Rename the audio file, or leave "
+                "--wav_output out."
+            )
     ownership.check_folder(beam_files(wavs), wavs, WAVS, flag="--wav_output")
 
 

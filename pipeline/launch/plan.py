@@ -66,7 +66,7 @@ def parse_beam_options(
     for group in PipelineOptions.__subclasses__():
         with contextlib.suppress(argparse.ArgumentError):
             group._add_argparse_args(known)
-    _, unknown = known.parse_known_args(list(arguments))
+    values, unknown = known.parse_known_args(list(arguments))
     names = [name for name in unknown if os.path.exists(name)]
     if names:
         raise UserError(
@@ -81,6 +81,11 @@ def parse_beam_options(
         hint = suggest(given, flags) or suggest(given, known._option_string_actions)
         raise UserError(
             f"unknown option; see --help. Received: {' '.join(unknown)}{hint}"
+        )
+    if values.labels and "--labels" in flags and values.runner != "DataflowRunner":
+        raise UserError(
+            "--label is Beam's and names jobs on Dataflow; did you mean --labels? "
+            f"Received: --label {' '.join(values.labels)}"
         )
     options = PipelineOptions(list(arguments))
     check_flags(options)

@@ -136,6 +136,7 @@ def test_refuses_a_completed_output(dataset, capsys):
         (["--subset", "small"], "a plain CSV has no subsets"),
         (["--split", "hash", "--split_percent", "80,20"], "takes three numbers"),
         (["--split", "hash", "--split_percent", "80,20,10"], "sum to 100"),
+        (["--label", "all"], "did you mean --labels? Received: --label all"),
         (["--colour", "red"], "unknown option; see --help. Received: --colour red"),
     ],
 )

@@ -208,6 +208,23 @@ def test_output_that_would_be_read_as_input_is_refused(tmp_path, capsys, glob):
     assert read_all(tmp_path) == before
 
 
+def test_a_wav_whose_name_would_be_too_long_is_told_before_any_work(tmp_path, capsys):
+    write_plain_corpus(tmp_path / "c", clips=2)
+    audio = tmp_path / "c" / "audio"
+    long = f"{'x' * 252}.au"  # No file system takes another letter.
+    sorted(audio.iterdir())[0].rename(audio / long)
+    (tmp_path / "c" / "tracks.csv").write_text(f"path,genre\n{long},Rock\n")
+    before = read_all(tmp_path)
+    code = preprocess.main(
+        [
+            *(f"--audio={audio}", f"--metadata={tmp_path}/c/tracks.csv"),
+            *(f"--output={tmp_path}/out", f"--wav_output={tmp_path}/wavs"),
+        ]
+    )
+    check_refused(code, capsys.readouterr().err, "--wav_output", long[:200])
+    assert read_all(tmp_path) == before
+
+
 def test_metadata_in_the_output_is_not_lost(tmp_path, capsys):
     write_plain_corpus(tmp_path / "c", clips=2)
     (tmp_path / "out").mkdir()

@@ -59,12 +59,14 @@ class ModelDigests:
       files: by name; all files of the folder but `model.json`.
       settings: name of what the model was trained with and on; empty where that is
         not known.
+      versions: of the libraries that it was trained with, by name.
     """
 
     representation: str
     genres: int
     files: Mapping[str, FileDigest]
     settings: str = ""
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuses values that describe no model folder."""

@@ -40,7 +40,7 @@ AP_FILE = "average_precision.png"
 CARD_FILE = "model_card.md"
 
 #: Libraries whose versions decide what a model becomes.
-LIBRARIES = ("tensorflow", "keras", "numpy", "scikit-learn")
+LIBRARIES = ("tensorflow", "keras", "numpy", "scikit-learn", "scipy")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -258,8 +258,13 @@ def check_range(name: str, value: float | None, high: float = math.inf) -> None:
 
 
 def find_versions() -> dict[str, str]:
-    """Versions of Python and of `LIBRARIES`, as far as they are installed."""
-    versions = {"python": platform.python_version()}
+    """Versions of Python and of `LIBRARIES`."""
+    return {"python": platform.python_version(), **find_library_versions()}
+
+
+def find_library_versions() -> dict[str, str]:
+    """Versions of `LIBRARIES`, as far as they are installed."""
+    versions = {}
     for library in LIBRARIES:
         try:
             versions[library] = importlib.metadata.version(library)

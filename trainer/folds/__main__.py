@@ -29,7 +29,7 @@ from trainer.folds.cross_validation import (
     cross_validate,
     is_of_mel,
 )
-from trainer.runtime.preemption import EXIT_CODE, PreemptedError
+from trainer.runtime.preemption import EXIT_CODE, PreemptedError, interrupting
 from trainer.training.train import LostWorkerError
 
 MIN_FOLDS = 2
@@ -129,27 +129,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         output = output.rstrip("/") or output
         chosen = choose_models(dataset, models)
         check_flags(flags, chosen)
-        reports = cross_validate(
-            dataset,
-            Plan(
-                output=output,
-                folds=folds,
-                models=chosen,
-                seed=seed,
-                flags=flags,
-                trials=trials,
-                reporter=reporter,
-                command=shlex.join(
-                    [
-                        *("./launch.sh", "folds", "--data", data, "--output", output),
-                        *("--folds", str(folds), "--seed", str(seed)),
-                        *(["--models", *chosen] if models else []),
-                        *(["--tune", str(trials)] if trials else []),
-                        *list_flags(flags),
-                    ]
-                ),
+        plan = Plan(
+            output=output,
+            folds=folds,
+            models=chosen,
+            seed=seed,
+            flags=flags,
+            trials=trials,
+            reporter=reporter,
+            command=shlex.join(
+                [
+                    *("./launch.sh", "folds", "--data", data, "--output", output),
+                    *("--folds", str(folds), "--seed", str(seed)),
+                    *(["--models", *chosen] if models else []),
+                    *(["--tune", str(trials)] if trials else []),
+                    *list_flags(flags),
+                ]
             ),
         )
+        with interrupting():
+            reports = cross_validate(dataset, plan)
     except PreemptedError as error:
         print_error(error, label="stopped")
         return EXIT_CODE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import Any
 
@@ -63,7 +63,9 @@ class Preemption:
 def watch_for_preemption() -> Iterator[Preemption]:
     """Turns the first signal into a request; a second one ends the process.
 
-    In threads other than the main one signals cannot be handled: nothing is asked.
+    A request that came too late for whoever asks is handed on to who watched before:
+    `interrupting`. In threads other than the main one signals cannot be handled:
+    nothing is asked.
     """
     main = threading.current_thread() is threading.main_thread()
     preemption = Preemption(watching=main)
@@ -75,3 +77,49 @@ def watch_for_preemption() -> Iterator[Preemption]:
         if main:
             for number, handler in before.items():
                 signal.signal(number, handler)
+    for number, handler in before.items():
+        if not preemption.requested or preemption.by != _NAMES[number]:
+            continue
+        if callable(handler) and handler is not signal.default_int_handler:
+            handler(number, None)
+
+
+@contextlib.contextmanager
+def interrupting() -> Iterator[Callable[[], None]]:
+    """Interrupts several pieces of work at once, or between two, but never not at all.
+
+    Python swallows what a signal's handler raises while a finaliser or a callback of C
+    runs, and a run that is about to end finishes first.
+
+    Yields:
+      Raises `KeyboardInterrupt` where a signal came before: call it between two pieces.
+
+    Raises:
+      PreemptedError: by SIGTERM.
+    """
+    came: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        came.append(number)
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if came:
+            raise KeyboardInterrupt
+
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in _NAMES if main}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(number, interrupt)
+    try:
+        yield check
+    except KeyboardInterrupt as error:
+        if came[:1] == [signal.SIGTERM]:
+            raise PreemptedError(
+                "by SIGTERM; what is finished stays, and the same command goes on."
+            ) from error
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

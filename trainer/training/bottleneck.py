@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 
 import keras
@@ -22,6 +23,7 @@ from pipeline.schema.example import Value, encode_example
 from trainer.data.dataset import Dataset
 from trainer.data.index import INDEX_COLUMNS, IndexColumns
 from trainer.data.streams import READS, parse_batch
+from trainer.evaluation.report import find_library_versions
 from trainer.runtime.devices import Devices
 from trainer.runtime.whole_file import whole_file
 from trainer.training.step import Forward
@@ -65,8 +67,9 @@ def describe_outputs(
 
 
 def make_key(dataset: Dataset, network: keras.Model) -> str:
-    """Name of all that decides the outputs: the records and the network's weights."""
-    digest = hashlib.sha256(dataset.manifest.fingerprint.encode())
+    """Name of what decides the outputs: records, the network's weights, libraries."""
+    origin = [dataset.manifest.fingerprint, find_library_versions()]
+    digest = hashlib.sha256(json.dumps(origin).encode())
     for weight in network.weights:
         digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
     return digest.hexdigest()[:12]

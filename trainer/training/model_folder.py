@@ -23,12 +23,19 @@ import tensorflow as tf
 from pipeline.common import ownership
 from pipeline.common.files import Files, join
 from pipeline.common.owned_kinds import MARK_FILE, MODEL
+from pipeline.common.plain_text import one_line
+from pipeline.common.progress import SILENT, Reporter
 from pipeline.schema import MANIFEST_FILE, Manifest, UserError
 from trainer.evaluation import history, model_files
 from trainer.evaluation.model_digests import DIGESTS_FILE, ModelDigests, digest_bytes
 from trainer.evaluation.model_files import files_of
 from trainer.evaluation.predictions import ClipPredictions
-from trainer.evaluation.report import HISTORY_FILE, MODEL_FILE, REPORT_FILE
+from trainer.evaluation.report import (
+    HISTORY_FILE,
+    MODEL_FILE,
+    REPORT_FILE,
+    find_library_versions,
+)
 from trainer.evaluation.report_folder import read_report, write_report
 from trainer.evaluation.tasks.task import AnyReport
 from trainer.training.run import FittedModel
@@ -137,6 +144,7 @@ class ModelFolder:
                 representation=representation,
                 genres=genres,
                 settings=settings,
+                versions=find_library_versions(),
                 files={
                     name: digest_bytes(content) for name, content in contents.items()
                 },
@@ -235,12 +243,15 @@ def try_folders(paths: Iterable[str]) -> None:
             folder.release()
 
 
-def is_trained(path: str, settings: str) -> bool:
+def is_trained(path: str, settings: str, reporter: Reporter = SILENT) -> bool:
     """Whether a folder holds a whole model that was trained with these settings.
+
+    It is the libraries' that are installed: one of other versions is told.
 
     Args:
       path: of the folder, local or remote.
       settings: name of all that the user decides of a model, and of its data.
+      reporter: is told why it is trained anew.
     """
     try:
         folder = model_files.ModelFolder(path)
@@ -251,7 +262,18 @@ def is_trained(path: str, settings: str) -> bool:
             read_report(path)
     except UserError:  # Damaged, or of another version: it is trained again.
         return False
-    return not folder.holds(f"{UNPUBLISHED}/{PUBLISH_FILE}")
+    if folder.holds(f"{UNPUBLISHED}/{PUBLISH_FILE}"):
+        return False
+    before, versions = folder.digests.versions, find_library_versions()
+    if before == versions:
+        return True
+    changes = ", ".join(
+        f"{name} {before.get(name, '(not recorded)')} where {version} is installed"
+        for name, version in versions.items()
+        if before.get(name) != version
+    )
+    reporter.note(f"{one_line(path)} is trained anew: it was made with {changes}.")
+    return False
 
 
 def write_report_folder(

@@ -18,6 +18,7 @@ from trainer.data.dataset import Dataset
 from trainer.data.split import Split, open_splits
 from trainer.evaluation.history import PhaseHistory
 from trainer.evaluation.predictions import ClipPredictions, mean_by_clip, with_artists
+from trainer.evaluation.report import find_library_versions
 from trainer.evaluation.tasks.task import find_task
 from trainer.runtime import devices
 from trainer.runtime.checkpoint import CheckpointFolder
@@ -212,6 +213,7 @@ class Run:
     def key(self) -> str:
         """Name of all that shapes the result of the run."""
         content = describe_settings(self.config, self.dataset) | {
+            "versions": find_library_versions(),
             "devices": [self.devices.name, self.devices.replicas],
             "in memory": [split.values is not None for split in self.splits.values()],
         }

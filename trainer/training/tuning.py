@@ -27,6 +27,7 @@ from pipeline.schema import UserError, fingerprint
 from trainer.config import SCHEDULES, TrainConfig
 from trainer.data.dataset import open_dataset
 from trainer.evaluation.model_files import files_of
+from trainer.evaluation.report import LIBRARIES, find_library_versions
 from trainer.evaluation.tasks.task import AnyReport
 from trainer.runtime.cluster import read_cluster
 from trainer.training.fit import DivergedError
@@ -90,7 +91,11 @@ def search_space(config: TrainConfig) -> dict[str, Any]:
 
 
 def tune(
-    config: TrainConfig, trials: int, judge: Judge, reporter: Reporter = SILENT
+    config: TrainConfig,
+    trials: int,
+    judge: Judge,
+    reporter: Reporter = SILENT,
+    data: str = "",
 ) -> Trial:
     """Runs trials until there are so many, and returns the best.
 
@@ -99,6 +104,7 @@ def tune(
       trials: how many there shall be, those of a search that was cut off included.
       judge: trains with a config and returns its lowest validation loss.
       reporter: is told about each trial.
+      data: fingerprint of the dataset.
 
     Raises:
       UserError: all is set already, trials of another search are in the way, or no
@@ -111,7 +117,7 @@ def tune(
             "and --units are all given; leave out one or more."
         )
     folder = f"{config.output.rstrip('/')}/{TRIALS}"
-    key = search_key(config)
+    key = search_key(config, data)
     results = read_trials(folder, key)
     if results:
         reporter.note(f"{len(results)} trials of this search are done")
@@ -171,9 +177,10 @@ def propose(
     return dict(study.ask(dict(space)).params)
 
 
-def search_key(config: TrainConfig) -> str:
+def search_key(config: TrainConfig, data: str = "") -> str:
     """Name of all that the trials of one search share."""
-    return fingerprint(config.computation())
+    origin = {"fingerprint": data, "versions": find_library_versions()}
+    return fingerprint(config.computation() | origin)
 
 
 def read_trials(folder: str, key: str) -> list[Trial]:
@@ -200,7 +207,8 @@ def read_trials(folder: str, key: str) -> list[Trial]:
             ) from error
         if search != key:
             raise UserError(
-                f"{path} belongs to a search with other flags; give --output another "
+                f"{path} belongs to a search with other flags, on other data or with "
+                f"other versions of {', '.join(LIBRARIES)}; give --output another "
                 f"folder, or remove {folder}."
             )
         trials.append(trial)
@@ -256,7 +264,8 @@ def tune_and_train(
             "which starts trials by itself, or leave out --tune."
         )
     ModelFolder.at(config.output).claim()
-    settings = name_settings(config, open_dataset(config.data), trials)
+    dataset = open_dataset(config.data)
+    settings = name_settings(config, dataset, trials)
     folder = f"{config.output.rstrip('/')}/{TRIALS}"
     cache = f"{folder}/features"
     if config.model == "mel" and config.feature_cache is None:
@@ -266,6 +275,7 @@ def tune_and_train(
         trials,
         functools.partial(measure_validation_loss, reporter=reporter),
         reporter,
+        dataset.manifest.fingerprint,
     )
     reporter.note(
         f"best of {trials} trials: {best.number + 1}, validation loss {best.loss:.4f}; "

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 #: Seconds between plain lines: in the first minute of a stage, and later.
 LINE_SECONDS = (5.0, 15.0)
 #: Variable that is set for a command that is one step of several, which say together
-#: what is next.
+#: what is next: the id of the process that runs them.
 WHOLE_RUN = "FMA_WHOLE_RUN"
 #: The unit of what is counted in bytes; it is shown in MB.
 BYTE = "byte"

@@ -21,17 +21,20 @@ from typing import IO, cast
 
 import numpy as np
 
-from pipeline.common.child_process import python_command
+from pipeline.common.child_process import end_with, python_command
 from pipeline.common.clip_config import ClipConfig
 from pipeline.common.quiet import optional_hidden
 from pipeline.decoding.isolation import receive, send
-from pipeline.job import lifeline
 from pipeline.representations import make_schemas
 from pipeline.schema import Normalisation, RepresentationSchema
 from pipeline.shards.moments import PooledMoments
 
 #: Shards' indices and moments of their training clips.
 ShardMoments = Sequence[tuple[int, Mapping[str, PooledMoments]]]
+
+#: Seconds for an answer, many times what the largest dataset takes on a busy machine:
+#: a process that was stopped must not stop the job.
+ANSWER_SECONDS = 600.0
 
 _MODULE = "pipeline.job.normalisation.process"
 
@@ -117,7 +120,7 @@ def ask_analyst(
     }
     try:
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(None)  # Whatever other libraries set for theirs.
+            connection.settimeout(ANSWER_SECONDS)
             connection.connect(address)
             with connection.makefile("rwb") as stream:
                 send(cast(IO[bytes], stream), b"A", json.dumps(request).encode())
@@ -139,7 +142,7 @@ def serve(descriptor: int, launcher: int) -> None:
     """
     # An interrupt is for the other process to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    lifeline.end_with(launcher)
+    end_with(launcher)
     with optional_hidden():
         import apache_beam  # noqa: F401
     from pipeline.job.normalisation.analysis import analyse

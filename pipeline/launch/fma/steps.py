@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from pipeline.common.child_process import python_command
 from pipeline.common.progress import WHOLE_RUN
-from pipeline.common.progress.command_line import CommandParser, describe_unknown
+from pipeline.common.progress.command_line import CommandParser
 
 #: How a command ends that was interrupted: by Ctrl-C, or asked to and has saved.
 _STOPPED = (130, 75)
@@ -41,21 +41,32 @@ def run_step(words: Sequence[str]) -> None:
       StepError: it did not end well.
     """
     command = python_command("pipeline.launch.commands", *words)
+    came: list[int] = []
+
+    def tell(number: int, _: object) -> None:
+        came.append(number)
+        if number == signal.SIGTERM:
+            process.terminate()
+
     # The terminal tells Ctrl-C to the step, too.
-    with _handling(signal.SIGINT, lambda *_: None):
-        environment = os.environ | {WHOLE_RUN: "1"}
+    with _handling(signal.SIGINT, tell):
+        environment = os.environ | {WHOLE_RUN: str(os.getpid())}
         with (
             subprocess.Popen(command, env=environment) as process,
-            _handling(signal.SIGTERM, lambda *_: process.terminate()),
+            _handling(signal.SIGTERM, tell),
         ):
             code = process.wait()
-    if code:
-        raise StepError(code)
+    # A step that was about to end has done so; the next one is not wanted.
+    if code or came:
+        raise StepError(code or -came[0])
 
 
 @contextlib.contextmanager
-def _handling(number: int, handler: Callable[..., object]) -> Iterator[None]:
-    before = signal.signal(number, handler)
+def _handling(number: int, handler: Callable[[int, object], None]) -> Iterator[None]:
+    before = signal.getsignal(number)
+    # What is ignored, as in the background of a script, is so in the step, too.
+    if before != signal.SIG_IGN:
+        signal.signal(number, handler)
     try:
         yield
     finally:
@@ -63,14 +74,14 @@ def _handling(number: int, handler: Callable[..., object]) -> Iterator[None]:
 
 
 def route(
-    words: Sequence[str], parsers: Mapping[str, CommandParser]
+    words: Sequence[str], parsers: Mapping[str, CommandParser], others: str
 ) -> dict[str, list[str]]:
     """Shares the options of a command line out among the commands that know them.
 
     Args:
       words: options and their values.
-      parsers: by name; the flags of the first are for it alone. An unknown flag is an
-        error of it.
+      parsers: by name; the flags of the first are for it alone.
+      others: the one that gets unknown flags, or the first, whose error they are.
 
     Returns:
       Words by name.
@@ -78,22 +89,15 @@ def route(
     first = next(iter(parsers))
     routed: dict[str, list[str]] = {name: [] for name in parsers}
     names = [first]
-    unknown = []
     for word in words:
         if word.startswith("--") or word == "-h":
             flag = word.partition("=")[0]
             names = [name for name in parsers if flag in parsers[name].flags]
             if first in names:
                 names = [first]
-            if not names:
-                unknown.append(word)
-        elif not names:
-            unknown.append(word)
+            names = names or [others]
         for name in names:
             routed[name].append(word)
-    if unknown:
-        flags = [flag for parser in parsers.values() for flag in parser.flags]
-        parsers[first].error(describe_unknown(unknown, flags))
     return routed
 
 

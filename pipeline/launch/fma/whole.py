@@ -7,7 +7,8 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from pipeline.common.plain_text import one_line, print_error
 from pipeline.common.progress import Reporter, add_progress_flags, make_reporter
@@ -26,14 +27,14 @@ SHARDS = {"small": 32, "medium": 128, "large": 512, "full": 512}
 #: Commands whose options may be given, and those that only their own command takes.
 _OPEN = ("preprocess", "train")
 _OURS = {"--audio", "--metadata", "--overwrite", "--estimate", "--data", "--report"}
-#: What says where things are, and how much is printed; whether a flag has a value.
-_PLACES = {"--audio": 1, "--metadata": 1, "--output": 1, "--quiet": 0, "--verbose": 0}
+#: Options that say where things are, and how much is printed.
+_PLACES = {"audio", "metadata", "output", "quiet", "verbose"}
 _EPILOG = """\
 STEP is one of download, preprocess, train and compare; without it, all of them. What an
 interrupted run has made is kept: bytes, shards, models.
 
-Every other option of preprocess and of train may follow, such as --labels,
---min_tracks, --representations, --model, --epochs, --tune and --weights; see
+Every other option of preprocess (also Apache Beam's) and of train may follow, such as
+--labels, --min_tracks, --representations, --model, --epochs, --tune and --weights; see
   ./launch.sh preprocess --help
   ./launch.sh train --help"""
 
@@ -141,7 +142,11 @@ class Whole:
                 f"{self.dataset}, and it is made again."
             ) from error
         wanted = self.words("preprocess")
-        if list(_leave_places_out(made)) != list(_leave_places_out(wanted)):
+        try:
+            same = _find_options(made) == _find_options(wanted)
+        except UserError:  # An option that there is in another version.
+            same = False
+        if not same:
             raise UserError(
                 f"{self.dataset} was made with other options; give another --output, "
                 f"or remove {self.dataset} and {self.models}. It was made by: "
@@ -150,14 +155,21 @@ class Whole:
         return True
 
 
-def _leave_places_out(words: Sequence[str]) -> Iterator[str]:
-    rest = iter(words)
-    for word in rest:
-        flag, equals, _ = word.partition("=")
-        if flag not in _PLACES:
-            yield word
-        elif _PLACES[flag] and not equals:
-            next(rest, None)
+def _find_options(words: Sequence[str]) -> dict[str, Any]:
+    """What decides what is made, of the words of `preprocess`.
+
+    Raises:
+      UserError: there is an unknown one.
+    """
+    # Takes seconds, and none where nothing is asked for.
+    from pipeline.launch.plan import parse_beam_options
+
+    parser = find_module(COMMANDS["preprocess"][0]).make_parser()
+    arguments, rest = parser.parse_known_args(words[1:])
+    # They say how it is made, and not what.
+    parse_beam_options(rest)
+    options = vars(arguments).items()
+    return {name: value for name, value in options if name not in _PLACES}
 
 
 def make_parser() -> CommandParser:
@@ -195,7 +207,7 @@ def plan(words: Sequence[str]) -> Whole:
     if not flags <= set(parser.flags):
         modules = {name: find_module(COMMANDS[name][0]) for name in _OPEN}
         parsers |= {name: module.make_parser() for name, module in modules.items()}
-    routed = route(words, parsers)
+    routed = route(words, parsers, "preprocess" if modules else "fma")
     own = parser.parse_args(routed.pop("fma"))
     if "://" in own.output:
         raise UserError(
@@ -213,7 +225,12 @@ def plan(words: Sequence[str]) -> Whole:
     )
     # Wrong values are told now, not after the download.
     for name in routed:
-        arguments = parsers[name].parse_args(whole.words(name)[1:])
+        arguments, rest = parsers[name].parse_known_args(whole.words(name)[1:])
+        if rest:
+            from pipeline.launch.plan import parse_beam_options
+
+            known = [flag for each in parsers.values() for flag in each.flags]
+            parse_beam_options(rest, known)
         if name == "train":
             modules[name].check(arguments)
         elif arguments.labels != "top":

@@ -10,6 +10,7 @@ from apache_beam.io.localfilesystem import LocalFileSystem
 from google.api_core.exceptions import Forbidden, ServiceUnavailable
 
 from pipeline.common import storage
+from pipeline.common.files import LocalFiles
 from tests.support.flaky import make_store_flaky
 
 
@@ -91,6 +92,13 @@ def test_content_is_never_seen_half_written(tmp_path):
         for writer in writers:
             writer.result()
     assert files_under(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "\u00e9" * 127])
+def test_a_name_may_be_as_long_as_file_systems_allow(tmp_path, name):
+    storage.write_atomically(f"{tmp_path}/{name}", b"a", scratch=str(tmp_path / "s"))
+    LocalFiles().write(f"{tmp_path}/2/{name}", b"b")
+    assert sorted(files_under(tmp_path)) == sorted([f"2/{name}", name])
 
 
 def test_temporary_names_differ():

@@ -327,3 +327,33 @@ def test_a_flac_file_written_to_a_pipe_does_not_know_its_length(files):
     data[21] &= 0xF0
     data[22:26] = bytes(4)
     load(bytes(data))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_flac_file_of_many_channels_has_large_frames(known):
+    random = np.random.default_rng(0)
+    sound = 0.3 * random.standard_normal((40 * 44_100, 6)).clip(-3, 3)
+    data = bytearray(encode(sound.astype(np.float32), kind="FLAC"))
+    if not known:
+        data[12:18] = bytes(6)
+    # Two frames do not fit into what is read of others.
+    assert int.from_bytes(data[15:18], "big") > damage._FLAC_BYTES // 2 or not known
+    damage.check_length(io.BytesIO(data))
+    with pytest.raises(AudioError, match="its last frame begins at"):
+        damage.check_length(io.BytesIO(data[: len(data) // 2]))
+
+
+@pytest.mark.parametrize("kind", ["WAV", "AIFF", "CAF"])
+@pytest.mark.parametrize("between", [b"", b"note"])
+def test_audio_in_two_chunks_is_not_taken_for_one(files, kind, between):
+    data, order = files[kind], "little" if kind == "WAV" else "big"
+    name = b"SSND" if kind == "AIFF" else b"data"
+    start, width = data.index(name), 12 if kind == "CAF" else 8
+    size = int.from_bytes(data[start + 4 : start + width], order)
+    chunk = data[start : start + width + size]
+    if between:
+        between += (6).to_bytes(width - 4, order) + bytes(6)
+    another = data[:start] + chunk + between + chunk
+    reason, message = reject(another)
+    assert reason == Reason.UNANNOUNCED
+    assert "holds audio twice" in message

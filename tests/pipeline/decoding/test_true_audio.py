@@ -11,11 +11,13 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 import pytest
+import soundfile
 
 from pipeline.common.clip_config import ClipConfig
 from pipeline.common.rejects import AudioError, Reason
+from pipeline.decoding import mp3, mpeg
 from pipeline.decoding.excerpts import decode_parts
-from pipeline.decoding.waveform import load_waveform
+from pipeline.decoding.waveform import load_waveform, resample
 from tests.support.audio_files import encode, encode_with_ffmpeg, make_id3
 from tests.whole.campaigns.fuzz import find_misplaced
 from tests.whole.campaigns.mutations import (
@@ -73,6 +75,25 @@ def find_second(samples: np.ndarray) -> float:
     part = samples[:8_192] * np.hanning(8_192)
     hertz = np.argmax(np.abs(np.fft.rfft(part))) * 44_100 / 8_192
     return (hertz - LOWEST) / RISE - 4_096 / 44_100
+
+
+@pytest.mark.parametrize("name", ["CBR bare", "VBR bare", "low"])
+def test_an_excerpt_is_what_the_whole_file_decodes_to(files, glide, name):
+    files = files | {
+        "low": encode_with_ffmpeg(glide[::2], "-b:a", "8k", *BARE, rate=RATE // 2)
+    }
+    data = io.BytesIO(files[name])
+    measured = mp3.measure(data, mp3.read_stream(data))
+    frame = measured.stream.frame
+    # Without its number of frames libsndfile guesses the length.
+    sized = io.BytesIO(mpeg.add_length(files[name]))
+    whole, rate = soundfile.read(sized, dtype="float32")
+    first = int((measured.seconds - 30) / 2 / frame.seconds) * frame.samples
+    samples = load(files[name]).samples
+    expected = resample(whole[first : first + 30 * rate], rate)
+    # The resampler does not know what follows; not a sample differs else.
+    count = len(samples) - 2_000
+    np.testing.assert_allclose(samples[:count], expected[:count], atol=1e-6)
 
 
 def check_middle(data: bytes, seconds: float = LONG_SECONDS, mutation="keep") -> None:

@@ -3,11 +3,17 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from trainer.runtime.preemption import Preemption, watch_for_preemption
+from trainer.runtime.preemption import (
+    PreemptedError,
+    Preemption,
+    interrupting,
+    watch_for_preemption,
+)
 
 
 def test_sigterm_becomes_a_request():
@@ -89,3 +95,48 @@ with watch_for_preemption():
         timeout=60,
     )
     assert (done.returncode, done.stdout) == (-signal.SIGTERM, "once\n")
+
+
+class Finalised:
+    """Is sent a signal where Python swallows what its handler raises."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), self.number)
+        time.sleep(0)
+
+
+@pytest.mark.usefixtures("foreground")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, PreemptedError)],
+)
+def test_no_signal_is_swallowed_between_two_pieces_of_work(number, error):
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+
+    def at_once(_):
+        os.kill(os.getpid(), number)
+        pytest.fail("goes on")
+
+    def in_a_finaliser(check):
+        Finalised(number)
+        check()
+
+    def as_a_run_ends(_):
+        with watch_for_preemption() as preemption:
+            os.kill(os.getpid(), number)
+            assert preemption.requested
+        pytest.fail("goes on")
+
+    def work(piece):
+        with interrupting() as check:
+            check()
+            piece(check)
+
+    for piece in (at_once, in_a_finaliser, as_a_run_ends):
+        with pytest.raises(error):
+            work(piece)
+    assert handlers == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]

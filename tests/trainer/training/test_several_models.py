@@ -1,7 +1,12 @@
 """One command trains all that the comparison needs."""
 
 import hashlib
+import importlib.metadata
+import itertools
 import json
+import os
+import signal
+import threading
 
 import keras
 import numpy as np
@@ -126,6 +131,43 @@ def test_what_is_finished_stays_when_the_command_is_given_again(
     assert f"{len(BASELINES)} baselines on statistics; to" in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_stops_whenever_it_comes_and_the_same_command_goes_on(
+    data, tmp_path, capsys, monkeypatch
+):
+    output = tmp_path / "models"
+    flags = ["--model", "windows", "statistics", "baselines"]
+    begin, sent, begun = keras.backend.clear_session, [], []
+
+    def note_beginning():
+        begun.extend(sent)
+        begin()
+
+    def interrupt():
+        sent.append(True)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(keras.backend, "clear_session", note_beginning)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    moments, codes, code = iter(itertools.count(1)), [], None
+    try:
+        while code != 0:
+            sent.clear()
+            timer = threading.Timer(next(moments) * 0.4, interrupt)
+            timer.start()
+            code = run(data, output, *flags)
+            timer.cancel()
+            codes.append(code)
+            assert code in ((75, 130) if sent else (0,)), codes
+            assert not begun, codes
+            if sent:
+                assert "stopped: " in capsys.readouterr().err
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(codes) > 2
+    assert len(times(output)) == 2 + len(BASELINES)
+
+
 def test_other_settings_and_damage_are_trained_anew(data, tmp_path, capsys):
     output = tmp_path / "models"
     flags = ["--model", "windows", "statistics"]
@@ -141,6 +183,33 @@ def test_other_settings_and_damage_are_trained_anew(data, tmp_path, capsys):
     assert "Kept" not in capsys.readouterr().out
     again = times(output)
     assert all(again[name] > after[name] for name in after)
+
+
+def test_a_model_of_other_versions_of_libraries_is_trained_anew_and_told(
+    data, tmp_path, capsys, monkeypatch
+):
+    output = tmp_path / "models"
+    flags = ["--model", "statistics", "baselines"]
+    assert run(data, output, *flags) == 0
+    before = times(output)
+    installed = importlib.metadata.version("keras")
+    version = importlib.metadata.version
+    monkeypatch.setattr(
+        importlib.metadata,
+        "version",
+        lambda name: "99.1" if name == "keras" else version(name),
+    )
+    capsys.readouterr()
+    assert run(data, output, *flags) == 0
+    printed = capsys.readouterr().out
+    change = f"it was made with keras {installed} where 99.1 is installed."
+    for name in ("statistics", "logistic_regression-statistics"):
+        assert f"{output}/{name} is trained anew: {change}\n" in printed
+    assert "Kept" not in printed
+    after = times(output)
+    assert all(after[name] > before[name] for name in before)
+    assert run(data, output, *flags) == 0
+    assert times(output) == after
 
 
 def test_baselines_that_do_not_fit_into_memory_are_left_out_by_default(

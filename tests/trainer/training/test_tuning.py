@@ -113,6 +113,8 @@ def test_trials_of_another_search_are_not_mixed(config, tmp_path):
     tuning.tune(config, 2, bowl)
     with pytest.raises(UserError, match="belongs to a search with other flags"):
         tuning.tune(dataclasses.replace(config, seed=1), 2, bowl)
+    with pytest.raises(UserError, match="on other data"):
+        tuning.tune(config, 2, bowl, data="preprocessed again")
     file = tmp_path / "out" / "trials" / "0000.json"
     text = file.read_text()
     file.write_text(text[:40])

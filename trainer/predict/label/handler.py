@@ -11,10 +11,10 @@ import apache_beam as beam
 import threadpoolctl
 from apache_beam.ml.inference.base import ModelHandler
 
+from pipeline.common.child_process import end_with
 from pipeline.decoding.isolation import IsolatedDecoder
 from pipeline.inputs.audio_files import make_audio_check
 from pipeline.inputs.join import AudioFile
-from pipeline.job import lifeline
 from pipeline.job.counters import METRICS, count_files, count_reject
 from trainer.predict.label.config import LabelConfig
 from trainer.predict.label.shards import LabelledShard, keep_or_make_shard
@@ -78,7 +78,7 @@ class ShardLabelHandler(ModelHandler[ShardFiles, LabelledShard, LoadedModels]):
         """Loads the models, once a process; with a worker a core, for one core each."""
         launcher = self._config.launcher
         if launcher not in (0, os.getpid()):
-            lifeline.end_with(launcher)
+            end_with(launcher)
         # Its threads only get into each other's way; a model's have work for long.
         threadpoolctl.threadpool_limits(1)
         if not self._config.spare_cores:

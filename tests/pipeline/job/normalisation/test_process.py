@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.common.clip_config import ClipConfig
 from pipeline.job import complete
+from pipeline.job.normalisation import process
 from pipeline.job.normalisation.process import (
     ask_analyst,
     select_schemas,
@@ -103,13 +104,26 @@ def test_without_an_answer_it_is_made_here(here, tmp_path):
     constants, folder = here
     others = find_analysts()
     with start_analyst() as address:
-        [process] = find_analysts() - others
-        process.kill()
-        while process.status() != psutil.STATUS_ZOMBIE:
+        [analyst] = find_analysts() - others
+        analyst.kill()
+        while analyst.status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.01)
         dataset = make_dataset(tmp_path, analyst=address)
         assert complete.analyse_training(dataset, make_moments()) == constants
     assert read_files(tmp_path) == read_files(folder)
+
+
+def test_a_process_that_hangs_is_not_waited_for_for_ever(here, tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "ANSWER_SECONDS", 0.2)
+    others = find_analysts()
+    with start_analyst() as address:
+        [analyst] = find_analysts() - others
+        analyst.suspend()
+        dataset = make_dataset(tmp_path, analyst=address)
+        constants = complete.analyse_training(dataset, make_moments())
+        assert constants == here[0]
+    assert read_files(tmp_path) == read_files(here[1])
+    assert not analyst.is_running()
 
 
 def test_where_sockets_have_no_such_long_names(monkeypatch, tmp_path):

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipeline.launch.fma import demo, steps, whole
@@ -95,15 +96,23 @@ def test_options_go_to_the_commands_that_know_them(commands):
         f"{TRAIN} --epochs 3 --model mel baselines --quiet",
     ]
     assert ran[0].endswith(" --quiet --room " + ran[0].split()[-1])
+    ran.clear()
+    flags = "--subset small --direct_num_workers 2 --output run --experiments=a"
+    assert whole.main([*flags.split(), "--epochs", "3"]) == 0
+    assert ran[2:] == [
+        f"{PREPROCESS.format('run/download')} --direct_num_workers 2 --experiments=a",
+        f"{TRAIN} --epochs 3",
+    ]
+    ran.clear()
     # More clips of these can be used.
     assert whole.main(["--subset=large", "--labels=leaf"]) == 0
-    assert int(ran[4].split()[-1]) > 104_000 * 830_000
+    assert int(ran[0].split()[-1]) > 104_000 * 830_000
 
 
 def test_a_complete_dataset_stays_if_it_is_the_one_asked_for(commands, capsys):
     ran, _ = commands
-    made = PREPROCESS.format("/elsewhere") + " --labels all --verbose"
-    complete(made)
+    made = PREPROCESS.format("/elsewhere") + " --labels=all --verbose"
+    complete(made + " --direct_num_workers=3")
     assert whole.main(["--subset", "small", "--output", "run", "--labels", "all"]) == 0
     assert [line.split()[0] for line in ran] == ["download", "train"]
     assert "run/dataset is complete." in capsys.readouterr().out
@@ -111,6 +120,10 @@ def test_a_complete_dataset_stays_if_it_is_the_one_asked_for(commands, capsys):
     err = capsys.readouterr().err
     assert "run/dataset was made with other options; give another --output" in err
     assert "It was made by: preprocess --audio /elsewhere" in err
+    content = json.dumps({"command": f"./launch.sh {made} --bitrate 9"})
+    Path("run/dataset/report.json").write_text(content)
+    assert whole.main(["--subset", "small", "--output", "run", "--labels", "all"]) == 2
+    assert "was made with other options" in capsys.readouterr().err
     Path("run/dataset/report.json").write_text("{}")
     assert whole.main(["--subset", "small", "--output", "run"]) == 2
     assert "does not tell how the dataset was made" in capsys.readouterr().err
@@ -140,8 +153,10 @@ def test_a_step_alone_and_a_folder_of_zips(commands, capsys):
         ("--subset", "--subset: expected one argument"),
         ("upload --subset small", "STEP: invalid choice: 'upload'"),
         ("preproces --subset small", "did you mean preprocess?"),
-        ("--subset small --label all", "--label all; did you mean --labels?"),
+        ("--subset small --label all", "did you mean --labels?"),
         ("--subset small --epoch 3", "did you mean --epochs?"),
+        ("--subset small --direct_num_worker=3", "did you mean --direct_num_workers?"),
+        ("--subset small --direct_num_workers=-3", "direct_num_workers"),
         ("--subset small --dropout 2", "--dropout must be 0 or more and under 1"),
         ("--subset small --labels every", "invalid choice: 'every'"),
         ("--subset small --audio x", "--audio is for a step by itself"),
@@ -230,3 +245,49 @@ def test_a_signal_reaches_the_step_which_is_waited_for(number):
         process.send_signal(number)
     out, _ = process.communicate(timeout=30)
     assert (out, process.returncode) == ("saved\n", 75)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_at_the_very_end_of_a_step_stops_before_the_next(number, monkeypatch):
+    code = f"import os, signal; signal.signal({number:d}, signal.SIG_IGN); "
+    code += f"os.kill(os.getppid(), {number:d})"
+    monkeypatch.setattr(
+        steps, "python_command", lambda *_: [sys.executable, "-c", code]
+    )
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(steps.StepError) as caught:
+            steps.run_step(["x"])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (caught.value.code, caught.value.stopped) == (128 + number, True)
+
+
+def test_a_signal_that_is_ignored_is_ignored_in_a_step_too(monkeypatch):
+    code = "import signal; assert signal.getsignal(2) == signal.SIG_IGN"
+    monkeypatch.setattr(
+        steps, "python_command", lambda *_: [sys.executable, "-c", code]
+    )
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        steps.run_step(["x"])
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_step_ends_with_a_launcher_that_is_killed(tmp_path):
+    corpus = tmp_path / "corpus"
+    words = ["demo", "--output", str(corpus), "--workers", "2"]
+    code = f"from pipeline.launch.fma import steps; steps.run_step({words!r})"
+    launcher = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    deadline = time.monotonic() + 60
+    while not any(corpus.rglob("*.mp3")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    started = psutil.Process(launcher.pid).children(recursive=True)
+    assert len(started) > 2  # The step, and who works for it.
+    launcher.kill()
+    launcher.wait()
+    _, alive = psutil.wait_procs(started, timeout=20)
+    for process in alive:
+        process.kill()
+    assert not alive, alive
