@@ -1,8 +1,9 @@
 """Windows, filters and tuning with exactly librosa's values.
 
 librosa's functions for them import scipy.signal, scipy.stats, scikit-learn and numba:
-more than a second that every process would pay, for what NumPy says in a few lines.
-Tests hold the two side by side.
+more than a second that every process would pay, for what NumPy says in a few lines. And
+numba compiles some of them at their first import: 15 s in each process of a fresh
+installation. Tests hold the two side by side.
 """
 
 from __future__ import annotations

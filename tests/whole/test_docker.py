@@ -120,28 +120,6 @@ def test_entry_points_are_modules():
     assert "NVIDIA_VISIBLE_DEVICES=all" in text
 
 
-def warm_up(folder: Path, **environment: str) -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "docker" / "warm_up.py")],
-        cwd=folder,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)} | environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def test_warming_up_needs_nothing_that_the_image_lacks(tmp_path):
-    warm_up(tmp_path, NUMBA_DISABLE_JIT="1", XDG_CACHE_HOME=str(tmp_path))
-
-
-@pytest.mark.slow
-def test_warming_up_fills_the_cache(tmp_path):
-    cache = tmp_path / "numba"
-    warm_up(tmp_path, NUMBA_CACHE_DIR=str(cache), NUMBA_CPU_NAME="generic")
-    assert list(cache.rglob("*.nbi"))
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_lock_installs_into_an_empty_environment(tmp_path):
