@@ -28,7 +28,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("project")
 
-#: Signals that end something, or that this project handles. SIGALRM is pytest-timeout's.
+#: Signals that end something, or that this project handles; pytest-timeout has SIGALRM.
 HANDLED = (
     *(signals.SIGINT, signals.SIGTERM, signals.SIGHUP, signals.SIGPIPE),
     *(signals.SIGPROF, signals.SIGCHLD),
