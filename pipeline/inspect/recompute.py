@@ -28,13 +28,16 @@ from pipeline.common.clip_config import (
 from pipeline.common.files import join
 from pipeline.common.plain_text import align
 from pipeline.common.rejects import AudioError
-from pipeline.decoding.waveform import Waveform, load_waveform
-from pipeline.inputs.archives.reading import open_input
+from pipeline.decoding.isolation import IsolatedDecoder
+from pipeline.decoding.waveform import Waveform
+from pipeline.inputs.join import Clip
+from pipeline.inputs.splits import stable_hash
 from pipeline.inspect import reading
 from pipeline.representations import features, mel, statistics, windows
 from pipeline.representations.spectrum import Float32
-from pipeline.schema import SPLITS, Manifest, UserError
+from pipeline.schema import Manifest, UserError, shard_file
 from pipeline.shards.records import checksum_audio
+from pipeline.shards.shard import fetch_audio
 
 Float64 = NDArray[np.float64]
 
@@ -99,44 +102,66 @@ def recompute(
             f"Received: {folder}"
         )
     clips = choose_clips(list(reading.read_clips(folder)), count)
-    tracks = {str(clip["track_id"]) for clip in clips}
-    records = {name: read_values(folder, manifest, name, tracks) for name in names}
+    places = {
+        str(clip["track_id"]): (
+            str(clip["split"]),
+            stable_hash(str(clip["track_id"])) % manifest.num_shards,
+        )
+        for clip in clips
+    }
+    records = {name: read_values(folder, manifest, name, places) for name in names}
     config = ClipConfig.from_dict(manifest.settings)
     result = Comparison(differences=collections.defaultdict(list), problems=[])
-    for number, clip in enumerate(clips, 1):
-        path, track = str(clip["path"]), str(clip["track_id"])
-        progress(f"clip {number} of {len(clips)}")
-        try:
-            with open_input(path) as file:
-                waveform = load_waveform(file, config)
-        except (*storage.STORE_ERRORS, AudioError) as error:
-            result.problems.append(f"{path} cannot be read: {error}")
-            continue
-        if checksum_audio(waveform.samples) != clip["audio"]:
-            result.problems.append(
-                f"{path} does not hold the audio that clip {track} was made from"
-            )
-            continue
-        missing = [name for name in names if track not in records[name]]
-        if missing:
-            result.problems.append(
-                f"{path}: the dataset has no {' and no '.join(missing)} of clip {track}"
-            )
-            continue
-        result.clips += 1
-        expected = compute(waveform, names, config)
-        for name in names:
-            difference = np.abs(
-                records[name][track].astype(np.float64) - expected[name]
-            ) / _scale(name, manifest)
-            result.differences[name].append(difference.ravel())
-            # What is no number is near nothing.
-            if np.mean(~(difference <= FAR[name])) > FAR_SHARE:
-                result.problems.append(
-                    f"{path}: the {name} of clip {track} are not what librosa makes of "
-                    "it"
-                )
+    with IsolatedDecoder() as decoder:
+        for number, clip in enumerate(clips, 1):
+            progress(f"clip {number} of {len(clips)}")
+            _compare(clip, records, manifest, config, decoder, result)
     return result
+
+
+def _compare(
+    clip: Mapping[str, Any],
+    records: Mapping[str, Mapping[str, NDArray[Any]]],
+    manifest: Manifest,
+    config: ClipConfig,
+    decoder: IsolatedDecoder,
+    result: Comparison,
+) -> None:
+    """Adds to a result what becomes of one clip."""
+    path, track = str(clip["path"]), str(clip["track_id"])
+    # Of a long file the same bytes are read as for the records.
+    source = Clip(
+        track_id=track, artist_id="", labels=(), split="", path=path, size=clip["size"]
+    )
+    try:
+        with fetch_audio(source, config.excerpt) as file:
+            waveform = decoder.load_waveform(file, config)
+    except (*storage.STORE_ERRORS, AudioError) as error:
+        result.problems.append(f"{path} cannot be read: {error}")
+        return
+    if checksum_audio(waveform.samples) != clip["audio"]:
+        result.problems.append(
+            f"{path} does not hold the audio that clip {track} was made from"
+        )
+        return
+    missing = [name for name in records if track not in records[name]]
+    if missing:
+        result.problems.append(
+            f"{path}: the dataset has no {' and no '.join(missing)} of clip {track}"
+        )
+        return
+    result.clips += 1
+    expected = compute(waveform, list(records), config)
+    for name in records:
+        difference = np.abs(
+            records[name][track].astype(np.float64) - expected[name]
+        ) / _scale(name, manifest)
+        result.differences[name].append(difference.ravel())
+        # What is no number is near nothing.
+        if np.mean(~(difference <= FAR[name])) > FAR_SHARE:
+            result.problems.append(
+                f"{path}: the {name} of clip {track} are not what librosa makes of it"
+            )
 
 
 def choose_clips(
@@ -157,28 +182,33 @@ def choose_clips(
 
 
 def read_values(
-    folder: str, manifest: Manifest, name: str, tracks: set[str]
+    folder: str, manifest: Manifest, name: str, places: Mapping[str, tuple[str, int]]
 ) -> dict[str, NDArray[Any]]:
     """Values of some clips: `(records_per_clip, *value.shape)` by track id.
+
+    Args:
+      folder: of the dataset.
+      manifest: as it lies there.
+      name: of the representation.
+      places: split and shard of each clip, by track id.
 
     Raises:
       UserError: a file cannot be read.
     """
     schema = manifest.representations[name]
     found: dict[str, list[Any]] = collections.defaultdict(list)
-    for split in SPLITS:
-        for file in manifest.shard_files(name, split):
-            path = join(folder, file)
-            try:
-                for example in reading.read_examples(path, schema):
-                    track = str(example["track_id"])
-                    if track in tracks:
-                        found[track].append(example[schema.value.name])
-            except (OSError, ValueError) as error:
-                raise UserError(
-                    f"{path} cannot be read ({error}); ./launch.sh inspect --verify "
-                    "says what is wrong."
-                ) from error
+    for split, shard in sorted(set(places.values())):
+        path = join(folder, shard_file(name, split, shard, manifest.num_shards))
+        try:
+            for example in reading.read_examples(path, schema):
+                track = str(example["track_id"])
+                if track in places:
+                    found[track].append(example[schema.value.name])
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{path} cannot be read ({error}); ./launch.sh inspect --verify "
+                "says what is wrong."
+            ) from error
     return {track: np.stack(values) for track, values in found.items()}
 
 

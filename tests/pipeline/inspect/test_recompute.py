@@ -29,20 +29,29 @@ def make_music(seconds: float, hertz: float) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A dataset of three clips, and the folder of their audio."""
+    """A dataset of three clips, one of them from the middle of a long MP3."""
     folder = tmp_path_factory.mktemp("recompute")
     (folder / "audio").mkdir()
     rows = []
-    for track, seconds in enumerate((30, 8, 30)):
+    for track, (seconds, kind) in enumerate(((30, "wav"), (8, "wav"), (60, "mp3"))):
         music = make_music(seconds, 200 + 30 * track)
-        soundfile.write(folder / "audio" / f"{track}.wav", music, SAMPLE_RATE)
-        row = {"path": f"{track}.wav", "genre": "AB"[track // 2], "track_id": track}
+        name = f"{track}.{kind}"
+        soundfile.write(
+            folder / "audio" / name,
+            music,
+            SAMPLE_RATE,
+            # A constant bit rate: the middle is found without the rest.
+            **({"bitrate_mode": "CONSTANT"} if kind == "mp3" else {}),
+        )
+        row = {"path": name, "genre": "AB"[track // 2], "track_id": track}
         rows.append(row | {"split": "training"})
     write_csv(folder / "tracks.csv", rows)
     flags = [f"--audio={folder}/audio", f"--metadata={folder}/tracks.csv"]
     flags += [f"--output={folder}/out", "--num_shards=1", "--representations", *NAMES]
-    assert preprocess.main(flags) == 0
-    return folder / "out", folder / "audio"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.shards.shard.WHOLE_FILE_BYTES", 200_000)
+        assert preprocess.main(flags) == 0
+        yield folder / "out", folder / "audio"
 
 
 @pytest.fixture
