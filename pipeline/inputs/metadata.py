@@ -135,7 +135,7 @@ def read_tracks(text: TextIO, config: MetadataConfig) -> Iterator[Track]:
     layout = read_layout(reader, config)
     cells = CellReader(config.labels, config.genres)
     for row in _read_rows(reader, config):
-        if not any(row):
+        if not any(map(str.strip, row)):
             continue
         where = f"{config.path} line {reader.line_num}"
         if len(row) != layout.width:

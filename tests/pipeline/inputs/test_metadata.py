@@ -341,6 +341,7 @@ def test_subsets_are_fmas():
         "path,genre,\na.wav,Rock,\nb.wav,Jazz,\n",
         "path,genre,,\na.wav,Rock\nb.wav,Jazz,,\n",
         "path,genre\na.wav,Rock,\nb.wav,Jazz,,\n,,\n",
+        "path,genre\na.wav,Rock\n  \n , \nb.wav,Jazz\n\t\n",
         "path,genre,artist_id\na.wav,Rock,nan\nb.wav,Jazz,NaN\n",
         "path,genre,artist_id\na.wav,Rock,None\nb.wav,Jazz,<NA>\n",
     ],
