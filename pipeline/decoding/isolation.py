@@ -185,12 +185,14 @@ class IsolatedDecoder:
 
     def _decode(self, demand: _Demand[_Used]) -> _Result[_Used]:
         """Has a file decoded, also where the helper dies of something else."""
-        for _ in range(ATTEMPTS):
+        for attempt in range(1, ATTEMPTS + 1):
             try:
                 return self._ask(demand)
             except _HelperDiedError as error:
                 code = error.code
-            if code in (-signal.SIGPROF, -signal.SIGALRM):
+            # The alarm also goes off where all was stopped, as by Ctrl-Z, and goes on.
+            waited = code == -signal.SIGALRM and attempt == ATTEMPTS
+            if code == -signal.SIGPROF or waited:
                 raise AudioError(
                     Reason.DECODER_TIMED_OUT,
                     f"decoding takes more than {self._time_limit:g} s",

@@ -222,6 +222,21 @@ def test_a_hang_costs_one_reject_and_its_time(short, poison):
         decoder.load_waveform(io.BytesIO(short), ClipConfig())
 
 
+def test_an_alarm_after_a_pause_costs_nothing(decoder, short):
+    expected = decoder.load_waveform(io.BytesIO(short), ClipConfig()).samples.copy()
+
+    class Pausing(io.BytesIO):
+        helper = decoder._process
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            self.helper.send_signal(signal.SIGALRM)
+            self.helper.wait()
+            return super().read(size)
+
+    found = decoder.load_waveform(Pausing(short), ClipConfig())
+    np.testing.assert_array_equal(found.samples, expected)
+
+
 def test_too_much_memory_costs_one_reject(fragile, short):
     reason, message = reject(fragile, b"all memory")
     assert reason == Reason.DECODER_CRASHED
