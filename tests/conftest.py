@@ -28,10 +28,10 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("project")
 
-#: Signals that end something, or that this project handles.
+#: Signals that end something, or that this project handles; pytest-timeout has SIGALRM.
 HANDLED = (
     *(signals.SIGINT, signals.SIGTERM, signals.SIGHUP, signals.SIGPIPE),
-    *(signals.SIGALRM, signals.SIGPROF, signals.SIGCHLD),
+    *(signals.SIGPROF, signals.SIGCHLD),
 )
 #: Modules of ten seconds and more.
 LONG = frozenset(

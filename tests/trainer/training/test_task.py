@@ -513,9 +513,11 @@ found += [
     for name in sys.modules
     if name.startswith("pipeline.")
     and not name.startswith(("pipeline.schema", "pipeline.common"))
-    # ZIPs of audio that the report plays: standard library only.
+    # Names of files, and ZIPs of audio that the report plays: standard library only.
     and not name.startswith("pipeline.inputs.archives")
-    and name not in ("pipeline.inputs", "pipeline.inputs.globs")
+    and name.removeprefix("pipeline.inputs") not in {
+        "", ".audio_names", ".globs", ".names"
+    }
 ]
 print(found)
 """
