@@ -129,7 +129,7 @@ run_tests() {
     "$python" -m ruff check .
     "$python" -m ruff format --check .
     # Beside the tests, which leave some of the CPUs' time.
-    "$python" -m mypy pipeline trainer >&2 &
+    "$python" -m mypy pipeline trainer benchmarks >&2 &
     types=$!
   fi
   # A file's tests share what they set up, so they stay in one process; tests/conftest.py

@@ -60,7 +60,7 @@ def _time_analysis(
             )
             for name, all_ in moments.items()
         }
-        shards.append((shard, pooled))
+        shards.append((shard, {n: pool for n, pool in pooled.items() if pool}))
     with tempfile.TemporaryDirectory() as folder:
         analyse(shards, schemas, folder)
     return time.process_time() - started

@@ -20,7 +20,7 @@ import numpy as np
 import psutil
 
 from pipeline.common.plain_text import align
-from trainer.baselines.classifiers import Examples
+from trainer.baselines.choice import Examples
 from trainer.baselines.fitting import BASELINES
 from trainer.data.distances import squared_distances
 

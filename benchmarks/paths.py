@@ -247,8 +247,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     silence_beam()
     shard.fetch_audio = fetch_nothing
-    shard.make_records = make_tiny_records  # type: ignore[assignment]
-    make_shards.IsolatedDecoder = NoDecoder  # type: ignore[misc, assignment]
+    shard.make_records = make_tiny_records  # type: ignore[attr-defined, assignment]
+    make_shards.IsolatedDecoder = NoDecoder  # type: ignore[attr-defined, assignment]
     with tempfile.TemporaryDirectory(prefix="paths-") as folder:
         rows = measure(
             arguments.count,

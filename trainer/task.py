@@ -17,7 +17,12 @@ from pipeline.common.progress.command_line import CommandParser
 from pipeline.schema import UserError
 from trainer.config import MODELS, PATHS, TrainConfig, add_options
 from trainer.runtime.cluster import read_cluster
-from trainer.runtime.preemption import EXIT_CODE, PreemptedError, interrupting
+from trainer.runtime.preemption import (
+    EXIT_CODE,
+    PreemptedError,
+    interrupting,
+    stop_if_interrupted,
+)
 
 #: Stands for all of scikit-learn's classifiers.
 BASELINES = "baselines"
@@ -106,10 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         paths = [flags["data"], flags["output"], flags["checkpoint_dir"], report]
         require_credentials(paths)
-        with interrupting() as stop_if_interrupted:
-            return _train_several(
-                flags, names, trials, report, audio, reporter, stop_if_interrupted
-            )
+        with interrupting():
+            return _train_several(flags, names, trials, report, audio, reporter)
     except PreemptedError as error:
         print_error(error, label="stopped")
         return EXIT_CODE
@@ -191,7 +194,6 @@ def _train_several(
     report: str | None,
     audio: str | None,
     reporter: Reporter,
-    stop_if_interrupted: Callable[[], None],
 ) -> int:
     """Trains models one after another and compares those that could be trained."""
     from trainer.runtime import quiet  # noqa: F401  isort: skip
@@ -229,8 +231,6 @@ def _train_several(
     def train_network(config: TrainConfig) -> None:
         # Names of layers count from 1 again, as where one is trained alone.
         keras.backend.clear_session()
-        # It runs many finalisers.
-        stop_if_interrupted()
         tune_and_train(config, trials, reporter)
 
     def train_classifiers(representation: str, baselines: Sequence[Baseline]) -> None:

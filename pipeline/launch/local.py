@@ -49,6 +49,9 @@ _MEMORY_LIMITS = (
     "/sys/fs/cgroup/memory.max",
     "/sys/fs/cgroup/memory/memory.limit_in_bytes",
 )
+#: Memory of a thread of `ask_for_threads` with its decoder, and of what they share
+#: (docs/reference/performance.md, labelling).
+THREAD_BYTES, SHARED_BYTES = 300 << 20, 1 << 30
 #: Seconds between two looks at how many clips are done.
 LOOK_SECONDS = 0.25
 
@@ -110,6 +113,8 @@ def choose_mode(options: PipelineOptions, flags: Sequence[str], workers: int) ->
 def ask_for_threads(options: PipelineOptions, flags: Sequence[str]) -> list[str]:
     """Flags for a thread a core, where the user asks for no mode or other runner.
 
+    Fewer where memory has no room for so many.
+
     For steps that load much and then compute outside of Python: threads start at once,
     and one copy of what is loaded serves them all.
 
@@ -120,7 +125,10 @@ def ask_for_threads(options: PipelineOptions, flags: Sequence[str]) -> list[str]
     cores = count_cores()
     if not is_local(options) or cores == 1 or _names_mode(flags):
         return []
-    return [f"{_MODE_FLAGS[0]}=multi_threading", f"{_MODE_FLAGS[1]}={cores}"]
+    threads = min(cores, (find_memory() - SHARED_BYTES) // THREAD_BYTES)
+    if threads < 2:
+        return [f"{_MODE_FLAGS[0]}=in_memory"]
+    return [f"{_MODE_FLAGS[0]}=multi_threading", f"{_MODE_FLAGS[1]}={threads}"]
 
 
 def _names_mode(flags: Sequence[str]) -> bool:

@@ -31,6 +31,7 @@ from trainer.folds.records import (
     split_records,
 )
 from trainer.predict import classical
+from trainer.runtime.preemption import stop_if_interrupted
 from trainer.training.model_folder import (
     ModelFolder,
     read_files,
@@ -159,6 +160,7 @@ def cross_validate(dataset: Dataset, plan: Plan) -> list[AnyReport]:
             data = records.link(f"fold-{fold}", fold)
             whole = records.link(f"fold-{fold}-whole", fold, stopping=False)
             for model in plan.models:
+                stop_if_interrupted()
                 with _naming(model, f"fold {fold + 1}"):
                     if model == BASELINES:
                         source = f"{scratch}/baselines-{fold}"
@@ -169,6 +171,7 @@ def cross_validate(dataset: Dataset, plan: Plan) -> list[AnyReport]:
                         config = plan.config(model, source, target)
                         tune_and_train(config, plan.trials, reporter)
                         names[model] = None
+        stop_if_interrupted()
         reporter.detail("\n== All clips: the models that are kept")
         results = {
             name: [read_result(f"{output}/{name}/fold-{i}") for i in range(plan.folds)]

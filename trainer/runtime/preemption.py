@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
 
@@ -77,45 +77,58 @@ def watch_for_preemption() -> Iterator[Preemption]:
         if main:
             for number, handler in before.items():
                 signal.signal(number, handler)
-    for number, handler in before.items():
-        if not preemption.requested or preemption.by != _NAMES[number]:
-            continue
-        if callable(handler) and handler is not signal.default_int_handler:
-            handler(number, None)
+        for number, handler in before.items():
+            outer = getattr(handler, "__self__", None)
+            asked = preemption.requested and preemption.by == _NAMES[number]
+            # Also where the work failed: what is wrong is told, and no more begun.
+            if asked and isinstance(outer, _Interruption):
+                outer.came.append(number)
+    stop_if_interrupted()
+
+
+class _Interruption:
+    """What came, where Python may have swallowed what the handler raised."""
+
+    def __init__(self) -> None:
+        self.came: list[int] = []
+
+    def handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self.came.append(number)
+        raise KeyboardInterrupt
+
+
+def stop_if_interrupted() -> None:
+    """To be called between two pieces of work in `interrupting`.
+
+    Raises:
+      KeyboardInterrupt: a signal came before.
+    """
+    for number in _NAMES:
+        interruption = getattr(signal.getsignal(number), "__self__", None)
+        if isinstance(interruption, _Interruption) and interruption.came:
+            raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
-def interrupting() -> Iterator[Callable[[], None]]:
+def interrupting() -> Iterator[None]:
     """Interrupts several pieces of work at once, or between two, but never not at all.
 
     Python swallows what a signal's handler raises while a finaliser or a callback of C
-    runs, and a run that is about to end finishes first.
-
-    Yields:
-      Raises `KeyboardInterrupt` where a signal came before: call it between two pieces.
+    runs, and a run that is about to end finishes first: see `stop_if_interrupted`.
 
     Raises:
       PreemptedError: by SIGTERM.
     """
-    came: list[int] = []
-
-    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        came.append(number)
-        raise KeyboardInterrupt
-
-    def check() -> None:
-        if came:
-            raise KeyboardInterrupt
-
+    interruption = _Interruption()
     main = threading.current_thread() is threading.main_thread()
     before = {number: signal.getsignal(number) for number in _NAMES if main}
     for number, handler in before.items():
         if handler != signal.SIG_IGN:
-            signal.signal(number, interrupt)
+            signal.signal(number, interruption.handle)
     try:
-        yield check
+        yield
     except KeyboardInterrupt as error:
-        if came[:1] == [signal.SIGTERM]:
+        if interruption.came[:1] == [signal.SIGTERM]:
             raise PreemptedError(
                 "by SIGTERM; what is finished stays, and the same command goes on."
             ) from error

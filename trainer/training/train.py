@@ -23,7 +23,11 @@ from trainer.evaluation.report_folder import read_report
 from trainer.evaluation.tasks.task import AnyReport, describe_report, make_report
 from trainer.runtime import hypertune
 from trainer.runtime.devices import gather_floats, wait_for_all
-from trainer.runtime.preemption import Preemption, watch_for_preemption
+from trainer.runtime.preemption import (
+    Preemption,
+    stop_if_interrupted,
+    watch_for_preemption,
+)
 from trainer.training.fit import fit
 from trainer.training.model_folder import ModelFolder, make_contents, needed_bytes
 from trainer.training.networks import layers, mobilenet
@@ -165,6 +169,7 @@ def open_run(
         holds something else.
       LostWorkerError: another process of the run is gone.
     """
+    stop_if_interrupted()
     dataset = open_dataset(config.data)
     config = fit_to_size(config, sum(dataset.manifest.clips["training"].values()))
     if config.weights is not None:

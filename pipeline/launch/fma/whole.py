@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from pipeline.common.plain_text import one_line, print_error
 from pipeline.common.progress import Reporter, add_progress_flags, make_reporter
@@ -27,8 +27,8 @@ SHARDS = {"small": 32, "medium": 128, "large": 512, "full": 512}
 #: Commands whose options may be given, and those that only their own command takes.
 _OPEN = ("preprocess", "train")
 _OURS = {"--audio", "--metadata", "--overwrite", "--estimate", "--data", "--report"}
-#: Options that say where things are, and how much is printed.
-_PLACES = {"audio", "metadata", "output", "quiet", "verbose"}
+#: Options that do not decide what is made: where things are, and how much is printed.
+_PLACES = {"audio", "metadata", "output", "overwrite", "quiet", "verbose"}
 _EPILOG = """\
 STEP is one of download, preprocess, train and compare; without it, all of them. What an
 interrupted run has made is kept: bytes, shards, models.
@@ -144,7 +144,7 @@ class Whole:
         wanted = self.words("preprocess")
         try:
             same = _find_options(made) == _find_options(wanted)
-        except UserError:  # An option that there is in another version.
+        except UserError:  # Made by another version, or another command.
             same = False
         if not same:
             raise UserError(
@@ -159,17 +159,22 @@ def _find_options(words: Sequence[str]) -> dict[str, Any]:
     """What decides what is made, of the words of `preprocess`.
 
     Raises:
-      UserError: there is an unknown one.
+      UserError: there is an unknown one, or one is missing.
     """
     # Takes seconds, and none where nothing is asked for.
     from pipeline.launch.plan import parse_beam_options
 
     parser = find_module(COMMANDS["preprocess"][0]).make_parser()
+    parser.error = _refuse
     arguments, rest = parser.parse_known_args(words[1:])
     # They say how it is made, and not what.
     parse_beam_options(rest)
     options = vars(arguments).items()
     return {name: value for name, value in options if name not in _PLACES}
+
+
+def _refuse(message: str) -> NoReturn:
+    raise UserError(message)
 
 
 def make_parser() -> CommandParser:

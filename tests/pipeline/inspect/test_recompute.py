@@ -115,6 +115,29 @@ def test_files_that_are_gone_or_others(made, clips, tmp_path, capsys):
     assert f"{gone} does not hold the audio that clip" in capsys.readouterr().out
 
 
+def test_a_clip_without_records(made, clips, capsys):
+    clips(track_id="9")
+    assert inspect.main([str(made[0]), "--recompute", "1"]) == 1
+    wrong = capsys.readouterr().out.split("Wrong:")[1]
+    assert "0.wav: the dataset has no features and no mel and no" in wrong
+
+
+def test_records_that_are_no_numbers(made, monkeypatch, capsys):
+    read = recompute.read_values
+
+    def spoil(folder, manifest, name, tracks):
+        values = read(folder, manifest, name, tracks)
+        if name != "mel":
+            values = {track: value * np.nan for track, value in values.items()}
+        return values
+
+    monkeypatch.setattr(recompute, "read_values", spoil)
+    assert inspect.main([str(made[0]), "--recompute", "1"]) == 1
+    wrong = capsys.readouterr().out.split("Wrong:")[1]
+    for name in ("windows", "features", "statistics"):
+        assert f"the {name} of clip 0 are not what librosa makes of it" in wrong
+
+
 def test_clips_of_as_many_genres_as_can_be():
     rows = [{"genre": genre, "track_id": k} for k, genre in enumerate("AABBC")]
     chosen = recompute.choose_clips(rows, 4)

@@ -130,19 +130,28 @@ def test_a_dead_worker_ends_the_job():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "cores", "expected"),
+    ("arguments", "cores", "gib", "expected"),
     [
-        ([], 2, ["--direct_running_mode=multi_threading", "--direct_num_workers=2"]),
-        ([], 1, []),
-        (["--direct_num_workers=3"], 2, []),
-        (["--direct_running_mode=in_memory"], 2, []),
-        (["--runner=FlinkRunner"], 2, []),
+        ([], 2, 2, ["--direct_running_mode=multi_threading", "--direct_num_workers=2"]),
+        (
+            [],
+            64,
+            2,
+            ["--direct_running_mode=multi_threading", "--direct_num_workers=3"],
+        ),
+        ([], 64, 1.5, ["--direct_running_mode=in_memory"]),
+        ([], 64, -1, ["--direct_running_mode=in_memory"]),
+        ([], 1, 2, []),
+        (["--direct_num_workers=3"], 2, 1, []),
+        (["--direct_running_mode=in_memory"], 2, 2, []),
+        (["--runner=FlinkRunner"], 2, 2, []),
     ],
 )
 def test_threads_are_asked_for_where_the_user_asks_for_nothing(
-    monkeypatch, arguments, cores, expected
+    monkeypatch, arguments, cores, gib, expected
 ):
     monkeypatch.setattr(local, "count_cores", lambda: cores)
+    monkeypatch.setattr(local, "find_memory", lambda: int(gib * 2**30))
     options = PipelineOptions(arguments)
     assert local.ask_for_threads(options, arguments) == expected
 

@@ -1,6 +1,9 @@
+import contextlib
 import dataclasses
 import json
+import os
 import shlex
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,7 @@ from trainer.folds.cross_validation import Plan, find_epochs
 from trainer.folds.records import assign_folds, link_fold, split_records
 from trainer.predict.ensemble import Ensemble
 from trainer.predict.loading import load_predictor
+from trainer.training.fit import DivergedError
 
 GENRES = ("Folk", "Jazz")
 
@@ -218,6 +222,32 @@ def test_a_cross_validation_from_the_command_line(
     assert best["calibration"]["clips"] == 24
     assert isinstance(load_predictor(str(output)), Ensemble)
     assert load_predictor(str(output)).temperature == best["calibration"]["temperature"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "part"),
+    [
+        ([], "tuning.train"),
+        (["--tune=3", "--learning_rate=0.01"], "train.Run"),
+    ],
+)
+def test_a_signal_that_python_swallows_stops_before_the_next_piece_of_work(
+    data, tmp_path, capsys, monkeypatch, flags, part
+):
+    begun = []
+
+    def work(*_, **__):
+        begun.append(True)
+        with contextlib.suppress(KeyboardInterrupt):  # As Python in a finaliser.
+            os.kill(os.getpid(), signal.SIGTERM)
+        if flags:  # Which ends no search.
+            raise DivergedError("no number")
+
+    monkeypatch.setattr(f"trainer.training.{part}", work)
+    words = [f"--data={data}", f"--output={tmp_path / 'o'}", "--folds=2", *flags]
+    assert folds.main([*words, "--models", "windows", "statistics"]) == 75
+    assert "stopped: by SIGTERM" in capsys.readouterr().err
+    assert len(begun) == 1
 
 
 def test_flags_of_one_model_go_to_that_model(data, capsys, tmp_path):

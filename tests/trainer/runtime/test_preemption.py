@@ -12,6 +12,7 @@ from trainer.runtime.preemption import (
     PreemptedError,
     Preemption,
     interrupting,
+    stop_if_interrupted,
     watch_for_preemption,
 )
 
@@ -117,24 +118,24 @@ class Finalised:
 def test_no_signal_is_swallowed_between_two_pieces_of_work(number, error):
     handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
 
-    def at_once(_):
+    def at_once():
         os.kill(os.getpid(), number)
         pytest.fail("goes on")
 
-    def in_a_finaliser(check):
+    def in_a_finaliser():
         Finalised(number)
-        check()
+        stop_if_interrupted()
 
-    def as_a_run_ends(_):
+    def as_a_run_ends():
         with watch_for_preemption() as preemption:
             os.kill(os.getpid(), number)
             assert preemption.requested
         pytest.fail("goes on")
 
     def work(piece):
-        with interrupting() as check:
-            check()
-            piece(check)
+        with interrupting():
+            stop_if_interrupted()
+            piece()
 
     for piece in (at_once, in_a_finaliser, as_a_run_ends):
         with pytest.raises(error):

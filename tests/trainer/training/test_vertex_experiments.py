@@ -1,7 +1,9 @@
 """The real SDK tells fake services, which keep what they are told."""
 
+import concurrent.futures
 import importlib.util
 import json
+import time
 
 import pytest
 from google.auth.credentials import AnonymousCredentials
@@ -11,8 +13,11 @@ from tests.support import trainer_fixtures
 from tests.support.cloud.experiments import BOARD
 from tests.support.cloud.services import Services
 from trainer import task
+from trainer.config import TrainConfig
 from trainer.evaluation.report_folder import read_report
 from trainer.training.fit import PhaseFit
+from trainer.training.tracking import vertex_experiments
+from trainer.training.tracking.vertex_experiments import VertexService
 from trainer.training.tracking.weights_and_biases import WandbService
 
 VARIABLES = ("CLOUD_ML_PROJECT_ID", "CLOUD_ML_REGION", "VERTEX_EXPERIMENT")
@@ -128,6 +133,44 @@ def test_an_outage_costs_a_warning_and_no_training(
     assert train(data, tmp_path / "model") == 0
     assert capsys.readouterr().err.count("cannot be told about the run (503") == 1
     assert (tmp_path / "model" / "model.keras").exists()
+
+
+@pytest.mark.parametrize("epochs", [1, 9])
+def test_what_cannot_be_sent_holds_nothing_up(services, monkeypatch, epochs):
+    """With one epoch, the end is the first to notice."""
+    config = TrainConfig(data="data", output="model", model="statistics")
+    service = VertexService(config)
+    service.begin("0a1b2c3d", "key")
+    tried = []
+
+    def fail(_values: object, epoch: int) -> None:
+        tried.append(epoch)
+        time.sleep(0.2)
+        raise OSError("no answer")
+
+    monkeypatch.setattr(service._run, "log_time_series_metrics", fail)
+    for epoch in range(epochs):
+        service.log_epoch({"loss": 1.0}, epoch)
+    concurrent.futures.wait(service._sent[:1])
+    with pytest.raises(OSError, match="no answer"):
+        service.end("complete")
+    service._sender.shutdown(wait=True)  # As Python does at its end.
+    assert len(tried) <= 3
+
+
+def test_the_end_waits_once_for_all_that_is_not_sent(services, monkeypatch):
+    monkeypatch.setattr(vertex_experiments, "WAIT", 0.3)
+    config = TrainConfig(data="data", output="model", model="statistics")
+    service = VertexService(config)
+    service.begin("0a1b2c3d", "key")
+    slow = lambda *_: time.sleep(0.2)  # noqa: E731
+    monkeypatch.setattr(service._run, "log_time_series_metrics", slow)
+    for epoch in range(20):
+        service.log_epoch({"loss": 1.0}, epoch)
+    started = time.monotonic()
+    with pytest.raises(TimeoutError):
+        service.end("complete")
+    assert time.monotonic() - started < 2
 
 
 def test_a_run_that_is_not_taken_is_not_trained_unless_it_was_begun(

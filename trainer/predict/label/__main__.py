@@ -38,7 +38,8 @@ from trainer.predict.label.config import (
 _EPILOG = """\
 Any option of Apache Beam may follow, for example
   --direct_running_mode=multi_processing --direct_num_workers=4
-Without one, a thread of this process for each core shares one copy of the models.
+Without one, threads of this process share one copy of the models: one for each core,
+if memory has room for so many.
 The same command goes on after an interruption.
 """
 _EXAMPLES = (

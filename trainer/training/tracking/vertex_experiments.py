@@ -10,7 +10,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from pipeline.schema import UserError
@@ -126,10 +126,11 @@ class VertexService:
             self._send(self._run.log_metrics, self._last)
         self._send(self._set_state, _STATES[ending])
         try:
+            wait(self._sent, WAIT, FIRST_EXCEPTION)
             for future in self._sent:
-                future.result(WAIT)
+                future.result(0)
         finally:
-            self._sender.shutdown(wait=False, cancel_futures=True)
+            self._stop_sending()
 
     def advise(self, reason: str) -> str:
         """See `Service`."""
@@ -148,8 +149,15 @@ class VertexService:
     def _send(self, send: Callable[..., None], *values: Any) -> None:
         """Sends something after all that is not sent yet; raises what went wrong."""
         while self._sent and self._sent[0].done():
-            self._sent.pop(0).result()
+            error = self._sent.pop(0).exception()
+            if error is not None:
+                self._stop_sending()
+                raise error
         self._sent.append(self._sender.submit(send, *values))
+
+    def _stop_sending(self) -> None:
+        """Drops what is not sent yet, which Python would wait for at its end."""
+        self._sender.shutdown(wait=False, cancel_futures=True)
 
 
 def _has_sdk() -> bool:

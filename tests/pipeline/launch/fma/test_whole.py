@@ -112,7 +112,7 @@ def test_options_go_to_the_commands_that_know_them(commands):
 def test_a_complete_dataset_stays_if_it_is_the_one_asked_for(commands, capsys):
     ran, _ = commands
     made = PREPROCESS.format("/elsewhere") + " --labels=all --verbose"
-    complete(made + " --direct_num_workers=3")
+    complete(made + " --overwrite --direct_num_workers=3")
     assert whole.main(["--subset", "small", "--output", "run", "--labels", "all"]) == 0
     assert [line.split()[0] for line in ran] == ["download", "train"]
     assert "run/dataset is complete." in capsys.readouterr().out
@@ -120,10 +120,14 @@ def test_a_complete_dataset_stays_if_it_is_the_one_asked_for(commands, capsys):
     err = capsys.readouterr().err
     assert "run/dataset was made with other options; give another --output" in err
     assert "It was made by: preprocess --audio /elsewhere" in err
-    content = json.dumps({"command": f"./launch.sh {made} --bitrate 9"})
-    Path("run/dataset/report.json").write_text(content)
-    assert whole.main(["--subset", "small", "--output", "run", "--labels", "all"]) == 2
-    assert "was made with other options" in capsys.readouterr().err
+    others = (f"{made} --bitrate 9", f"{made} --leaks shown", "dataflow --bucket b", "")
+    for command in others:
+        content = json.dumps({"command": f"./launch.sh {command}"})
+        Path("run/dataset/report.json").write_text(content)
+        flags = ["--subset", "small", "--output", "run", "--labels", "all"]
+        assert whole.main(flags) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("error: run/dataset was made with other options")
     Path("run/dataset/report.json").write_text("{}")
     assert whole.main(["--subset", "small", "--output", "run"]) == 2
     assert "does not tell how the dataset was made" in capsys.readouterr().err
