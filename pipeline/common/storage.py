@@ -256,11 +256,18 @@ def list_sizes(folder: str) -> dict[str, int]:
 
 
 def make_folder(path: str) -> None:
-    """Creates a folder and its parents, where the file system has folders."""
+    """Creates a folder and its parents, where the file system has folders.
+
+    Raises:
+      OSError: it cannot be created, and says why.
+    """
     if not exists(path):
-        # Another process may be faster.
-        with contextlib.suppress(OSError):
+        try:
             FileSystems.mkdirs(path)
+        except OSError:
+            # Another process may be faster.
+            if not exists(path):
+                raise
 
 
 def create(path: str) -> BinaryIO:

@@ -21,7 +21,8 @@ import signal
 import struct
 import subprocess
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import IO, Any, BinaryIO, Generic, TypeVar, cast
 
 import numpy as np
@@ -36,6 +37,11 @@ from pipeline.decoding.waveform import Float32, Waveform
 
 #: A clip takes some 0.05 s; ten minutes of AAC take two.
 TIME_LIMIT = 20.0
+#: Time that decoding may take, as a multiple of the CPU time that it may.
+WAITING = 6
+#: Seconds beyond that in which a helper starts and answers. Its own clock ends it
+#: before, unless it is stopped: nothing goes on then but the clock on this side.
+GRACE = 60.0
 #: Address space of a helper; clips of eight channels at 192 kHz take a tenth.
 MEMORY_LIMIT = 4 << 30
 #: Crashes before a file is given up. A helper also dies when other processes
@@ -179,12 +185,14 @@ class IsolatedDecoder:
 
     def _decode(self, demand: _Demand[_Used]) -> _Result[_Used]:
         """Has a file decoded, also where the helper dies of something else."""
-        for _ in range(ATTEMPTS):
+        for attempt in range(1, ATTEMPTS + 1):
             try:
                 return self._ask(demand)
             except _HelperDiedError as error:
                 code = error.code
-            if code in (-signal.SIGPROF, -signal.SIGALRM):
+            # The alarm also goes off where all was stopped, as by Ctrl-Z, and goes on.
+            waited = code == -signal.SIGALRM and attempt == ATTEMPTS
+            if code == -signal.SIGPROF or waited:
                 raise AudioError(
                     Reason.DECODER_TIMED_OUT,
                     f"decoding takes more than {self._time_limit:g} s",
@@ -235,21 +243,28 @@ class IsolatedDecoder:
         requests, answers = process.stdin, process.stdout
         if requests is None or answers is None:
             raise TypeError("The helper has no pipes.")
+        limit = WAITING * self._time_limit + GRACE
         file = demand.file
-        send(requests, demand.kind, demand.to_json(file.seek(0, os.SEEK_END)))
+        kind, content = demand.kind, demand.to_json(file.seek(0, os.SEEK_END))
         used: list[_Used] = []
+        part = None
         while True:
-            kind, payload = receive(answers)
+            with _killed_after(limit, process):
+                send(requests, kind, content)
+            if part is not None:
+                used.append(demand.use(part))
+                part = None
+            with _killed_after(limit, process):
+                kind, payload = receive(answers)
             if kind == b"R":
                 offset, count = _RANGE.unpack(payload)
                 file.seek(offset)
-                send(requests, b"B", file.read(count))
+                kind, content = b"B", file.read(count)
                 continue
             if kind == b"C":
                 samples = self._waveforms[demand.place].copy()
                 part = Part(samples, **json.loads(payload))
-                send(requests, b"N", b"")
-                used.append(demand.use(part))
+                kind, content = b"N", b""
                 continue
             answer = json.loads(payload)
             if kind == b"X":
@@ -283,6 +298,18 @@ class IsolatedDecoder:
         except subprocess.TimeoutExpired:
             process.kill()
             return process.wait()
+
+
+@contextlib.contextmanager
+def _killed_after(seconds: float, process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Kills a helper that neither reads nor answers, which ends the wait for it."""
+    timer = threading.Timer(seconds, process.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _keep(part: Part) -> Part:

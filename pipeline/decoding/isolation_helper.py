@@ -16,6 +16,7 @@ from pipeline.common.clip_config import ClipConfig
 from pipeline.common.rejects import AudioError, Reason
 from pipeline.decoding.excerpts import decode_parts
 from pipeline.decoding.isolation import (
+    WAITING,
     receive,
     request_range,
     send,
@@ -26,8 +27,6 @@ from pipeline.decoding.waveform import Loader, load_waveform
 
 #: Of a larger file, only what the decoder asks for is read.
 WHOLE_FILE_BYTES = 4 << 20
-#: Time that decoding may take, as a multiple of the CPU time that it may.
-WAITING = 6
 _BUFFER = 1 << 18
 
 

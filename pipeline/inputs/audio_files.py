@@ -208,6 +208,8 @@ def _explain(glob: Glob) -> str:
     if member is not None:
         if paths.split(member[1]):
             return f"what lies in a ZIP in a ZIP is not read; unpack {member[0]}."
+        if not member[1] and glob.rest == "**":
+            return f"{member[0]} holds none; fetch or pack it anew."
         return f"nothing in {glob.folder} is named {glob.rest}; give {member[0]} alone."
     if is_remote(glob.folder):
         return f"nothing below {glob.folder} is named {glob.rest}; {quote}"

@@ -12,8 +12,11 @@ import collections
 import csv
 import dataclasses
 import functools
+import html
+import html.entities
 import io
 import re
+import string
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
@@ -41,6 +44,12 @@ _COLUMNS = ("genre_id", "parent", "title")
 _FIELD_LIMIT = 1 << 17
 #: What a list of ids looks like; FMA's ids have four digits.
 _IDS = re.compile(r"\[\s*(?:\d{1,18}\s*(?:,\s*\d{1,18}\s*)*)?\]", re.ASCII)
+#: A table of genres that is larger is none: FMA's has 4 kB.
+MOST_TREE_BYTES = 16 << 20
+#: An entity of HTML, with which web pages and their databases write letters.
+_ENTITY = re.compile(r"&(#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]*);")
+#: Joined files and copied texts bring these along; nobody sees them.
+_UNSEEN = "\0\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff" + string.whitespace
 #: Distinct cells whose genres are kept: FMA has a few thousand.
 _KNOWN_CELLS = 1 << 14
 
@@ -48,6 +57,21 @@ _KNOWN_CELLS = 1 << 14
 def is_nothing(value: str) -> bool:
     """Whether a cell holds what programs write for nothing."""
     return len(value) <= 4 and value.lower() in _NOTHING
+
+
+def _read_entities(text: str) -> str:
+    """Text with the letters that entities of HTML stand for: `R&amp;B` is `R&B`."""
+
+    def read(match: re.Match[str]) -> str:
+        known = match[1][0] == "#" or f"{match[1]};" in html.entities.html5
+        return html.unescape(match[0]) if known else match[0]
+
+    return _ENTITY.sub(read, text) if "&" in text else text
+
+
+def _read_name(text: str) -> str:
+    """A genre's name in NFC, without what cannot be seen around it."""
+    return to_nfc(text.strip().strip(_UNSEEN).strip())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,13 +132,24 @@ def read_genre_tree(text: Iterable[str], source: str) -> GenreTree:
             f"genres.csv; name another one with --genres_file. Its first row is: "
             f"{shorten(','.join(header))}"
         )
+    twice = [name for name in _COLUMNS if header.count(name) > 1]
+    if twice:
+        raise UserError(
+            f"{source}: several columns are named {', '.join(twice)}; leave one of "
+            f"each. Received: {shorten(','.join(header))}"
+        )
     titles: dict[int, str] = {}
     parents: dict[int, int] = {}
     for line, row in numbered[1:]:
-        values = dict.fromkeys(header, "") | dict(zip(header, row, strict=False))
         where = f"{source} line {line}"
+        if any(row[len(header) :]):
+            raise UserError(
+                f"{where}: expected {len(header)} columns as in the header; a title "
+                f"with a comma stands in quotes. Received: {len(row)}"
+            )
+        values = dict.fromkeys(header, "") | dict(zip(header, row, strict=False))
         genre = _parse_id(values["genre_id"], "genre_id", where)
-        title = to_nfc(values["title"].strip())
+        title = _read_name(_read_entities(values["title"]))
         if not genre or not title or genre in titles:
             raise UserError(
                 f"{where}: each genre needs an id of its own, over 0, and a title. "
@@ -281,13 +316,13 @@ class CellReader:
         return self._choose(self._select(found))
 
     def _read_plain(self, cell: str) -> RowGenres:
-        """Genres of a plain CSV's cell; blanks around it are gone."""
+        """Genres of a plain CSV's cell; one of separators alone has none."""
+        cell = _read_entities(cell)
+        names = {_read_name(name) for name in self._rule.split(cell)}
+        names = {name for name in names if name and not is_nothing(name)}
         if not self._rule.several:
-            return self._choose((to_nfc(cell),) if cell else ())
-        names = (to_nfc(name.strip()) for name in self._rule.split(cell))
-        return self._choose(
-            self._select({name for name in names if name and not is_nothing(name)})
-        )
+            return self._choose((_read_name(cell),) if names else ())
+        return self._choose(self._select(names))
 
     def _select(self, names: Collection[str]) -> tuple[str, ...]:
         """Names with their ancestors, or without those that are ancestors."""
@@ -310,8 +345,13 @@ def read_tree_file(data: bytes, source: str) -> GenreTree:
     """Reads a table of genres, of its bytes.
 
     Raises:
-      UserError: it is no UTF-8 text, or no such table.
+      UserError: it is too large, no UTF-8 text, or no such table.
     """
+    if len(data) > MOST_TREE_BYTES:
+        raise UserError(
+            f"{source} has more than {MOST_TREE_BYTES >> 20} MiB, which no table of "
+            "genres has; name another one with --genres_file."
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
@@ -73,12 +74,14 @@ class Pairing(NamedTuple):
       rejects: of rows and of files.
       not_wanted: paths of files whose track is known but not wanted.
       not_audio: paths of files that no row names and that are no audio.
+      contradictions: rows that name one file, and their several genres, in words.
     """
 
     clips: list[Clip]
     rejects: list[Reject]
     not_wanted: list[str]
     not_audio: list[str]
+    contradictions: list[str]
 
 
 def has_audio_name(file: AudioFile) -> bool:
@@ -114,14 +117,15 @@ class Join:
         Each wanted track and each file ends in one place.
         """
         if self.is_plain_sailing(tracks, files):
-            return Pairing([self._make_clip(tracks[0], files[0])], [], [], [])
+            return Pairing([self._make_clip(tracks[0], files[0])], [], [], [], [])
+        # The first row of a file takes it: one that says a genre.
+        tracks = sorted(tracks, key=lambda track: (not track.genres, track))
+        files = sorted(files)
         if not (tracks and files):
             found = Assignment()
         elif self.kind == "fma":
-            tracks, files = sorted(tracks), sorted(files)
             found = self._assign_number(tracks, files)
         else:
-            tracks, files = sorted(tracks), sorted(files)
             found = Assigner(
                 self.folder,
                 [track.path for track in tracks],
@@ -170,7 +174,7 @@ class Join:
         self, tracks: Sequence[Track], files: Sequence[AudioFile], found: Assignment
     ) -> Pairing:
         """Turns an assignment into clips and rejects."""
-        result = Pairing([], [], [], [])
+        result = Pairing([], [], [], [], _find_contradictions(tracks, found))
 
         def reject(path: str, track_id: str, reason: Reason, message: str) -> None:
             result.rejects.append(
@@ -188,10 +192,11 @@ class Join:
                 continue
             if number in found.repeats:
                 first = tracks[found.repeats[number]]
-                other = f", as {first.genre}" * (first.genres != track.genres)
+                genre = f", as {first.genre}" * (first.genres != track.genres)
+                split = f", in {first.split}" * (first.split != track.split)
                 message = (
-                    f"another row names the same file{other} ({first.path}, track "
-                    f"{first.track_id})"
+                    f"another row names the same file{genre}{split} ({first.path}, "
+                    f"track {first.track_id})"
                 )
                 reject(track.path, track.track_id, Reason.DUPLICATE_ROW, message)
             elif number in found.unclear:
@@ -274,3 +279,18 @@ class Join:
         if len(names) == len(clips):
             return clips
         return [dataclasses.replace(clip, whole_name=True) for clip in clips]
+
+
+def _find_contradictions(tracks: Sequence[Track], found: Assignment) -> list[str]:
+    """Names files to which several rows give several genres, by a row's path."""
+    rows = collections.defaultdict(list)
+    for repeat, first in found.repeats.items():
+        rows[first].append(tracks[repeat])
+    contradictions = []
+    for first, repeats in rows.items():
+        group = [tracks[first], *repeats]
+        genres = {track.genre for track in group if track.genres}
+        if len(genres) > 1 and any(track.wanted for track in group):
+            names = name_some(sorted(genres))
+            contradictions.append(f"{tracks[first].path} ({names})")
+    return contradictions

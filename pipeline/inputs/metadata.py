@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
 from pipeline.inputs.genres import CellReader, LabelRule, is_nothing
+from pipeline.inputs.globs import to_nfc
 from pipeline.inputs.names import make_folder
 from pipeline.inputs.splits import SplitConfig, split_by_hash
 from pipeline.schema import SPLITS, UserError, shorten
@@ -135,7 +136,7 @@ def read_tracks(text: TextIO, config: MetadataConfig) -> Iterator[Track]:
     layout = read_layout(reader, config)
     cells = CellReader(config.labels, config.genres)
     for row in _read_rows(reader, config):
-        if not any(row):
+        if not any(map(str.strip, row)):
             continue
         where = f"{config.path} line {reader.line_num}"
         if len(row) != layout.width:
@@ -248,6 +249,8 @@ def _fma_layout(
     }
     if index[:1] != ["track_id"] or not set(wanted.values()) <= set(names):
         return None
+    used = {*wanted.values(), *(("track", name) for name in _FMA_LISTS)}
+    _refuse_repeats([" ".join(name) for name in names if name in used], config)
     columns = {name: names.index(column) for name, column in wanted.items()}
     for name in _FMA_LISTS:
         if ("track", name) in names:
@@ -265,6 +268,14 @@ def _fma_layout(
     )
 
 
+def _refuse_repeats(names: Sequence[str], config: MetadataConfig) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(
+            f"{config.path}: several columns are named {', '.join(twice)}; leave one of"
+            f" each. Received: {','.join(names)}"
+        )
+
+
 def _plain_layout(header: Sequence[str], config: MetadataConfig) -> Layout:
     columns = {
         name: index
@@ -272,14 +283,8 @@ def _plain_layout(header: Sequence[str], config: MetadataConfig) -> Layout:
         if name and not _PANDAS_UNNAMED.fullmatch(name)
     }
     unnamed = tuple(sorted(set(range(len(header))) - set(columns.values())))
-    twice = [name for name in columns if header.count(name) > 1]
-    if twice:
-        raise UserError(
-            f"{config.path}: several columns are named {', '.join(twice)}; leave one "
-            f"of each. Received: {','.join(header)}"
-        )
-    unknown = set(columns) - {*_PLAIN_REQUIRED, *_PLAIN_OPTIONAL}
-    if unknown:
+    _refuse_repeats([name for name in header if name in columns], config)
+    if unknown := set(columns) - {*_PLAIN_REQUIRED, *_PLAIN_OPTIONAL}:
         raise UserError(
             f"{config.path}: unknown columns {', '.join(sorted(unknown))}; the columns "
             "are path,genre[,track_id,artist_id,split]."
@@ -368,7 +373,7 @@ def _plain_track(
     track_id = values.get("track_id") or folder.name_row(
         path, whole=key in config.shared_keys
     )
-    artist_id = values.get("artist_id", "")
+    artist_id = to_nfc(values.get("artist_id", ""))
     return Track(
         key=key,
         track_id=track_id,

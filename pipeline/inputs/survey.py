@@ -17,7 +17,7 @@ from pipeline.inputs.assign import name_some
 from pipeline.inputs.audio_files import make_audio_check
 from pipeline.inputs.audio_names import is_audio_name
 from pipeline.inputs.checksums import list_audio
-from pipeline.inputs.genres import GenreTree, read_tree_file
+from pipeline.inputs.genres import MOST_TREE_BYTES, GenreTree, read_tree_file
 from pipeline.inputs.join import AudioFile, Join
 from pipeline.inputs.metadata import (
     Layout,
@@ -32,8 +32,6 @@ from pipeline.schema import UserError
 
 #: Rows that find no file and are told the nearest one.
 MOST_NEAREST = 200
-#: A table of genres that is larger is none: FMA's has 4 kB.
-MOST_TREE_BYTES = 16 << 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,6 +128,7 @@ def inspect_inputs(
     clips: list[AudioFile] = []
     missing: list[str] = []
     whole_names: list[str] = []
+    contradictions: list[str] = []
     for key, group in tracks.items():
         found = by_key.get(key, [])
         if join.is_plain_sailing(group, found):
@@ -142,6 +141,7 @@ def inspect_inputs(
         ]
         whole_names += [clip.path for clip in pairing.clips if clip.whole_name]
         missing += [r.path for r in pairing.rejects if r.reason is Reason.MISSING]
+        contradictions += pairing.contradictions
     others = {file.path for file in files if is_audio_name(file.path) is not True}
     named = sum(clip.path in others for clip in clips) if others else 0
     return Inputs(
@@ -158,7 +158,7 @@ def inspect_inputs(
         missing=len(missing),
         nearest=_find_nearest(missing, files, join) if layout.kind == "plain" else {},
         without_genre=sum(bool(track.no_genre) for track in wanted),
-        contradictions=_find_contradictions(tracks.values()),
+        contradictions=tuple(sorted(contradictions)),
         below_top=sum(track.below_top for track in wanted),
         several=_find_several(genres, metadata) if layout.kind == "plain" else "",
         genres_file=genres_file,
@@ -185,7 +185,7 @@ def _find_genres_file(
 def _read_tree(path: str, metadata: MetadataConfig) -> GenreTree:
     try:
         with reading.open_input(path) as file:
-            data = file.read(MOST_TREE_BYTES)
+            data = file.read(MOST_TREE_BYTES + 1)
     except (*storage.STORE_ERRORS, AudioError) as error:
         raise UserError(
             f"--labels {metadata.labels.kind} needs the table of genres, genres.csv "
@@ -288,24 +288,6 @@ def _find_nearest(
         if name is not None:
             found[row] = paths[name]
     return found
-
-
-def _find_contradictions(groups: Iterable[list[Track]]) -> tuple[str, ...]:
-    """Names paths to which several rows give several genres."""
-    found = []
-    for group in groups:
-        if len(group) == 1:
-            continue
-        genres = collections.defaultdict(set)
-        for track in group:
-            if track.wanted and track.genres:
-                genres[track.path].add(track.genre)
-        found += [
-            f"{path} ({name_some(sorted(names))})"
-            for path, names in sorted(genres.items())
-            if len(names) > 1
-        ]
-    return tuple(found)
 
 
 def find_similar(genres: Iterable[str]) -> tuple[str, ...]:

@@ -50,10 +50,11 @@ def check_yield(
             f"--max_reject_ratio. Received: {max_reject_ratio:g}"
         )
     if not report["clips_by_split"]["training"]:
+        lost = f" ({reasons}; {where})" * bool(reasons)
         raise IncompleteDatasetError(
-            f"None of the {clips} clips is in the training split, so there is nothing "
-            "to train on; add clips, or give training a larger share with --split hash "
-            "--split_percent."
+            f"None of the {clips} clips is in the training split{lost}, so there is "
+            "nothing to train on; add clips, or give training a larger share with "
+            "--split hash --split_percent."
         )
 
 

@@ -133,12 +133,13 @@ def _enter(file: BinaryIO, archive: Archive, name: str) -> zipfile.ZipExtFile:
     """Reads the local header and opens what is behind it."""
     member = archive.members[name]
     room = _LOCAL_HEADER.size + len(name.encode()) + _EXTRAS_BYTES
-    file.seek(member.offset)
+    # A ZIP without its beginning has members before it.
+    file.seek(max(member.offset, 0))
     count = room + min(member.packed, MOST_IN_MEMORY)
     count = -(-count // _BLOCK_BYTES) * _BLOCK_BYTES
     data = file.read(max(min(count, archive.size - member.offset), 0))
     start = 0
-    if len(data) >= _LOCAL_HEADER.size:
+    if len(data) >= _LOCAL_HEADER.size and member.offset >= 0:
         signature, *_, names, extras = _LOCAL_HEADER.unpack_from(data)
         start = _LOCAL_HEADER.size + names + extras if signature == b"PK\3\4" else 0
     if not start:

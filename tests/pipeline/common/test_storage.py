@@ -291,6 +291,13 @@ def test_folders_may_be_made_again(tmp_path):
     assert (tmp_path / "a" / "b").is_dir()
 
 
+def test_a_folder_that_cannot_be_made_says_why(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="Not a directory") as caught:
+        storage.make_folder(str(tmp_path / "file" / "folder"))
+    assert storage.explain(caught.value) == "Not a directory"
+
+
 def test_deleting_what_is_gone_is_no_error(tmp_path):
     path = tmp_path / "a"
     path.touch()

@@ -16,7 +16,7 @@ import pytest
 from pipeline import preprocess
 from pipeline.common.clip_config import CLIP_SAMPLES, SAMPLE_RATE, ClipConfig
 from pipeline.common.rejects import AudioError, Reason
-from pipeline.decoding import isolation, isolation_helper
+from pipeline.decoding import isolation
 from pipeline.decoding.excerpts import load_excerpts
 from pipeline.decoding.isolation import IsolatedDecoder
 from pipeline.decoding.waveform import load_waveform
@@ -190,6 +190,27 @@ def test_a_helper_killed_from_outside_costs_nothing(decoder, short):
     decoder.load_waveform(io.BytesIO(short), ClipConfig())
 
 
+def test_a_helper_that_is_stopped_costs_one_reject(short, monkeypatch):
+    monkeypatch.setattr(isolation, "GRACE", 0.2)
+    before = children()
+    with IsolatedDecoder(time_limit=0.05) as decoder:
+        start = decoder._start
+
+        def start_stopped():
+            helper = start()
+            helper.send_signal(signal.SIGSTOP)
+            return helper
+
+        decoder._stop()
+        monkeypatch.setattr(decoder, "_start", start_stopped)
+        # More than the pipe has room for, which nobody takes out either.
+        for data in (short, bytes(3 << 20)):
+            with pytest.raises(AudioError, match="died 2 times") as caught:
+                decoder.load_waveform(io.BytesIO(data), ClipConfig())
+            assert caught.value.reason == Reason.DECODER_CRASHED
+    assert children() == before
+
+
 @pytest.mark.parametrize("poison", [b"hang in C", b"hang in Python", b"loop"])
 def test_a_hang_costs_one_reject_and_its_time(short, poison):
     with IsolatedDecoder(helper=CRASHING, time_limit=0.5) as decoder:
@@ -199,6 +220,21 @@ def test_a_hang_costs_one_reject_and_its_time(short, poison):
         assert message == "decoding takes more than 0.5 s"
         assert time.monotonic() - started < 30
         decoder.load_waveform(io.BytesIO(short), ClipConfig())
+
+
+def test_an_alarm_after_a_pause_costs_nothing(decoder, short):
+    expected = decoder.load_waveform(io.BytesIO(short), ClipConfig()).samples.copy()
+
+    class Pausing(io.BytesIO):
+        helper = decoder._process
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            self.helper.send_signal(signal.SIGALRM)
+            self.helper.wait()
+            return super().read(size)
+
+    found = decoder.load_waveform(Pausing(short), ClipConfig())
+    np.testing.assert_array_equal(found.samples, expected)
 
 
 def test_too_much_memory_costs_one_reject(fragile, short):
@@ -221,7 +257,7 @@ def test_a_slow_store_is_not_the_decoders_fault():
     long = encode(np.tile(make_music(6.0, 8_000), (60, 1)), 8_000, "WAV")
     with IsolatedDecoder(time_limit=limit) as decoder:
         decoder.load_waveform(SlowFile(long), ClipConfig())
-    assert sum(pauses) > isolation_helper.WAITING * limit
+    assert sum(pauses) > isolation.WAITING * limit
 
 
 def test_a_programming_error_is_no_reject(capfd):

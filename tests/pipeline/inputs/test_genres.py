@@ -111,6 +111,11 @@ def test_parents_that_are_not_there_are_refused(parents, data):
         ("genre_id,parent,title\n-1,0,Rock\n", "genre_id must be a number"),
         ("genre_id,parent,title\n1,0,Rock\n2,0,Rock\n", "several genres are called"),
         ('genre_id,parent,title\n1,0,"' + "x" * 200_000 + '"\n', "is no CSV"),
+        ("genre_id,parent,title\n1,0,Rock, Hard\n", "line 2: expected 3 columns"),
+        (
+            "genre_id,title,parent,title\n1,Rock,0,A\n",
+            "several columns are named title",
+        ),
     ],
 )
 def test_what_is_no_table_of_genres_is_refused(text, part):
@@ -131,6 +136,8 @@ def test_long_fields_are_refused_whatever_limit_csv_has():
 def test_bytes_that_are_no_text_are_refused():
     with pytest.raises(UserError, match=r"g\.csv must be UTF-8"):
         read_tree_file(b"\xff\xfe", "g.csv")
+    with pytest.raises(UserError, match=r"g\.csv .* more than 16 MiB"):
+        read_tree_file(TABLE.encode().ljust((16 << 20) + 1), "g.csv")
     assert read_tree_file("\ufeff".encode() + TABLE.encode(), "g.csv") == TREE
 
 
@@ -198,6 +205,12 @@ def test_only_top_says_that_there_are_others():
         ("Café", {"kind": "all"}, ("Caf\u00e9",)),
         ("Punk;Fado", {"kind": "all", "tree": TREE}, ("Fado", "Punk", "Rock")),
         ("Punk;Rock", {"kind": "leaf", "tree": TREE}, ("Punk",)),
+        ("R&amp;B;Caf&eacute;", {"kind": "all"}, ("Caf\u00e9", "R&B")),
+        ("R&#38;B", {}, ("R&B",)),
+        ("Drum&Bass;House", {"kind": "all"}, ("Drum&Bass", "House")),
+        ("\ufeffRock\u200b;\u2060 Punk \0", {"kind": "all"}, ("Punk", "Rock")),
+        ("\u200bRock\ufeff", {}, ("Rock",)),
+        (" ; ;", {}, ()),
     ],
 )
 def test_labels_of_a_plain_row(cell, rule, expected):

@@ -53,7 +53,7 @@ def pair_all(
 
     found = [AudioFile(f"{folder.path}/{name}", 9) for name in files]
     keys = {key(track.path) for track in tracks} | {key(file.path) for file in found}
-    whole = Pairing([], [], [], [])
+    whole = Pairing([], [], [], [], [])
     for each in sorted(keys):
         part = join.pair(
             [track for track in tracks if key(track.path) == each],
@@ -194,6 +194,27 @@ def test_a_second_row_of_a_file_says_what_it_contradicts():
     assert reject.message == (
         "another row names the same file, as Rock (a.wav, track t0)"
     )
+
+
+def test_of_several_rows_of_a_file_one_with_a_genre_is_used():
+    found = pair_all([("a.wav", ""), ("a.wav", "Rock")], ["a.wav"])
+    assert labels(found) == {"a.wav": "Rock"}
+    assert found.contradictions == []
+    assert found.rejects[0].message.endswith("file, as Rock (a.wav, track t1)")
+
+
+def test_a_second_row_of_a_file_says_in_which_split_it_is():
+    rows = [make_track("a.wav", "Rock", split="test"), make_track("a.wav", "Rock", 1)]
+    [reject] = pair_all(rows, ["a.wav"]).rejects
+    assert reject.message.endswith("file, in test (a.wav, track t0)")
+
+
+@pytest.mark.parametrize(
+    "other", ["./a.wav", "a.wav", "music/a.wav", "/home/me/music/a.wav"]
+)
+def test_contradictions_are_found_whatever_the_spelling(other):
+    found = pair_all([("music/a.wav", "Rock"), (other, "Jazz")], ["a.wav"])
+    assert found.contradictions == ["music/a.wav (Jazz, Rock)"]
 
 
 def test_letters_are_compared_in_nfc():

@@ -111,6 +111,17 @@ def test_fields_may_span_lines_and_hold_commas_and_quotes():
     assert second.genre == ""
 
 
+def test_columns_that_fma_has_twice_are_refused():
+    header = [
+        line + f",{more}"
+        for line, more in zip(
+            FMA_HEADER.splitlines(), ("track", "genre_top", ""), strict=True
+        )
+    ]
+    message = refuse("\n".join(header) + "\n1,1,x,training,small,Rock,Pop\n")
+    assert message.startswith("m.csv: several columns are named track genre_top;")
+
+
 def test_wanted_are_subset_and_genres():
     rows = (
         "1,1,x,training,small,Rock\n"
@@ -341,6 +352,7 @@ def test_subsets_are_fmas():
         "path,genre,\na.wav,Rock,\nb.wav,Jazz,\n",
         "path,genre,,\na.wav,Rock\nb.wav,Jazz,,\n",
         "path,genre\na.wav,Rock,\nb.wav,Jazz,,\n,,\n",
+        "path,genre\na.wav,Rock\n  \n , \nb.wav,Jazz\n\t\n",
         "path,genre,artist_id\na.wav,Rock,nan\nb.wav,Jazz,NaN\n",
         "path,genre,artist_id\na.wav,Rock,None\nb.wav,Jazz,<NA>\n",
     ],
@@ -396,6 +408,11 @@ def test_other_words_for_nothing_are_no_genre(word):
     [track, other] = read(f"path,genre\na,{word}\nnone,Rock\n")
     assert (track.genre, track.no_genre) == ("", word)
     assert other.path == "none"
+
+
+def test_artists_go_by_nfc():
+    first, second = read("path,genre,artist_id\na,R,S\u00e9\nb,R,Se\u0301\n")
+    assert first.artist_id == second.artist_id == "S\u00e9"
 
 
 def test_genres_go_by_nfc():

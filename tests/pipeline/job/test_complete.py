@@ -170,6 +170,11 @@ def test_fingerprint_follows_the_clips(tmp_path):
             "4 of 7 audio files could not be used.*--max_reject_ratio. Received: 0.5",
         ),
         ([make_shard_report(0, "validation")], [], "None of the 3 clips is in the tra"),
+        (
+            [make_shard_report(0, "validation")],
+            [make_reject("a")],
+            r"training split \(1 .*; see .*rejects.*\), so there is nothing",
+        ),
     ],
 )
 def test_refuses_what_must_not_be_trained_on(tmp_path, reports, rejects, message):

@@ -214,7 +214,7 @@ def test_the_survey_and_the_job_agree(tmp_path, monkeypatch):
 
 def test_pair_ignores_missing_audio_of_unwanted_tracks():
     join = Join(labels=LABELS)
-    assert join.pair([make_track(wanted=False)], []) == ([], [], [], [])
+    assert not any(join.pair([make_track(wanted=False)], []))
 
 
 def test_rejects_are_plain_rows():

@@ -106,6 +106,16 @@ def test_a_wrong_size_in_the_directory_is_found(tmp_path):
         assert caught.value.reason is Reason.DAMAGED_IN_ZIP
 
 
+def test_without_its_beginning_an_archive_has_the_other_members(tmp_path):
+    contents = make_contents(2)
+    path = write_zip(tmp_path / "a.zip", contents, (zipfile.ZIP_STORED,))
+    path.write_bytes(path.read_bytes()[5000:])
+    with pytest.raises(AudioError, match="is not where the ZIP's") as caught:
+        open_member(str(path), "a/0.mp3")
+    assert caught.value.reason is Reason.DAMAGED_IN_ZIP
+    assert open_member(str(path), "a/1.mp3").read() == contents["a/1.mp3"]
+
+
 def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(members, "MOST_MEMBER_BYTES", 999)
     path = str(write_zip(tmp_path / "a.zip", {"a": bytes(1000), "b": bytes(999)}))

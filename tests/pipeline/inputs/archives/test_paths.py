@@ -145,6 +145,12 @@ def test_what_matches_nothing_is_one_sentence(fma, pattern, message):
     assert "\n" not in text
 
 
+def test_an_archive_of_nothing_is_one_sentence(tmp_path):
+    path = write_zip(tmp_path / "a.zip", {"folder/": b""})
+    with pytest.raises(UserError, match=r"matches no file: .*a\.zip holds none; fetch"):
+        match_audio(str(path))
+
+
 @pytest.fixture
 def albums(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
