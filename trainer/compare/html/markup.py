@@ -75,6 +75,7 @@ def header(name: str, *, text: bool = False) -> Markup:
         "th",
         element("button", name, type="button"),
         scope="col",
+        class_="text" if text else None,
         data_first="ascending" if text else None,
     )
 
