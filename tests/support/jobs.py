@@ -86,7 +86,8 @@ def find_workers(process: psutil.Popen) -> list[psutil.Process]:
     found = []
     for child in process.children(recursive=True):
         line = child.cmdline()
-        if "python" in Path(line[0]).name and "pipeline.job.worker" in line:
+        # For a moment, a process that was just started has no command line.
+        if line and "python" in Path(line[0]).name and "pipeline.job.worker" in line:
             found.append(child)
     return found
 

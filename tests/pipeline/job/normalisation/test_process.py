@@ -17,6 +17,7 @@ from pipeline.job.normalisation.process import (
 )
 from pipeline.shards.moments import PooledMoments
 from pipeline.shards.result import DatasetConfig
+from tests.support.jobs import wait_for
 
 NAMES, CONFIG = ("mel", "features"), ClipConfig()
 
@@ -65,6 +66,13 @@ def find_analysts() -> set[psutil.Process]:
     return found
 
 
+def wait_for_analyst(others: set[psutil.Process]) -> psutil.Process:
+    """The one that was started last: for a moment it has no command line."""
+    wait_for(lambda: bool(find_analysts() - others), seconds=20)
+    [analyst] = find_analysts() - others
+    return analyst
+
+
 @pytest.fixture(scope="module")
 def here(tmp_path_factory):
     """Constants and files as this process makes them."""
@@ -104,7 +112,7 @@ def test_without_an_answer_it_is_made_here(here, tmp_path):
     constants, folder = here
     others = find_analysts()
     with start_analyst() as address:
-        [analyst] = find_analysts() - others
+        analyst = wait_for_analyst(others)
         analyst.kill()
         while analyst.status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.01)
@@ -117,7 +125,7 @@ def test_a_process_that_hangs_is_not_waited_for_for_ever(here, tmp_path, monkeyp
     monkeypatch.setattr(process, "ANSWER_SECONDS", 0.2)
     others = find_analysts()
     with start_analyst() as address:
-        [analyst] = find_analysts() - others
+        analyst = wait_for_analyst(others)
         analyst.suspend()
         dataset = make_dataset(tmp_path, analyst=address)
         constants = complete.analyse_training(dataset, make_moments())
