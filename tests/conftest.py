@@ -117,11 +117,11 @@ def _read_process_state() -> dict[str, object]:
 @pytest.fixture(autouse=True)
 def _leaves_the_process_as_it_was() -> Iterator[None]:
     """Or tests would depend on each other's order."""
-    before, modules = _read_process_state(), len(sys.modules)
+    before = _read_process_state()
     yield
     after = _read_process_state()
-    if len(sys.modules) > modules:  # Libraries set variables when they are imported.
-        after = {key: after.get(key) for key in before}
+    # Libraries, and commands for what they start, set variables that nobody had set.
+    after = {key: after.get(key) for key in before}
     assert before.items() ^ after.items() == set()
 
 
