@@ -35,13 +35,13 @@ def open_run(dataset: Dataset, **flags) -> Run:
     )
 
 
-def build(run: Run, dropout: float) -> keras.Model:
+def build(run: Run, dropout: float, more_genres: int = 0) -> keras.Model:
     keras.utils.set_random_seed(1)
     with run.strategy.scope():
         return build_windows_model(
             run.layout,
             run.dataset.manifest.normalisation["windows"],
-            len(run.genres),
+            len(run.genres) + more_genres,
             dropout=dropout,
         )
 
@@ -89,6 +89,14 @@ def check_equality(dataset: Dataset, folder: str) -> None:
         other_clips.probabilities, clips.probabilities, atol=1e-4
     )
     assert cached[2].track_ids == clips.track_ids
+
+
+def check_another_model(dataset: Dataset) -> None:
+    """One of other shapes trains in the process that has trained one."""
+    run = open_run(dataset, strategy="mirrored")
+    model = build(run, dropout=0.0, more_genres=1)
+    phase = Phase(name="test", schedule=dataclasses.replace(SCHEDULE, epochs=1), seed=1)
+    fit(model, run.splits["training"], run.validation, phase, run.devices)
 
 
 class PowerCutError(Exception):
@@ -169,6 +177,7 @@ if __name__ == "__main__":
     opened = open_dataset(sys.argv[1])
     check_refusals(opened)
     check_equality(opened, sys.argv[2])
+    check_another_model(opened)
     check_resume(opened, sys.argv[2])
     check_that_keras_is_broken()
     print("two replicas train as one")

@@ -8,6 +8,7 @@ run on such hardware.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import struct
 
@@ -104,7 +105,7 @@ def find_devices(name: str = "auto", reporter: Reporter = SILENT) -> Devices:
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
         devices = tf.config.list_logical_devices("GPU" if gpus else "CPU")
         return Devices(
-            strategy=tf.distribute.MirroredStrategy([x.name for x in devices]),
+            strategy=_mirrored_strategy(tuple(x.name for x in devices)),
             name="mirrored",
             reason=flag if name != "auto" else f"there are {len(gpus)} GPUs",
         )
@@ -211,6 +212,16 @@ def _multi_worker(cluster: Cluster, reason: str, reporter: Reporter) -> Devices:
     )
 
 
+@functools.cache
+def _mirrored_strategy(names: tuple[str, ...]) -> tf.distribute.Strategy:
+    """One for all models of a process.
+
+    Each strategy numbers its collective operations from the same start, and TensorFlow
+    refuses a number under which it has seen other shapes.
+    """
+    return tf.distribute.MirroredStrategy(names)
+
+
 def _find_tpu() -> str | None:
     """Name of the TPU to use: the environment's, or this machine's own."""
     if os.environ.get("TPU_NAME"):
@@ -218,8 +229,9 @@ def _find_tpu() -> str | None:
     return "local" if tf.config.list_physical_devices("TPU") else None
 
 
+@functools.cache
 def _tpu_strategy(tpu: str | None) -> tf.distribute.Strategy:
-    """Connects to a TPU and initialises it. Never tried on a TPU."""
+    """Connects to a TPU and initialises it, which empties it. Never tried on a TPU."""
     if tpu is None:
         raise UserError(
             "--strategy tpu: there is no TPU on this machine and TPU_NAME is not set; "

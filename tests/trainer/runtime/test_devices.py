@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+import functools
 import json
 import os
 import subprocess
@@ -19,6 +20,7 @@ from tests.support.training_run import make_clusters
 from trainer import task
 from trainer.data.split import Split, open_splits
 from trainer.data.streams import EpochPlan
+from trainer.runtime import devices as devices_module
 from trainer.runtime.devices import (
     Devices,
     check_batch_size,
@@ -31,6 +33,10 @@ from trainer.training import fit
 @pytest.fixture
 def hardware(monkeypatch):
     """Pretends that TensorFlow finds so many GPUs and TPUs."""
+    # A process keeps its strategies; the pretended ones end with the test.
+    for name in ("_mirrored_strategy", "_tpu_strategy"):
+        kept = functools.cache(getattr(devices_module, name).__wrapped__)
+        monkeypatch.setattr(devices_module, name, kept)
 
     def pretend(*, gpus: int = 0, tpus: int = 0) -> None:
         counts = {"GPU": gpus, "TPU": tpus}
@@ -80,7 +86,7 @@ def test_auto_takes_what_is_there(hardware, monkeypatch):
     hardware(gpus=1)
     assert find() == ("single", "there is one GPU", None)
     hardware(gpus=2)
-    assert find() == ("mirrored", "there are 2 GPUs", ["/gpu:0", "/gpu:1"])
+    assert find() == ("mirrored", "there are 2 GPUs", ("/gpu:0", "/gpu:1"))
     hardware(gpus=2, tpus=1)
     assert find() == ("tpu", "there is a TPU, 'local'", "local")
     monkeypatch.setenv("TPU_NAME", "my-tpu")
