@@ -9,6 +9,7 @@ model is trained once more, on all clips, and kept. What is written is read by
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ from trainer.folds.cross_validation import (
     cross_validate,
     is_of_mel,
 )
+from trainer.runtime.cluster import read_cluster
 from trainer.runtime.preemption import EXIT_CODE, PreemptedError, interrupting
 from trainer.training.train import LostWorkerError
 
@@ -125,6 +127,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         if trials < 0:
             raise UserError(f"--tune must be 0 or more. Received: {trials}")
+        if read_cluster(os.environ) is not None:
+            raise UserError(
+                "Folds are trained in one process, and TF_CONFIG names more; unset it."
+            )
         dataset = open_dataset(data)
         output = output.rstrip("/") or output
         chosen = choose_models(dataset, models)

@@ -12,6 +12,7 @@ import pytest
 from pipeline.common.owned_kinds import PICTURE
 from pipeline.schema import SPLITS, Manifest, UserError
 from tests.support.trainer_fixtures import write_dataset
+from tests.support.training_run import make_clusters
 from trainer.baselines.vectors import load_normalised
 from trainer.compare import __main__ as compare
 from trainer.data.dataset import open_dataset
@@ -287,10 +288,14 @@ def test_the_last_network_trains_as_long_as_the_folds_did():
     assert find_epochs([trained(0), trained(0)]) == (1, 1)
 
 
-def test_wrong_flags_are_user_errors(data, tmp_path, capsys):
+def test_wrong_flags_are_user_errors(data, tmp_path, capsys, monkeypatch):
     argv = [f"--data={data}", f"--output={tmp_path / 'o'}"]
     assert folds.main([*argv, "--folds=1"]) == 2
     assert "--folds must be 2 or more" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setenv("TF_CONFIG", make_clusters()[0])
+        assert folds.main(argv) == 2
+        assert "TF_CONFIG names more; unset it" in capsys.readouterr().err
     assert folds.main(["--data=/nowhere", argv[1]]) == 2
     assert "no dataset folder" in capsys.readouterr().err
     with pytest.raises(SystemExit) as error:
