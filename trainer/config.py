@@ -265,8 +265,10 @@ class TrainConfig:
         local=True,
     )
     track: str | None = _machine(
-        "tell Weights & Biases, Vertex AI Experiments or both (default: nobody)",
+        "wandb: tell Weights & Biases; vertex: Vertex AI Experiments; wandb,vertex: "
+        "both (default: nobody)",
         choices=("wandb", "vertex", "wandb,vertex"),
+        metavar="NAME",
         local=True,
     )
 
