@@ -6,6 +6,7 @@ import collections
 import contextlib
 import csv
 import dataclasses
+import itertools
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TextIO
@@ -17,7 +18,12 @@ from pipeline.inputs.assign import name_some
 from pipeline.inputs.audio_files import make_audio_check
 from pipeline.inputs.audio_names import is_audio_name
 from pipeline.inputs.checksums import list_audio
-from pipeline.inputs.genres import MOST_TREE_BYTES, GenreTree, read_tree_file
+from pipeline.inputs.genres import (
+    MOST_TREE_BYTES,
+    GenreTree,
+    LabelRule,
+    read_tree_file,
+)
 from pipeline.inputs.join import AudioFile, Join
 from pipeline.inputs.metadata import (
     Layout,
@@ -32,6 +38,8 @@ from pipeline.schema import UserError
 
 #: Rows that find no file and are told the nearest one.
 MOST_NEAREST = 200
+#: What else people put between genres.
+_OTHER_SEPARATORS = ("|", ";", ",", "/", "\\")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,7 +61,8 @@ class Inputs:
       without_genre: number of wanted tracks in whose genre stands what means nothing.
       contradictions: of files that several rows name, paths and genres in words.
       below_top: number of wanted tracks that have genres, though no top one.
-      several: the first genre of a single label that names several, if any.
+      several: the first genre that seems to name several, and what stands between
+        them; None if there is none.
       genres_file: the table of genres that was read; empty for none.
       rare: genres left out, with the number of their tracks that have a file.
     """
@@ -73,7 +82,7 @@ class Inputs:
     without_genre: int = 0
     contradictions: tuple[str, ...] = ()
     below_top: int = 0
-    several: str = ""
+    several: tuple[str, str] | None = None
     genres_file: str = ""
     rare: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
@@ -160,7 +169,9 @@ def inspect_inputs(
         without_genre=sum(bool(track.no_genre) for track in wanted),
         contradictions=tuple(sorted(contradictions)),
         below_top=sum(track.below_top for track in wanted),
-        several=_find_several(genres, metadata) if layout.kind == "plain" else "",
+        several=find_several(genres, metadata.labels)
+        if layout.kind == "plain"
+        else None,
         genres_file=genres_file,
         rare=rare,
     )
@@ -223,15 +234,6 @@ def _keep_common(
             f"Received: {least}"
         )
     return tuple(kept)
-
-
-def _find_several(genres: Iterable[str], metadata: MetadataConfig) -> str:
-    """The first genre in which several stand, where each row has one."""
-    rule = metadata.labels
-    if rule.several:
-        return ""
-    whole = (g for g in genres if len(list(filter(str.strip, rule.split(g)))) > 1)
-    return next(whole, "")
 
 
 @contextlib.contextmanager
@@ -297,6 +299,25 @@ def find_similar(genres: Iterable[str]) -> tuple[str, ...]:
         letters = "".join(filter(str.isalnum, genre.casefold()))
         groups[letters or genre].append(genre)
     return tuple(name_some(names) for names in groups.values() if len(names) > 1)
+
+
+def find_several(genres: Iterable[str], rule: LabelRule) -> tuple[str, str] | None:
+    """The first genre that seems to name several, and what stands between them.
+
+    What is not the rule's separator may be part of a name, and counts where one of the
+    parts is a genre elsewhere, too.
+    """
+    for separator in dict.fromkeys((rule.separator, *_OTHER_SEPARATORS)):
+        parts = {
+            genre: {part.strip().casefold() for part in genre.split(separator)} - {""}
+            for genre in genres
+        }
+        counts = collections.Counter(itertools.chain.from_iterable(parts.values()))
+        for genre, found in parts.items():
+            known = separator == rule.separator or any(counts[p] > 1 for p in found)
+            if len(found) > 1 and known:
+                return genre, separator
+    return None
 
 
 def _order_genres(tracks: list[Track], metadata: MetadataConfig) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -105,9 +106,13 @@ def _describe_labels_of(inputs: Inputs) -> Iterator[str]:
             "--labels all keeps them."
         )
     if inputs.several:
+        genre, separator = inputs.several
+        flags = "" if rule.several else "--labels all"
+        if separator != rule.separator:
+            flags += f" --genre_separator {shlex.quote(separator)}"
         yield (
-            f"A genre names several ({one_line(inputs.several)}); it counts as one: "
-            "--labels all takes them apart."
+            f"A genre names several ({one_line(genre)}); it counts as one: "
+            f"{flags.strip()} takes them apart."
         )
     if inputs.rare:
         named = [f"{genre} ({count})" for genre, count in inputs.rare.items()]

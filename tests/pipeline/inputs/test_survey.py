@@ -1,9 +1,14 @@
+from types import SimpleNamespace
+
 import pytest
 
 from pipeline.inputs.audio_files import locate_audio
+from pipeline.inputs.genres import LabelRule
 from pipeline.inputs.metadata import MetadataConfig
 from pipeline.inputs.names import name_aliases
-from pipeline.inputs.survey import Inputs, find_similar, inspect_inputs
+from pipeline.inputs.splits import SplitConfig
+from pipeline.inputs.survey import Inputs, find_several, find_similar, inspect_inputs
+from pipeline.launch.messages import describe_inputs
 from pipeline.schema import UserError
 from tests.support.corpora import write_csv, write_plain_corpus
 
@@ -133,3 +138,31 @@ def test_what_the_metadata_can_hardly_mean_is_counted(tmp_path, monkeypatch):
 def test_genres_that_differ_in_case_or_punctuation_are_named():
     genres = ("Hip Hop", "Hip-Hop", "Rock", "rock", "Jazz", "+", "-")
     assert find_similar(genres) == ("Hip Hop, Hip-Hop", "Rock, rock")
+
+
+@pytest.mark.parametrize(
+    ("genres", "expected"),
+    [
+        (("Jazz", "Rock;Pop"), ("Rock;Pop", ";")),
+        (("Pop", "Rock|Pop"), ("Rock|Pop", "|")),
+        (("Folk / Jazz", "Jazz/ rock"), ("Folk / Jazz", "/")),
+        (("jazz", "Soul, Jazz"), ("Soul, Jazz", ",")),
+        # Parts that are no genres elsewhere: one name.
+        (("Folk, World", "Old-Time / Historic", "AC/DC", "|", "Rock|"), None),
+    ],
+)
+def test_genres_that_name_several(genres, expected):
+    assert find_several(genres, LabelRule()) == expected
+    # Genres that were taken apart.
+    if expected is None:
+        assert find_several(genres, LabelRule(kind="all", separator="|")) is None
+
+
+def test_a_separator_that_was_not_given_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    inputs = survey(tmp_path, "a.wav,Rock|Pop b.wav,Pop", "a.wav b.wav")
+    job = SimpleNamespace(split=SplitConfig())
+    assert describe_inputs(inputs, job).splitlines()[-1] == (
+        "A genre names several (Rock|Pop); it counts as one: --labels all "
+        "--genre_separator '|' takes them apart."
+    )
