@@ -16,7 +16,7 @@ from pipeline.common.progress import Reporter, add_progress_flags, take_reporter
 from pipeline.common.progress.command_line import CommandParser
 from pipeline.schema import UserError
 from trainer.config import MODELS, PATHS, TrainConfig, add_options
-from trainer.runtime.cluster import read_cluster
+from trainer.runtime.cluster import find_cluster, read_cluster
 from trainer.runtime.preemption import (
     EXIT_CODE,
     PreemptedError,
@@ -181,9 +181,11 @@ def _train_one(config: TrainConfig, trials: int, reporter: Reporter) -> int:
     except LostWorkerError as error:
         print_error(error)
         return 1
-    reporter.finish(
-        f"Model: {config.output}", ["predict", "--model", config.output, "FILE"]
-    )
+    cluster = find_cluster(config.strategy, os.environ)
+    if cluster is None or cluster.worker == 0:
+        reporter.finish(
+            f"Model: {config.output}", ["predict", "--model", config.output, "FILE"]
+        )
     return 0
 
 

@@ -195,9 +195,12 @@ class CheckpointFolder:
                 file.write(run_id)
 
     def remove(self) -> None:
-        """Removes all checkpoints of the run."""
+        """Removes all checkpoints of the run, and what else it keeps with them.
+
+        The others of its processes must be done: their disks may be this one's.
+        """
         files = files_of(self.root)
-        if self.chief and any(files.walk(self.root)):
+        if any(files.walk(self.root)):
             ownership.remove(files, self.root, CHECKPOINTS)
 
     def _file(self, step: int) -> str:

@@ -82,6 +82,15 @@ def read_cluster(environment: Mapping[str, str]) -> Cluster | None:
     )
 
 
+def find_cluster(strategy: str, environment: Mapping[str, str]) -> Cluster | None:
+    """The processes that a run with this --strategy is one of, if any.
+
+    Raises:
+      UserError: see `read_cluster`.
+    """
+    return read_cluster(environment) if strategy in ("auto", "multiworker") else None
+
+
 def _addresses(value: Any) -> list[str]:
     if not isinstance(value, list):
         raise TypeError(f"expected a list of addresses, received {value!r}")

@@ -18,7 +18,7 @@ import tensorflow as tf
 from pipeline.common.progress import SILENT, Reporter
 from pipeline.schema import UserError
 from trainer.config import STRATEGIES
-from trainer.runtime.cluster import Cluster, read_cluster
+from trainer.runtime.cluster import Cluster, find_cluster
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -88,7 +88,7 @@ def find_devices(name: str = "auto", reporter: Reporter = SILENT) -> Devices:
     if name not in STRATEGIES:
         raise ValueError(f"Expected one of {STRATEGIES}. Received: name={name!r}")
     flag = "--strategy asks for it"
-    cluster = read_cluster(os.environ) if name in ("auto", "multiworker") else None
+    cluster = find_cluster(name, os.environ)
     if cluster is not None:
         reason = flag if name != "auto" else "TF_CONFIG names several processes"
         return _multi_worker(cluster, reason, reporter)

@@ -271,6 +271,9 @@ def _train(
         run.reporter.detail(f"model written to {config.output}")
     # No process leaves before the others are done.
     wait_for_all(devices)
+    if not devices.chief:
+        # The outputs of a frozen base that it computed, where disks are not shared.
+        run.remove_checkpoints(run.key)
     return result
 
 

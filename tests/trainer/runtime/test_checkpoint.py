@@ -122,5 +122,4 @@ def test_only_the_chief_writes(tmp_path):
     folder.save(make(1))
     assert list(tmp_path.iterdir()) == []
     CheckpointFolder(path=str(tmp_path / "run")).save(make(1))
-    folder.remove()
     assert_equal(folder.load(), make(1))

@@ -270,6 +270,7 @@ def test_two_processes_train_as_one(data, tmp_path, monkeypatch):
     assert reason in texts[0]
     # The worker tells nothing and writes nothing.
     assert "epoch" not in texts[1]
+    assert ("Model: " in texts[0], "Model: " in texts[1]) == (True, False)
     assert not outputs[1].exists()
     models = [keras.models.load_model(x / "model.keras") for x in (outputs[0], alone)]
     assert difference(*(model.get_weights() for model in models)) < 2e-4
