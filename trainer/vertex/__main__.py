@@ -192,23 +192,37 @@ def _track(flags: argparse.Namespace, arguments: Sequence[str]) -> dict[str, str
     return {name: value for name, value in places.items() if value}
 
 
-def check_trainer_flags(arguments: Sequence[str]) -> None:
+def check_trainer_flags(config: VertexConfig) -> None:
     """Parses the trainer's flags here, where a mistake costs a second.
 
     Unknown flags end the process, as they would there.
 
     Raises:
-      UserError: a file would not be reachable.
+      UserError: a value cannot be trained with on these machines, or a file would not
+        be reachable.
     """
     parser, own = task.make_parser(), make_parser()
-    parsed, unknown = parser.parse_known_args(list(arguments))
+    parsed, unknown = parser.parse_known_args(list(config.arguments))
     if unknown:
         own.error(describe_unknown(unknown, [*own.flags, *parser.flags]))
+    task.check(parsed)
     options = vars(parsed)
-    for name in PATHS:
+    for name in (*PATHS, "report", "audio"):
         path = options.get(name)
         if path and path not in ("imagenet", "none"):
             _require_remote(f"--{name}", path)
+    alone = [name for name in ("tune", "report", "audio") if options[name]]
+    if config.replicas > 1 and alone:
+        raise UserError(
+            f"--{alone[0]} is for one machine. Received: --replicas {config.replicas}"
+        )
+    devices = config.replicas * config.count
+    batch_size = parsed.batch_size or devices
+    if parsed.strategy != "single" and batch_size % devices:
+        raise UserError(
+            f"--batch_size must be a multiple of {devices}, the devices that share it. "
+            f"Received: {batch_size}"
+        )
 
 
 def check_data(data: str, model: str, project: str) -> Manifest:
@@ -254,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags, rest = make_parser().parse_known_args(argv)
     try:
         config = make_config(flags, rest)
-        check_trainer_flags(config.arguments)
+        check_trainer_flags(config)
         stream = sys.stderr if flags.dry_run else sys.stdout
         try:
             manifest = check_data(flags.data, flags.model, flags.project)

@@ -285,6 +285,18 @@ def test_a_mounted_bucket_is_checked_as_itself(cloud, capsys):
         ),
         (["--data=/data"], "--data must be on gs:// or /gcs/BUCKET"),
         (["--weights=w.h5"], "--weights must be on gs://"),
+        (["--report=r"], "--report must be on gs://"),
+        (["--epochs=0"], "--epochs must be 1 or more. Received: 0"),
+        (["--tune=-1"], "--tune must be 0 or more. Received: -1"),
+        (["--model=features", "--fine_tune_layers=2"], "are for --model mel"),
+        (["--replicas=2", "--tune=3"], "--tune is for one machine. Received: --rep"),
+        (
+            [
+                *("--replicas=2", "--accelerator=NVIDIA_L4"),
+                *("--accelerator_count=2", "--batch_size=34"),
+            ],
+            "--batch_size must be a multiple of 4, the devices that share it. Rec",
+        ),
         (["--output=models/mel"], "--output must be on gs://"),
         (["--checkpoint_dir=/tmp/c"], "--checkpoint_dir must be on gs://"),
         ([f"--data=gs://{BUCKET}/nothing"], "it has no manifest.json"),
