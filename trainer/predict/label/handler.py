@@ -77,7 +77,6 @@ class LoadedModels:
                 self._predictor,
                 IsolatedDecoder(),
                 excerpts=self.config.excerpts,
-                decode_ahead=self.config.spare_cores,
                 embedder=self._embedder,
             )
         return keep_or_make_shard(

@@ -372,10 +372,7 @@ def test_the_command_is_known(capsys, monkeypatch):
         assert expected in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("ahead", [False, True])
-def test_the_next_file_is_decoded_while_one_is_asked_about(
-    models, music, monkeypatch, ahead
-):
+def test_the_next_file_is_decoded_while_one_is_asked_about(models, music, monkeypatch):
     predictor = load_predictors([str(models / "windows")])
     files = [AudioFile(str(path), 1) for path in sorted(music.glob("0*.wav"))]
     begun = threading.Semaphore(0)
@@ -388,14 +385,12 @@ def test_the_next_file_is_decoded_while_one_is_asked_about(
     monkeypatch.setattr(songs.SongLabeller, "_decode", decode)
     monkeypatch.setattr(songs, "BATCH_CLIPS", 1)
     with IsolatedDecoder() as decoder:
-        labeller = songs.SongLabeller(
-            predictor, decoder, excerpts=10, decode_ahead=ahead
-        )
+        labeller = songs.SongLabeller(predictor, decoder, excerpts=10)
         answers = labeller.label(files)
         found = [next(answers)]
         # Of the second one nobody has asked.
         assert begun.acquire(timeout=20)
-        assert begun.acquire(timeout=20 if ahead else 0.2) == ahead
+        assert begun.acquire(timeout=20)
         found += answers
     assert [file for file, _ in found] == files
     assert all(isinstance(result, SongLabels) for _, result in found)
