@@ -214,6 +214,7 @@ def test_the_export_answers_as_the_model(dataset, models):
     ("name", "form", "quantize"),
     [
         ("statistics", "litert", "int8"),
+        ("statistics", "litert", "float16"),
         ("statistics", "onnx", "int8"),
         ("statistics", "onnx", None),
         ("knn-statistics", "litert", None),

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
 import numpy as np
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from trainer.evaluation.bootstrap import Interval, group_clips, score_intervals
 from trainer.evaluation.calibration import log_loss, measure_reliability
@@ -138,6 +137,9 @@ def evaluate(
         raise ValueError(
             f"Expected a name for each of {columns} genres. Received: {len(genres)}"
         )
+    # Takes half a second, which commands that only predict are spared.
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
     pairs = predictions.labels, predictions.predicted
     every = np.arange(columns)
     confusion = confusion_matrix(*pairs, labels=every)

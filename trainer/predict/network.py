@@ -7,7 +7,7 @@ import functools
 import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from trainer.runtime import quiet  # noqa: F401  isort: skip
@@ -22,6 +22,7 @@ from trainer.evaluation.report import MODEL_FILE
 from trainer.evaluation.tasks.task import find_task
 from trainer.predict.model_folder import ADVICE, ModelContent, read_model_folder
 from trainer.predict.protocol import OneModel, Predictor
+from trainer.runtime.inference import Answer, freeze
 
 #: Records that a network gets in one call. With more, what its layers make of mel
 #: images leaves the caches: 8 take 7.6 ms each on one core, 80 take 8.5, and 0.4 GiB.
@@ -53,13 +54,8 @@ class Network(OneModel):
     model: keras.Model
 
     @functools.cached_property
-    def _compiled(self) -> Callable[[Any], Any]:
-        value = self.manifest.representations[self.representation].value
-        spec = tf.TensorSpec((None, *value.shape), tf.as_dtype(value.dtype))
-        compiled: Callable[[Any], Any] = tf.function(
-            lambda records: self.model(records, training=False), input_signature=[spec]
-        )
-        return compiled
+    def _compiled(self) -> Answer:
+        return freeze(self.model)
 
     def predict(self, records: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
         """See `Predictor`; the mean over a clip's records, then calibrated."""
@@ -98,11 +94,7 @@ class Embedder:
         self.width = int(output.shape[-1])
         self._name = predictor.representation
         network = keras.Model(predictor.model.inputs, output, name="penultimate")
-        value = predictor.manifest.representations[self._name].value
-        spec = tf.TensorSpec((None, *value.shape), tf.as_dtype(value.dtype))
-        self._compiled = tf.function(
-            lambda records: network(records, training=False), input_signature=[spec]
-        )
+        self._compiled = freeze(network)
 
     def embed(self, records: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Embeddings of clips, float32 `(clips, width)`: the mean over their records.
@@ -114,12 +106,12 @@ class Embedder:
         return mean
 
 
-def _ask(network: Callable[[Any], Any], values: NDArray[Any]) -> NDArray[np.float32]:
+def _ask(network: Answer, values: NDArray[Any]) -> NDArray[np.float32]:
     """What a network makes of clips, float32 `(clips, records_per_clip, width)`."""
     clips, count = values.shape[:2]
     flat = values.reshape(clips * count, *values.shape[2:])
     outputs = [
-        np.asarray(network(flat[first : first + RECORDS_AT_ONCE]), np.float32)
+        network(flat[first : first + RECORDS_AT_ONCE])
         for first in range(0, len(flat), RECORDS_AT_ONCE)
     ]
     return np.concatenate(outputs).reshape(clips, count, -1)

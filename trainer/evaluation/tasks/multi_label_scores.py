@@ -16,7 +16,6 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from trainer.evaluation.bootstrap import Interval, group_clips
 from trainer.evaluation.calibration import Reliability, count_bins
@@ -175,8 +174,8 @@ def evaluate(
         )
     support = labels.sum(axis=0, dtype=np.int64)
     scored = np.flatnonzero((support > 0) & (support < len(labels)))
-    ap = {int(g): _average_precision(labels, probabilities, int(g)) for g in scored}
-    auc = {int(g): _roc_auc(labels, probabilities, int(g)) for g in scored}
+    ap = {int(g): _average_precision(labels[:, g], probabilities[:, g]) for g in scored}
+    auc = {int(g): _roc_auc(labels[:, g], probabilities[:, g]) for g in scored}
     if given is None:
         given = probabilities >= thresholds
     draws = None
@@ -215,10 +214,10 @@ def evaluate(
         artists=len(set(predictions.artist_ids) - {""}),
         macro_ap=_mean(list(ap.values())),
         macro_ap_interval=(0.0, 1.0) if draws is None else macro_interval(draws.ap),
-        micro_ap=float(average_precision_score(*pairs)) if mixed else 0.0,
+        micro_ap=_average_precision(*pairs) if mixed else 0.0,
         macro_auc=_mean(list(auc.values())),
         macro_auc_interval=(0.0, 1.0) if draws is None else macro_interval(draws.auc),
-        micro_auc=float(roc_auc_score(*pairs)) if mixed else 0.0,
+        micro_auc=_roc_auc(*pairs) if mixed else 0.0,
         macro_f1=float(f1[occurring].mean()) if occurring.any() else 0.0,
         micro_f1=float(2 * hits.sum() / max(given.sum() + labels.sum(), 1)),
         log_loss=reliability.log_loss,
@@ -241,7 +240,9 @@ def macro_ap(
       probabilities: `(clips, genres)`.
     """
     scored = np.flatnonzero(labels.any(axis=0) & ~labels.all(axis=0))
-    return _mean([_average_precision(labels, probabilities, int(g)) for g in scored])
+    return _mean(
+        [_average_precision(labels[:, g], probabilities[:, g]) for g in scored]
+    )
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -249,15 +250,18 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _average_precision(
-    labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floating], genre: int
+    labels: npt.NDArray[np.integer], probabilities: npt.NDArray[np.floating]
 ) -> float:
-    return float(average_precision_score(labels[:, genre], probabilities[:, genre]))
+    # Takes half a second, which commands that only predict are spared.
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(labels, probabilities))
 
 
-def _roc_auc(
-    labels: npt.NDArray[np.uint8], probabilities: Float64s, genre: int
-) -> float:
-    return float(roc_auc_score(labels[:, genre], probabilities[:, genre]))
+def _roc_auc(labels: npt.NDArray[np.uint8], probabilities: Float64s) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(labels, probabilities))
 
 
 def measure_pairs(

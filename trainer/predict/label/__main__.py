@@ -7,6 +7,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import apache_beam as beam
 
@@ -34,6 +35,9 @@ from trainer.predict.label.config import (
     MOST_SHARDS,
     LabelConfig,
 )
+
+if TYPE_CHECKING:
+    from trainer.predict.label.handler import SharedPredictor
 
 _EPILOG = """\
 Any option of Apache Beam may follow, for example
@@ -136,11 +140,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         rest += local.ask_for_threads(options, rest)
         options = parse_beam_options(rest)
         askers = 0 if local.has_spare_cores(options) else local.count_threads(options)
-        config, files = check(flags, askers=askers)
+        config, files, models = check(flags, askers=askers)
         reporter.note(describe(config, files))
         try_runner(options, rest)
         config = prepare(config, reporter, overwrite=flags.overwrite)
-        run(config, files, rest, reporter)
+        run(config, models, files, rest, reporter)
     except UserError as error:
         print_error(error)
         return 2
@@ -167,7 +171,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def check(flags: argparse.Namespace, *, askers: int = 0) -> tuple[LabelConfig, int]:
+def check(
+    flags: argparse.Namespace, *, askers: int = 0
+) -> tuple[LabelConfig, int, SharedPredictor]:
     """Checks models, inputs and output.
 
     Args:
@@ -176,27 +182,27 @@ def check(flags: argparse.Namespace, *, askers: int = 0) -> tuple[LabelConfig, i
         each core; else 0.
 
     Returns:
-      The job, and the number of files.
+      The job, the number of files, and the models for all threads of this process.
 
     Raises:
       UserError: the job could not run, or its output is there already.
     """
     require_credentials([*flags.model, flags.output])
     import trainer.runtime.quiet  # noqa: F401  (before what imports TensorFlow)
-    from trainer.predict.label.handler import use_one_thread
+    from trainer.predict.label.handler import SharedPredictor, use_one_thread
     from trainer.predict.label.launch import make_config
-    from trainer.predict.loading import load_predictors
     from trainer.predict.network import Embedder
 
     if askers:
         use_one_thread(askers)
-    predictor = load_predictors(flags.model)
+    models = SharedPredictor(flags.model)
+    predictor = models.load()
     # What is wrong with them is noticed here and not by every worker.
     AudioPredictor(predictor)
     if flags.embeddings:
         Embedder(predictor)
     config, files = make_config(flags, predictor)
-    return config, len(files)
+    return config, len(files), models
 
 
 def describe(config: LabelConfig, files: int) -> str:
@@ -228,12 +234,17 @@ def prepare(config: LabelConfig, reporter: Reporter, *, overwrite: bool) -> Labe
 
 
 def run(
-    config: LabelConfig, files: int, flags: Sequence[str], reporter: Reporter
+    config: LabelConfig,
+    models: SharedPredictor,
+    files: int,
+    flags: Sequence[str],
+    reporter: Reporter,
 ) -> None:
     """Runs the job on whatever runner Beam's flags name, and waits for its end.
 
     Args:
       config: of the job.
+      models: its models.
       files: number of files to read.
       flags: of Beam.
       reporter: is told how far it is.
@@ -247,7 +258,7 @@ def run(
             launcher=here.launcher,
             spare_cores=here.spare_cores,
         )
-        build(pipeline, changed)
+        build(pipeline, changed, models)
 
     run_steps(add_steps, files, flags, reporter)
 

@@ -47,7 +47,7 @@ class LabelConfig:
       run: name of the run; only the last one to begin may write.
       progress_file: local file that grows by a byte a song; empty for none.
       launcher: process that workers on this machine end with; 0 for none.
-      spare_cores: whether there are more cores than workers, see `songs`.
+      spare_cores: whether there are more cores than workers.
     """
 
     audio: tuple[str, ...]

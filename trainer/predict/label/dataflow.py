@@ -71,13 +71,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.append("--dry_run=True")
         beam_options = parse_beam_options(options, parser.flags)
         gcs.check_readable([f"{SCHEME}{place.bucket}"], project=place.project)
-        config, files = label.check(flags)
+        config, files, models = label.check(flags)
         note(label.describe(config, files))
         from trainer.predict.label.graph import build
         from trainer.predict.label.launch import describe_result
 
         def add_steps(pipeline: beam.Pipeline) -> None:
-            build(pipeline, config)
+            build(pipeline, config, models)
 
         if flags.dry_run:
             request = make_request(add_steps, beam_options)

@@ -15,22 +15,25 @@ from pipeline.inputs.splits import stable_hash
 from pipeline.job.inputs import MatchAudio
 from trainer.predict.label.complete import complete
 from trainer.predict.label.config import LabelConfig
-from trainer.predict.label.handler import ShardLabelHandler
+from trainer.predict.label.handler import ShardLabelHandler, SharedPredictor
 from trainer.predict.label.shards import LabelledShard
 
 _LISTED, _DONE = "listed", "done"
 
 
-def build(pipeline: beam.Pipeline, config: LabelConfig) -> None:
+def build(
+    pipeline: beam.Pipeline, config: LabelConfig, models: SharedPredictor
+) -> None:
     """Adds all steps to a pipeline; `launch.prepare_output` made the folder.
 
     Args:
       pipeline: gets the steps.
       config: of the job.
+      models: its models.
     """
     start = pipeline | "Start" >> beam.Impulse()
     files = start | "MatchAudio" >> MatchAudio(patterns=config.audio)
-    shards = files | "LabelFiles" >> LabelFiles(config=config)
+    shards = files | "LabelFiles" >> LabelFiles(config=config, models=models)
     problems = (files, shards) | "Account" >> Account()
     _ = (
         start
@@ -49,6 +52,7 @@ class LabelFiles(beam.PTransform):
     """
 
     config: LabelConfig
+    models: SharedPredictor
 
     def expand(self, files: Any) -> Any:
         """Groups the paths by shard and hands them to the models."""
@@ -60,7 +64,8 @@ class LabelFiles(beam.PTransform):
             | "ListFiles" >> beam.MapTuple(_list_files)
             | "RunInference"
             >> RunInference(
-                ShardLabelHandler(self.config), model_identifier="genre-models"
+                ShardLabelHandler(self.config, self.models),
+                model_identifier="genre-models",
             )
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 import apache_beam as beam
 import threadpoolctl
 from apache_beam.ml.inference.base import ModelHandler
+from apache_beam.utils.shared import Shared
 
 from pipeline.common.child_process import end_with
 from pipeline.decoding.isolation import IsolatedDecoder
@@ -18,6 +19,7 @@ from pipeline.inputs.join import AudioFile
 from pipeline.job.counters import METRICS, count_files, count_reject
 from trainer.predict.label.config import LabelConfig
 from trainer.predict.label.shards import LabelledShard, keep_or_make_shard
+from trainer.predict.protocol import Predictor
 
 #: What a follower of a job in a cloud shows, as of preprocessing.
 PROGRESS_COUNTER = "clips_read"
@@ -25,15 +27,43 @@ PROGRESS_COUNTER = "clips_read"
 ShardFiles = tuple[int, Sequence[AudioFile]]
 
 
+class SharedPredictor:
+    """The models of a job, loaded once a process, however often this is pickled.
+
+    Args:
+      folders: of the models.
+    """
+
+    def __init__(self, folders: Sequence[str]) -> None:
+        self._folders = tuple(folders)
+        self._shared = Shared()
+        self._loaded: Predictor | None = None
+
+    def load(self) -> Predictor:
+        """Loads them, or returns what this process has loaded.
+
+        Raises:
+          UserError: one cannot be loaded, or they do not go together.
+        """
+        from trainer.predict.loading import load_predictors  # Imports TensorFlow.
+
+        # Beam refers to it weakly.
+        self._loaded = self._shared.acquire(lambda: load_predictors(self._folders))
+        return self._loaded
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs to load them."""
+        return vars(self) | {"_loaded": None}
+
+
 class LoadedModels:
     """The models of one process, and what each of its threads decodes with."""
 
-    def __init__(self, config: LabelConfig) -> None:
-        from trainer.predict.loading import load_predictors  # Imports TensorFlow.
+    def __init__(self, config: LabelConfig, models: SharedPredictor) -> None:
         from trainer.predict.network import Embedder
 
         self.config = config
-        self._predictor = load_predictors(config.models)
+        self._predictor = models.load()
         self._embedder = Embedder(self._predictor) if config.embeddings else None
         self._of_thread = threading.local()
 
@@ -47,7 +77,6 @@ class LoadedModels:
                 self._predictor,
                 IsolatedDecoder(),
                 excerpts=self.config.excerpts,
-                decode_ahead=self.config.spare_cores,
                 embedder=self._embedder,
             )
         return keep_or_make_shard(
@@ -68,11 +97,13 @@ class ShardLabelHandler(ModelHandler[ShardFiles, LabelledShard, LoadedModels]):
 
     Args:
       config: of the job.
+      models: its models.
     """
 
-    def __init__(self, config: LabelConfig) -> None:
+    def __init__(self, config: LabelConfig, models: SharedPredictor) -> None:
         super().__init__()
         self._config = config
+        self._models = models
 
     def load_model(self) -> LoadedModels:
         """Loads the models, once a process; with a worker a core, for one core each."""
@@ -83,7 +114,7 @@ class ShardLabelHandler(ModelHandler[ShardFiles, LabelledShard, LoadedModels]):
         threadpoolctl.threadpool_limits(1)
         if not self._config.spare_cores:
             use_one_thread()
-        return LoadedModels(self._config)
+        return LoadedModels(self._config, self._models)
 
     def run_inference(
         self,

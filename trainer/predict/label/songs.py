@@ -22,8 +22,9 @@ from trainer.predict.audio import AudioPredictor
 from trainer.predict.network import Embedder
 from trainer.predict.protocol import Predictor
 
-#: Clips that a model gets at once.
-BATCH_CLIPS = 16
+#: Clips that a model gets at once. While it is asked, one more file is decoded, which
+#: takes about as long as a network takes for the mel images of two.
+BATCH_CLIPS = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,8 +79,6 @@ class SongLabeller:
       predictor: the models; several threads may share them.
       decoder: of this thread.
       excerpts: take no more than this many of a long file.
-      decode_ahead: decode the next file while the models are asked about one, for
-        which there should be a core to spare.
       embedder: asks for the penultimate layer; None for none.
 
     Raises:
@@ -92,14 +91,12 @@ class SongLabeller:
         decoder: IsolatedDecoder,
         *,
         excerpts: int,
-        decode_ahead: bool = False,
         embedder: Embedder | None = None,
     ) -> None:
         self._predictor = predictor
         # Has this thread's buffers.
         self._audio = AudioPredictor(predictor, excerpts=excerpts)
         self._decoder = decoder
-        self._decode_ahead = decode_ahead
         self._embedder = embedder
 
     def label(
@@ -107,7 +104,8 @@ class SongLabeller:
     ) -> Iterator[tuple[AudioFile, SongLabels | AudioError]]:
         """Yields each file with its genres, or with why it cannot be used.
 
-        Files are read ahead, and a model gets the clips of several at once.
+        Files are read ahead, the next one is decoded while a model is asked, and a
+        model gets the clips of several at once.
         """
         with concurrent.futures.ThreadPoolExecutor(READ_AHEAD) as executor:
             waiting: list[_Song] = []
@@ -116,7 +114,7 @@ class SongLabeller:
                 open_song,
                 self._decode,
                 executor=executor,
-                ahead=self._decode_ahead,
+                ahead=True,
             ):
                 try:
                     waiting.append(decoding.result())

@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import pickle
 import shutil
 import threading
 import zipfile
@@ -12,6 +13,7 @@ import pyarrow.parquet
 import pytest
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
+from apache_beam.utils.shared import Shared
 
 from pipeline.common.rejects import AudioError, Reason
 from pipeline.decoding.isolation import IsolatedDecoder
@@ -20,10 +22,11 @@ from pipeline.launch.commands import main as launch
 from pipeline.schema import UserError
 from pipeline.shards import replace
 from tests.support.small_models import GENRES, write_models, write_tones
-from trainer.predict import network
+from trainer.predict import loading, network
 from trainer.predict.label import complete, graph, songs
 from trainer.predict.label.__main__ import main
 from trainer.predict.label.config import LabelConfig, suggest_shards
+from trainer.predict.label.handler import SharedPredictor
 from trainer.predict.label.rows import make_rows, make_schema, to_jsonl, to_parquet
 from trainer.predict.label.shards import LabelledShard, keep_or_make_shard
 from trainer.predict.label.songs import SongLabels
@@ -369,10 +372,7 @@ def test_the_command_is_known(capsys, monkeypatch):
         assert expected in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("ahead", [False, True])
-def test_the_next_file_is_decoded_while_one_is_asked_about(
-    models, music, monkeypatch, ahead
-):
+def test_the_next_file_is_decoded_while_one_is_asked_about(models, music, monkeypatch):
     predictor = load_predictors([str(models / "windows")])
     files = [AudioFile(str(path), 1) for path in sorted(music.glob("0*.wav"))]
     begun = threading.Semaphore(0)
@@ -385,14 +385,12 @@ def test_the_next_file_is_decoded_while_one_is_asked_about(
     monkeypatch.setattr(songs.SongLabeller, "_decode", decode)
     monkeypatch.setattr(songs, "BATCH_CLIPS", 1)
     with IsolatedDecoder() as decoder:
-        labeller = songs.SongLabeller(
-            predictor, decoder, excerpts=10, decode_ahead=ahead
-        )
+        labeller = songs.SongLabeller(predictor, decoder, excerpts=10)
         answers = labeller.label(files)
         found = [next(answers)]
         # Of the second one nobody has asked.
         assert begun.acquire(timeout=20)
-        assert begun.acquire(timeout=20 if ahead else 0.2) == ahead
+        assert begun.acquire(timeout=20)
         found += answers
     assert [file for file, _ in found] == files
     assert all(isinstance(result, SongLabels) for _, result in found)
@@ -411,6 +409,26 @@ def test_a_network_gets_few_records_at_once(models, monkeypatch):
     )
     assert whole.predict(records) == pytest.approx(expected, abs=1e-7)
     assert sizes == [4, 4, 4, 4, 4, 4, 1]
+
+
+def test_a_process_loads_the_models_once(models, monkeypatch):
+    loads = []
+
+    def load(folders):
+        loads.append(folders)
+        return load_predictors(folders)
+
+    monkeypatch.setattr(loading, "load_predictors", load)
+    shared = SharedPredictor([str(models / "windows")])
+    predictor = shared.load()
+    # Beam takes it apart for every worker, also for threads.
+    assert pickle.loads(pickle.dumps(shared)).load() is predictor
+    # Beam itself forgets what it shared before the latest.
+    Shared().acquire(threading.Event)
+    assert pickle.loads(pickle.dumps(shared)).load() is predictor
+    assert loads == [(str(models / "windows"),)]
+    # Another process does not get them along.
+    assert len(pickle.dumps(shared)) < 1000
 
 
 def test_several_patterns_are_taken_as_one(models, music, tmp_path):
