@@ -85,6 +85,15 @@ def make_parser() -> CommandParser:
     return parser
 
 
+def prepare() -> None:
+    """Imports what several models need, which takes seconds."""
+    from trainer.runtime import quiet  # noqa: F401  isort: skip
+    import trainer.baselines.__main__
+    import trainer.compare.__main__
+    import trainer.folds.__main__
+    import trainer.training.tuning  # noqa: F401
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code.
 

@@ -1,4 +1,4 @@
-"""Processes that this project starts: what they import, and when they end.
+"""Processes that this project starts: what they import, when they begin and end.
 
 `python -m` and `python -c` put the current folder before the standard library, and
 people work where their music is, beside files of any name. A process whose launcher was
@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 #: Seconds between looks at the launcher.
 INTERVAL = 0.5
+
+#: Variables with descriptors of pipes. To the first a command writes when what it has
+#: left to do takes one core; from the second, one reads when it is its turn.
+CORES_FREE, TURN = "FMA_CORES_FREE", "FMA_TURN"
 
 _VARIABLE = "PYTHONSAFEPATH"
 #: Where the package `pipeline` is; it may not be installed.
@@ -51,6 +56,38 @@ def current_folder_kept_out() -> Iterator[None]:
             del os.environ[_VARIABLE]
         else:
             os.environ[_VARIABLE] = before
+
+
+def tell_cores_free() -> None:
+    """Tells the launcher that another command may import, if it has asked for that."""
+    descriptor = os.environ.pop(CORES_FREE, "")
+    if descriptor.isdecimal():
+        with contextlib.suppress(OSError):  # The launcher is gone.
+            os.write(int(descriptor), b".")
+
+
+def wait_for_turn(prepare: Callable[[], None]) -> bool:
+    """Waits until the launcher says that it is this command's turn, if it has one.
+
+    Meanwhile an interrupt is for the command whose turn it is: the launcher has
+    blocked it here.
+
+    Args:
+      prepare: called meanwhile.
+
+    Returns:
+      Whether to begin; not if the launcher does without.
+    """
+    descriptor = os.environ.pop(TURN, "")
+    if not descriptor.isdecimal():
+        return True
+    with contextlib.suppress(ImportError):  # Told when it is its turn.
+        prepare()
+    begins = bool(os.read(int(descriptor), 1))
+    os.close(int(descriptor))
+    if begins:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    return begins
 
 
 def end_with(launcher: int) -> None:

@@ -45,9 +45,12 @@ def one_line(text: object) -> str:
 
     Bytes of a file name that are no UTF-8 are spelt out too (`\xff`).
     """
+    line = str(text)
+    if line.isprintable():  # So are megabytes of pictures in a page.
+        return line
     return "".join(
         character if character.isprintable() or character == " " else _spell(character)
-        for character in str(text)
+        for character in line
     )
 
 
@@ -120,12 +123,13 @@ def _is_formula(text: str) -> bool:
 
 def html(text: object) -> str:
     """Text as content or attribute of HTML, with control characters spelt out."""
-    return _html.escape(
-        "".join(
+    content = str(text)
+    if not content.isprintable():
+        content = "".join(
             character if character in "\n\t" else one_line(character)
-            for character in str(text)
+            for character in content
         )
-    )
+    return _html.escape(content)
 
 
 def allow_any_text() -> None:

@@ -12,7 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.common.child_process import current_folder_kept_out, end_with
+from pipeline.common.child_process import (
+    current_folder_kept_out,
+    end_with,
+    wait_for_turn,
+)
 from pipeline.common.plain_text import print_error
 from pipeline.common.progress import WHOLE_RUN
 from pipeline.launch import indexes
@@ -101,7 +105,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.update(indexes.pip_variables(os.environ))
     try:
         with current_folder_kept_out():
-            code: int = find_module(module).main()
+            command = find_module(module)
+            if not wait_for_turn(getattr(command, "prepare", _do_nothing)):
+                return 0
+            code: int = command.main()
             return code
     except KeyboardInterrupt:
         print_error(f"{name} was interrupted.", label="stopped")
@@ -117,6 +124,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"pip install {advice}"
         )
         return 2
+
+
+def _do_nothing() -> None:
+    """Stands for the imports of a command that has few."""
 
 
 class Ending:

@@ -30,7 +30,7 @@ from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.transforms import environments
 
-from pipeline.common.child_process import python_command
+from pipeline.common.child_process import python_command, tell_cores_free
 from pipeline.common.plain_text import find_exit_code
 from pipeline.common.progress import Reporter
 from pipeline.common.quiet import filter_stderr
@@ -260,6 +260,8 @@ def show_progress(total: int, reporter: Reporter) -> Iterator[str]:
                 count = min(os.stat(file.name).st_size, total)
                 if count != stage.done:
                     stage.update(count)
+                if count == total:
+                    tell_cores_free()
 
         thread = threading.Thread(target=look, daemon=True)
         thread.start()

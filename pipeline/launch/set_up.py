@@ -1,8 +1,7 @@
 """Makes the environment of launch.sh, or finds that it is whole.
 
 `python -m pipeline.launch.set_up --help`. Nothing is resolved: a lock file says what is
-installed, with hashes, by uv where its wheel can be had, else by pip. Standard library
-only.
+installed, with hashes, by uv or, where it cannot be had, pip. Standard library only.
 """
 
 from __future__ import annotations
@@ -37,11 +36,17 @@ from pipeline.launch.environment import (
 BOOTSTRAP = "requirements-bootstrap.lock"
 #: What is there as source alone is built with these, which therefore come first.
 BUILD_TOOLS = ("setuptools", "wheel")
-#: Modules by distribution that must be importable, in processes beside each other:
-#: TensorFlow takes as long as the others together.
+#: Modules by distribution that must be importable, in two processes: TensorFlow takes
+#: as long as the others, the first of which it imports at its end.
 PROBES: tuple[Mapping[str, str], ...] = (
     {"tensorflow": "tensorflow"},
-    {"apache-beam": "apache_beam", "librosa": "librosa", "soundfile": "soundfile"},
+    {
+        "scikit-learn": "sklearn.linear_model",
+        "matplotlib": "matplotlib.figure",
+        "apache-beam": "apache_beam",
+        "librosa": "librosa",
+        "soundfile": "soundfile",
+    },
 )
 #: Seconds between two states of a terminal's line, and between two lines in a log.
 TICK_SECONDS = 0.2

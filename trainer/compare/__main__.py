@@ -10,6 +10,7 @@ matrices).
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import dataclasses
 import datetime
 import os
@@ -149,6 +150,14 @@ def make_media(
     return Media(images=images, sounds=sounds)
 
 
+def _gather(
+    clips: Sequence[HardClip], dataset: Dataset | None, audio: Sequence[str]
+) -> tuple[DataFacts | None, Media]:
+    """What the report shows of a dataset, and pictures and sounds of clips."""
+    facts = None if dataset is None else read_facts(dataset)
+    return facts, make_media(clips, dataset, audio)
+
+
 def write_comparison(
     folder: str,
     comparison: Comparison,
@@ -175,13 +184,18 @@ def write_comparison(
     evaluations = [report.test for report in reports]
     labels = comparison.labels
     title = f"{reports[0].test.clips} test clips, {len(reports[0].test.genres)} genres"
-    facts: DataFacts | None = None if dataset is None else read_facts(dataset)
     clips = find_hard_clips(comparison)
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        # Waits for native code: reads records, decodes and encodes sounds.
+        shown = thread.submit(_gather, clips, dataset, audio)
+        scores = plots.comparison_png(evaluations, labels, title)
+        pictures = comparison.view.pictures(reports, labels)
+        facts, media = shown.result()
     page = format_page(
         comparison,
         data=facts,
         hard_clips=clips,
-        media=make_media(clips, dataset, audio),
+        media=media,
         command=command,
         created=created,
     )
@@ -189,8 +203,8 @@ def write_comparison(
         HTML_FILE: page.encode(),
         COMPARISON_FILE: comparison_json(comparison).encode(),
         MARKDOWN_FILE: format_markdown(comparison).encode(),
-        SCORES_FILE: plots.comparison_png(evaluations, labels, title),
-        **comparison.view.pictures(reports, labels),
+        SCORES_FILE: scores,
+        **pictures,
     }
     return write_files(folder, contents)
 

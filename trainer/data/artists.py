@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from pipeline.schema import SPLITS
 from trainer.data.dataset import Dataset
+from trainer.data.streams import untuned
 
 _BATCH = 256
 
@@ -34,7 +35,7 @@ def read_artists(dataset: Dataset) -> dict[str, dict[str, str]]:
         )
         artists[split] = {
             track.decode(): artist.decode()
-            for batch in batches.as_numpy_iterator()
+            for batch in untuned(batches).as_numpy_iterator()
             for track, artist in zip(batch["track_id"], batch["artist_id"], strict=True)
         }
     return artists

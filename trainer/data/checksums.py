@@ -13,7 +13,7 @@ from pipeline.common.regular_file import NotAFileError, check_regular
 from pipeline.schema import SPLITS, ShardFile, UserError
 from trainer.data.dataset import Dataset
 from trainer.data.index import find_bad_label
-from trainer.data.streams import READS, parse_batch
+from trainer.data.streams import READS, parse_batch, untuned
 
 #: Bytes that are read at once.
 PIECE = 4 * 2**20
@@ -119,7 +119,7 @@ def find_bad_record(dataset: Dataset, representation: str) -> str:
         for file in dataset.files(representation, split):
             number = 0
             try:
-                for record in tf.data.TFRecordDataset(file):
+                for record in untuned(tf.data.TFRecordDataset(file)):
                     parsed = parse_batch(tf.expand_dims(record, 0), layout, columns)
                     problem = find_bad_label(parsed[layout.label.name].numpy(), genres)
                     if problem:

@@ -25,6 +25,7 @@ from trainer.data.streams import (
     read_files,
     shuffle_buffer_size,
     stream_shuffled,
+    untuned,
     with_cardinality,
 )
 
@@ -257,7 +258,7 @@ class Dataset:
             deterministic=True,
         )
         batches: Iterator[Mapping[str, npt.NDArray[Any]]]
-        batches = parsed.prefetch(2).as_numpy_iterator()
+        batches = untuned(parsed.prefetch(2)).as_numpy_iterator()
         return batches
 
 

@@ -14,6 +14,9 @@ from pipeline import schema
 #: cores, while what has to be hidden here is the latency of a remote store.
 READS = 16
 
+#: Batches that are ready before they are asked for: one for each accelerator of a host.
+PREFETCHED = 8
+
 #: Bytes of records that the shuffle buffer of a streamed split may hold.
 SHUFFLE_BYTES = 256 * 2**20
 
@@ -146,13 +149,25 @@ def read_files(files: tf.data.Dataset) -> tf.data.Dataset:
     return tf.data.TFRecordDataset(files, num_parallel_reads=READS)
 
 
+def untuned(records: tf.data.Dataset) -> tf.data.Dataset:
+    """Has `tf.data` tune nothing while it reads; for every pipeline that is iterated.
+
+    Its tuner sleeps between looks, each time twice as long as before, up to a minute.
+    It can miss that the iterator is to end, which waits for it: half a minute of
+    training has ended with 20 s of nothing.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return records.with_options(options)
+
+
 def finish(batches: tf.data.Dataset) -> tf.data.Dataset:
     """Prefetches; leaves the division among workers as it was made, by file."""
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = (
         tf.data.experimental.AutoShardPolicy.OFF
     )
-    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
+    return untuned(batches.prefetch(PREFETCHED)).with_options(options)
 
 
 def shuffle_buffer_size(value: schema.Field, count: int) -> int:

@@ -31,6 +31,10 @@ def label(text: str) -> str:
 
 def figure_png(figure: Figure) -> bytes:
     """Renders a figure; equal figures give equal bytes."""
+    # Else Matplotlib draws twice, the first time to no end but this.
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+        figure.set_layout_engine(None)
     buffer = io.BytesIO()
     # Who made it, by which it may be replaced; Matplotlib would name its version.
     figure.savefig(buffer, format="png", metadata=PNG_METADATA)

@@ -18,7 +18,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from pipeline import schema
 from trainer.data.dataset import Dataset
 from trainer.data.music_model import EMBEDDINGS, read_music_model
-from trainer.data.streams import parse_batch
+from trainer.data.streams import parse_batch, untuned
 
 _BATCH = 64
 #: One in so many clips of the folds that train is held out of them, to stop by.
@@ -103,7 +103,7 @@ def assign_folds(dataset: Dataset, folds: int, seed: int) -> FoldedClips:
         files = dataset.files(smallest, split)
         columns = ("track_id", "artist_id", layout.label.name)
         batches = tf.data.TFRecordDataset(files).batch(_BATCH)
-        for batch in batches.as_numpy_iterator():
+        for batch in untuned(batches).as_numpy_iterator():
             parsed = parse_batch(tf.constant(batch), layout, columns)
             for track, artist, label in zip(
                 *(parsed[column].numpy() for column in columns), strict=True
@@ -195,7 +195,7 @@ def split_records(
         counts = [0] * parts
         for split in schema.SPLITS:
             files = dataset.files(name, split)
-            for batch in tf.data.TFRecordDataset(files).batch(_BATCH):
+            for batch in untuned(tf.data.TFRecordDataset(files).batch(_BATCH)):
                 parsed = parse_batch(batch, layout, ("track_id", layout.value.name))
                 values = parsed[layout.value.name].numpy()
                 for record, track, value in zip(

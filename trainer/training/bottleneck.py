@@ -22,7 +22,7 @@ from pipeline.common.progress import SILENT, Reporter
 from pipeline.schema.example import Value, encode_example
 from trainer.data.dataset import Dataset
 from trainer.data.index import INDEX_COLUMNS, IndexColumns
-from trainer.data.streams import READS, parse_batch
+from trainer.data.streams import READS, parse_batch, untuned
 from trainer.evaluation.report import find_library_versions
 from trainer.runtime.devices import Devices
 from trainer.runtime.whole_file import whole_file
@@ -165,5 +165,5 @@ def _read(
         )
         .prefetch(2)
     )
-    for numbers, batch in records:
+    for numbers, batch in untuned(records):
         yield numbers.numpy(), batch

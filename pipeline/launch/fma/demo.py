@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pipeline.common.plain_text import one_line, print_error
 from pipeline.common.progress import add_progress_flags, format_seconds, make_reporter
 from pipeline.common.progress.command_line import CommandParser
-from pipeline.launch.fma.steps import StepError, number, run_step
+from pipeline.launch.fma.steps import StepError, Successor, number, run_step
 
 OUTPUT = "demo-run"
 
@@ -44,18 +44,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{output}/{name}" for name in ("corpus", "dataset", "models")
     )
     audio = f"{corpus}/fma_demo"
-    commands = {
-        "demo corpus": ["demo", "--output", corpus],
+    training = Successor(
+        [
+            *("train", "--data", dataset, "--output", models, "--report", output),
+            *("--audio", audio, *shown),
+        ]
+    )
+    commands: dict[str, list[str] | Successor] = {
+        "demo corpus": ["demo", "--output", corpus, *shown],
         "preprocessing": [
             *("preprocess", "--audio", f"{audio}/**.mp3", "--subset", "small"),
             *("--metadata", f"{corpus}/fma_metadata/tracks.csv", "--synthetic"),
             *("--description", "Synthetic demo corpus, made by pipeline.demo"),
-            *("--output", dataset, "--overwrite"),
+            *("--output", dataset, "--overwrite", *shown),
         ],
-        "training, and comparison on held-out tracks": [
-            *("train", "--data", dataset, "--output", models, "--report", output),
-            *("--audio", audio),
-        ],
+        "training, and comparison on held-out tracks": training,
     }
     begun = time.monotonic()
     reporter.note(
@@ -66,9 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     try:
         run_step(["weights", "--optional"])
-        for step, heading in number(list(commands)):
-            reporter.note(heading)
-            run_step([*commands[step], *shown])
+        with training:
+            for step, heading in number(list(commands)):
+                reporter.note(heading)
+                run_step(commands[step], training)
     except StepError as error:
         if error.stopped:
             print_error("the same command goes on from there.", label="stopped")

@@ -6,9 +6,11 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
 
-from pipeline.common.child_process import python_command
+from pipeline.common.child_process import CORES_FREE, TURN, python_command
 from pipeline.common.progress import WHOLE_RUN
 from pipeline.common.progress.command_line import CommandParser
 
@@ -31,16 +33,105 @@ class StepError(Exception):
         super().__init__(f"exit code {code}")
 
 
-def run_step(words: Sequence[str]) -> None:
-    """Runs a command to its end, also where this process is asked to stop meanwhile.
+class Successor:
+    """A command that imports what it needs while the one before it comes to its end.
 
     Args:
       words: of the command, as typed after `./launch.sh`.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = words
+        self._lock = threading.Lock()
+        self._wanted = True
+        self._process: subprocess.Popen[bytes] | None = None
+        self._turn = -1
+
+    def start(self, cores_free: int) -> None:
+        """Starts it once a byte comes; its turn is later.
+
+        Args:
+          cores_free: descriptor to read from, which is closed.
+        """
+        with open(cores_free, "rb", buffering=0) as pipe:
+            if not pipe.read(1):
+                return
+        with self._lock:
+            if not self._wanted:
+                return
+            # The command before has the terminal. Of this thread, and inherited.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            turn, self._turn = os.pipe()
+            self._process = _start(self.words, {TURN: turn})
+            os.close(turn)
+
+    def take_turn(self) -> subprocess.Popen[bytes]:
+        """Has it begin; a command that has not been started begins by itself."""
+        with self._lock:
+            self._wanted = False
+            process, self._process = self._process, None
+            if process is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    os.write(self._turn, b".")
+                os.close(self._turn)
+                if process.poll() is None:
+                    return process
+        return _start(self.words, {})
+
+    def __enter__(self) -> Successor:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Ends it, if it still waits."""
+        with self._lock:
+            self._wanted = False
+            if self._process is not None:
+                os.close(self._turn)
+                self._process.kill()
+                self._process.wait()
+
+
+def _start(
+    words: Sequence[str], descriptors: Mapping[str, int]
+) -> subprocess.Popen[bytes]:
+    """Starts a command, with descriptors that variables name."""
+    variables = {name: str(value) for name, value in descriptors.items()}
+    return subprocess.Popen(
+        python_command("pipeline.launch.commands", *words),
+        env=os.environ | variables | {WHOLE_RUN: str(os.getpid())},
+        pass_fds=list(descriptors.values()),
+    )
+
+
+def _start_before(
+    words: Sequence[str], successor: Successor
+) -> subprocess.Popen[bytes]:
+    """Starts a command which tells when its successor may start."""
+    reader, writer = os.pipe()
+    process = _start(words, {CORES_FREE: writer})
+    os.close(writer)
+    threading.Thread(target=successor.start, args=(reader,), daemon=True).start()
+    return process
+
+
+def run_step(
+    step: Sequence[str] | Successor, successor: Successor | None = None
+) -> None:
+    """Runs a command to its end, also where this process is asked to stop meanwhile.
+
+    Args:
+      step: words of the command, as typed after `./launch.sh`, or what waits for the
+        turn that has come.
+      successor: gets ready when the command has cores to spare.
 
     Raises:
       StepError: it did not end well.
     """
-    command = python_command("pipeline.launch.commands", *words)
     came: list[int] = []
 
     def tell(number: int, _: object) -> None:
@@ -50,11 +141,13 @@ def run_step(words: Sequence[str]) -> None:
 
     # The terminal tells Ctrl-C to the step, too.
     with _handling(signal.SIGINT, tell):
-        environment = os.environ | {WHOLE_RUN: str(os.getpid())}
-        with (
-            subprocess.Popen(command, env=environment) as process,
-            _handling(signal.SIGTERM, tell),
-        ):
+        if isinstance(step, Successor):
+            started = step.take_turn()
+        elif successor is not None:
+            started = _start_before(step, successor)
+        else:
+            started = _start(step, {})
+        with started as process, _handling(signal.SIGTERM, tell):
             code = process.wait()
     # A step that was about to end has done so; the next one is not wanted.
     if code or came:

@@ -8,6 +8,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import trainer
 from pipeline import schema
 from tests.support import trainer_fixtures
 from trainer.data.dataset import Dataset, load_arrays, open_dataset
@@ -138,6 +139,25 @@ def test_training_leaves_out_the_incomplete_batch(dataset, cached):
     assert batches.element_spec[0].shape == (5, 32, 32, 3)
     epoch = [key for values, _ in batches.take(2) for key in keys(values)]
     assert len(set(epoch)) == 10
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_the_end_of_an_iterator_waits_for_no_tuner(dataset, cached):
+    split = open_split(dataset, "mel", "training", cached=cached)
+    training = split.training_batches(plan_of(split, 4))
+    evaluation = dataset.evaluation_batches("mel", "test", 4)
+    for batches in (training, evaluation):
+        assert batches.options().autotune.enabled is False
+
+
+def test_no_reader_of_records_leaves_the_tuner_on():
+    readers = {
+        path.stem: path.read_text()
+        for path in pathlib.Path(trainer.__file__).parent.rglob("*.py")
+        if "TFRecordDataset(" in path.read_text()
+    }
+    assert "streams" in readers
+    assert [name for name, text in readers.items() if "untuned(" not in text] == []
 
 
 def test_replicas_get_the_parts_of_the_same_batches(dataset):

@@ -21,7 +21,7 @@ from pipeline.inputs.archives.members import open_member
 from pipeline.inputs.names import relative_path
 from pipeline.schema import SPLITS
 from trainer.data.dataset import Dataset
-from trainer.data.streams import parse_batch
+from trainer.data.streams import parse_batch, untuned
 
 _BATCH = 16
 #: Colours of a picture; more of them make larger files.
@@ -75,7 +75,7 @@ def _read(
     columns = ("track_id", layout.label.name, "index", layout.value.name)
     batches = tf.data.TFRecordDataset(files).batch(_BATCH)
     records = batches.map(lambda batch: parse_batch(batch, layout, columns))
-    for batch in records.as_numpy_iterator():
+    for batch in untuned(records).as_numpy_iterator():
         for track, label, index, value in zip(
             *(batch[column] for column in columns), strict=True
         ):

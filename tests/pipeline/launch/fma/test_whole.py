@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def commands(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ran, codes = [], {}
 
-    def run_step(words):
+    def run_step(step, successor=None):
+        words = step.words if isinstance(step, steps.Successor) else step
         ran.append(shlex.join(words))
         if words[0] in codes:
             raise steps.StepError(codes[words[0]])
@@ -277,6 +279,90 @@ def test_a_signal_that_is_ignored_is_ignored_in_a_step_too(monkeypatch):
         steps.run_step(["x"])
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+#: A step that comes to its end, or is interrupted, when its successor is ready.
+FIRST = """
+import pathlib, signal, sys, time
+from pipeline.common.child_process import tell_cores_free
+interrupted = []
+signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
+tell_cores_free()
+wanted = (lambda: interrupted) if {interrupted} else pathlib.Path("ready").exists
+while not wanted():
+    time.sleep(0.01)
+print("first", flush=True)
+sys.exit(130 if interrupted else {code})
+"""
+SECOND = """
+import pathlib
+from pipeline.common.child_process import wait_for_turn
+if wait_for_turn(pathlib.Path("ready").touch):
+    print("second", flush=True)
+"""
+BOTH = """
+import sys
+from pipeline.launch.fma import steps
+codes = dict(zip(("first", "second"), sys.argv[1:]))
+steps.python_command = lambda _, name: [sys.executable, "-c", codes[name]]
+try:
+    with steps.Successor(["second"]) as successor:
+        steps.run_step(["first"], successor)
+        print("between", flush=True)
+        steps.run_step(successor)
+except steps.StepError as error:
+    sys.exit(error.code)
+"""
+
+
+def run_both(folder, first: str, second: str = SECOND) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", BOTH, first, second],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_a_step_gets_ready_before_the_one_before_ends(tmp_path):
+    run = run_both(tmp_path, FIRST.format(interrupted=False, code=0))
+    out, _ = run.communicate(timeout=60)
+    assert (out, run.returncode) == ("first\nbetween\nsecond\n", 0)
+
+
+def test_what_has_got_ready_does_not_begin_after_a_failure(tmp_path):
+    run = run_both(tmp_path, FIRST.format(interrupted=False, code=3))
+    out, _ = run.communicate(timeout=60)  # All that write have ended.
+    assert (out, run.returncode) == ("first\n", 3)
+
+
+def test_an_interrupt_is_for_the_step_whose_turn_it_is(tmp_path):
+    run = run_both(tmp_path, FIRST.format(interrupted=True, code=0))
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "ready").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(run.pid, signal.SIGINT)
+    out, _ = run.communicate(timeout=60)
+    assert (out, run.returncode) == ("first\n", 130)
+
+
+def test_what_died_before_its_turn_is_started_again(monkeypatch):
+    code = "import os, sys; sys.exit('FMA_TURN' in os.environ)"
+    monkeypatch.setattr(
+        steps, "python_command", lambda *_: [sys.executable, "-c", code]
+    )
+    reader, writer = os.pipe()
+    os.write(writer, b".")
+    os.close(writer)
+    with steps.Successor(["x"]) as successor:
+        thread = threading.Thread(target=successor.start, args=(reader,))
+        thread.start()
+        thread.join()
+        assert successor._process.wait(60) == 1
+        steps.run_step(successor)
 
 
 def test_a_step_ends_with_a_launcher_that_is_killed(tmp_path):
