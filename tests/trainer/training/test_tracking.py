@@ -11,6 +11,7 @@ from trainer.evaluation.report_folder import read_report
 from trainer.folds import __main__ as folds
 from trainer.training.fit import PhaseFit
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 EPOCHS = 2
 
 

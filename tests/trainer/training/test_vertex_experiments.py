@@ -19,6 +19,7 @@ from trainer.training.tracking import vertex_experiments
 from trainer.training.tracking.vertex_experiments import VertexService
 from trainer.training.tracking.weights_and_biases import WandbService
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 VARIABLES = ("CLOUD_ML_PROJECT_ID", "CLOUD_ML_REGION", "VERTEX_EXPERIMENT")
 REFUSAL = (403, "Permission 'aiplatform.contexts.create' denied")
 
