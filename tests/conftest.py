@@ -4,6 +4,7 @@ import contextlib
 import functools
 import importlib
 import io
+import math
 import os
 import signal as signals
 import socket
@@ -16,6 +17,7 @@ import hypothesis
 import numpy as np
 import pytest
 
+from pipeline.common import progress
 from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
 from pipeline.decoding.waveform import load_waveform
 from pipeline.job.normalisation.process import start_analyst
@@ -129,6 +131,18 @@ def _leaves_the_process_as_it_was() -> Iterator[None]:
 def _own_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test that starts a command leaves no command line to the next."""
     monkeypatch.setattr(sys, "argv", sys.argv)
+
+
+@pytest.fixture(autouse=True)
+def _no_lines_by_the_clock(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What takes seconds says how far it is, where tests read what went wrong.
+
+    How long something takes depends on the machine; tests of these lines have a clock.
+    """
+    if "clock" not in request.fixturenames:
+        monkeypatch.setattr(progress, "LINE_SECONDS", (math.inf, math.inf))
 
 
 def find_data(path: str) -> Path:

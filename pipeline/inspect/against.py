@@ -132,8 +132,8 @@ def _read_ours(
     found: dict[str, NDArray[np.float32]] = {}
     for split in SPLITS:
         for file in manifest.shard_files(statistics.NAME, split):
-            vectors = reading.read_vectors(join(folder, file), schema)
-            found |= {track: v for track, v in vectors.items() if track in clips}
+            values = reading.read_values(join(folder, file), schema, clips)
+            found |= {track: vectors[0] for track, vectors in values.items()}
     return found
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,28 +12,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline.common import ownership
-from pipeline.common.files import beam_files, join
+from pipeline.common.files import beam_files
 from pipeline.common.owned_kinds import PICTURE, PNG_METADATA
 from pipeline.inspect import reading
-from pipeline.schema import (
-    SPLITS,
-    Manifest,
-    RepresentationSchema,
-    UserError,
-    shard_file,
-)
+from pipeline.schema import Manifest, RepresentationSchema, UserError
 
 WIDTH, ROW_HEIGHT = 3.6, 2.2
-
-
-class DrawnClip(NamedTuple):
-    """A clip to draw: what it is, and its values by representation.
-
-    Values have the shape (records_per_clip, *value.shape).
-    """
-
-    title: str
-    values: Mapping[str, NDArray[Any]]
 
 
 def draw_dataset(folder: str, manifest: Manifest, count: int) -> Figure:
@@ -46,24 +29,35 @@ def draw_dataset(folder: str, manifest: Manifest, count: int) -> Figure:
       count: clips, of as many genres as can be.
 
     Raises:
-      UserError: there is no clip.
+      UserError: there is no clip, or a shard cannot be read or lacks one.
     """
-    clips = choose_clips(folder, manifest, count)
+    clips = reading.choose_clips(reading.read_clips(folder), count)
     if not clips:
         raise UserError(f"There is no clip to draw. Received: {folder}")
     names = sorted(manifest.representations)
+    values = {
+        name: reading.read_chosen(folder, manifest, name, clips) for name in names
+    }
     figure = Figure(
         figsize=(WIDTH * len(names), ROW_HEIGHT * len(clips)), layout="constrained"
     )
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(clips), len(names), squeeze=False)
     for row, clip in zip(grid, clips, strict=True):
+        track = str(clip["track_id"])
         for axes, name in zip(row, names, strict=True):
+            if track not in values[name]:
+                raise UserError(
+                    f"The dataset has no {name} of clip {track}; ./launch.sh inspect "
+                    f"--verify says what is wrong. Received: {folder}"
+                )
             schema = manifest.representations[name]
-            _draw_values(axes, schema, clip.values[name], manifest)
+            _draw_values(axes, schema, values[name][track], manifest)
             axes.set_xticks([])
             axes.set_yticks([])
-        row[0].set_title(clip.title, loc="left", fontsize=9)
+        genres = ", ".join(clip.get("genres", (clip.get("genre"),)))
+        title = f"{genres}, clip {track}, {clip['split']}"
+        row[0].set_title(title, loc="left", fontsize=9)
     for axes, name in zip(grid[-1], names, strict=True):
         axes.set_xlabel(name, fontsize=9)
     return figure
@@ -79,73 +73,6 @@ def write_picture(figure: Figure, path: str, *, flag: str) -> None:
     figure.savefig(buffer, format="png", dpi=100, metadata=PNG_METADATA)
     data = buffer.getvalue()
     ownership.replace_file(beam_files(path), path, data, PICTURE, flag=flag)
-
-
-def choose_clips(folder: str, manifest: Manifest, count: int) -> list[DrawnClip]:
-    """Reads the first clip of each genre, then the second of each, and so on."""
-    names = sorted(manifest.representations)
-    by_label: dict[int, list[DrawnClip]] = {}
-    per_label = -(-count // max(len(manifest.genres), 1))
-    for split in SPLITS:
-        for shard in range(manifest.num_shards):
-            known = sum(len(clips) for clips in by_label.values())
-            enough = [c for c in by_label.values() if len(c) >= per_label]
-            if known >= count and len(enough) == min(count, len(manifest.genres)):
-                return _interleave(by_label, count)
-            for label, clip in _read_clips(folder, manifest, names, split, shard):
-                clips = by_label.setdefault(label, [])
-                if len(clips) < count:
-                    clips.append(clip)
-    return _interleave(by_label, count)
-
-
-def _interleave(
-    by_label: Mapping[int, Sequence[DrawnClip]], count: int
-) -> list[DrawnClip]:
-    rounds = max(map(len, by_label.values()), default=0)
-    ordered = [
-        by_label[label][number]
-        for number in range(rounds)
-        for label in sorted(by_label)
-        if number < len(by_label[label])
-    ]
-    return ordered[:count]
-
-
-def _read_clips(
-    folder: str, manifest: Manifest, names: Sequence[str], split: str, shard: int
-) -> list[tuple[int, DrawnClip]]:
-    """The first clip of each genre in a shard, with its label."""
-    titles: dict[str, tuple[int, str]] = {}
-    values: dict[str, dict[str, list[NDArray[Any]]]] = {}
-    labels: set[int] = set()
-    for name in names:
-        schema = manifest.representations[name]
-        path = join(folder, shard_file(name, split, shard, manifest.num_shards))
-        try:
-            for example in reading.read_examples(path, schema):
-                track_id = str(example["track_id"])
-                value = example[schema.value.name]
-                if not isinstance(value, np.ndarray):
-                    raise TypeError(f"Expected an array in {path}.")
-                own = reading.read_labels(example, manifest)
-                fresh = [label for label in own if label not in labels]
-                if name == names[0] and fresh:
-                    labels.add(fresh[0])
-                    genres = ", ".join(manifest.genres[label] for label in own)
-                    titles[track_id] = fresh[0], f"{genres}, clip {track_id}, {split}"
-                if track_id in titles:
-                    of_clip = values.setdefault(track_id, {})
-                    of_clip.setdefault(name, []).append(value)
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{path}: {error} --verify lists all that is wrong."
-            ) from error
-    return [
-        (label, DrawnClip(title, {n: np.stack(v) for n, v in values[track_id].items()}))
-        for track_id, (label, title) in titles.items()
-        if len(values[track_id]) == len(names)
-    ]
 
 
 def _draw_values(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.common.files import join
+from pipeline.inputs.splits import stable_hash
 from pipeline.schema import (
     CLIPS_PATTERN,
     COMPLETED_FILE,
@@ -21,6 +23,7 @@ from pipeline.schema import (
     UserError,
     check_marker,
     make_label_field,
+    shard_file,
     shorten,
 )
 from pipeline.schema.checks import MOST_BYTES, check_whole, parse
@@ -171,23 +174,87 @@ def read_labels(example: Mapping[str, Value], manifest: Manifest) -> tuple[int, 
     return (value,)
 
 
-def read_vectors(path: str, schema: RepresentationSchema) -> dict[str, Any]:
-    """The float32 vectors of a shard file, by track id.
+def choose_clips(
+    clips: Iterable[Mapping[str, Any]], count: int
+) -> list[Mapping[str, Any]]:
+    """The first clip of each genre, then the second of each, and so on.
+
+    Args:
+      clips: of `read_clips`; the first genre of one that has several counts.
+      count: of those to choose, at most.
+
+    Raises:
+      UserError: a clip has no genre, or no id and split.
+    """
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for clip in clips:
+        genres = [clip["genre"]] if "genre" in clip else clip.get("genres")
+        if not genres or not {"track_id", "split"} <= clip.keys():
+            raise UserError(
+                f"{CLIPS_PATTERN} is damaged: {shorten(clip)} is no clip; copy the "
+                "dataset again."
+            )
+        groups.setdefault(str(genres[0]), []).append(clip)
+    ranked = [
+        (rank, genre, clip)
+        for genre, group in groups.items()
+        for rank, clip in enumerate(group)
+    ]
+    ranked.sort(key=lambda item: item[:2])
+    return [clip for _, _, clip in ranked[:count]]
+
+
+def read_chosen(
+    folder: str, manifest: Manifest, name: str, clips: Iterable[Mapping[str, Any]]
+) -> dict[str, NDArray[Any]]:
+    """Values of some clips, whose shards alone are read: as `read_values`.
+
+    Args:
+      folder: of the dataset.
+      manifest: as it lies there.
+      name: of the representation.
+      clips: of `choose_clips`.
+
+    Raises:
+      UserError: a file cannot be read, or is damaged.
+    """
+    tracks: dict[tuple[str, int], set[str]] = {}
+    for clip in clips:
+        track = str(clip["track_id"])
+        place = str(clip["split"]), stable_hash(track) % manifest.num_shards
+        tracks.setdefault(place, set()).add(track)
+    found: dict[str, NDArray[Any]] = {}
+    for (split, shard), wanted in sorted(tracks.items()):
+        path = join(folder, shard_file(name, split, shard, manifest.num_shards))
+        found |= read_values(path, manifest.representations[name], wanted)
+    return found
+
+
+def read_values(
+    path: str, schema: RepresentationSchema, tracks: Container[str] | None = None
+) -> dict[str, NDArray[Any]]:
+    """Values in a shard file: `(records_per_clip, *value.shape)` by track id.
+
+    Args:
+      path: of the file.
+      schema: of its representation.
+      tracks: of the clips that are wanted; None for all.
 
     Raises:
       UserError: the file cannot be read, or is damaged.
     """
-    name = schema.value.name
+    found: dict[str, list[Any]] = {}
     try:
-        return {
-            str(example["track_id"]): np.asarray(example[name], np.float32)
-            for example in read_examples(path, schema)
-        }
+        for example in read_examples(path, schema):
+            track = str(example["track_id"])
+            if tracks is None or track in tracks:
+                found.setdefault(track, []).append(example[schema.value.name])
     except (OSError, ValueError) as error:
         raise UserError(
             f"{path} cannot be read ({error}); ./launch.sh inspect --verify says what "
             "is wrong."
         ) from error
+    return {track: np.stack(values) for track, values in found.items()}
 
 
 def read_examples(

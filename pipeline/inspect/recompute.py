@@ -25,17 +25,15 @@ from pipeline.common.clip_config import (
     WINDOW_SAMPLES,
     ClipConfig,
 )
-from pipeline.common.files import join
 from pipeline.common.plain_text import align
 from pipeline.common.rejects import AudioError
 from pipeline.decoding.isolation import IsolatedDecoder
 from pipeline.decoding.waveform import Waveform
 from pipeline.inputs.join import Clip
-from pipeline.inputs.splits import stable_hash
 from pipeline.inspect import reading
 from pipeline.representations import features, mel, statistics, windows
 from pipeline.representations.spectrum import Float32
-from pipeline.schema import Manifest, UserError, shard_file
+from pipeline.schema import Manifest, UserError
 from pipeline.shards.records import checksum_audio
 from pipeline.shards.shard import fetch_audio
 
@@ -101,15 +99,10 @@ def recompute(
             f"--recompute compares {', '.join(UNITS)}, of which this dataset has none. "
             f"Received: {folder}"
         )
-    clips = choose_clips(list(reading.read_clips(folder)), count)
-    places = {
-        str(clip["track_id"]): (
-            str(clip["split"]),
-            stable_hash(str(clip["track_id"])) % manifest.num_shards,
-        )
-        for clip in clips
+    clips = reading.choose_clips(reading.read_clips(folder), count)
+    records = {
+        name: reading.read_chosen(folder, manifest, name, clips) for name in names
     }
-    records = {name: read_values(folder, manifest, name, places) for name in names}
     config = ClipConfig.from_dict(manifest.settings)
     result = Comparison(differences=collections.defaultdict(list), problems=[])
     with IsolatedDecoder() as decoder:
@@ -162,54 +155,6 @@ def _compare(
             result.problems.append(
                 f"{path}: the {name} of clip {track} are not what librosa makes of it"
             )
-
-
-def choose_clips(
-    clips: Sequence[Mapping[str, Any]], count: int
-) -> list[Mapping[str, Any]]:
-    """The first clip of each genre, then the second of each, and so on."""
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for clip in clips:
-        genre = clip["genre"] if "genre" in clip else clip["genres"][0]
-        groups.setdefault(str(genre), []).append(clip)
-    ranked = [
-        (rank, genre, clip)
-        for genre, group in groups.items()
-        for rank, clip in enumerate(group)
-    ]
-    ranked.sort(key=lambda item: item[:2])
-    return [clip for _, _, clip in ranked[:count]]
-
-
-def read_values(
-    folder: str, manifest: Manifest, name: str, places: Mapping[str, tuple[str, int]]
-) -> dict[str, NDArray[Any]]:
-    """Values of some clips: `(records_per_clip, *value.shape)` by track id.
-
-    Args:
-      folder: of the dataset.
-      manifest: as it lies there.
-      name: of the representation.
-      places: split and shard of each clip, by track id.
-
-    Raises:
-      UserError: a file cannot be read.
-    """
-    schema = manifest.representations[name]
-    found: dict[str, list[Any]] = collections.defaultdict(list)
-    for split, shard in sorted(set(places.values())):
-        path = join(folder, shard_file(name, split, shard, manifest.num_shards))
-        try:
-            for example in reading.read_examples(path, schema):
-                track = str(example["track_id"])
-                if track in places:
-                    found[track].append(example[schema.value.name])
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{path} cannot be read ({error}); ./launch.sh inspect --verify "
-                "says what is wrong."
-            ) from error
-    return {track: np.stack(values) for track, values in found.items()}
 
 
 def compute(

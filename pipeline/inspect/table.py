@@ -102,7 +102,8 @@ def _read_statistics(
     found: dict[str, NDArray[np.float32]] = {}
     for split in SPLITS:
         path = join(folder, manifest.shard_files(statistics.NAME, split)[shard])
-        found |= reading.read_vectors(path, layout)
+        values = reading.read_values(path, layout)
+        found |= {track: vectors[0] for track, vectors in values.items()}
     return found
 
 

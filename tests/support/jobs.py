@@ -18,6 +18,8 @@ MODES = {
     "one process": ["--direct_running_mode=in_memory", "--direct_num_workers=1"],
     "two workers": ["--direct_running_mode=multi_processing", "--direct_num_workers=2"],
 }
+#: Variables of a held job: a number of shards, and the file that holds it.
+HELD_AT, HOLD_FILE = "TEST_HELD_AT", "TEST_HOLD_FILE"
 #: The one file of a dataset that differs from run to run: it has times in it.
 REPORT = "report.json"
 
@@ -52,16 +54,49 @@ def start(
     log: Path,
     environment: Mapping[str, str] | None = None,
     module: str = "pipeline.preprocess",
+    held_at: int = 0,
 ) -> psutil.Popen:
-    """Starts a job, with more of an environment; what it prints goes to a file."""
+    """Starts a job.
+
+    Args:
+      flags: of the job.
+      log: file that gets what it prints.
+      environment: variables that are added.
+      module: of the job.
+      held_at: number of finished shards at which it waits to be killed, or for
+        `let_go`; 0 for none.
+    """
+    environment = dict(environment or {})
+    command = [sys.executable, "-m", module, *flags]
+    if held_at:
+        command[2:2] = ["tests.support.held_job"]
+        environment |= {HELD_AT: str(held_at), HOLD_FILE: str(_hold_file(log))}
+        _hold_file(log).touch()
     with log.open("wb") as file:
         return psutil.Popen(
-            [sys.executable, "-m", module, *flags],
+            command,
             cwd=ROOT,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=os.environ | dict(environment or {}),
+            env=os.environ | environment,
         )
+
+
+def _hold_file(log: Path) -> Path:
+    return log.with_suffix(".hold")
+
+
+def let_go(log: Path) -> None:
+    """Lets a job with this log, or what has outlived it, go on."""
+    _hold_file(log).unlink()
+
+
+def wait_until_held(process: psutil.Popen, output: Path, held_at: int) -> None:
+    """Waits until a job has so many shards finished; it has not ended then."""
+    wait_for(
+        lambda: count_finished(output) >= held_at or process.poll() is not None,
+    )
+    assert process.poll() is None, f"exit code {process.returncode}"
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 240) -> None:
@@ -85,7 +120,10 @@ def find_workers(process: psutil.Popen) -> list[psutil.Process]:
     """Beam's worker processes of a job."""
     found = []
     for child in process.children(recursive=True):
-        line = child.cmdline()
+        try:
+            line = child.cmdline()
+        except psutil.NoSuchProcess:  # It ended just then.
+            continue
         # For a moment, a process that was just started has no command line.
         if line and "python" in Path(line[0]).name and "pipeline.job.worker" in line:
             found.append(child)

@@ -1,26 +1,21 @@
 """Runs `trainer.task` in a process of its own, for tests that kill it.
 
-    python -m tests.support.training_run DEVICES STEP FLAG ...
+    python -m tests.support.training_run DEVICES STEP SIGNAL FLAG ...
 
-DEVICES is the number of logical CPUs. After STEP steps (0 for never) the process
-kills itself, as a machine that is switched off would.
+DEVICES is the number of logical CPUs. After STEP steps (0 for never) the process gets
+a signal, by number: SIGKILL is as if the machine was switched off.
 """
 
 import json
 import os
-import signal
-import socket
 import sys
+
+from tests.support.ports import find_free_ports
 
 
 def make_clusters() -> list[str]:
     """TF_CONFIG of a chief and a worker, as Vertex AI sets it."""
-    sockets = [socket.socket() for _ in range(2)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    chief, worker = (f"127.0.0.1:{one.getsockname()[1]}" for one in sockets)
-    for one in sockets:
-        one.close()
+    chief, worker = (f"127.0.0.1:{port}" for port in find_free_ports(2))
     return [
         json.dumps(
             {
@@ -34,7 +29,7 @@ def make_clusters() -> list[str]:
     ]
 
 
-def main(devices: int, last_step: int, flags: list[str]) -> int:
+def main(devices: int, last_step: int, number: int, flags: list[str]) -> int:
     import trainer.runtime.quiet  # noqa: F401  isort: skip
     import tensorflow as tf
 
@@ -52,7 +47,7 @@ def main(devices: int, last_step: int, flags: list[str]) -> int:
     def count(self, batch, stop):
         nonlocal made
         if made == last_step > 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
         made += 1
         return step(self, batch, stop)
 
@@ -61,4 +56,4 @@ def main(devices: int, last_step: int, flags: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))
+    sys.exit(main(*map(int, sys.argv[1:4]), sys.argv[4:]))

@@ -12,10 +12,11 @@ from tests.support.jobs import (
     count_finished,
     find_workers,
     kill,
+    let_go,
     looks_finished,
     read_dataset,
     start,
-    wait_for,
+    wait_until_held,
     write_leaking_corpus,
 )
 
@@ -44,43 +45,43 @@ def test_a_killed_job_is_taken_up_again(flags, undisturbed, tmp_path, capsys):
     output = tmp_path / "out"
     for shards in (2, 4):
         job = [*flags, *MODES["one process"], f"--output={output}"]
-        process = start(job, tmp_path / "log")
-        wait_for(lambda shards=shards: count_finished(output) >= shards)
+        process = start(job, tmp_path / "log", held_at=shards)
+        wait_until_held(process, output, shards)
         kill(process)
         assert not looks_finished(output)
     # A shard of another layout, and rubbish of the killed job.
     (output / "mel" / "training-00000-of-00099.tfrecord").write_bytes(b"stale")
-    finished = count_finished(output)
-    assert 4 <= finished < SHARDS
+    assert count_finished(output) == 4
     printed = finish(flags, output, capsys)
-    assert f"{finished} of {SHARDS} shards are there from a job that did not" in printed
-    assert f"{finished} shards kept from an earlier run" in printed
+    assert f"4 of {SHARDS} shards are there from a job that did not" in printed
+    assert "4 shards kept from an earlier run" in printed
     assert read_dataset(output) == undisturbed
 
 
 @pytest.mark.slow
 def test_orphaned_workers_end_and_do_no_harm(flags, undisturbed, tmp_path, capsys):
-    output = tmp_path / "out"
-    process = start(
-        [*flags, *MODES["two workers"], f"--output={output}"], tmp_path / "log"
-    )
-    wait_for(lambda: count_finished(output) >= 1)
+    output, log = tmp_path / "out", tmp_path / "log"
+    job = [*flags, *MODES["two workers"], f"--output={output}"]
+    process = start(job, log, held_at=1)
+    wait_until_held(process, output, 1)
     children = kill(process)
     assert children
     assert not looks_finished(output)
     # At once, while the orphans may still be at work.
+    let_go(log)
     finish(flags, output, capsys)
-    psutil.wait_procs(children, timeout=20)
+    psutil.wait_procs(children, timeout=240)
     assert not [child for child in children if child.is_running()]
     assert read_dataset(output) == undisturbed
 
 
 def test_a_killed_worker_fails_the_job(flags, undisturbed, tmp_path, capsys):
     output, log = tmp_path / "out", tmp_path / "log"
-    process = start([*flags, *MODES["two workers"], f"--output={output}"], log)
-    wait_for(lambda: count_finished(output) >= 1)
+    job = [*flags, *MODES["two workers"], f"--output={output}"]
+    process = start(job, log, held_at=1)
+    wait_until_held(process, output, 1)
     os.kill(find_workers(process)[0].pid, signal.SIGKILL)
-    assert process.wait(timeout=60) == 1
+    assert process.wait(timeout=240) == 1
     text = log.read_text()
     assert "error: a worker process died" in text
     assert "Traceback" not in text

@@ -14,6 +14,7 @@ import pytest
 
 from pipeline import preprocess
 from tests.support.jobs import read_dataset, wait_for, write_leaking_corpus
+from tests.support.ports import find_free_ports
 
 
 def find_prism() -> str:
@@ -27,9 +28,7 @@ def find_prism() -> str:
 @pytest.fixture
 def endpoint(tmp_path) -> Iterator[str]:
     program = find_prism()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    [port] = find_free_ports()
     command = [program, "-serve_http=false", f"-job_port={port}"]
     command += ["-idle_shutdown_timeout=5m"]
     with (tmp_path / "prism.log").open("wb") as log:
@@ -44,7 +43,7 @@ def endpoint(tmp_path) -> Iterator[str]:
         return False
 
     try:
-        wait_for(answers, 20)
+        wait_for(answers)
         yield f"127.0.0.1:{port}"
     finally:
         process.kill()

@@ -310,7 +310,7 @@ def test_credentials_are_never_shown(tmp_path):
         cwd=ROOT,
         env=environment,
         capture_output=True,
-        timeout=120,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 2, done.stderr.decode()[-2_000:]

@@ -186,23 +186,46 @@ def test_a_picture(whole, tmp_path, clips, capsys):
     assert str(path) in capsys.readouterr().out
 
 
-def test_clips_of_all_genres_are_drawn(whole):
-    from pipeline.inspect.picture import choose_clips
+def test_clips_of_as_many_genres_as_can_be():
+    clips = [
+        {"genre": genre, "track_id": number, "split": "test"}
+        for number, genre in enumerate("BBAAC")
+    ]
+    chosen = reading.choose_clips(clips, 4)
+    assert [clip["track_id"] for clip in chosen] == [2, 0, 4, 3]
+    common = {"track_id": "t", "split": "test"}
+    several = [{"genres": ["A", "B"], **common}, {"genres": ["B"], **common}]
+    assert reading.choose_clips(several, 9) == several
+    for clip in ({"genre": "A", "split": "test"}, {"genres": [], **common}, common):
+        with pytest.raises(UserError, match="is no clip; copy the dataset again"):
+            reading.choose_clips([clip], 1)
 
+
+def test_values_of_chosen_clips(whole):
     manifest = reading.read_manifest(str(whole))
-    two = choose_clips(str(whole), manifest, 2)
-    assert {clip.title.split(",")[0] for clip in two} == {"High", "Low"}
-    for clip in two:
-        assert set(clip.values) == set(NAMES)
-        assert clip.values["windows"].shape == (8, 10_000)
-        assert clip.values["mel"].shape == (5, 224, 224, 3)
+    two = reading.choose_clips(reading.read_clips(str(whole)), 2)
+    assert [clip["genre"] for clip in two] == ["High", "Low"]
+    shapes = {"windows": (8, 10_000), "mel": (5, 224, 224, 3), "statistics": (1, 518)}
+    for name, shape in shapes.items():
+        found = reading.read_chosen(str(whole), manifest, name, two)
+        assert {track: values.shape for track, values in found.items()} == {
+            clip["track_id"]: shape for clip in two
+        }
+
+
+def test_a_clip_without_records_cannot_be_drawn(dataset, tmp_path, capsys):
+    for path in (dataset / "clips").iterdir():
+        path.write_text(path.read_text().replace('"track_id": "t', '"track_id": "x'))
+    assert run(dataset, "--picture", tmp_path / "x.png") == 2
+    assert "has no features of clip x" in capsys.readouterr().err
+    assert not (tmp_path / "x.png").exists()
 
 
 def test_a_damaged_file_cannot_be_drawn(dataset, tmp_path, capsys):
     for path in (dataset / "mel").iterdir():
         path.write_bytes(path.read_bytes()[:-1])
     assert run(dataset, "--picture", tmp_path / "x.png") == 2
-    assert "--verify lists all that is wrong" in capsys.readouterr().err
+    assert "inspect --verify says what is wrong" in capsys.readouterr().err
 
 
 def test_it_starts_without_tensorflow_and_beam():

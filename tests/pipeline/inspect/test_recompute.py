@@ -10,7 +10,7 @@ from pipeline import preprocess
 from pipeline.common.clip_config import SAMPLE_RATE, ClipConfig
 from pipeline.decoding.waveform import Waveform, fit_clip
 from pipeline.inspect import __main__ as inspect
-from pipeline.inspect import recompute
+from pipeline.inspect import reading, recompute
 from pipeline.representations import compute_representations
 from pipeline.representations.spectrum import Workspace
 from tests.support.corpora import write_csv
@@ -132,27 +132,19 @@ def test_a_clip_without_records(made, clips, capsys):
 
 
 def test_records_that_are_no_numbers(made, monkeypatch, capsys):
-    read = recompute.read_values
+    read = reading.read_chosen
 
-    def spoil(folder, manifest, name, tracks):
-        values = read(folder, manifest, name, tracks)
+    def spoil(folder, manifest, name, clips):
+        values = read(folder, manifest, name, clips)
         if name != "mel":
             values = {track: value * np.nan for track, value in values.items()}
         return values
 
-    monkeypatch.setattr(recompute, "read_values", spoil)
+    monkeypatch.setattr(reading, "read_chosen", spoil)
     assert inspect.main([str(made[0]), "--recompute", "1"]) == 1
     wrong = capsys.readouterr().out.split("Wrong:")[1]
     for name in ("windows", "features", "statistics"):
         assert f"the {name} of clip 0 are not what librosa makes of it" in wrong
-
-
-def test_clips_of_as_many_genres_as_can_be():
-    rows = [{"genre": genre, "track_id": k} for k, genre in enumerate("AABBC")]
-    chosen = recompute.choose_clips(rows, 4)
-    assert [row["track_id"] for row in chosen] == [0, 2, 4, 1]
-    several = [{"genres": ["A", "B"]}, {"genres": ["B"]}]
-    assert recompute.choose_clips(several, 9) == several
 
 
 def test_a_number_below_one(made, capsys):

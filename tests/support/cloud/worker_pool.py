@@ -15,6 +15,8 @@ import venv
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.support.ports import find_free_ports
+
 BOOT = Path(__file__).with_name("worker_boot.py")
 
 
@@ -46,7 +48,7 @@ def worker_pool(python: Path, folder: Path) -> Iterator[tuple[str, Path]]:
     boot.write_text(f"#!{python}\n{text}")
     boot.chmod(0o755)
     log = folder / "pool.log"
-    port = _free_port()
+    [port] = find_free_ports()
     command = [str(python), "-m", "apache_beam.runners.worker.worker_pool_main"]
     command += [f"--service_port={port}", f"--container_executable={boot}"]
     scratch = folder / "scratch"
@@ -95,15 +97,8 @@ def run_on_workers(
     )
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def _await_port(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline and process.poll() is None:
         with (
             contextlib.suppress(OSError),

@@ -8,13 +8,14 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from tests.support.ports import find_free_ports
 
 _LOGGING = Path(__file__).with_name("log4j.properties")
 _OPEN = (
@@ -66,7 +67,7 @@ class Cluster:
         # A TaskManager holds the jars of each job here, a gigabyte in a few of them.
         self._scratch = folder / "scratch"
         self._scratch.mkdir()
-        rest, rpc = _free_port(), _free_port()
+        rest, rpc = find_free_ports(2)
         self.address = f"127.0.0.1:{rest}"
         self.job_server = jars / "job-server.jar"
         self.task_managers: list[subprocess.Popen[bytes]] = []
@@ -159,10 +160,3 @@ def running_cluster(
         yield cluster
     finally:
         cluster.stop()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -5,14 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.common.owned_kinds import PICTURE
 from pipeline.schema import UserError
 from tests.support.trainer_fixtures import write_dataset
 from trainer.baselines.__main__ import main as train_baselines
 from trainer.compare import ensemble
 from trainer.compare.__main__ import main as compare
 from trainer.data.dataset import open_dataset
-from trainer.evaluation import plots
 from trainer.evaluation.calibration import apply_temperature, log_loss
 from trainer.evaluation.predictions import ClipPredictions
 from trainer.evaluation.report_folder import read_result, read_results
@@ -20,16 +18,8 @@ from trainer.evaluation.tasks.single_label import SingleLabel
 from trainer.predict.ensemble import Ensemble
 from trainer.predict.loading import load_predictor
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 NAMES = ("logistic_regression", "gaussian_nb", "knn", "rbf_svm")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def undrawn():
-    """Drawing takes longer than all else."""
-    with pytest.MonkeyPatch.context() as patch:
-        for draw in ("confusion_png", "confusions_png", "comparison_png"):
-            patch.setattr(plots, draw, lambda *_: PICTURE.sign)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from tests.support.jobs import wait_for
 from trainer.compare import serve
 
 PAGE = b"<!doctype html><title>Page</title>"
@@ -32,7 +33,7 @@ def server(page):
 
 def ask(server, method="GET", path="/", host=None):
     port = server.server_address[1]
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=240)
     headers = {} if host is None else {"Host": host.format(port=port)}
     connection.request(method, path, headers=headers)
     response = connection.getresponse()
@@ -88,13 +89,14 @@ def test_a_page_that_is_removed_comes_back(server, page, capfd):
 
 def test_idle_connections_are_closed(server, monkeypatch):
     monkeypatch.setattr(serve._Handler, "timeout", 0.1)
-    with socket.create_connection(server.server_address, timeout=5) as idle:
+    with socket.create_connection(server.server_address, timeout=240) as idle:
         assert idle.recv(1) == b""
 
 
-def test_many_idle_connections_keep_nobody_out(server, capfd):
+def test_many_idle_connections_keep_nobody_out(server, capfd, monkeypatch):
+    monkeypatch.setattr(serve._Handler, "timeout", 240)
     idle = [
-        socket.create_connection(server.server_address, timeout=5)
+        socket.create_connection(server.server_address, timeout=240)
         for _ in range(serve.MAX_CONNECTIONS + 3)
     ]
     assert ask(server)[1] == PAGE
@@ -115,6 +117,7 @@ def test_a_browser_that_goes_away_is_no_traceback(server, page, capfd):
         gone.sendall(f"GET / HTTP/1.0\r\nHost: localhost:{port}\r\n\r\n".encode())
         gone.recv(10)
     assert ask(server, "HEAD")[0].status == 200
+    wait_for(lambda: all(c.fileno() < 0 for c in server._connections))
     assert capfd.readouterr().err == ""
 
 

@@ -177,7 +177,7 @@ def test_it_loads_without_keras_and_without_this_project(folders, wavs, tmp_path
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
     )
     assert done.returncode == 0, done.stderr
     assert any(genre in done.stdout for genre in GENRES)

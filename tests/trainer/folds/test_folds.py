@@ -9,14 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.common.owned_kinds import PICTURE
 from pipeline.schema import SPLITS, Manifest, UserError
 from tests.support.trainer_fixtures import write_dataset
 from tests.support.training_run import make_clusters
 from trainer.baselines.vectors import load_normalised
 from trainer.compare import __main__ as compare
 from trainer.data.dataset import open_dataset
-from trainer.evaluation import plots
 from trainer.evaluation.report_folder import Result, read_report
 from trainer.folds import __main__ as folds
 from trainer.folds.cross_validation import Plan, find_epochs
@@ -25,6 +23,7 @@ from trainer.predict.ensemble import Ensemble
 from trainer.predict.loading import load_predictor
 from trainer.training.fit import DivergedError
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 GENRES = ("Folk", "Jazz")
 
 
@@ -154,12 +153,7 @@ def test_of_few_clips_none_is_kept_back_to_stop_by(tmp_path):
     assert not assign_folds(open_dataset(str(tmp_path)), 3, 0).stopping.any()
 
 
-def test_a_cross_validation_from_the_command_line(
-    data, dataset, tmp_path, capsys, monkeypatch
-):
-    # Drawing takes longer than all else.
-    for draw in ("confusion_png", "confusions_png", "comparison_png"):
-        monkeypatch.setattr(plots, draw, lambda *_: PICTURE.sign)
+def test_a_cross_validation_from_the_command_line(data, dataset, tmp_path, capsys):
     output = tmp_path / "models"
     code = folds.main(
         [

@@ -93,7 +93,7 @@ with watch_for_preemption():
         cwd=Path(__file__).resolve().parents[3],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=280,
     )
     assert (done.returncode, done.stdout) == (-signal.SIGTERM, "once\n")
 

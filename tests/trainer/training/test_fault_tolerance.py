@@ -62,12 +62,18 @@ def data(tmp_path_factory) -> str:
 
 
 def start(
-    data: str, output: Path, *flags: str, devices: int = 1, last_step: int = 0, **env
+    data: str,
+    output: Path,
+    *flags: str,
+    devices: int = 1,
+    last_step: int = 0,
+    number: int = signal.SIGKILL,
+    **env,
 ) -> subprocess.Popen:
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "tests.support.training_run"),
-            *(str(devices), str(last_step)),
+            *(str(devices), str(last_step), str(int(number))),
             *(f"--data={data}", f"--output={output}", *flags),
         ],
         cwd=ROOT,
@@ -117,18 +123,15 @@ def undisturbed(data, tmp_path_factory) -> Path:
 
 def test_sigterm_and_sigkill_change_nothing(data, undisturbed, tmp_path):
     output = tmp_path / "model"
-    saved_at_its_end = [*EVERYTHING_RANDOM, "--checkpoint_seconds=1000", "--verbose"]
-    process = start(data, output, *saved_at_its_end)
-    for line in process.stdout:
-        if "epoch 1 of" in line:
-            process.send_signal(signal.SIGTERM)
-            break
-    text = finish(process, 75)
-    assert "stopped: training stopped by SIGTERM after " in text
+    saved_at_its_end = [*EVERYTHING_RANDOM, "--checkpoint_seconds=1000"]
+    stopped = {"last_step": STEPS + 2, "number": signal.SIGTERM}
+    text = finish(start(data, output, *saved_at_its_end, **stopped), 75)
+    assert "training stopped by SIGTERM after 1 epochs and 3 steps" in text
     assert "the same command goes on from there" in text
     saved_by_epochs = [*EVERYTHING_RANDOM, "--checkpoint_seconds=0"]
     process = start(data, output, *saved_by_epochs, last_step=STEPS + 3)
-    assert "training resumes after epoch " in finish(process, -signal.SIGKILL)
+    resumes = "training resumes after epoch 1 and 3 steps"
+    assert resumes in finish(process, -signal.SIGKILL)
     assert not (output / "model.keras").exists()
     text = finish(start(data, output, *saved_by_epochs), 0)
     assert re.search(r"training resumes after epoch [2-9]\n", text)
@@ -313,9 +316,13 @@ def test_without_a_folder_nothing_is_saved(fit_once, tmp_path, cut, monkeypatch)
     assert list(tmp_path.iterdir()) == []
 
 
-def start_both(data, output, *flags, last_steps=(0, 0)) -> list[subprocess.Popen]:
+def start_both(
+    data, output, *flags, last_steps=(0, 0), number=signal.SIGKILL
+) -> list[subprocess.Popen]:
     return [
-        start(data, output, *flags, last_step=last_step, TF_CONFIG=cluster)
+        start(
+            data, output, *flags, last_step=last_step, number=number, TF_CONFIG=cluster
+        )
         for cluster, last_step in zip(make_clusters(), last_steps, strict=True)
     ]
 
@@ -341,12 +348,11 @@ def test_sigterm_stops_all_workers_at_the_same_step(data, tmp_path):
     expected, output = tmp_path / "expected", tmp_path / "model"
     for process in start_both(data, expected, *flags):
         finish(process, 0)
-    chief, worker = start_both(data, output, *flags, "--verbose")
-    for line in chief.stdout:
-        if "epoch 1 of" in line:
-            worker.send_signal(signal.SIGTERM)
-            break
-    texts = [finish(process, 75) for process in (chief, worker)]
+    last_steps = (0, STEPS + 2)
+    both = start_both(
+        data, output, *flags, last_steps=last_steps, number=signal.SIGTERM
+    )
+    texts = [finish(process, 75) for process in both]
     said = {line for text in texts for line in text.splitlines() if "SIGTERM" in line}
     assert len(said) == 1
     for process in start_both(data, output, *flags):

@@ -72,4 +72,4 @@ model.fit(data, epochs=1, verbose=0)
         )
         for cluster in make_clusters()
     ]
-    assert all(process.wait(100) for process in processes)
+    assert all(process.wait(280) for process in processes)

@@ -19,6 +19,7 @@ from trainer.training import train
 from trainer.training.model_folder import ModelFolder
 from trainer.training.step import Learner
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 OLD = dict.fromkeys(("model.keras", "report.json", "confusion.png"), b"old")
 NEW = dict.fromkeys(("model.keras", "report.json", "history.json"), b"new")
 FILES = {

@@ -529,7 +529,7 @@ def test_the_trainer_imports_of_the_pipeline_what_is_light():
         cwd=Path(__file__).resolve().parents[3],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "[]\n"

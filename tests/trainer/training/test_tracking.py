@@ -5,22 +5,14 @@ import sys
 import pytest
 import wandb
 
-from tests.support import trainer_fixtures
 from tests.support.jobs import wait_for
 from trainer import task
 from trainer.evaluation.report_folder import read_report
 from trainer.folds import __main__ as folds
 from trainer.training.fit import PhaseFit
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 EPOCHS = 2
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("data")
-    kinds = ("statistics",)
-    trainer_fixtures.write_dataset(folder, representations=kinds, statistics=8)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +64,7 @@ def read_runs(folder) -> list[tuple[dict, list[dict], dict, int]]:
     runs = []
     for path in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
         # Its own process writes it, and the exit code last.
-        wait_for(lambda path=path: read_run(path)[-1] is not None, 60)
+        wait_for(lambda path=path: read_run(path)[-1] is not None)
         runs.append(read_run(path))
         path.unlink()
     return runs

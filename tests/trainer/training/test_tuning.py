@@ -15,6 +15,8 @@ from trainer.runtime import hypertune
 from trainer.training import tuning
 from trainer.training.fit import DivergedError
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture
 def config(tmp_path) -> TrainConfig:

@@ -227,7 +227,7 @@ def test_the_page_is_served_to_this_machine_alone(folder, tmp_path, capsys):
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     address = f"http://127.0.0.1:{server.server_address[1]}"
-    with urllib.request.urlopen(address, timeout=10) as answer:
+    with urllib.request.urlopen(address, timeout=240) as answer:
         assert answer.read() == (folder / "report.html").read_bytes()
     for other in ("/report.json", "/../report.json", "/models"):
         with pytest.raises(urllib.error.HTTPError, match="404"):
@@ -279,8 +279,9 @@ def page(request, browser, folder):
 
 def test_every_picture_is_there_and_nothing_is_wider_than_the_screen(page):
     page.eval_on_selector_all("details", "all => all.forEach(d => d.open = true)")
+    page.wait_for_function("[...document.images].every(i => i.complete)")
     broken = page.eval_on_selector_all(
-        "img", "all => all.filter(i => !(i.complete && i.naturalWidth)).length"
+        "img", "all => all.filter(i => !i.naturalWidth).length"
     )
     assert broken == 0
     charts = page.eval_on_selector_all(

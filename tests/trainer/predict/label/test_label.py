@@ -389,8 +389,8 @@ def test_the_next_file_is_decoded_while_one_is_asked_about(models, music, monkey
         answers = labeller.label(files)
         found = [next(answers)]
         # Of the second one nobody has asked.
-        assert begun.acquire(timeout=20)
-        assert begun.acquire(timeout=20)
+        assert begun.acquire(timeout=240)
+        assert begun.acquire(timeout=240)
         found += answers
     assert [file for file, _ in found] == files
     assert all(isinstance(result, SongLabels) for _, result in found)

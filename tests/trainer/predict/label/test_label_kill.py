@@ -10,10 +10,11 @@ from tests.support.jobs import (
     MODES,
     count_finished,
     kill,
+    let_go,
     looks_finished,
     read_dataset,
     start,
-    wait_for,
+    wait_until_held,
 )
 from tests.support.small_models import write_models, write_tones
 from trainer.predict.label.__main__ import main
@@ -40,22 +41,19 @@ def undisturbed(flags, tmp_path_factory) -> dict[str, bytes]:
     return read_dataset(output)
 
 
-def start_and_kill(flags, output, log, shards) -> list[psutil.Process]:
-    process = start([*flags, f"--output={output}"], log, module=MODULE)
-    wait_for(lambda: count_finished(output) >= shards or process.poll() is not None)
-    return kill(process)
-
-
 def test_a_job_that_is_killed_gives_the_rows_of_an_undisturbed_one(
     flags, undisturbed, tmp_path, capsys
 ):
     output = tmp_path / "labels"
-    start_and_kill(flags, output, tmp_path / "log", 5)
+    job = [*flags, f"--output={output}"]
+    process = start(job, tmp_path / "log", module=MODULE, held_at=5)
+    wait_until_held(process, output, 5)
+    kill(process)
     assert not looks_finished(output)
     finished = count_finished(output)
     assert 5 <= finished < SHARDS
     capsys.readouterr()
-    assert main([*flags, f"--output={output}"]) == 0
+    assert main(job) == 0
     printed = capsys.readouterr().out
     assert f"{finished} of {SHARDS} shards are there from a job that did not" in printed
     assert read_dataset(output) == undisturbed
@@ -76,12 +74,15 @@ def test_labels_that_are_being_replaced_survive_kills(flags, undisturbed, tmp_pa
     job = [*flags, *MODES["two workers"], "--overwrite"]
     orphans = []
     for shards in (2, 5):
-        process = start([*job, f"--output={output}"], tmp_path / "log", module=MODULE)
-        wait_for(lambda n=shards: count_finished(output / "_next") >= n)
+        log = tmp_path / f"{shards}.log"
+        words = [*job, f"--output={output}"]
+        process = start(words, log, module=MODULE, held_at=shards)
+        wait_until_held(process, output / "_next", shards)
         orphans += kill(process)
+        let_go(log)
         found = read_dataset(output)
         assert {name: found[name] for name in before} == before == read_dataset(saved)
     assert main([*flags, "--overwrite", f"--output={output}"]) == 0
-    psutil.wait_procs(orphans, timeout=20)
+    psutil.wait_procs(orphans, timeout=240)
     assert not [orphan for orphan in orphans if orphan.is_running()]
     assert read_dataset(output) == undisturbed
