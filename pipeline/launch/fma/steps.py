@@ -42,19 +42,22 @@ def run_step(words: Sequence[str]) -> None:
     """
     command = python_command("pipeline.launch.commands", *words)
     came: list[int] = []
+    told: list[int] = []
+    process: subprocess.Popen[bytes] | None = None
 
     def tell(number: int, _: object) -> None:
         came.append(number)
-        if number == signal.SIGTERM:
+        # The terminal tells Ctrl-C to the step, too.
+        if number == signal.SIGTERM and process is not None:
+            told.append(number)
             process.terminate()
 
-    # The terminal tells Ctrl-C to the step, too.
-    with _handling(signal.SIGINT, tell):
-        environment = os.environ | {WHOLE_RUN: str(os.getpid())}
-        with (
-            subprocess.Popen(command, env=environment) as process,
-            _handling(signal.SIGTERM, tell),
-        ):
+    environment = os.environ | {WHOLE_RUN: str(os.getpid())}
+    with _handling(signal.SIGINT, tell), _handling(signal.SIGTERM, tell):
+        process = subprocess.Popen(command, env=environment)
+        with process:
+            if signal.SIGTERM in came and not told:  # While it was started.
+                process.terminate()
             code = process.wait()
     # A step that was about to end has done so; the next one is not wanted.
     if code or came:

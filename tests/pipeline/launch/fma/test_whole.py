@@ -6,7 +6,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -14,8 +13,8 @@ import pytest
 
 from pipeline.launch.fma import demo, steps, whole
 from pipeline.launch.fma.published import BASE
+from tests.support.jobs import ROOT, wait_for
 
-ROOT = Path(__file__).resolve().parents[4]
 FETCH = f"--subset small --output run --mirror {BASE} --timeout 60"
 PREPROCESS = (
     "preprocess --audio {0}/fma_small.zip --output run/dataset --metadata "
@@ -242,12 +241,11 @@ def test_a_signal_reaches_the_step_which_is_waited_for(number):
         start_new_session=True,
     )
     assert process.stdout.readline() == "begun\n"
-    time.sleep(0.1)
     if number == signal.SIGINT:  # As a terminal does it: to all that it shows.
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate()
     assert (out, process.returncode) == ("saved\n", 75)
 
 
@@ -267,6 +265,25 @@ def test_a_signal_at_the_very_end_of_a_step_stops_before_the_next(number, monkey
     assert (caught.value.code, caught.value.stopped) == (128 + number, True)
 
 
+def test_a_signal_while_a_step_is_started_ends_it(monkeypatch):
+    """Also before it is known which process to tell."""
+
+    def start(*arguments, **options):
+        process = popen(*arguments, **options)
+        signal.raise_signal(signal.SIGTERM)
+        return process
+
+    popen = subprocess.Popen
+    monkeypatch.setattr(steps.subprocess, "Popen", start)
+    code = "import time; time.sleep(600)"
+    monkeypatch.setattr(
+        steps, "python_command", lambda *_: [sys.executable, "-c", code]
+    )
+    with pytest.raises(steps.StepError) as caught:
+        steps.run_step(["x"])
+    assert (caught.value.code, caught.value.stopped) == (128 + signal.SIGTERM, True)
+
+
 def test_a_signal_that_is_ignored_is_ignored_in_a_step_too(monkeypatch):
     code = "import signal; assert signal.getsignal(2) == signal.SIG_IGN"
     monkeypatch.setattr(
@@ -284,14 +301,12 @@ def test_a_step_ends_with_a_launcher_that_is_killed(tmp_path):
     words = ["demo", "--output", str(corpus), "--workers", "2"]
     code = f"from pipeline.launch.fma import steps; steps.run_step({words!r})"
     launcher = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
-    deadline = time.monotonic() + 60
-    while not any(corpus.rglob("*.mp3")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(lambda: any(corpus.rglob("*.mp3")))
     started = psutil.Process(launcher.pid).children(recursive=True)
     assert len(started) > 2  # The step, and who works for it.
     launcher.kill()
     launcher.wait()
-    _, alive = psutil.wait_procs(started, timeout=20)
+    _, alive = psutil.wait_procs(started, timeout=120)
     for process in alive:
         process.kill()
     assert not alive, alive
