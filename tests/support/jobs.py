@@ -1,5 +1,6 @@
 """Jobs in processes of their own, to be killed."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -85,10 +86,12 @@ def find_workers(process: psutil.Popen) -> list[psutil.Process]:
     """Beam's worker processes of a job."""
     found = []
     for child in process.children(recursive=True):
-        line = child.cmdline()
-        # For a moment, a process that was just started has no command line.
-        if line and "python" in Path(line[0]).name and "pipeline.job.worker" in line:
-            found.append(child)
+        with contextlib.suppress(psutil.NoSuchProcess):  # It may end meanwhile.
+            line = child.cmdline()
+            # For a moment, a process that was just started has no command line.
+            named = line and "python" in Path(line[0]).name
+            if named and "pipeline.job.worker" in line:
+                found.append(child)
     return found
 
 
