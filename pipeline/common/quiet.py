@@ -90,20 +90,23 @@ def filter_stderr() -> Iterator[None]:
         # A child that lives on may hold the pipe, which then has no end yet.
         os.write(2, _END)
         os.dup2(original, 2)
-        forwarded.wait(timeout=1)
+        forwarded.wait()
         thread.join(timeout=0.1)
 
 
 def _forward_lines(reader: int, target: int, forwarded: threading.Event) -> None:
-    with os.fdopen(reader, "rb") as lines:
-        for line in lines:
-            # What stands before the mark has no line's end of its own.
-            text = line.removesuffix(_END)
-            if text and not _NOISE.match(text):
-                os.write(target, text)
-            if text != line:
-                forwarded.set()
-    os.close(target)
+    try:
+        with os.fdopen(reader, "rb") as lines:
+            for line in lines:
+                # What stands before the mark has no line's end of its own.
+                text = line.removesuffix(_END)
+                if text and not _NOISE.match(text):
+                    os.write(target, text)
+                if text != line:
+                    forwarded.set()
+    finally:
+        forwarded.set()
+        os.close(target)
 
 
 def silence_beam() -> None:

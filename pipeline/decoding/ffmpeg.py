@@ -43,6 +43,9 @@ MAX_LIST_BYTES = 1 << 27
 PREROLL = 1
 #: Ten minutes of music take 2 s to decode.
 TIME_LIMIT = 15.0
+#: Crashes before a file is given up. A process also dies when others have used up the
+#: memory, or when all are asked to end, which is not the file's fault.
+ATTEMPTS = 2
 #: Levels up to this many times full scale survive in the 32 bits decoded to.
 HEADROOM = 32
 #: What full scale becomes.
@@ -63,6 +66,8 @@ _ERROR = re.compile(r"^((?:\[[^]]+\] )*)\[(?:error|fatal|panic)\] (.*)", re.MULT
 _CODEC = re.compile(r"^\[info\]   Stream #0:(\d+)\S*: (\w+): (\w+)", re.MULTILINE)
 _PICTURE = re.compile(r"picture|APIC|attached|cover art", re.IGNORECASE)
 _OTHER_STREAM = re.compile(r"\bstream (\d+)\b")
+#: What ffmpeg says last, before exit code 255, if SIGINT or SIGTERM ends it.
+_SIGNAL = re.compile(r"^\[info\] Exiting normally, received signal (\d+)\.$", re.M)
 
 #: From a file's frames and their rate in Hz to the parts to decode: the first frame
 #: and the number of frames of each.
@@ -303,27 +308,30 @@ def _run(
     command += ["-timelimit", f"{2 * TIME_LIMIT + 1:.0f}"]
     command += ["-protocol_whitelist", "file,pipe", "-format_whitelist", _FORMATS]
     command += [*before, "-i", f"/dev/fd/{source.fileno()}", *after]
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            pass_fds=[source.fileno()],
-            timeout=TIME_LIMIT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise AudioError(
-            Reason.DECODER_TIMED_OUT, f"ffmpeg takes longer than {TIME_LIMIT:g} s"
-        ) from error
-    log = done.stderr.decode(errors="replace")
-    if done.returncode < 0:
-        raise AudioError(
-            Reason.DECODER_CRASHED, f"ffmpeg died ({signal_name(-done.returncode)})"
-        )
-    if done.returncode:
-        raise FfmpegError(_last_error(log))
-    return done.stdout, log
+    for _ in range(ATTEMPTS):
+        try:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                pass_fds=[source.fileno()],
+                timeout=TIME_LIMIT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise AudioError(
+                Reason.DECODER_TIMED_OUT, f"ffmpeg takes longer than {TIME_LIMIT:g} s"
+            ) from error
+        log = done.stderr.decode(errors="replace")
+        ended = _SIGNAL.search(log) if done.returncode == 255 else None
+        number = int(ended[1]) if ended else -done.returncode
+        if number <= 0:
+            if done.returncode:
+                raise FfmpegError(_last_error(log))
+            return done.stdout, log
+    raise AudioError(
+        Reason.DECODER_CRASHED, f"ffmpeg died {ATTEMPTS} times ({signal_name(number)})"
+    )
 
 
 def signal_name(number: int) -> str:

@@ -32,6 +32,7 @@ from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
 from pipeline.common.regular_file import NotAFileError, open_regular
 from pipeline.common.rejects import AudioError, Reason
 from pipeline.decoding.excerpts import Part
+from pipeline.decoding.ffmpeg import ATTEMPTS, signal_name
 from pipeline.decoding.mp3 import Excerpt
 from pipeline.decoding.waveform import Float32, Waveform
 
@@ -44,9 +45,6 @@ WAITING = 6
 GRACE = 60.0
 #: Address space of a helper; clips of eight channels at 192 kHz take a tenth.
 MEMORY_LIMIT = 4 << 30
-#: Crashes before a file is given up. A helper also dies when other processes
-#: have used up the memory, which is not the file's fault.
-ATTEMPTS = 2
 #: Waveforms in shared memory: while one is used, the next is decoded.
 WAVEFORMS = 2
 #: The module that a helper runs.
@@ -202,10 +200,9 @@ class IsolatedDecoder:
                     f"The decoding process ended with exit code {code}; what it "
                     "printed says why."
                 )
-        name = signal.strsignal(-code) or f"signal {-code}"
         raise AudioError(
             Reason.DECODER_CRASHED,
-            f"the process that decodes it died {ATTEMPTS} times ({name})",
+            f"the process that decodes it died {ATTEMPTS} times ({signal_name(-code)})",
         )
 
     def close(self) -> None:

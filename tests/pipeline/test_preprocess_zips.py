@@ -50,7 +50,7 @@ def corpus(tmp_path_factory):
         code = run(
             "--audio", audio, "--metadata", table, "--output", folder / name,
             "--num_shards", 2, "--wav_output", folder / f"{name}-wavs",
-            "--representations", "windows", "statistics",
+            "--representations", "windows", "mel",
         )  # fmt: skip
         assert code == 0
     return folder
@@ -87,7 +87,7 @@ def test_a_damaged_member_is_a_reject(corpus, tmp_path):
     damage(path, "audio/3.wav", 2000)
     code = run(
         "--audio", path, "--metadata", corpus / "meta.zip", "--num_shards", 1,
-        "--output", tmp_path / "dataset", "--representations", "statistics",
+        "--output", tmp_path / "dataset", "--representations", "mel",
     )  # fmt: skip
     assert code == 0
     lines = (tmp_path / "dataset" / "rejects-00000-of-00001.jsonl").read_text()
@@ -125,7 +125,7 @@ def test_a_zip_an_album_is_what_it_unpacks_to(tmp_path, capsys):
         code = run(
             "--audio", *audio, "--metadata", tmp_path / "tracks.csv",
             "--output", tmp_path / name, "--num_shards", 2,
-            "--representations", "statistics",
+            "--representations", "mel",
         )  # fmt: skip
         assert code == 0
         assert "6 tracks and 6 files are 6 clips" in capsys.readouterr().out
@@ -186,7 +186,7 @@ def test_names_that_lead_out_of_the_archive_write_nothing(tmp_path):
     code = run(
         "--audio", path, "--metadata", tmp_path / "tracks.csv", "--num_shards", 1,
         "--output", tmp_path / "dataset", "--wav_output", wavs,
-        "--representations", "statistics", "--max_reject_ratio", 1,
+        "--representations", "mel", "--max_reject_ratio", 1,
     )  # fmt: skip
     assert code == 0
     assert [path.name for path in wavs.iterdir() if path.suffix == ".wav"] == ["in.wav"]
@@ -242,7 +242,7 @@ def test_the_tree_of_genres_is_found_in_the_zip(tmp_path, genuine_tracks, capsys
     for more in ([], ["--genres_file", metadata]):
         code = run(
             "--audio", clips, "--metadata", metadata, "--labels", "all",
-            "--estimate", "--representations", "statistics", *more,
+            "--estimate", "--representations", "mel", *more,
         )  # fmt: skip
         assert code == 0
         assert "Labels: every genre that a track has" in capsys.readouterr().out

@@ -22,7 +22,7 @@ class Behaviour:
       respects_if_range: whether it looks at If-Range.
       length: whether it says how long its answers are.
       cut: bytes after which an answer breaks off, by its number; None: never.
-      stall: seconds that it waits there before it closes the connection.
+      stall: whether it waits there, to the end, before it closes the connection.
       chunk, pause: bytes sent at a time, and seconds between them.
       status: by the number of the request; 0 for an ordinary answer.
       before: is called with the number of the request, and may change all this.
@@ -36,7 +36,7 @@ class Behaviour:
     respects_if_range: bool = True
     length: bool = True
     cut: Callable[[int], int | None] = lambda number: None
-    stall: float = 0.0
+    stall: bool = False
     chunk: int = 1 << 14
     pause: float = 0.0
     status: Callable[[int], int] = lambda number: 0
@@ -97,22 +97,24 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 count += len(part[at : at + behaviour.chunk])
                 time.sleep(behaviour.pause)
         behaviour.sent.append((start, count))
-        if cut is not None:
-            time.sleep(behaviour.stall)
+        if cut is not None and behaviour.stall:
+            self.server.over.wait()
         self.close_connection = True
 
 
 @contextlib.contextmanager
 def serve(behaviour: Behaviour) -> Iterator[str]:
     """Serves until the end of the block; yields the address of its folder."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
-    server.behaviour = behaviour  # type: ignore[attr-defined]
+    server: Any = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    # Closing the server waits for its answers: what they note is then complete.
+    server.daemon_threads = False
+    server.behaviour, server.over = behaviour, threading.Event()
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/"
     finally:
+        server.over.set()
         server.shutdown()
         server.server_close()
         thread.join()

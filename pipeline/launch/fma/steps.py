@@ -119,6 +119,16 @@ def _start_before(
     return process
 
 
+def _begin(
+    step: Sequence[str] | Successor, successor: Successor | None
+) -> subprocess.Popen[bytes]:
+    if isinstance(step, Successor):
+        return step.take_turn()
+    if successor is not None:
+        return _start_before(step, successor)
+    return _start(step, {})
+
+
 def run_step(
     step: Sequence[str] | Successor, successor: Successor | None = None
 ) -> None:
@@ -133,21 +143,21 @@ def run_step(
       StepError: it did not end well.
     """
     came: list[int] = []
+    told: list[int] = []
+    process: subprocess.Popen[bytes] | None = None
 
     def tell(number: int, _: object) -> None:
         came.append(number)
-        if number == signal.SIGTERM:
+        # The terminal tells Ctrl-C to the step, too.
+        if number == signal.SIGTERM and process is not None:
+            told.append(number)
             process.terminate()
 
-    # The terminal tells Ctrl-C to the step, too.
-    with _handling(signal.SIGINT, tell):
-        if isinstance(step, Successor):
-            started = step.take_turn()
-        elif successor is not None:
-            started = _start_before(step, successor)
-        else:
-            started = _start(step, {})
-        with started as process, _handling(signal.SIGTERM, tell):
+    with _handling(signal.SIGINT, tell), _handling(signal.SIGTERM, tell):
+        process = _begin(step, successor)
+        with process:
+            if signal.SIGTERM in came and not told:  # While it was started.
+                process.terminate()
             code = process.wait()
     # A step that was about to end has done so; the next one is not wanted.
     if code or came:

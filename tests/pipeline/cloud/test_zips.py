@@ -42,14 +42,14 @@ def corpus(cloud, tmp_path_factory):
 def run(audio, metadata, output, code=0):
     arguments = [
         *("--audio", *audio, "--metadata", str(metadata), "--output", str(output)),
-        *("--num_shards", "2", "--representations", "statistics"),
+        *("--num_shards", "2", "--representations", "mel"),
         *("--direct_running_mode", "in_memory"),
     ]
     assert preprocess.main(arguments) == code
 
 
 def read_shards(folder):
-    files = sorted((folder / "statistics").glob("*.tfrecord"))
+    files = sorted((folder / "mel").glob("*.tfrecord"))
     assert len(files) == 6
     return [file.read_bytes() for file in files]
 

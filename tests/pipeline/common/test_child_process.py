@@ -1,5 +1,4 @@
 import os
-import select
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ from pipeline.common import child_process
 child_process.INTERVAL = 0.05
 child_process.end_with(int(sys.argv[1]))
 print("watching", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -29,7 +28,7 @@ def test_ends_with_the_launcher():
     assert watcher.poll() is None
     launcher.kill()
     launcher.wait()
-    assert watcher.wait(timeout=10) == 1
+    assert watcher.wait() == 1
     watcher.stdout.close()
     launcher.stdin.close()
 
@@ -46,8 +45,6 @@ def test_ends_with_a_parent_that_nobody_has_waited_for():
     assert parent.stdout.readline() == b"watching\n"
     parent.kill()
     # The pipe ends with whoever can write to it.
-    readable, _, _ = select.select([parent.stdout], [], [], 10)
-    assert readable
     assert parent.stdout.read() == b""
     assert child_process.is_alive(parent.pid)
     parent.wait()

@@ -1,10 +1,11 @@
 import http.server
+import socket
 import threading
-import time
 
 import pytest
 
 from pipeline import preprocess
+from pipeline.common import credentials
 from pipeline.common.credentials import has_credentials, require_credentials
 from pipeline.schema import UserError
 
@@ -64,13 +65,31 @@ def test_a_machine_of_google_is_enough(monkeypatch, metadata_server):
     assert not has_credentials()
 
 
-def test_no_metadata_server_costs_seconds_at_most(monkeypatch):
+def test_a_metadata_server_that_is_silent_is_not_waited_for(monkeypatch):
     monkeypatch.delenv("NO_GCE_CHECK")
-    # Reserved for documentation: no host answers.
-    monkeypatch.setenv("GCE_METADATA_IP", "192.0.2.1")
-    started = time.monotonic()
-    assert not has_credentials()
-    assert time.monotonic() - started < 5
+    assert credentials.METADATA_TIMEOUT < 5
+    monkeypatch.setattr(credentials, "METADATA_TIMEOUT", 0.1)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()  # Connections are taken and not answered.
+        monkeypatch.setenv("GCE_METADATA_IP", f"127.0.0.1:{silent.getsockname()[1]}")
+        assert not has_credentials()
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Names of hosts that were looked for: Google's, in vain, for minutes."""
+    hosts = []
+
+    def look(host, *_, **__):
+        hosts.append(host)
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look)
+    monkeypatch.setattr(
+        socket, "create_connection", lambda address, *_, **__: look(*address)
+    )
+    return hosts
 
 
 def test_only_remote_paths_need_credentials():
@@ -83,10 +102,9 @@ def test_only_remote_paths_need_credentials():
     "remote",
     ["--audio=gs://b-1/*.mp3", "--metadata=gs://b-1/t.csv", "--output=gs://b-1/d"],
 )
-def test_the_pipeline_says_so_in_seconds(tmp_path, capsys, remote):
+def test_the_pipeline_says_so_at_once(tmp_path, capsys, remote, asked):
     (tmp_path / "t.csv").write_text("path,genre\na.wav,Rock\n")
     (tmp_path / "a.wav").write_bytes(b"")
-    started = time.monotonic()
     code = preprocess.main(
         [
             f"--audio={tmp_path}/*.wav",
@@ -95,7 +113,7 @@ def test_the_pipeline_says_so_in_seconds(tmp_path, capsys, remote):
             remote,
         ]
     )
-    assert time.monotonic() - started < 5
+    assert asked == []
     error = capsys.readouterr().err
     assert code == 2
     assert "gcloud auth application-default login" in error
@@ -105,16 +123,15 @@ def test_the_pipeline_says_so_in_seconds(tmp_path, capsys, remote):
 @pytest.mark.parametrize(
     "flag", ["--data", "--output", "--checkpoint_dir", "--weights"]
 )
-def test_the_trainer_says_so_in_seconds(tmp_path, capsys, flag):
+def test_the_trainer_says_so_at_once(tmp_path, capsys, flag, asked):
     from trainer import task
 
     paths = {"--data": str(tmp_path), "--output": str(tmp_path / "m")}
     paths[flag] = "gs://bucket/folder"
-    started = time.monotonic()
     code = task.main(
         ["--model=mel", *(f"{name}={path}" for name, path in paths.items())]
     )
-    assert time.monotonic() - started < 5
+    assert asked == []
     error = capsys.readouterr().err
     assert code == 2
     assert "gcloud auth application-default login" in error
@@ -130,11 +147,10 @@ def test_the_trainer_says_so_in_seconds(tmp_path, capsys, flag):
         ("baselines", ["--data=gs://bucket/d", "--output=models"]),
     ],
 )
-def test_so_does_the_rest_of_the_trainer(capsys, module, arguments):
+def test_so_does_the_rest_of_the_trainer(capsys, module, arguments, asked):
     import importlib
 
     main = importlib.import_module(f"trainer.{module}.__main__").main
-    started = time.monotonic()
     assert main(arguments) == 2
-    assert time.monotonic() - started < 5
+    assert asked == []
     assert "gcloud auth application-default login" in capsys.readouterr().err

@@ -1,12 +1,10 @@
 import argparse
-import contextlib
 import io
 import os
 import pty
 import re
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -45,14 +43,13 @@ class Terminal:
             self._monkeypatch.setattr(sys, name, self._stream)
 
     def read(self) -> str:
-        """What has been written to it."""
+        """What has been written to it, which the system hands on when it likes."""
+        self._stream.write("\0")
         self._stream.flush()
-        os.set_blocking(self._master, False)
-        parts = []
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                parts.append(os.read(self._master, 65536))
-        return b"".join(parts).decode()
+        text = b""
+        while b"\0" not in text:
+            text += os.read(self._master, 65536)
+        return text.replace(b"\0", b"").decode()
 
     def close(self) -> None:
         self._stream.close()
@@ -193,12 +190,13 @@ def test_a_terminal_gets_a_line_that_goes(terminal):
         reporter.stage("training", 9, "epoch") as stage,
     ):
         stage.advance(3, text="loss 0.5")
-        time.sleep(0.6)  # More than two pictures.
+        written = ""
+        while written.count("3 of 9 epochs; loss 0.5") < 2:  # Pictures.
+            written += terminal.read()
         reporter.note(f"[what] stays {'x' * 200}")
         print("of others")
     reporter.result("the end")
-    written = terminal.read()
-    assert "3 of 9 epochs; loss 0.5" in written
+    written += terminal.read()
     assert "0 of 2 folds" in written
     assert "\x1b[?25l" not in written  # The cursor stays visible.
     lines = screen(written)

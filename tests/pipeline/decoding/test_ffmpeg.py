@@ -149,12 +149,35 @@ def test_an_ffmpeg_that_hangs_is_ended(temporary, monkeypatch):
     assert [path.name for path in temporary.iterdir()] == ["ffmpeg"]
 
 
-def test_an_ffmpeg_that_crashes_is_a_reason(temporary, monkeypatch):
-    executable = fake_ffmpeg(temporary, "kill -SEGV $$")
+#: How ffmpeg says that it was asked to end.
+ASKED = "echo '[info] Exiting normally, received signal 2.' >&2; exit 255"
+
+
+@pytest.mark.parametrize(
+    ("script", "name"), [("kill -SEGV $$", "Segmentation fault"), (ASKED, "Interrupt")]
+)
+def test_an_ffmpeg_that_crashes_is_a_reason(temporary, monkeypatch, script, name):
+    executable = fake_ffmpeg(temporary, script)
     monkeypatch.setattr(ffmpeg.imageio_ffmpeg, "get_ffmpeg_exe", lambda: executable)
-    with pytest.raises(AudioError, match=r"died \(Segmentation fault\)") as caught:
+    with pytest.raises(AudioError, match=rf"died 2 times \({name}\)") as caught:
         ffmpeg.decode(io.BytesIO(b"audio"))
     assert caught.value.reason == Reason.DECODER_CRASHED
+
+
+@pytest.mark.parametrize("script", ["kill -KILL $$", "kill -TERM $$", ASKED])
+def test_an_ffmpeg_that_is_killed_from_outside_costs_nothing(
+    temporary, monkeypatch, script
+):
+    data = encode_with_ffmpeg(make_markers(4), extension="flac")
+    expected, _ = ffmpeg.decode(io.BytesIO(data))
+    genuine = ffmpeg.imageio_ffmpeg.get_ffmpeg_exe()
+    # Each of its two runs, for the packets and for the sound, is tried again.
+    once = f'if rm "$0.once"; then {script}; fi; touch "$0.once"; exec {genuine} "$@"'
+    executable = fake_ffmpeg(temporary, once)
+    (temporary / "ffmpeg.once").touch()
+    monkeypatch.setattr(ffmpeg.imageio_ffmpeg, "get_ffmpeg_exe", lambda: executable)
+    found, _ = ffmpeg.decode(io.BytesIO(data))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_what_is_too_large_is_not_copied(temporary, monkeypatch):

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -43,7 +42,7 @@ def decoder():
 
 @pytest.fixture
 def fragile():
-    with IsolatedDecoder(helper=CRASHING, time_limit=3.0) as decoder:
+    with IsolatedDecoder(helper=CRASHING) as decoder:
         yield decoder
 
 
@@ -52,8 +51,8 @@ def short() -> bytes:
     return encode(make_music(6.0), kind="FLAC")
 
 
-def children() -> list[int]:
-    return [child.pid for child in psutil.Process().children()]
+def children() -> set[int]:
+    return {child.pid for child in psutil.Process().children()}
 
 
 def make_config(output: Path, **changes) -> DatasetConfig:
@@ -208,17 +207,16 @@ def test_a_helper_that_is_stopped_costs_one_reject(short, monkeypatch):
             with pytest.raises(AudioError, match="died 2 times") as caught:
                 decoder.load_waveform(io.BytesIO(data), ClipConfig())
             assert caught.value.reason == Reason.DECODER_CRASHED
-    assert children() == before
+    assert children() <= before
 
 
 @pytest.mark.parametrize("poison", [b"hang in C", b"hang in Python", b"loop"])
 def test_a_hang_costs_one_reject_and_its_time(short, poison):
-    with IsolatedDecoder(helper=CRASHING, time_limit=0.5) as decoder:
-        started = time.monotonic()
+    with IsolatedDecoder(helper=CRASHING, time_limit=0.2) as decoder:
         reason, message = reject(decoder, poison)
         assert reason == Reason.DECODER_TIMED_OUT
-        assert message == "decoding takes more than 0.5 s"
-        assert time.monotonic() - started < 30
+        assert message == "decoding takes more than 0.2 s"
+        decoder._time_limit = isolation.TIME_LIMIT  # Of the next helper.
         decoder.load_waveform(io.BytesIO(short), ClipConfig())
 
 
@@ -253,7 +251,7 @@ def test_a_slow_store_is_not_the_decoders_fault():
             time.sleep(pauses[-1])
             return super().read(size)
 
-    limit = 0.2
+    limit = 0.5
     long = encode(np.tile(make_music(6.0, 8_000), (60, 1)), 8_000, "WAV")
     with IsolatedDecoder(time_limit=limit) as decoder:
         decoder.load_waveform(SlowFile(long), ClipConfig())
@@ -288,36 +286,23 @@ def test_what_libraries_print_does_no_harm(short, capfd):
 
 
 def test_closing_ends_the_helper(short):
-    before = set(children())
+    before = children()
     decoder = IsolatedDecoder()
     decoder.load_waveform(io.BytesIO(short), ClipConfig())
-    assert len(set(children()) - before) == 1
+    assert len(children() - before) == 1
     decoder.close()
-    assert set(children()) <= before
+    assert children() <= before
 
 
-def test_a_helper_ends_with_the_process_that_has_it(tmp_path):
-    code = (
-        "import os, signal\n"
-        "from pipeline.decoding.isolation import IsolatedDecoder\n"
-        "decoder = IsolatedDecoder()\n"
-        "print(decoder._process.pid, flush=True)\n"
-        "os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, check=False
-    )
-    helper = int(done.stdout)
-    for _ in range(200):
-        if not psutil.pid_exists(helper):
-            return
-        if psutil.Process(helper).status() == psutil.STATUS_ZOMBIE:
-            return
-        time.sleep(0.05)
-    pytest.fail("the helper lives on")
-
-
-def test_a_helper_whose_process_dies_while_it_decodes_says_nothing():
+@pytest.mark.parametrize(
+    "code",
+    [
+        "os.kill(os.getpid(), signal.SIGKILL)",
+        "decoder.load_waveform(Deadly(bytes(1000)), ClipConfig())",
+    ],
+    ids=["while it waits", "while it decodes"],
+)
+def test_a_helper_ends_with_the_process_that_has_it_and_says_nothing(code):
     code = (
         "import io, os, signal\n"
         "from pipeline.common.clip_config import ClipConfig\n"
@@ -325,15 +310,11 @@ def test_a_helper_whose_process_dies_while_it_decodes_says_nothing():
         "class Deadly(io.BytesIO):\n"
         "    def read(self, count=-1):\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "IsolatedDecoder().load_waveform(Deadly(bytes(1000)), ClipConfig())\n"
+        f"decoder = IsolatedDecoder()\n{code}\n"
     )
+    # Its error output ends when the helper, which shares it, has ended.
     done = subprocess.run(
-        # Its error output ends when the helper, which shares it, has ended.
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        timeout=60,
-        check=False,
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False
     )
     assert done.returncode == -signal.SIGKILL
     assert done.stderr == b""
@@ -376,7 +357,7 @@ def test_decoding_ahead_charges_each_fault_to_its_clip(tmp_path, short, order):
     """Faults in a row, at both ends, and between clips that are good."""
     content = {
         "a": b"segmentation fault",
-        "b": b"loop",
+        "b": b"out of time",
         "d": b"<html>",
         "g": short,
         "o": encode(make_music(6.0, seed=1), kind="FLAC"),
@@ -389,7 +370,7 @@ def test_decoding_ahead_charges_each_fault_to_its_clip(tmp_path, short, order):
         Path(clip.path).write_bytes(content[letter])
     good = [clip for clip, letter in zip(clips, order, strict=False) if letter in "go"]
     config = make_config(tmp_path / "ahead", decode_ahead=True)
-    with IsolatedDecoder(helper=CRASHING, time_limit=0.5) as decoder:
+    with IsolatedDecoder(helper=CRASHING) as decoder:
         result = make_shard(0, clips, config, Workspace(), decoder.load_waveform)
     plain = make_shard(0, good, make_config(tmp_path / "plain"), Workspace())
     assert result.clips == plain.clips
@@ -427,7 +408,7 @@ def test_excerpts_are_the_same_as_in_this_process(decoder, tmp_path, seconds, co
     ("poison", "reason"),
     [
         (b"segmentation fault", Reason.DECODER_CRASHED),
-        (b"loop", Reason.DECODER_TIMED_OUT),
+        (b"out of time", Reason.DECODER_TIMED_OUT),
         (b"all memory", Reason.DECODER_CRASHED),
         (b"<html>", Reason.UNDECODABLE),
     ],
@@ -436,7 +417,7 @@ def test_a_bad_file_costs_one_reject_in_prediction_too(tmp_path, short, poison, 
     path, good = tmp_path / "a.mp3", tmp_path / "b.flac"
     path.write_bytes(poison)
     good.write_bytes(short)
-    with IsolatedDecoder(helper=CRASHING, time_limit=0.5) as decoder:
+    with IsolatedDecoder(helper=CRASHING) as decoder:
         with pytest.raises(AudioError) as caught:
             decoder.load_excerpts(str(path), ClipConfig(), 10)
         assert caught.value.reason == reason
@@ -454,26 +435,15 @@ def test_excerpts_of_nothing(decoder, tmp_path):
 
 def test_a_killed_helper_leaves_nothing_in_the_temporary_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    # Opened by a fake ffmpeg, which the helper waits for when it is killed.
+    # A fake ffmpeg, for which the helper waits while this kills it.
     executable = tmp_path / "ffmpeg"
-    executable.write_text('#!/bin/sh\ntouch "$0.started"\nexec sleep 20\n')
+    executable.write_text('#!/bin/sh\ntouch "$0.started"\nkill -TERM $PPID\n')
     executable.chmod(0o755)
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(executable))
-    with IsolatedDecoder() as decoder:
-        helper = psutil.Process(decoder._process.pid)
-
-        def kill():
-            while not Path(f"{executable}.started").exists():
-                time.sleep(0.02)
-            for child in helper.children():
-                child.kill()
-            helper.terminate()
-
-        thread = threading.Thread(target=kill)
-        thread.start()
-        monkeypatch.setattr(isolation, "ATTEMPTS", 1)
-        with pytest.raises(AudioError, match="Terminated"):
-            decoder.load_waveform(io.BytesIO(b"no audio " * 99), ClipConfig())
-        thread.join()
+    with (
+        IsolatedDecoder() as decoder,
+        pytest.raises(AudioError, match=r"died 2 times \(Terminated\)"),
+    ):
+        decoder.load_waveform(io.BytesIO(b"no audio " * 99), ClipConfig())
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"ffmpeg", "ffmpeg.started"}

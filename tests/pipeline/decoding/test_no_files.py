@@ -1,10 +1,9 @@
-"""What a name may lead to besides a file: each costs a reject, in seconds."""
+"""What a name may lead to besides a file: each costs a reject."""
 
 import io
 import json
 import os
 import socket
-import time
 
 import numpy as np
 import pytest
@@ -43,9 +42,7 @@ def test_a_job_goes_on(tmp_path):
     output = tmp_path / "dataset"
     arguments = ["--audio", glob, "--metadata", str(metadata), "--output", str(output)]
     arguments += ["--num_shards", "1", "--representations", "mel"]
-    started = time.monotonic()
     assert preprocess.main(arguments) == 0
-    assert time.monotonic() - started < 60
     manifest = json.loads((output / "manifest.json").read_text())
     assert manifest["rejects"] == {"not_a_file": 3, "too_large": 1}
     [path] = output.glob("rejects-*.jsonl")
@@ -60,7 +57,6 @@ def test_a_job_goes_on(tmp_path):
 def test_prediction_goes_on(tmp_path):
     names = ["fifo.mp3", "endless.mp3", "socket.mp3", "sparse.mp3"]
     make_strange(tmp_path, names)
-    started = time.monotonic()
     with IsolatedDecoder() as decoder:
         for name in names:
             for load in (decoder.load_excerpts, load_excerpts):
@@ -69,7 +65,6 @@ def test_prediction_goes_on(tmp_path):
                 reason = getattr(caught.value, "reason", Reason.NOT_A_FILE)
                 large = name == "sparse.mp3"
                 assert reason == (Reason.TOO_LARGE if large else Reason.NOT_A_FILE)
-    assert time.monotonic() - started < 30
 
 
 def make_clip(path) -> Clip:

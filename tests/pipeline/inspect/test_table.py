@@ -24,7 +24,7 @@ def dataset(tmp_path_factory, request) -> str:
         text = metadata.read_text()
         metadata.write_text(text.replace("Low,t1", "Low;High,t1"))
     arguments = ["--audio", glob, "--metadata", str(metadata), "--num_shards", "2"]
-    arguments += ["--representations", "windows" if several else "statistics"]
+    arguments += ["--representations", "mel" if several else "statistics"]
     arguments += ["--labels", request.param, "--output", f"{folder}/dataset"]
     assert preprocess.main(arguments) == 0
     return f"{folder}/dataset"

@@ -23,13 +23,19 @@ target = logging.FileHandler(sys.argv[1])
 logs = logging.handlers.MemoryHandler(10, target=target)
 logs.emit(logging.makeLogRecord({"msg": "logged", "levelno": 20}))
 
+said = threading.Event()
+
 def work():
+    said.wait()
     time.sleep(0.2)
     print("thread", end=" ")
 
 threading.Thread(target=work).start()
 atexit.register(lambda: print("handler", os.path.isdir(folder.name), end=" "))
-print("main", end=" ")
+try:
+    print("main", end=" ")
+finally:
+    said.set()
 """
 
 

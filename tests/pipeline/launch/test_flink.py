@@ -158,7 +158,6 @@ def test_what_makes_the_job_fast_is_the_default():
 def test_a_job_is_followed_through_an_outage(flink, tmp_path, monkeypatch):
     monkeypatch.setattr(follow, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(follow, "LINE_SECONDS", (0.0, 0.0))
-    monkeypatch.setattr(rest, "TIMEOUT", 0.5)
     flink.set_job(("RUNNING", 0), ("RUNNING", 2), ("RESTARTING", 2), ("FAILED", 1))
     flink.answers["/jobs/j/exceptions?maxExceptions=5"] = {
         "root-exception": "x.Y: outer\nCaused by: x.Z: it is the disk\n"
@@ -209,8 +208,7 @@ def test_a_worker_waits_for_the_job_to_begin(tmp_path, monkeypatch):
         list(answer_workers(look.folders))
     assert thread.is_alive()
     let_go(str(tmp_path))
-    thread.join(10)
-    assert not thread.is_alive()
+    thread.join()
     # One that is started again looks at nothing: nobody would answer.
     LookFn(make_look(tmp_path, python="3.0")).finish_bundle()
 
@@ -233,20 +231,20 @@ def test_a_job_that_the_cluster_has_forgotten_is_lost(flink, tmp_path):
 
 def test_a_job_server_ends_with_the_command(tmp_path):
     started = tmp_path / "started"
-    command = ["sh", "-c", 'echo $$ >"$0"; exec sleep 60', str(started)]
+    command = ["sh", "-c", 'echo $$ >"$0"; exec sleep 600', str(started)]
     code = (
         "import subprocess, sys, time\n"
         "from pipeline.launch.flink.job_server import _END_WITH_PIPE\n"
         "subprocess.Popen(['sh', '-c', _END_WITH_PIPE, 'sh', *sys.argv[1:]],"
         " stdin=subprocess.PIPE, start_new_session=True)\n"
-        "time.sleep(60)\n"
+        "time.sleep(600)\n"
     )
     launcher = subprocess.Popen([sys.executable, "-c", code, *command], cwd=ROOT)
-    wait_for(lambda: started.exists() and started.read_text().strip() != "", 60)
+    wait_for(lambda: started.exists() and started.read_text().endswith("\n"))
     server = psutil.Process(int(started.read_text()))
     launcher.kill()
     launcher.wait()
-    server.wait(20)
+    server.wait(120)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Two jobs on one folder: one wins, whenever the other begins, ends or dies."""
 
+import concurrent.futures
 import dataclasses
 import json
 import random
@@ -76,11 +77,22 @@ def list_names(folder: Path) -> set[str]:
     }
 
 
-def race(folder: Path, seed: int, *, dying: bool = False, overwrite: bool = False):
-    """Starts a second job at a random moment of the first; returns their outcomes."""
+def race(
+    folder: Path,
+    seed: int,
+    *,
+    dying: bool = False,
+    overwrite: bool = False,
+    waits: str = "",
+):
+    """Starts a second job at a random moment of the first; returns their outcomes.
+
+    The one that `waits`, when it has begun, does so for the end of the other.
+    """
     draw = random.Random(seed)
     outcomes: dict[str, str] = {}
     step, begun = 0.002, threading.Event()
+    ended = {name: threading.Event() for name in "ab"}
 
     def run(name: str, delay: float, dies_after: int) -> None:
         pauses = 0
@@ -90,6 +102,8 @@ def race(folder: Path, seed: int, *, dying: bool = False, overwrite: bool = Fals
             pauses += 1
             begun.set()
             time.sleep(draw.uniform(0, step))
+            if name == waits:
+                ended["b" if name == "a" else "a"].wait()
             if pauses > dies_after:
                 raise Killed
 
@@ -108,6 +122,8 @@ def race(folder: Path, seed: int, *, dying: bool = False, overwrite: bool = Fals
             outcomes[name] = "superseded"
         except Killed:
             outcomes[name] = "killed"
+        finally:
+            ended[name].set()
 
     threads = [
         threading.Thread(
@@ -127,7 +143,8 @@ def test_one_of_two_jobs_wins_at_100_random_offsets(tmp_path):
     won = set()
     for seed in range(100):
         folder = tmp_path / str(seed)
-        outcomes = race(folder, seed)
+        # Whoever begins while the other one waits wins.
+        outcomes = race(folder, seed, waits={0: "a", 1: "b"}.get(seed, ""))
         assert sorted(outcomes.values()) == ["completed", "superseded"], seed
         [winner] = (name for name, outcome in outcomes.items() if outcome[0] == "c")
         assert read_names(folder) == {winner}, seed
@@ -159,20 +176,21 @@ def test_jobs_that_replace_a_dataset_never_mix(tmp_path):
 def test_somebody_always_sees_a_whole_dataset(tmp_path):
     folder = tmp_path / "data"
     do_job(folder, "old", overwrite=False, pause=lambda: None)
-    seen, done = [], threading.Event()
+    looks, done = threading.Semaphore(0), threading.Event()
 
     def look() -> None:
         while not done.is_set():
             with open(folder / "COMPLETED", "rb"):
-                seen.append(1)
+                looks.release()
 
-    thread = threading.Thread(target=look)
-    thread.start()
-    for name in "abc":
-        do_job(folder, name, overwrite=True, pause=lambda: time.sleep(0.002))
-    done.set()
-    thread.join()
-    assert seen
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        looker = executor.submit(look)
+        for name in "abc":
+            # One look may have begun before.
+            pause = lambda: [looks.acquire(timeout=1) for _ in range(2)]  # noqa: E731
+            do_job(folder, name, overwrite=True, pause=pause)
+        done.set()
+        looker.result()
     assert read_names(folder) == {"c"}
 
 

@@ -1,10 +1,9 @@
-import contextlib
 import os
+import signal
 import socket
-import time
+import subprocess
 
 import numpy as np
-import psutil
 import pytest
 
 from pipeline.common.clip_config import ClipConfig
@@ -17,7 +16,6 @@ from pipeline.job.normalisation.process import (
 )
 from pipeline.shards.moments import PooledMoments
 from pipeline.shards.result import DatasetConfig
-from tests.support.jobs import wait_for
 
 NAMES, CONFIG = ("mel", "features"), ClipConfig()
 
@@ -56,21 +54,18 @@ def read_files(folder) -> dict[str, bytes]:
     }
 
 
-def find_analysts() -> set[psutil.Process]:
-    """Of this process; jobs of other tests share one."""
-    found = set()
-    for child in psutil.Process().children():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if any("normalisation.process" in word for word in child.cmdline()):
-                found.add(child)
-    return found
+@pytest.fixture
+def started(monkeypatch):
+    """Processes that a test starts; jobs of other tests share one."""
+    processes = []
+    popen = subprocess.Popen
 
+    def start(*arguments, **options):
+        processes.append(popen(*arguments, **options))
+        return processes[-1]
 
-def wait_for_analyst(others: set[psutil.Process]) -> psutil.Process:
-    """The one that was started last: for a moment it has no command line."""
-    wait_for(lambda: bool(find_analysts() - others), seconds=20)
-    [analyst] = find_analysts() - others
-    return analyst
+    monkeypatch.setattr(process.subprocess, "Popen", start)
+    return processes
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +85,10 @@ def _default_timeout():
 
 
 @pytest.mark.usefixtures("_default_timeout")
-def test_the_process_makes_the_same_or_gives_no_answer(here, tmp_path, monkeypatch):
+def test_the_process_makes_the_same_or_gives_no_answer(
+    here, started, tmp_path, monkeypatch
+):
     constants, folder = here
-    others = find_analysts()
     # Nothing is made here.
     monkeypatch.setattr("pipeline.job.normalisation.analysis.analyse", None)
     with start_analyst() as address:
@@ -103,35 +99,34 @@ def test_the_process_makes_the_same_or_gives_no_answer(here, tmp_path, monkeypat
         # Of what makes it fail it gives no answer.
         wrong = [(0, {"no representation": make_moments()[0][1]["features"]})]
         assert ask_analyst(address, NAMES, CONFIG, wrong, str(tmp_path)) is None
-        assert len(find_analysts() - others) == 1
-    assert find_analysts() == others
+    [analyst] = started
+    assert analyst.returncode is not None
     assert not os.path.exists(address)
 
 
-def test_without_an_answer_it_is_made_here(here, tmp_path):
+def test_without_an_answer_it_is_made_here(here, started, tmp_path):
     constants, folder = here
-    others = find_analysts()
     with start_analyst() as address:
-        analyst = wait_for_analyst(others)
+        [analyst] = started
         analyst.kill()
-        while analyst.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(0.01)
+        analyst.wait()
         dataset = make_dataset(tmp_path, analyst=address)
         assert complete.analyse_training(dataset, make_moments()) == constants
     assert read_files(tmp_path) == read_files(folder)
 
 
-def test_a_process_that_hangs_is_not_waited_for_for_ever(here, tmp_path, monkeypatch):
+def test_a_process_that_hangs_is_not_waited_for_for_ever(
+    here, started, tmp_path, monkeypatch
+):
     monkeypatch.setattr(process, "ANSWER_SECONDS", 0.2)
-    others = find_analysts()
     with start_analyst() as address:
-        analyst = wait_for_analyst(others)
-        analyst.suspend()
+        [analyst] = started
+        analyst.send_signal(signal.SIGSTOP)
         dataset = make_dataset(tmp_path, analyst=address)
         constants = complete.analyse_training(dataset, make_moments())
         assert constants == here[0]
     assert read_files(tmp_path) == read_files(here[1])
-    assert not analyst.is_running()
+    assert analyst.returncode == -signal.SIGKILL
 
 
 def test_where_sockets_have_no_such_long_names(monkeypatch, tmp_path):

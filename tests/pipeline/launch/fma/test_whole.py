@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import psutil
@@ -15,8 +14,8 @@ import pytest
 
 from pipeline.launch.fma import demo, steps, whole
 from pipeline.launch.fma.published import BASE
+from tests.support.jobs import ROOT, wait_for
 
-ROOT = Path(__file__).resolve().parents[4]
 FETCH = f"--subset small --output run --mirror {BASE} --timeout 60"
 PREPROCESS = (
     "preprocess --audio {0}/fma_small.zip --output run/dataset --metadata "
@@ -244,12 +243,11 @@ def test_a_signal_reaches_the_step_which_is_waited_for(number):
         start_new_session=True,
     )
     assert process.stdout.readline() == "begun\n"
-    time.sleep(0.1)
     if number == signal.SIGINT:  # As a terminal does it: to all that it shows.
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate()
     assert (out, process.returncode) == ("saved\n", 75)
 
 
@@ -267,6 +265,25 @@ def test_a_signal_at_the_very_end_of_a_step_stops_before_the_next(number, monkey
     finally:
         signal.signal(signal.SIGINT, before)
     assert (caught.value.code, caught.value.stopped) == (128 + number, True)
+
+
+def test_a_signal_while_a_step_is_started_ends_it(monkeypatch):
+    """Also before it is known which process to tell."""
+
+    def start(*arguments, **options):
+        process = popen(*arguments, **options)
+        signal.raise_signal(signal.SIGTERM)
+        return process
+
+    popen = subprocess.Popen
+    monkeypatch.setattr(steps.subprocess, "Popen", start)
+    code = "import time; time.sleep(600)"
+    monkeypatch.setattr(
+        steps, "python_command", lambda *_: [sys.executable, "-c", code]
+    )
+    with pytest.raises(steps.StepError) as caught:
+        steps.run_step(["x"])
+    assert (caught.value.code, caught.value.stopped) == (128 + signal.SIGTERM, True)
 
 
 def test_a_signal_that_is_ignored_is_ignored_in_a_step_too(monkeypatch):
@@ -329,23 +346,21 @@ def run_both(folder, first: str, second: str = SECOND) -> subprocess.Popen[str]:
 
 def test_a_step_gets_ready_before_the_one_before_ends(tmp_path):
     run = run_both(tmp_path, FIRST.format(interrupted=False, code=0))
-    out, _ = run.communicate(timeout=60)
+    out, _ = run.communicate(timeout=240)
     assert (out, run.returncode) == ("first\nbetween\nsecond\n", 0)
 
 
 def test_what_has_got_ready_does_not_begin_after_a_failure(tmp_path):
     run = run_both(tmp_path, FIRST.format(interrupted=False, code=3))
-    out, _ = run.communicate(timeout=60)  # All that write have ended.
+    out, _ = run.communicate(timeout=240)  # All that write have ended.
     assert (out, run.returncode) == ("first\n", 3)
 
 
 def test_an_interrupt_is_for_the_step_whose_turn_it_is(tmp_path):
     run = run_both(tmp_path, FIRST.format(interrupted=True, code=0))
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "ready").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for((tmp_path / "ready").exists)
     os.killpg(run.pid, signal.SIGINT)
-    out, _ = run.communicate(timeout=60)
+    out, _ = run.communicate(timeout=240)
     assert (out, run.returncode) == ("first\n", 130)
 
 
@@ -361,7 +376,7 @@ def test_what_died_before_its_turn_is_started_again(monkeypatch):
         thread = threading.Thread(target=successor.start, args=(reader,))
         thread.start()
         thread.join()
-        assert successor._process.wait(60) == 1
+        assert successor._process.wait(240) == 1
         steps.run_step(successor)
 
 
@@ -370,14 +385,12 @@ def test_a_step_ends_with_a_launcher_that_is_killed(tmp_path):
     words = ["demo", "--output", str(corpus), "--workers", "2"]
     code = f"from pipeline.launch.fma import steps; steps.run_step({words!r})"
     launcher = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
-    deadline = time.monotonic() + 60
-    while not any(corpus.rglob("*.mp3")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(lambda: any(corpus.rglob("*.mp3")))
     started = psutil.Process(launcher.pid).children(recursive=True)
     assert len(started) > 2  # The step, and who works for it.
     launcher.kill()
     launcher.wait()
-    _, alive = psutil.wait_procs(started, timeout=20)
+    _, alive = psutil.wait_procs(started, timeout=120)
     for process in alive:
         process.kill()
     assert not alive, alive
