@@ -220,6 +220,7 @@ def _train_several(
     from trainer.baselines.fitting import Baseline
     from trainer.baselines.vectors import TooLargeError
     from trainer.compare import __main__ as comparison
+    from trainer.compare.comparison import check_others
     from trainer.compare.report_files import check_output
     from trainer.data.dataset import open_dataset
     from trainer.folds.__main__ import choose_models
@@ -230,13 +231,19 @@ def _train_several(
 
     dataset = open_dataset(flags["data"])
     models = choose_models(dataset, names)
+    measured = dataset.manifest.clip_totals["test"] > 0
+    if not measured and names is None:
+        models = [model for model in models if model != BASELINES]
     output = (flags["output"] or OUTPUT).rstrip("/")
     words = ["--models", output, "--data", flags["data"]]
     words += [] if report is None else ["--output", report]
     words += [] if audio is None else ["--audio", audio]
     compare = comparison.make_parser().parse_args(words)
     del compare.quiet, compare.verbose
-    try_folders([f"{output}/{name}" for name in folder_names(dataset, models)])
+    folders = folder_names(dataset, models)
+    try_folders([f"{output}/{name}" for name in folders])
+    if measured:
+        check_others(output, folders, dataset.manifest.fingerprint)
     check_output(report or os.path.dirname(output) or ".")
 
     def train_network(config: TrainConfig) -> None:
@@ -303,7 +310,12 @@ def _train_several(
             failures.append(name)
             print_error(f"{name}: {error}")
     stop_if_interrupted()
-    if kept or len(failures) < len(parts):
+    if not measured:
+        reporter.note(
+            f"The test split of {one_line(flags['data'])} is empty: networks are "
+            "trained, nothing is measured or compared, and baselines are left out."
+        )
+    elif kept or len(failures) < len(parts):
         comparison.compare(compare, reporter)
     if failures:
         print_error(

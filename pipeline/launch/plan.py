@@ -40,7 +40,7 @@ from pipeline.launch.flink.run import open_run
 from pipeline.launch.runners import check_flags, try_runner
 from pipeline.launch.versions import find_versions, fingerprint_tools
 from pipeline.representations import DEFAULTS, NAMES, embeddings
-from pipeline.representations.music_model import prepare_one_thread
+from pipeline.representations.music_model import MODELS, prepare_one_thread
 from pipeline.representations.weights import find_weights
 from pipeline.schema import UserError
 from pipeline.shards.result import DatasetConfig
@@ -266,7 +266,9 @@ def find_cluster(options: PipelineOptions) -> rest.Cluster | None:
 def make_paths_absolute(arguments: argparse.Namespace) -> None:
     """Workers elsewhere have other current folders; changed in place."""
     arguments.audio = list(map(_make_absolute, arguments.audio))
-    for name in ("metadata", "output", "wav_output"):
+    names = ["metadata", "output", "wav_output"]
+    names += ["music_model"] * (arguments.music_model not in MODELS)
+    for name in names:
         setattr(arguments, name, _make_absolute(getattr(arguments, name)))
 
 

@@ -14,9 +14,9 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pipeline.common.regular_file import open_regular
 from pipeline.common.rejects import AudioError
 from trainer.app.listen import BusyError, Listener
+from trainer.compare.html.clip_media import open_clip
 from trainer.compare.serve import IDLE_SECONDS, LoopbackServer
 
 #: Bytes of a song, and seconds in which all of it must have come.
@@ -201,9 +201,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         try:
             if path is None:
                 raise FileNotFoundError
-            with open_regular(path) as file:
+            with open_clip(path) as file:
                 content = file.read(MAX_BYTES)
-        except OSError as error:
+        except (OSError, AudioError) as error:
             raise _RefusedError(
                 HTTPStatus.NOT_FOUND, "The clip's file is not there."
             ) from error

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.inputs.archives import paths as archives
 from pipeline.schema import CLIPS_FOLDER, SINGLE_LABEL, RepresentationSchema
 from trainer.compare.html.clip_media import find_audio
 from trainer.data.torch_reader import RecordDataset
@@ -145,7 +146,7 @@ class SimilarClips:
     def _find_paths(self, folder: str, audio: str) -> dict[str, str]:
         paths = dict(_read_paths(folder))
         if not audio:
-            return {track: p for track, p in paths.items() if os.path.isfile(p)}
+            return {track: path for track, path in paths.items() if _is_there(path)}
         moved = {track: _find_moved(path, audio) for track, path in paths.items()}
         found = {track: path for track, path in moved.items() if path}
         return find_audio([audio], paths.keys() - found.keys()) | found
@@ -162,6 +163,12 @@ def _read_paths(folder: str) -> Iterator[tuple[str, str]]:
                 for line in file:
                     clip = json.loads(line)
                     yield clip["track_id"], clip["path"]
+
+
+def _is_there(path: str) -> bool:
+    """Whether a file, or the ZIP that holds it, is there."""
+    found = archives.split(path)
+    return os.path.isfile(found[0] if found else path)
 
 
 def _find_moved(path: str, folder: str) -> str:

@@ -41,9 +41,9 @@ from trainer.compare.ensemble import (
     write_ensemble,
 )
 from trainer.compare.html.clip_media import (
+    clip_picture,
     find_audio,
     find_values,
-    mel_picture,
     sound_uris,
 )
 from trainer.compare.html.facts import DataFacts, read_facts
@@ -142,7 +142,7 @@ def make_media(
     if dataset is not None and "mel" in dataset.manifest.representations:
         values_by_track = find_values(dataset, "mel", tracks)
         images = {
-            track: mel_picture(values[0]) for track, values in values_by_track.items()
+            track: clip_picture(values) for track, values in values_by_track.items()
         }
     sounds = {}
     if audio:
@@ -352,12 +352,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def command_line(args: argparse.Namespace) -> str:
     """The command that these flags came from."""
-    flags = [
-        f"--{name} {shlex.quote(str(value))}"
-        for name, value in vars(args).items()
-        if value is not None and (name, value) != ("ensemble", MEMBERS)
-    ]
-    return " ".join(["./launch.sh compare", *flags])
+    words = []
+    for name, value in vars(args).items():
+        if value not in (None, []) and (name, value) != ("ensemble", MEMBERS):
+            values = value if isinstance(value, list) else [value]
+            words += [f"--{name}", *map(str, values)]
+    return shlex.join(["./launch.sh", "compare", *words])
 
 
 if __name__ == "__main__":

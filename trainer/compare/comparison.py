@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,11 @@ from trainer.compare.single_label import SingleLabelView
 from trainer.compare.view import View
 from trainer.evaluation.bootstrap import Interval, group_clips, percentile_interval
 from trainer.evaluation.predictions import ClipPredictions
-from trainer.evaluation.report import MODEL_FILE
-from trainer.evaluation.report_folder import Result
+from trainer.evaluation.report import MODEL_FILE, REPORT_FILE
+from trainer.evaluation.report_folder import Result, read_report
 from trainer.evaluation.tasks.task import AnyReport, Task, task_of
 from trainer.predict.baseline import DESCRIPTION_FILE
-from trainer.predict.ensemble_folder import ENSEMBLE_FILE
+from trainer.predict.ensemble_folder import ENSEMBLE, ENSEMBLE_FILE
 
 COMPARISON_VERSION = 1
 #: A model folder that can predict holds one of them.
@@ -187,6 +187,35 @@ def check_comparable(reports: Sequence[AnyReport], folder: str) -> None:
             f"The models in {folder} were tested on different datasets, which one "
             "table must not mix. Remove or move all but one group's folders: "
             f"{datasets}."
+        )
+
+
+def check_others(folder: str, names: Collection[str], fingerprint: str) -> None:
+    """Refuses models that could not be compared with those that are to be trained.
+
+    Args:
+      folder: of the models.
+      names: of those to be trained, whose folders may hold older ones.
+      fingerprint: of their dataset.
+
+    Raises:
+      UserError: the folder holds models of another dataset.
+    """
+    present = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
+    others = []
+    for name in sorted(name.rstrip("/") for name in present):
+        path = os.path.join(folder, name)
+        if name in (*names, ENSEMBLE) or not tf.io.gfile.exists(
+            os.path.join(path, REPORT_FILE)
+        ):
+            continue
+        if read_report(path).fingerprint != fingerprint:
+            others.append(name)
+    if others:
+        raise UserError(
+            f"{folder} holds models of another dataset ({', '.join(others)}), which "
+            "one table must not mix with those to train; move them, or give --output "
+            "another folder."
         )
 
 

@@ -19,6 +19,7 @@ see `trainer.export.files`.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 import sys
 import time
@@ -34,7 +35,9 @@ from pipeline.common.progress.command_line import CommandParser
 from pipeline.schema import UserError
 
 if TYPE_CHECKING:
+    from pipeline.schema import Manifest
     from trainer.data.dataset import Dataset
+    from trainer.evaluation.tasks.task import AnyReport
 
 FORMATS = ("savedmodel", "litert", "onnx")
 #: What each format's file is written and tried with; extras bring it.
@@ -135,7 +138,9 @@ def run(flags: argparse.Namespace, output: str) -> int:
             form=flags.format,
             quantize=flags.quantize,
             folder=output,
-            dataset=find_dataset(flags.data, flags.model, model.manifest.fingerprint),
+            dataset=find_dataset(
+                flags.data, flags.model, model.manifest, quantize=bool(flags.quantize)
+            ),
         )
         facts = files.export_file(model, predictor, flags.model, request)
         path, told = f"{output}/{request.file_name}", files.summarise(facts)
@@ -145,35 +150,67 @@ def run(flags: argparse.Namespace, output: str) -> int:
     return 0
 
 
-def find_dataset(data: str | None, model: str, fingerprint: str) -> Dataset | None:
+def find_dataset(
+    data: str | None, model: str, manifest: Manifest, *, quantize: bool = False
+) -> Dataset | None:
     """The dataset that a model was trained on.
 
     Args:
       data: its folder, None for where it was when the model was trained.
       model: the model's folder.
-      fingerprint: of the dataset.
+      manifest: the model's.
+      quantize: whether its clips are to tell what quantization costs.
 
     Returns:
-      None where nothing is named and it is not where it was.
+      None where nothing is named and it is not where it was. Of a cross-validation, the
+      dataset of the folds, which had its records, under their fingerprint.
 
     Raises:
-      UserError: what is named is no dataset.
+      UserError: what is named is no dataset, or the model heard all of its clips.
     """
     from trainer.data.dataset import open_dataset
+
+    report = _read_report(model)
+    if data is None and report is None:
+        return None
+    try:
+        found = open_dataset(report.data if data is None and report else data or "")
+    except UserError:
+        if data is not None:
+            raise
+        return None
+    same = found.manifest.fingerprint == manifest.fingerprint
+    if same or report is None or "folds" not in report.parameters:
+        return found if same or data is not None else None
+    if quantize:
+        raise UserError(
+            "--quantize measures what is lost on clips that the model did not hear; "
+            "that of a cross-validation has heard all. Export without it, or a model "
+            f"of ./launch.sh train. Received: {model}"
+        )
+    if any(
+        getattr(found.manifest, name) != getattr(manifest, name)
+        for name in ("genres", "representations", "settings", "inputs")
+    ):
+        return found if data is not None else None
+    return dataclasses.replace(
+        found,
+        manifest=dataclasses.replace(found.manifest, fingerprint=manifest.fingerprint),
+    )
+
+
+def _read_report(model: str) -> AnyReport | None:
     from trainer.evaluation.model_files import ModelFolder
     from trainer.evaluation.report import REPORT_FILE
     from trainer.evaluation.tasks.task import parse_report
 
-    if data is not None:
-        return open_dataset(data)
     content = ModelFolder(model).read(REPORT_FILE)
     if content is None:
         return None
     try:
-        found = open_dataset(parse_report(content, source=REPORT_FILE).data)
+        return parse_report(content, source=REPORT_FILE)
     except UserError:
         return None
-    return found if found.manifest.fingerprint == fingerprint else None
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from trainer.evaluation.report_folder import Result, read_result
 from trainer.evaluation.tasks.task import AnyReport
 from trainer.folds.join import Kept, join_folds
 from trainer.folds.records import (
+    MIN_GROUPS_TO_STOP,
     FoldedClips,
     FoldFile,
     assign_folds,
@@ -80,6 +81,10 @@ class Plan:
             for name, value in self.flags.items()
             if model == MEL or not is_of_mel(name)
         }
+        if logs := flags.get("tensorboard_dir"):
+            # One curve for each training.
+            name = os.path.basename(output)
+            flags["tensorboard_dir"] = f"{logs.rstrip('/')}/{name}"
         # The defaults of what only MobileNetV2 knows are those of the class.
         return TrainConfig.from_flags(
             {
@@ -143,6 +148,12 @@ def cross_validate(dataset: Dataset, plan: Plan) -> list[AnyReport]:
       UserError: there are too few artists or clips, or a training fails.
     """
     clips = assign_folds(dataset, plan.folds, plan.seed)
+    if plan.trials and not clips.stopping.any():
+        raise UserError(
+            "--tune judges by clips that are kept back to stop by; of fewer than "
+            f"{MIN_GROUPS_TO_STOP} artists a genre (clips, where none is known), on "
+            "average, none are. Leave out --tune, or add artists."
+        )
     output = plan.output
     folders = [f"{output}/{name}" for name in folder_names(dataset, plan.models)]
     try_folders(folders)

@@ -302,7 +302,9 @@ def link_fold(
         split=None,
         artists_in_several_splits=(),
         files=files,
-        fingerprint=schema.fingerprint([manifest.fingerprint, count, fold, stopping]),
+        fingerprint=schema.fingerprint(
+            [manifest.fingerprint, clips.by_track(), fold, stopping]
+        ),
     )
     if EMBEDDINGS in manifest.representations:
         for name, content in read_music_model(dataset.folder, EMBEDDINGS).items():

@@ -34,8 +34,8 @@ class Ensemble:
         """Checks that the members can be asked together.
 
         Raises:
-          UserError: they name other genres, or read records of one representation
-            that were made in different ways.
+          UserError: they name other genres, or one a clip and several, or read
+            records of one representation that were made in different ways.
           ValueError: the weights are not positive, or not one a member.
         """
         self.members = tuple(members)
@@ -56,6 +56,11 @@ class Ensemble:
                     "trained on the same genres can be averaged."
                 )
             for name, manifest in member.sources.items():
+                if manifest.task != next(iter(self._sources.values()), manifest).task:
+                    raise UserError(
+                        "One model tells a clip's one genre, another all that it has; "
+                        "only models of the one or of the other kind can be averaged."
+                    )
                 _check_same(name, self._sources.setdefault(name, manifest), manifest)
         self.thresholds = thresholds
         rows = [member.thresholds for member in self.members]

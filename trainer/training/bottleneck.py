@@ -67,8 +67,9 @@ def describe_outputs(
 
 
 def make_key(dataset: Dataset, network: keras.Model) -> str:
-    """Name of what decides the outputs: records, the network's weights, libraries."""
-    origin = [dataset.manifest.fingerprint, find_library_versions()]
+    """Name of what decides the outputs: records, weights, precision, libraries."""
+    precision = network.layers[-1].compute_dtype
+    origin = [dataset.manifest.fingerprint, precision, find_library_versions()]
     digest = hashlib.sha256(json.dumps(origin).encode())
     for weight in network.weights:
         digest.update(np.ascontiguousarray(weight.numpy()).tobytes())

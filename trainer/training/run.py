@@ -29,12 +29,17 @@ from trainer.training.networks import augmentation
 from trainer.training.step import Forward, predict_records
 
 
-def describe_settings(config: TrainConfig, dataset: Dataset) -> dict[str, Any]:
-    """All that decides what a model becomes, but for the machine; JSON values only."""
+def describe_settings(config: TrainConfig, data: str) -> dict[str, Any]:
+    """All that decides what a model becomes, but for the machine; JSON values only.
+
+    Args:
+      config: of the run.
+      data: fingerprint of the dataset, wherever that lies.
+    """
     content = config.computation()
     # What follows from them is what counts.
     del content["data"], content["strategy"], content["cache_mb"]
-    return content | {"fingerprint": dataset.manifest.fingerprint}
+    return content | {"fingerprint": data}
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -212,7 +217,8 @@ class Run:
     @property
     def key(self) -> str:
         """Name of all that shapes the result of the run."""
-        content = describe_settings(self.config, self.dataset) | {
+        data = self.dataset.manifest.fingerprint
+        content = describe_settings(self.config, data) | {
             "versions": find_library_versions(),
             "devices": [self.devices.name, self.devices.replicas],
             "in memory": [split.values is not None for split in self.splits.values()],

@@ -150,7 +150,8 @@ def name_settings(config: TrainConfig, dataset: Dataset, trials: int = 0) -> str
     content: dict[str, Any] = {"trials": trials}
     if config.model == "mel" and config.weights is None:
         content["cached"] = mobilenet.find_cached_weights()
-    return fingerprint(describe_settings(config, dataset) | content)
+    data = dataset.manifest.fingerprint
+    return fingerprint(describe_settings(config, data) | content)
 
 
 @contextlib.contextmanager

@@ -32,6 +32,7 @@ from trainer.evaluation.tasks.task import AnyReport
 from trainer.runtime.cluster import read_cluster
 from trainer.training.fit import DivergedError
 from trainer.training.model_folder import ModelFolder
+from trainer.training.run import describe_settings
 from trainer.training.train import measure_validation_loss, name_settings, train
 
 if TYPE_CHECKING:
@@ -124,10 +125,14 @@ def tune(
     with reporter.stage("Trials", trials, "trial", done=len(results)) as stage:
         for number in range(len(results), trials):
             values = propose(space, results, config.seed)
+            trained = dataclasses.replace(config, **values)
+            if logs := config.tensorboard_dir:
+                folder_of_logs = f"{logs.rstrip('/')}/trial-{number + 1}"
+                trained = dataclasses.replace(trained, tensorboard_dir=folder_of_logs)
             start = time.perf_counter()
             loss: float | None
             try:
-                loss = judge(dataclasses.replace(config, **values))
+                loss = judge(trained)
             except DivergedError:
                 loss = None
             trial = Trial(
@@ -179,8 +184,8 @@ def propose(
 
 def search_key(config: TrainConfig, data: str = "") -> str:
     """Name of all that the trials of one search share."""
-    origin = {"fingerprint": data, "versions": find_library_versions()}
-    return fingerprint(config.computation() | origin)
+    versions = {"versions": find_library_versions()}
+    return fingerprint(describe_settings(config, data) | versions)
 
 
 def read_trials(folder: str, key: str) -> list[Trial]:

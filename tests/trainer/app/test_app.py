@@ -17,9 +17,11 @@ from pipeline import preprocess
 from pipeline.decoding.isolation import IsolatedDecoder
 from tests.support.corpora import write_plain_corpus
 from tests.support.small_models import GENRES, write_models, write_tones
+from tests.support.zips import damage, zip_folder
 from trainer.app import listen, server
 from trainer.app.__main__ import main, make_listener
 from trainer.app.server import AppServer
+from trainer.app.similar import SimilarClips
 from trainer.predict.loading import load_audio_predictor, load_predictors
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -216,6 +218,23 @@ def test_clips_are_served_whole_and_in_parts(app, corpus):
     response, content = ask(app, path="/clip/t1", Range="bytes=10-19")
     assert (response.status, content) == (206, whole[10:20])
     assert response.getheader("Content-Range") == f"bytes 10-19/{len(whole)}"
+
+
+def test_clips_that_lie_in_a_zip_are_served(app, corpus, tmp_path, monkeypatch):
+    """As the dataset of a ZIP names them."""
+    archive = zip_folder(tmp_path / "audio.zip", corpus / "audio")
+    shutil.copytree(corpus / "dataset", tmp_path / "dataset")
+    for path in (tmp_path / "dataset" / "clips").iterdir():
+        text = path.read_text()
+        path.write_text(text.replace(f"{corpus}/audio/", f"{archive}!/audio/"))
+    embedder = app.listener.similar._embedder
+    similar = SimilarClips(f"{tmp_path}/dataset", "windows", embedder)
+    monkeypatch.setattr(app.listener, "similar", similar)
+    response, content = ask(app, path="/clip/t1")
+    assert response.status == 200
+    assert content == (corpus / "audio" / "1.wav").read_bytes()
+    damage(archive, "audio/1.wav")
+    assert ask(app, path="/clip/t1")[0].status == 404
 
 
 @pytest.mark.parametrize(

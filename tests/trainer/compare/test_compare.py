@@ -5,6 +5,7 @@ import json
 import os
 import random
 import resource
+import shlex
 
 import markdown_it
 import numpy as np
@@ -13,7 +14,7 @@ from matplotlib import image as images
 
 from pipeline.schema import UserError
 from tests.support.mutations import mutate_bytes, mutate_json
-from trainer.compare.__main__ import main
+from trainer.compare.__main__ import command_line, main, make_parser
 from trainer.compare.comparison import comparison_json, make_comparison
 from trainer.compare.html.hard_clips import find_hard_clips
 from trainer.compare.html.page import format_page
@@ -108,6 +109,18 @@ def test_table_is_sorted_and_aligned_and_says_what_was_tested(models, capsys):
     assert rows[1].endswith("12.3")
     low, high = map(float, rows[0].split()[3].split("-"))
     assert 0.55 < low < 0.75 < high < 0.9
+
+
+def test_the_command_of_a_report_is_one_that_can_be_given_again():
+    words = ["--models", "my models", "--audio", "a b", "c.zip", "--ensemble", "0"]
+    for given in (words, words[:2]):
+        flags = make_parser().parse_args(given)
+        del flags.quiet, flags.verbose
+        command = shlex.split(command_line(flags))
+        assert command[:2] == ["./launch.sh", "compare"]
+        again = make_parser().parse_args(command[2:])
+        del again.quiet, again.verbose
+        assert again == flags
 
 
 def test_noise_is_told_from_differences(models, capsys):

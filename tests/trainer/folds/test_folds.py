@@ -16,8 +16,9 @@ from trainer.baselines.vectors import load_normalised
 from trainer.compare import __main__ as compare
 from trainer.data.dataset import open_dataset
 from trainer.evaluation.report_folder import Result, read_report
+from trainer.export import __main__ as export
 from trainer.folds import __main__ as folds
-from trainer.folds.cross_validation import Plan, find_epochs
+from trainer.folds.cross_validation import Plan, cross_validate, find_epochs
 from trainer.folds.records import assign_folds, link_fold, split_records
 from trainer.predict.ensemble import Ensemble
 from trainer.predict.loading import load_predictor
@@ -122,6 +123,18 @@ def test_a_fold_is_a_whole_dataset_with_statistics_of_its_own(dataset, tmp_path)
     assert sorted(tested) == sorted(clips.track_ids)
 
 
+def test_folds_of_other_clips_are_other_datasets(dataset, tmp_path):
+    """By their fingerprints: outputs of a frozen base are kept under these."""
+    found = set()
+    for seed in range(2):
+        clips = assign_folds(dataset, 3, seed)
+        folder = f"{tmp_path}/{seed}"
+        held = split_records(dataset, clips, f"{folder}/records")
+        link_fold(dataset, clips, held, f"{folder}/records", f"{folder}/fold", 0)
+        found.add(open_dataset(f"{folder}/fold").manifest.fingerprint)
+    assert len(found) == 2
+
+
 def test_the_last_fit_hears_all_clips(dataset, tmp_path):
     clips = assign_folds(dataset, 3, 0)
     held = split_records(dataset, clips, f"{tmp_path}/records")
@@ -150,7 +163,13 @@ def test_of_few_clips_none_is_kept_back_to_stop_by(tmp_path):
         clips_per_split_and_genre={"training": 9},
         statistics=37,
     )
-    assert not assign_folds(open_dataset(str(tmp_path)), 3, 0).stopping.any()
+    dataset = open_dataset(str(tmp_path))
+    assert not assign_folds(dataset, 3, 0).stopping.any()
+    # By which a search would judge.
+    plan = Plan(output=f"{tmp_path}/o", folds=3, models=("statistics",), trials=2)
+    with pytest.raises(UserError, match="--tune judges by clips that are kept back"):
+        cross_validate(dataset, plan)
+    assert not (tmp_path / "o").exists()
 
 
 def test_a_cross_validation_from_the_command_line(data, dataset, tmp_path, capsys):
@@ -205,6 +224,13 @@ def test_a_cross_validation_from_the_command_line(data, dataset, tmp_path, capsy
         (output / "statistics" / "manifest.json").read_text(), source=""
     )
     assert sum(manifest.clips["training"].values()) == 24
+    # An export is held against the original dataset's records, all of which it heard.
+    folder = f"{output}/statistics"
+    found = export.find_dataset(None, folder, manifest)
+    assert found.folder == str(data)
+    assert found.manifest.fingerprint == manifest.fingerprint
+    with pytest.raises(UserError, match="of a cross-validation has heard all"):
+        export.find_dataset(str(data), folder, manifest, quantize=True)
     # What was cross-validated is compared and shown with the original dataset.
     assert compare.main([f"--models={output}"]) == 0
     page = (tmp_path / "report.html").read_text()
@@ -255,6 +281,10 @@ def test_flags_of_one_model_go_to_that_model(data, capsys, tmp_path):
     mel, other = (plan.config(model, "d", "o") for model in plan.models)
     assert (mel.weights, mel.fine_tune_layers, mel.epochs) == ("w.h5", 3, 7)
     assert (other.weights, other.fine_tune_layers, other.epochs) == (None, 0, 7)
+    logged = dataclasses.replace(plan, flags={"tensorboard_dir": "logs/"})
+    found = [logged.config("mel", "d", f"o/mel/fold-{n}") for n in range(2)]
+    # A curve for each training.
+    assert [one.tensorboard_dir for one in found] == ["logs/fold-0", "logs/fold-1"]
     argv = [f"--data={data}", f"--output={tmp_path / 'o'}", "--weights=w.h5"]
     assert folds.main(argv) == 2
     assert "--weights is for the model mel" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -18,6 +19,7 @@ from pipeline.decoding.waveform import downmix, fit_clip
 from tests.support.audio_files import encode, make_music, make_sine, represent_file
 from tests.support.small_models import CONFIG, GENRES, make_manifest, write_models
 from trainer.predict import __main__ as predict
+from trainer.predict.ensemble import Ensemble
 from trainer.predict.loading import load_audio_predictor
 from trainer.predict.network import load_network
 from trainer.training.networks import mobilenet
@@ -125,6 +127,16 @@ def test_models_of_other_genres_are_not_averaged(models, tmp_path, songs, capsys
     code, _, err = run(capsys, models / "mel", f"--model={folder}", songs["wav"])
     assert code == 2
     assert "names other genres" in err[0]
+
+
+def test_models_of_one_genre_a_clip_and_of_several_are_not_averaged(models):
+    single = load_network(str(models / "mel"))
+    manifest = SimpleNamespace(**{**vars(single.manifest), "task": schema.MULTI_LABEL})
+    several = SimpleNamespace(
+        genres=GENRES, sources={"windows": manifest}, thresholds=[0.5] * len(GENRES)
+    )
+    with pytest.raises(schema.UserError, match="another all that it has"):
+        Ensemble([single, several])
 
 
 def test_a_long_file_is_the_mean_of_its_excerpts(models, tmp_path):

@@ -14,6 +14,7 @@ from trainer.training.bottleneck import (
     make_key,
     write_outputs,
 )
+from trainer.training.train import dtype_policy
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +24,17 @@ def dataset(tmp_path_factory) -> Dataset:
     return open_dataset(str(folder))
 
 
-@pytest.fixture(scope="module")
-def network() -> keras.Model:
+def make_network() -> keras.Model:
     keras.utils.set_random_seed(0)
     inputs = keras.Input((32, 32, 3), dtype="uint8")
     x = keras.layers.Rescaling(1 / 127.5, offset=-1)(inputs)
     x = keras.layers.Conv2D(5, 7, strides=5)(x)
     return keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
+
+
+@pytest.fixture(scope="module")
+def network() -> keras.Model:
+    return make_network()
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +110,12 @@ def test_only_asked_splits_are_computed(dataset, network, devices, tmp_path):
     assert not any(tf.io.gfile.exists(file) for file in target.files(NAME, "test"))
 
 
-def test_the_key_names_records_and_weights(dataset, network):
+def test_the_key_names_records_weights_and_precision(dataset, network):
     key = make_key(dataset, network)
+    with dtype_policy(True):
+        rough = make_network()
+    rough.set_weights(network.get_weights())
+    assert make_key(dataset, rough) != key
     assert key == make_key(dataset, network)
     weights = network.get_weights()
     try:

@@ -5,6 +5,7 @@ import importlib.metadata
 import itertools
 import json
 import os
+import shutil
 import signal
 import sys
 
@@ -306,6 +307,34 @@ def test_a_report_that_cannot_be_written_is_told_first(data, tmp_path, capsys):
     assert "report.html" in capsys.readouterr().err
     assert (tmp_path / "report.html").read_text() == "mine"
     assert not list((tmp_path / "models").glob("*/model.keras"))
+
+
+def test_models_of_another_dataset_in_the_folder_are_told_first(
+    data, tmp_path, capsys, alone
+):
+    other = tmp_path / "models" / "mel"
+    shutil.copytree(alone, other)
+    report = json.loads((other / "report.json").read_text())
+    report["fingerprint"] = "0" * 64
+    (other / "report.json").write_text(json.dumps(report))
+    (other / "model.json").unlink()
+    assert run(data, tmp_path / "models") == 2
+    assert "holds models of another dataset (mel)" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["mel"]
+
+
+def test_without_test_clips_networks_are_trained_all_the_same(tmp_path, capsys):
+    trainer_fixtures.write_dataset(
+        tmp_path / "data",
+        clips_per_split_and_genre={"training": 3, "validation": 2},
+        representations=("statistics",),
+        statistics=20,
+    )
+    assert run(tmp_path / "data", tmp_path / "models") == 0
+    printed = capsys.readouterr()
+    assert "nothing is measured or compared" in printed.out
+    assert "error" not in printed.err
+    assert (tmp_path / "models" / "statistics" / "model.keras").exists()
 
 
 def test_several_processes_train_one_model(data, tmp_path, capsys, monkeypatch):

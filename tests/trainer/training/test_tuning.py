@@ -61,7 +61,8 @@ def test_a_search_that_was_cut_off_goes_on(config, tmp_path, capsys):
     assert "6 trials of this search are done" in capsys.readouterr().out
     assert len(again) == 2
     assert (best.values, best.loss) == (whole.values, whole.loss)
-    # More of them later.
+    # More of them later, wherever the dataset lies and whatever computes.
+    cut = dataclasses.replace(cut, data="./data", strategy="single", cache_mb=0)
     tuning.tune(cut, 9, lambda config: again.append(config) or bowl(config))
     assert len(again) == 3
 
@@ -75,6 +76,13 @@ def test_what_a_flag_gives_is_not_searched(config):
     full = dataclasses.replace(given, learning_rate=1e-3, augmentation=0.0)
     with pytest.raises(UserError, match="--tune has nothing to search"):
         tuning.tune(full, 3, bowl)
+
+
+def test_each_trial_has_logs_of_its_own(config):
+    seen = []
+    logged = dataclasses.replace(config, tensorboard_dir="logs/")
+    tuning.tune(logged, 2, lambda trial: seen.append(trial) or bowl(trial))
+    assert [one.tensorboard_dir for one in seen] == ["logs/trial-1", "logs/trial-2"]
 
 
 def test_images_are_not_masked_in_a_search(tmp_path):

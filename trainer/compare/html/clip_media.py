@@ -88,6 +88,14 @@ def mel_picture(image: NDArray[np.uint8]) -> str:
     return png_uri(image[::-1, :, 0], "magma")
 
 
+def clip_picture(images: NDArray[np.uint8]) -> str:
+    """All mel images of a clip `(images, rows, columns, 3)`, as wide as one of them."""
+    count, _, columns, _ = images.shape
+    joined = np.concatenate(list(images), axis=1)
+    means = joined.reshape(len(joined), columns, count, -1).mean(axis=2)
+    return mel_picture(means.round().astype(np.uint8))
+
+
 def features_picture(values: NDArray[np.float32], rows: int, frames: int) -> str:
     """The rows of a feature vector, each standardised: blue low, red high."""
     matrix = values[: rows * frames].reshape(rows, frames).astype(np.float64)
@@ -152,7 +160,13 @@ def find_audio(patterns: Sequence[str], track_ids: Collection[str]) -> dict[str,
     return found
 
 
-def _open(path: str) -> BinaryIO:
+def open_clip(path: str) -> BinaryIO:
+    """Opens an audio file, which may lie in a ZIP.
+
+    Raises:
+      OSError: it is not there, or cannot be read.
+      AudioError: it is damaged in its ZIP.
+    """
     found = paths.split(path)
     return open_regular(path) if found is None else open_member(*found)
 
@@ -176,7 +190,7 @@ def sound_uris(files: Mapping[str, str]) -> dict[str, str]:
     with IsolatedDecoder() as decoder:
         for track, path in files.items():
             try:
-                with _open(path) as file:
+                with open_clip(path) as file:
                     samples = decoder.load_waveform(file, config).samples
             except (AudioError, OSError):
                 continue

@@ -10,10 +10,10 @@ import numpy as np
 from pipeline.schema import JOB_REPORT_FILE, Manifest
 from trainer.compare.html.charts import wave_picture
 from trainer.compare.html.clip_media import (
+    clip_picture,
     features_picture,
     find_examples,
     find_values,
-    mel_picture,
 )
 from trainer.compare.html.markup import Markup, element
 from trainer.data.artists import read_artists
@@ -95,9 +95,9 @@ def draw_examples(dataset: Dataset) -> Pictures:
         if track in values.get("mel", {}):
             pictures["mel"] = element(
                 "img",
-                src=mel_picture(values["mel"][track][0]),
-                alt=f"{genre}: mel image, 30 s from left to right, low sounds at the "
-                "bottom, bright is loud",
+                src=clip_picture(values["mel"][track]),
+                alt=f"{genre}: mel image, the clip from left to right, low sounds at "
+                "the bottom, bright is loud",
                 class_="mel",
                 width=224,
                 height=224,

@@ -93,8 +93,8 @@ def clips_section(clips: Sequence[HardClip], media: Media, said_as: str) -> Mark
                 element(
                     "img",
                     src=image,
-                    alt=f"Mel image of track {clip.track_id}: 30 s from left to right, "
-                    "low sounds at the bottom",
+                    alt=f"Mel image of track {clip.track_id}: the clip from left to "
+                    "right, low sounds at the bottom",
                     width=224,
                     height=224,
                 )

@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import hashlib
 import html.parser
+import io
 import json
 import os
 import re
@@ -12,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.image import imread as read_png
 
 from tests.support.audio_files import encode, make_music
 from tests.support.trainer_fixtures import write_dataset
 from trainer.compare import __main__ as compare
 from trainer.compare import serve
+from trainer.compare.html.clip_media import clip_picture
 from trainer.evaluation.predictions import ClipPredictions
 from trainer.evaluation.report_folder import write_report
 from trainer.evaluation.tasks.task import make_report
@@ -26,6 +29,16 @@ GENRES = ("Folk <script>alert(1)</script>", 'Jazz & "Blues"', "Rock")
 MODELS = {"cnn": 0.8, "net": 1.2, "svm": 2.0}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WIDTHS = {"phone": 390, "desktop": 1280}
+
+
+def test_a_picture_shows_all_images_of_a_clip():
+    images = np.zeros((2, 8, 6, 3), np.uint8)
+    images[1] = 255
+    _, _, content = clip_picture(images).partition("base64,")
+    levels = read_png(io.BytesIO(base64.b64decode(content)))[..., :3].sum(axis=2)
+    assert levels.shape == (8, 6)
+    assert len(np.unique(levels[:, :3])) == len(np.unique(levels[:, 3:])) == 1
+    assert levels[0, 0] < levels[0, -1]
 
 
 def find_browser() -> str:
