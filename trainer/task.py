@@ -186,12 +186,16 @@ def _train_one(config: TrainConfig, trials: int, reporter: Reporter) -> int:
     try:
         # A run of its own saves what it has when it is asked to stop.
         with interrupting() if trials else contextlib.nullcontext():
-            tune_and_train(config, trials, reporter)
+            report = tune_and_train(config, trials, reporter)
     except LostWorkerError as error:
         print_error(error)
         return 1
     cluster = find_cluster(config.strategy, os.environ)
     if cluster is None or cluster.worker == 0:
+        if report is None:
+            reporter.result(
+                f"{config.model}: the test split is empty, so no report is written"
+            )
         reporter.finish(
             f"Model: {config.output}", ["predict", "--model", config.output, "FILE"]
         )

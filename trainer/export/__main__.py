@@ -123,10 +123,13 @@ def run(flags: argparse.Namespace, output: str) -> int:
     from trainer.export import files, saved_model
     from trainer.export.serving import make_model
     from trainer.predict.loading import load_predictor
+    from trainer.predict.network import Network
 
     ownership.check_folder(files_of(output), output, EXPORT)
     started = time.perf_counter()
     predictor = load_predictor(flags.model)
+    if flags.format != "savedmodel" and isinstance(predictor, Network):
+        files.compute_in_float32(predictor.model)
     model = make_model(predictor)
     if flags.format == "savedmodel":
         facts = saved_model.export_model(model, output)

@@ -13,6 +13,8 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from trainer.runtime import quiet  # noqa: F401  isort: skip
+import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -89,6 +91,18 @@ class Request:
         """`model.tflite`, `model-int8.onnx`, ..."""
         kind = f"-{self.quantize}" if self.quantize else ""
         return f"model{kind}{FORMATS[self.form][0]}"
+
+
+def compute_in_float32(network: keras.Model) -> None:
+    """Has a network that was trained in 16 bits compute in float32; changes it.
+
+    Its weights are float32 in any case. Neither LiteRT nor ONNX has all of bfloat16.
+    """
+    for layer in network.layers:
+        if isinstance(layer, keras.Model):
+            compute_in_float32(layer)
+        if layer.dtype_policy.name.startswith("mixed_"):
+            layer.dtype_policy = keras.DTypePolicy("float32")
 
 
 def export_file(

@@ -256,10 +256,6 @@ def _train(
                 notes=(*fitted.notes, *notes),
             )
             run.reporter.result(f"{config.model}: {describe_report(result)}")
-        else:
-            run.reporter.result(
-                f"{config.model}: the test split is empty, so no report is written"
-            )
         folder.write(
             lambda: make_contents(fitted, manifest, result, music_model),
             representation=config.model,

@@ -26,6 +26,7 @@ from trainer.export.serving import make_model
 from trainer.predict.network import load_network
 from trainer.training.networks.vectors import build_vector_model
 from trainer.training.networks.windows import build_windows_model
+from trainer.training.train import dtype_policy
 
 FORMATS = ("litert", "onnx")
 NAMES = ("windows", "mel", "statistics")
@@ -119,6 +120,24 @@ def test_a_file_answers_as_the_model_does(data, models, tmp_path, name, form):
     for batch in (values, values[:1]):
         found = runner(**{field: batch})["probabilities"]
         np.testing.assert_allclose(found, expected[: len(batch)], atol=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("name", ["windows", "mel"])
+def test_a_network_of_mixed_precision_becomes_a_file_of_float32(
+    data, models, tmp_path, name, form
+):
+    folder = tmp_path / "model"
+    shutil.copytree(models[name], folder)
+    manifest = open_dataset(str(data)).manifest
+    with dtype_policy(True):
+        build(name, manifest).save(folder / "model.keras")
+    argv = [f"--model={folder}", f"--format={form}", f"--data={data}"]
+    assert export.main(argv) == 0
+    path = folder / "export" / f"model{files.FORMATS[form][0]}.json"
+    facts = json.loads(path.read_text())
+    assert facts["test_clips"] == 6
+    assert facts["largest_difference"] < 1e-5
 
 
 def check_samples(form, path, name, config, workspace, network, atol):

@@ -190,6 +190,7 @@ def test_a_cross_validation_from_the_command_line(data, dataset, tmp_path, capsy
     out = capsys.readouterr().out
     assert code == 0, out
     assert "== Fold 3 of 3" in out
+    assert "empty" not in out
     names = {path.name for path in output.iterdir()}
     assert {"statistics", "knn-statistics"} <= names
     assert not any(name.startswith(".folds") for name in names)
