@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
+import glob
 import os
+import shutil
 import statistics
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pipeline.common.owned_kinds import OWNER
 from pipeline.common.progress import SILENT, Reporter
 from pipeline.schema import UserError
 from trainer.baselines.__main__ import (
@@ -46,6 +50,7 @@ BASELINES = "baselines"
 MEL = "mel"
 #: Files of every folder, which are written anew with the report.
 _NOT_ITS_OWN = ("OWNER.json", "model.json")
+_SCRATCH, _LOCK = ".folds-", f"{OWNER}.lock"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -163,7 +168,7 @@ def cross_validate(dataset: Dataset, plan: Plan) -> list[AnyReport]:
     reporter.note(clips.describe())
     names: dict[str, None] = {}
     os.makedirs(output, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output, prefix=".folds-") as scratch:
+    with scratch_folder(output) as scratch:
         files = split_records(dataset, clips, f"{scratch}/records")
         records = _Records(dataset=dataset, clips=clips, files=files, scratch=scratch)
         for fold in reporter.track(range(plan.folds), "Folds", "fold", plan.folds):
@@ -205,6 +210,26 @@ def cross_validate(dataset: Dataset, plan: Plan) -> list[AnyReport]:
         )
         reports.append(report)
     return reports
+
+
+@contextlib.contextmanager
+def scratch_folder(output: str) -> Iterator[str]:
+    """A folder for all records again, within another, until the end.
+
+    Those of runs that were killed go: nobody holds their locks.
+    """
+    for left in glob.glob(f"{glob.escape(output)}/{_SCRATCH}*/{_LOCK}"):
+        with contextlib.suppress(OSError), open(left, "rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(os.path.dirname(left))
+    with (
+        tempfile.TemporaryDirectory(dir=output, prefix=_SCRATCH) as scratch,
+        open(f"{scratch}/{_LOCK}", "wb") as file,
+    ):
+        # Without locks there, the folder of a killed run stays.
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield scratch
 
 
 def test_baselines(data: str, scratch: str, plan: Plan, fold: int) -> list[str]:

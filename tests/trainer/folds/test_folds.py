@@ -3,6 +3,7 @@ import dataclasses
 import json
 import os
 import shlex
+import shutil
 import signal
 from pathlib import Path
 
@@ -18,7 +19,12 @@ from trainer.data.dataset import open_dataset
 from trainer.evaluation.report_folder import Result, read_report
 from trainer.export import __main__ as export
 from trainer.folds import __main__ as folds
-from trainer.folds.cross_validation import Plan, cross_validate, find_epochs
+from trainer.folds.cross_validation import (
+    Plan,
+    cross_validate,
+    find_epochs,
+    scratch_folder,
+)
 from trainer.folds.records import assign_folds, link_fold, split_records
 from trainer.predict.ensemble import Ensemble
 from trainer.predict.loading import load_predictor
@@ -244,6 +250,19 @@ def test_a_cross_validation_from_the_command_line(data, dataset, tmp_path, capsy
     assert best["calibration"]["clips"] == 24
     assert isinstance(load_predictor(str(output)), Ensemble)
     assert load_predictor(str(output)).temperature == best["calibration"]["temperature"]
+
+
+def test_what_a_killed_run_leaves_is_removed_by_the_next_one(tmp_path):
+    with scratch_folder(str(tmp_path)) as running:
+        left, somebodys = tmp_path / ".folds-killed", tmp_path / ".folds-mine"
+        shutil.copytree(running, left)
+        (left / "records").mkdir()
+        somebodys.mkdir()
+        with scratch_folder(str(tmp_path)) as scratch:
+            found = {path.name for path in tmp_path.iterdir()}
+        names = {Path(running).name, Path(scratch).name, ".folds-mine"}
+        assert found == names
+    assert [path.name for path in tmp_path.iterdir()] == [".folds-mine"]
 
 
 @pytest.mark.parametrize(
