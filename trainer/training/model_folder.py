@@ -23,7 +23,7 @@ import tensorflow as tf
 from pipeline.common import ownership
 from pipeline.common.files import Files, join
 from pipeline.common.owned_kinds import MARK_FILE, MODEL
-from pipeline.common.plain_text import one_line
+from pipeline.common.plain_text import one_line, print_error
 from pipeline.common.progress import SILENT, Reporter
 from pipeline.schema import MANIFEST_FILE, Manifest, UserError
 from trainer.evaluation import history, model_files
@@ -187,6 +187,14 @@ class ModelFolder:
             remove_checkpoints(run)
             self._remove(lambda name: name.startswith(f"{CHECKPOINTS}/"))
             self._remove(lambda name: name == f"{UNPUBLISHED}/{PUBLISH_FILE}")
+            if any(
+                name.startswith("export/") for name, _ in self.files.walk(self.path)
+            ):
+                print_error(
+                    f"{join(self.path, 'export')} is of the model that was here before; "
+                    "export this one anew.",
+                    label="warning",
+                )
             return run
 
     def _read_plan(self) -> tuple[str, list[str]] | None:

@@ -290,6 +290,20 @@ def test_digests_are_those_of_the_files(data, tmp_path):
         digests.check(name, digest_bytes(content), name)
 
 
+def test_an_export_of_the_model_before_is_told(tmp_path, capsys):
+    folder = ModelFolder.at(str(tmp_path))
+    for told in (False, True):
+        folder.claim()
+        details = {"representation": "mel", "genres": 2, "run": "r"}
+        folder.write(lambda: NEW, **details)
+        folder.publish(lambda _: None)
+        assert ("is of the model that was here before" in capsys.readouterr().err) == (
+            told
+        )
+        (tmp_path / "export").mkdir(exist_ok=True)
+        (tmp_path / "export" / "saved_model.pb").write_bytes(b"old")
+
+
 def test_a_model_of_another_command_is_completed_first(data, tmp_path, capsys):
     output = tmp_path / "model"
     write_model(output, NEW, "another")
