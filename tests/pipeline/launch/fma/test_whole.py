@@ -364,20 +364,63 @@ def test_an_interrupt_is_for_the_step_whose_turn_it_is(tmp_path):
     assert (out, run.returncode) == ("first\n", 130)
 
 
+def get_ready(successor: steps.Successor) -> None:
+    """As when the command before has told that cores are free."""
+    reader, writer = os.pipe()
+    os.write(writer, b".")
+    os.close(writer)
+    thread = threading.Thread(target=successor.start, args=(reader,))
+    thread.start()
+    thread.join()
+
+
 def test_what_died_before_its_turn_is_started_again(monkeypatch):
     code = "import os, sys; sys.exit('FMA_TURN' in os.environ)"
     monkeypatch.setattr(
         steps, "python_command", lambda *_: [sys.executable, "-c", code]
     )
-    reader, writer = os.pipe()
-    os.write(writer, b".")
-    os.close(writer)
     with steps.Successor(["x"]) as successor:
-        thread = threading.Thread(target=successor.start, args=(reader,))
-        thread.start()
-        thread.join()
+        get_ready(successor)
         assert successor._process.wait(240) == 1
         steps.run_step(successor)
+
+
+def test_what_cannot_be_started_before_its_turn_is_started_then(monkeypatch):
+    started = []
+
+    def start(*arguments, **options):
+        started.append(options["pass_fds"])
+        if len(started) == 1:
+            raise BlockingIOError("too many processes")
+        return popen(*arguments, **options)
+
+    popen = subprocess.Popen
+    monkeypatch.setattr(steps.subprocess, "Popen", start)
+    monkeypatch.setattr(
+        steps, "python_command", lambda *_: [sys.executable, "-c", "pass"]
+    )
+    failures = []
+    monkeypatch.setattr(threading, "excepthook", failures.append)
+    with steps.Successor(["x"]) as successor:
+        get_ready(successor)
+        [[turn]] = started
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(turn)
+        steps.run_step(successor)
+    assert len(started) == 2
+    assert failures == []
+
+
+def test_two_steps_that_have_cores_to_spare_start_one_successor(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        steps, "python_command", lambda *_: [sys.executable, "-c", SECOND]
+    )
+    with steps.Successor(["x"]) as successor:
+        get_ready(successor)
+        first = successor._process
+        get_ready(successor)
+        assert successor._process is first
 
 
 def test_a_step_ends_with_a_launcher_that_is_killed(tmp_path):
