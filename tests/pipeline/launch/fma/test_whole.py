@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -364,20 +365,44 @@ def test_an_interrupt_is_for_the_step_whose_turn_it_is(tmp_path):
     assert (out, run.returncode) == ("first\n", 130)
 
 
-def test_what_died_before_its_turn_is_started_again(monkeypatch):
-    code = "import os, sys; sys.exit('FMA_TURN' in os.environ)"
-    monkeypatch.setattr(
-        steps, "python_command", lambda *_: [sys.executable, "-c", code]
-    )
-    reader, writer = os.pipe()
-    os.write(writer, b".")
-    os.close(writer)
-    with steps.Successor(["x"]) as successor:
+@pytest.fixture
+def ready(monkeypatch) -> Callable[[str], steps.Successor]:
+    """Starts some code as a successor."""
+
+    def start(code: str) -> steps.Successor:
+        monkeypatch.setattr(
+            steps, "python_command", lambda *_: [sys.executable, "-c", code]
+        )
+        reader, writer = os.pipe()
+        os.write(writer, b".")
+        os.close(writer)
+        successor = steps.Successor(["x"])
+        # A thread, whose signals are blocked.
         thread = threading.Thread(target=successor.start, args=(reader,))
         thread.start()
         thread.join()
+        return successor
+
+    return start
+
+
+def test_what_died_before_its_turn_is_started_again(ready):
+    with ready("import os, sys; sys.exit('FMA_TURN' in os.environ)") as successor:
         assert successor._process.wait(240) == 1
         steps.run_step(successor)
+
+
+def test_what_ends_right_after_its_turn_has_had_it(ready, monkeypatch):
+    def write(*arguments):
+        written = os_write(*arguments)
+        process.wait(240)
+        return written
+
+    code = "import os; os.read(int(os.environ['FMA_TURN']), 1); print('once')"
+    with ready(code) as successor:
+        process, os_write = successor._process, os.write
+        monkeypatch.setattr(steps.os, "write", write)
+        assert successor.take_turn() is process
 
 
 def test_a_step_ends_with_a_launcher_that_is_killed(tmp_path):
