@@ -75,11 +75,15 @@ class Successor:
             self._wanted = False
             process, self._process = self._process, None
             if process is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    os.write(self._turn, b".")
-                os.close(self._turn)
-                if process.poll() is None:
-                    return process
+                try:
+                    # Looked at before: after its turn it may have ended well.
+                    if process.poll() is None:
+                        os.write(self._turn, b".")
+                        return process
+                except BrokenPipeError:
+                    process.wait()
+                finally:
+                    os.close(self._turn)
         return _start(self.words, {})
 
     def __enter__(self) -> Successor:
