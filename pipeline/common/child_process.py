@@ -62,8 +62,11 @@ def tell_cores_free() -> None:
     """Tells the launcher that another command may import, if it has asked for that."""
     descriptor = os.environ.pop(CORES_FREE, "")
     if descriptor.isdecimal():
-        with contextlib.suppress(OSError):  # The launcher is gone.
-            os.write(int(descriptor), b".")
+        with (
+            contextlib.suppress(OSError),  # The launcher is gone.
+            open(int(descriptor), "wb", buffering=0) as pipe,
+        ):
+            pipe.write(b".")
 
 
 def wait_for_turn(prepare: Callable[[], None]) -> bool:

@@ -40,7 +40,8 @@ def optional_hidden() -> Iterator[None]:
         yield
     finally:
         for name in hidden:
-            del sys.modules[name]
+            if sys.modules.get(name) is None:
+                sys.modules.pop(name, None)
 
 
 @contextlib.contextmanager
@@ -77,7 +78,6 @@ def filter_stderr() -> Iterator[None]:
     original = os.dup(2)
     reader, writer = os.pipe()
     os.dup2(writer, 2)
-    os.close(writer)
     forwarded = threading.Event()
     thread = threading.Thread(
         target=_forward_lines, args=(reader, original, forwarded), daemon=True
@@ -87,9 +87,11 @@ def filter_stderr() -> Iterator[None]:
         yield
     finally:
         sys.stderr.flush()
-        # A child that lives on may hold the pipe, which then has no end yet.
-        os.write(2, _END)
         os.dup2(original, 2)
+        # A child that lives on may hold the pipe, which then has no end yet. A thread
+        # that does may have put something else into the place of descriptor 2.
+        os.write(writer, _END)
+        os.close(writer)
         forwarded.wait()
         thread.join(timeout=0.1)
 
@@ -101,7 +103,9 @@ def _forward_lines(reader: int, target: int, forwarded: threading.Event) -> None
                 # What stands before the mark has no line's end of its own.
                 text = line.removesuffix(_END)
                 if text and not _NOISE.match(text):
-                    os.write(target, text)
+                    # Whoever writes goes on, also where nobody reads it.
+                    with contextlib.suppress(OSError):
+                        os.write(target, text)
                 if text != line:
                     forwarded.set()
     finally:

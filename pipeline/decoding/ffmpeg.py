@@ -66,7 +66,7 @@ _ERROR = re.compile(r"^((?:\[[^]]+\] )*)\[(?:error|fatal|panic)\] (.*)", re.MULT
 _CODEC = re.compile(r"^\[info\]   Stream #0:(\d+)\S*: (\w+): (\w+)", re.MULTILINE)
 _PICTURE = re.compile(r"picture|APIC|attached|cover art", re.IGNORECASE)
 _OTHER_STREAM = re.compile(r"\bstream (\d+)\b")
-#: What ffmpeg says last, before exit code 255, if SIGINT or SIGTERM ends it.
+#: What ffmpeg says last, before exit code 255, if a signal ends it that it handles.
 _SIGNAL = re.compile(r"^\[info\] Exiting normally, received signal (\d+)\.$", re.M)
 
 #: From a file's frames and their rate in Hz to the parts to decode: the first frame
@@ -304,8 +304,9 @@ def _run(
     """
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin"]
     command += ["-v", "repeat+level+info", "-nostats", "-threads", "1"]
-    # Should nobody be left to end it.
-    command += ["-timelimit", f"{2 * TIME_LIMIT + 1:.0f}"]
+    # Should nobody be left to end it, or it take more than two cores.
+    cpu_limit = f"{2 * TIME_LIMIT + 1:.0f}"
+    command += ["-timelimit", cpu_limit]
     command += ["-protocol_whitelist", "file,pipe", "-format_whitelist", _FORMATS]
     command += [*before, "-i", f"/dev/fd/{source.fileno()}", *after]
     for _ in range(ATTEMPTS):
@@ -325,6 +326,11 @@ def _run(
         log = done.stderr.decode(errors="replace")
         ended = _SIGNAL.search(log) if done.returncode == 255 else None
         number = int(ended[1]) if ended else -done.returncode
+        if number == signal.SIGXCPU:
+            raise AudioError(
+                Reason.DECODER_TIMED_OUT,
+                f"ffmpeg takes more than {cpu_limit} s of CPU time",
+            )
         if number <= 0:
             if done.returncode:
                 raise FfmpegError(_last_error(log))

@@ -301,7 +301,7 @@ def find_similar(genres: Iterable[str]) -> tuple[str, ...]:
     return tuple(name_some(names) for names in groups.values() if len(names) > 1)
 
 
-def find_several(genres: Iterable[str], rule: LabelRule) -> tuple[str, str] | None:
+def find_several(genres: Sequence[str], rule: LabelRule) -> tuple[str, str] | None:
     """The first genre that seems to name several, and what stands between them.
 
     What is not the rule's separator may be part of a name, and counts where one of the

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pipeline.common import ownership
 from pipeline.common.files import beam_files
 from pipeline.common.owned_kinds import PICTURE, PNG_METADATA
+from pipeline.common.plain_text import one_line
 from pipeline.inspect import reading
 from pipeline.schema import Manifest, RepresentationSchema, UserError
 
@@ -55,9 +56,9 @@ def draw_dataset(folder: str, manifest: Manifest, count: int) -> Figure:
             _draw_values(axes, schema, values[name][track], manifest)
             axes.set_xticks([])
             axes.set_yticks([])
-        genres = ", ".join(clip.get("genres", (clip.get("genre"),)))
-        title = f"{genres}, clip {track}, {clip['split']}"
-        row[0].set_title(title, loc="left", fontsize=9)
+        genres = ", ".join(reading.genres_of(clip))
+        title = one_line(f"{genres}, clip {track}, {clip['split']}")
+        row[0].set_title(title, loc="left", fontsize=9, parse_math=False)
     for axes, name in zip(grid[-1], names, strict=True):
         axes.set_xlabel(name, fontsize=9)
     return figure

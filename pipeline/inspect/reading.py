@@ -174,6 +174,26 @@ def read_labels(example: Mapping[str, Value], manifest: Manifest) -> tuple[int, 
     return (value,)
 
 
+def genres_of(clip: Mapping[str, Any]) -> list[str]:
+    """The genres of a clip of `read_clips`.
+
+    Raises:
+      UserError: it has none, or no id and split.
+    """
+    genres = [clip["genre"]] if "genre" in clip else clip.get("genres")
+    if (
+        not isinstance(genres, list)
+        or not genres
+        or not all(isinstance(genre, str) for genre in genres)
+        or not {"track_id", "split"} <= clip.keys()
+    ):
+        raise UserError(
+            f"{CLIPS_PATTERN} is damaged: {shorten(clip)} is no clip; copy the dataset "
+            "again."
+        )
+    return genres
+
+
 def choose_clips(
     clips: Iterable[Mapping[str, Any]], count: int
 ) -> list[Mapping[str, Any]]:
@@ -188,13 +208,9 @@ def choose_clips(
     """
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for clip in clips:
-        genres = [clip["genre"]] if "genre" in clip else clip.get("genres")
-        if not genres or not {"track_id", "split"} <= clip.keys():
-            raise UserError(
-                f"{CLIPS_PATTERN} is damaged: {shorten(clip)} is no clip; copy the "
-                "dataset again."
-            )
-        groups.setdefault(str(genres[0]), []).append(clip)
+        group = groups.setdefault(genres_of(clip)[0], [])
+        if len(group) < count:  # Of a large dataset no more than can be chosen.
+            group.append(clip)
     ranked = [
         (rank, genre, clip)
         for genre, group in groups.items()

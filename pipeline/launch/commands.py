@@ -84,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       The command's exit code.
     """
+    _open_standard_descriptors()
     program, *arguments = sys.argv if argv is None else argv
     name = Path(program).stem.removeprefix("fma-")
     if name not in COMMANDS:
@@ -124,6 +125,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"pip install {advice}"
         )
         return 2
+
+
+def _open_standard_descriptors() -> None:
+    """Opens those of 0 to 2 that are closed.
+
+    Else the next file or pipe takes their place, here or in a process that is started,
+    and gets what is printed.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+        name, mode = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))[descriptor]
+        setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115
+    os.close(descriptor)
 
 
 def _do_nothing() -> None:

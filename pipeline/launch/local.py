@@ -220,7 +220,8 @@ def _exit_on_worker_death() -> Iterator[None]:
             "was killed, most often for lack of memory). The dataset is incomplete; "
             "run again, with fewer --direct_num_workers if memory is short.\n"
         )
-        os.write(stderr, message.encode())
+        with contextlib.suppress(OSError):  # Nobody reads it.
+            os.write(stderr, message.encode())
         for child in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()

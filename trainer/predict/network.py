@@ -93,8 +93,11 @@ class Embedder:
         output = find_penultimate(predictor.model)
         self.width = int(output.shape[-1])
         self._name = predictor.representation
-        network = keras.Model(predictor.model.inputs, output, name="penultimate")
-        self._compiled = freeze(network)
+        self._network = keras.Model(predictor.model.inputs, output, name="penultimate")
+
+    @functools.cached_property
+    def _compiled(self) -> Answer:
+        return freeze(self._network)
 
     def embed(self, records: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Embeddings of clips, float32 `(clips, width)`: the mean over their records.

@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     begun = time.monotonic()
     reporter.note(
         "Everything once, on music that is computed: 193 clips of eight genres (85 MB) "
-        "are made,\nturned into TFRecords (150 MB), and models are trained on them and "
+        "are made,\nturned into TFRecords (260 MB), and models are trained on them and "
         "compared. It takes\none to three minutes on two cores, and all of it goes "
         f"into {one_line(output)}."
     )

@@ -57,13 +57,17 @@ class Successor:
             if not pipe.read(1):
                 return
         with self._lock:
-            if not self._wanted:
+            if not self._wanted or self._process is not None:
                 return
             # The command before has the terminal. Of this thread, and inherited.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             turn, self._turn = os.pipe()
-            self._process = _start(self.words, {TURN: turn})
-            os.close(turn)
+            try:
+                self._process = _start(self.words, {TURN: turn})
+            except OSError:  # It begins by itself, when there may be room for it.
+                os.close(self._turn)
+            finally:
+                os.close(turn)
 
     def take_turn(self) -> subprocess.Popen[bytes]:
         """Has it begin; a command that has not been started begins by itself."""
@@ -71,11 +75,15 @@ class Successor:
             self._wanted = False
             process, self._process = self._process, None
             if process is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    os.write(self._turn, b".")
-                os.close(self._turn)
-                if process.poll() is None:
-                    return process
+                try:
+                    # Looked at before: after its turn it may have ended well.
+                    if process.poll() is None:
+                        os.write(self._turn, b".")
+                        return process
+                except BrokenPipeError:
+                    process.wait()
+                finally:
+                    os.close(self._turn)
         return _start(self.words, {})
 
     def __enter__(self) -> Successor:

@@ -132,10 +132,22 @@ def test_a_stream_that_takes_nothing_holds_nobody_up():
 from pipeline.common.quiet import filter_stderr
 os.dup2(os.open("/dev/full", os.O_WRONLY), 2)
 with filter_stderr():
-    os.write(2, b"lost\\n")
+    os.write(2, b"lost\\n" * 100_000)  # More than a pipe holds.
 print("done")
 """)
     assert done.stdout == "done\n"
+
+
+def test_another_thread_may_have_diverted_the_stream():
+    done = run("""
+from pipeline.common.quiet import filter_stderr
+with filter_stderr():
+    os.write(2, b"first\\n")
+    held = os.dup(2)  # To divert it back.
+    os.dup2(os.open("/dev/null", os.O_WRONLY), 2)
+os.write(2, b"last\\n")
+""")
+    assert done.stderr == "first\nlast\n"
 
 
 def test_stderr_works_before_and_after(capfd):
@@ -182,3 +194,6 @@ def test_optional_hidden(monkeypatch):
         assert importlib.import_module("pandas") is there
     assert "sklearn" not in sys.modules
     assert importlib.util.find_spec("sklearn")
+    # Two threads may import at the same time.
+    with optional_hidden():
+        del sys.modules["sklearn"]

@@ -164,6 +164,18 @@ def test_an_ffmpeg_that_crashes_is_a_reason(temporary, monkeypatch, script, name
     assert caught.value.reason == Reason.DECODER_CRASHED
 
 
+@pytest.mark.parametrize("script", [ASKED.replace("2.", "24."), "kill -XCPU $$"])
+def test_an_ffmpeg_that_takes_too_much_cpu_time_is_not_tried_again(
+    temporary, monkeypatch, script
+):
+    executable = fake_ffmpeg(temporary, f'echo x >>"$0.runs"; {script}')
+    monkeypatch.setattr(ffmpeg.imageio_ffmpeg, "get_ffmpeg_exe", lambda: executable)
+    with pytest.raises(AudioError, match="more than 31 s of CPU time") as caught:
+        ffmpeg.decode(io.BytesIO(b"audio"))
+    assert caught.value.reason == Reason.DECODER_TIMED_OUT
+    assert (temporary / "ffmpeg.runs").read_text() == "x\n"
+
+
 @pytest.mark.parametrize("script", ["kill -KILL $$", "kill -TERM $$", ASKED])
 def test_an_ffmpeg_that_is_killed_from_outside_costs_nothing(
     temporary, monkeypatch, script

@@ -186,6 +186,12 @@ def test_a_picture(whole, tmp_path, clips, capsys):
     assert str(path) in capsys.readouterr().out
 
 
+def test_a_genre_is_no_formula(dataset, tmp_path):
+    for path in (dataset / "clips").iterdir():
+        path.write_text(path.read_text().replace('"High"', r'"$\\x$"'))
+    assert run(dataset, "--picture", tmp_path / "x.png") == 0
+
+
 def test_clips_of_as_many_genres_as_can_be():
     clips = [
         {"genre": genre, "track_id": number, "split": "test"}
@@ -196,7 +202,9 @@ def test_clips_of_as_many_genres_as_can_be():
     common = {"track_id": "t", "split": "test"}
     several = [{"genres": ["A", "B"], **common}, {"genres": ["B"], **common}]
     assert reading.choose_clips(several, 9) == several
-    for clip in ({"genre": "A", "split": "test"}, {"genres": [], **common}, common):
+    damaged = [{"genre": "A", "split": "test"}, common]
+    damaged += [{"genres": genres, **common} for genres in ([], 5, [None])]
+    for clip in [*damaged, {"genre": None, **common}]:
         with pytest.raises(UserError, match="is no clip; copy the dataset again"):
             reading.choose_clips([clip], 1)
 

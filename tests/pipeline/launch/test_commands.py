@@ -4,6 +4,8 @@ import argparse
 import ast
 import functools
 import importlib.util
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,23 @@ MODULES = {
 }
 ROOT = Path(__file__).resolve().parents[3]
 PLACES = {"project": "my-project", "region": "europe-west4", "bucket": "my-bucket"}
+
+
+@pytest.mark.parametrize("closed", [(0, 1), (1, 2), (0, 2), (0, 3)])
+def test_no_pipe_takes_the_place_of_a_closed_stream(closed):
+    code = (
+        "import os, sys\n"
+        f"os.closerange(*{closed})\n"
+        "from pipeline.launch import commands\n"
+        "commands._open_standard_descriptors()\n"
+        "sys.stdin.read(), sys.stdout.write('x'), sys.stderr.write('x')\n"
+        "children = all(map(os.get_inheritable, range(3)))\n"
+        "os._exit(0 if children and min(os.pipe()) > 2 else 1)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.DEVNULL, check=False
+    )
+    assert done.returncode == 0
 
 
 @pytest.fixture(params=MODULES)

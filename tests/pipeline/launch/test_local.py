@@ -129,6 +129,38 @@ def test_a_dead_worker_ends_the_job():
     assert "Traceback" not in done.stderr, done.stderr
 
 
+def test_a_dead_worker_ends_the_job_where_nobody_can_be_told():
+    script = textwrap.dedent(
+        """
+        import os
+        import threading
+        from pipeline.launch import local
+
+        class Pipeline:
+            def run(self):
+                return self
+
+            def wait_until_finish(self):
+                thread = threading.Thread(target=self.fail)
+                thread.start()
+                thread.join()
+
+            def fail(self):
+                raise RuntimeError(
+                    "Worker subprocess exited with return code 7"
+                )
+
+        os.dup2(os.open("/dev/full", os.O_WRONLY), 2)
+        local.run(Pipeline())
+        print("goes on")
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, b"")
+
+
 @pytest.mark.parametrize(
     ("arguments", "cores", "gib", "expected"),
     [

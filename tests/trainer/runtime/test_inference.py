@@ -1,6 +1,8 @@
 """Frozen networks: the same answers, from weights that stay."""
 
 from trainer.runtime import quiet  # noqa: F401  isort: skip
+import concurrent.futures
+
 import keras
 import numpy as np
 import pytest
@@ -39,6 +41,25 @@ def test_answers_are_the_models(network):
     np.testing.assert_allclose(answer(images), expected, atol=1e-6)
     # For any number of records.
     np.testing.assert_allclose(answer(images[:2]), expected[:2], atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_answers_of_several_threads_in_half_precision(policy):
+    keras.utils.set_random_seed(1)
+    before = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_dtype_policy(policy)
+    try:
+        layers = [keras.layers.Input((6,)), keras.layers.Dense(8, activation="relu")]
+        network = keras.Sequential([*layers, keras.layers.Dense(3)])
+    finally:
+        keras.mixed_precision.set_dtype_policy(before)
+    records = np.random.default_rng(2).normal(size=(7, 6)).astype(np.float32)
+    expected = np.asarray(network(records, training=False), np.float32)
+    answer = freeze(network)
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        for found in threads.map(answer, [records] * 20):
+            assert found.dtype == np.float32
+            np.testing.assert_allclose(found, expected, atol=0.02)
 
 
 def test_weights_stay_what_they_were(network):

@@ -1,5 +1,6 @@
 """Runs of several steps: which commands they are, with what runs them replaced."""
 
+import contextlib
 import json
 import os
 import shlex
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -364,20 +366,84 @@ def test_an_interrupt_is_for_the_step_whose_turn_it_is(tmp_path):
     assert (out, run.returncode) == ("first\n", 130)
 
 
-def test_what_died_before_its_turn_is_started_again(monkeypatch):
-    code = "import os, sys; sys.exit('FMA_TURN' in os.environ)"
-    monkeypatch.setattr(
-        steps, "python_command", lambda *_: [sys.executable, "-c", code]
-    )
+def get_ready(successor: steps.Successor) -> None:
+    """As when the command before has told that cores are free."""
     reader, writer = os.pipe()
     os.write(writer, b".")
     os.close(writer)
-    with steps.Successor(["x"]) as successor:
-        thread = threading.Thread(target=successor.start, args=(reader,))
-        thread.start()
-        thread.join()
+    # A thread, whose signals are blocked.
+    thread = threading.Thread(target=successor.start, args=(reader,))
+    thread.start()
+    thread.join()
+
+
+@pytest.fixture
+def ready(monkeypatch) -> Callable[[str], steps.Successor]:
+    """Starts some code as a successor."""
+
+    def start(code: str) -> steps.Successor:
+        monkeypatch.setattr(
+            steps, "python_command", lambda *_: [sys.executable, "-c", code]
+        )
+        successor = steps.Successor(["x"])
+        get_ready(successor)
+        return successor
+
+    return start
+
+
+def test_what_died_before_its_turn_is_started_again(ready):
+    with ready("import os, sys; sys.exit('FMA_TURN' in os.environ)") as successor:
         assert successor._process.wait(240) == 1
         steps.run_step(successor)
+
+
+def test_what_ends_right_after_its_turn_has_had_it(ready, monkeypatch):
+    def write(*arguments):
+        written = os_write(*arguments)
+        process.wait(240)
+        return written
+
+    code = "import os; os.read(int(os.environ['FMA_TURN']), 1); print('once')"
+    with ready(code) as successor:
+        process, os_write = successor._process, os.write
+        monkeypatch.setattr(steps.os, "write", write)
+        assert successor.take_turn() is process
+
+
+def find_pipe(descriptor: int | str) -> str:
+    """The same name for both ends."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    return ""
+
+
+def test_what_cannot_be_started_before_its_turn_is_started_then(ready, monkeypatch):
+    started = []
+
+    def start(*arguments, **options):
+        started.append([find_pipe(each) for each in options["pass_fds"]])
+        if len(started) == 1:
+            raise BlockingIOError("too many processes")
+        return popen(*arguments, **options)
+
+    popen = subprocess.Popen
+    monkeypatch.setattr(steps.subprocess, "Popen", start)
+    failures = []
+    monkeypatch.setattr(threading, "excepthook", failures.append)
+    with ready("pass") as successor:
+        [[turn]] = started
+        assert turn not in map(find_pipe, os.listdir("/proc/self/fd"))
+        steps.run_step(successor)
+    assert len(started) == 2
+    assert failures == []
+
+
+def test_two_steps_that_have_cores_to_spare_start_one_successor(ready):
+    with ready("import os; os.read(int(os.environ['FMA_TURN']), 1)") as successor:
+        first = successor._process
+        get_ready(successor)
+        assert successor._process is first
 
 
 def test_a_step_ends_with_a_launcher_that_is_killed(tmp_path):

@@ -296,6 +296,26 @@ def test_embeddings_take_one_model(models, music, tmp_path, capsys):
     assert "--embeddings takes one --model" in capsys.readouterr().err
 
 
+def test_a_network_is_frozen_when_it_is_asked(models, monkeypatch):
+    """Whether a model has embeddings is looked at before a job, too."""
+    frozen = []
+
+    def freeze(model):
+        frozen.append(model.name)
+        return genuine(model)
+
+    genuine = network.freeze
+    monkeypatch.setattr(network, "freeze", freeze)
+    predictor = load_predictors([str(models / "windows")])
+    embedder = network.Embedder(predictor)
+    assert frozen == []
+    value = predictor.manifest.representations["windows"].value
+    records = {"windows": np.zeros((2, 1, *value.shape), value.dtype)}
+    for _ in range(2):
+        assert embedder.embed(records).shape == (2, embedder.width)
+    assert frozen == ["penultimate"]
+
+
 def test_nothing_that_can_be_used_is_no_success(models, tmp_path, capsys):
     (tmp_path / "music").mkdir()
     (tmp_path / "music" / "a.wav").write_bytes(b"")
