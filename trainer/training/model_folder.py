@@ -42,6 +42,7 @@ from trainer.training.run import FittedModel
 
 HISTORY_PLOT = "history.png"
 CHECKPOINTS = "checkpoints"
+EXPORT = "export"
 UNPUBLISHED = "_unpublished"
 PUBLISH_FILE = "publish.json"
 RESERVE_FILE = "reserve"
@@ -187,11 +188,10 @@ class ModelFolder:
             remove_checkpoints(run)
             self._remove(lambda name: name.startswith(f"{CHECKPOINTS}/"))
             self._remove(lambda name: name == f"{UNPUBLISHED}/{PUBLISH_FILE}")
-            if any(
-                name.startswith("export/") for name, _ in self.files.walk(self.path)
-            ):
+            left = [name for name, _ in self.files.walk(self.path)]
+            if any(name.startswith(f"{EXPORT}/") for name in left):
                 print_error(
-                    f"{join(self.path, 'export')} is of the model that was here before; "
+                    f"{join(self.path, EXPORT)} is of the model that was here before; "
                     "export this one anew.",
                     label="warning",
                 )
