@@ -82,7 +82,7 @@ sys.exit((sys.implementation.name, *sys.version_info[:2]) != ("cpython", 3, 11))
 # is_whole LOCK ...: whether the environment holds one of the lock files' packages.
 is_whole() {
   [[ -x $environment/bin/python ]] && "$environment/bin/python" -I -S \
-    "$root/pipeline/launch/environment.py" "$environment" "$root" \
+    "$root/pipeline/launch/environment/installed.py" "$environment" "$root" \
     "${@/#/$root/}" 2>/dev/null
 }
 
@@ -116,7 +116,7 @@ set_up() {
   done
   "$base" -I -c 'import runpy, sys
 sys.path.append(sys.argv.pop(1))
-runpy.run_module("pipeline.launch.set_up", run_name="__main__", alter_sys=True)' \
+runpy.run_module("pipeline.launch.environment.set_up", run_name="__main__", alter_sys=True)' \
     "$root" --environment "$environment" --root "$root" "${options[@]}"
 }
 
