@@ -47,9 +47,9 @@ def temporary_name(path: str) -> str:
     return f"{folder}{slash}.{name[-SHOWN_LETTERS:]}.{uuid.uuid4().hex}.part"
 
 
-def join(folder: str, name: str) -> str:
-    """A path below a folder."""
-    return f"{folder.rstrip('/')}/{name}"
+def join(folder: str, *names: str) -> str:
+    """A path below a folder, on any file system."""
+    return "/".join((folder.rstrip("/"), *names))
 
 
 class LocalFiles:

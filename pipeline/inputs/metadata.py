@@ -15,7 +15,7 @@ from typing import TextIO
 
 from pipeline.inputs.genres import CellReader, LabelRule, is_nothing
 from pipeline.inputs.globs import to_nfc
-from pipeline.inputs.names import make_folder
+from pipeline.inputs.names import AudioFolder
 from pipeline.inputs.splits import SplitConfig, split_by_hash
 from pipeline.schema import SPLITS, UserError, shorten
 
@@ -45,8 +45,7 @@ class MetadataConfig:
       genres: genres wanted; all if empty.
       split: how splits are assigned; None: by the metadata if it says, else by
         hash.
-      audio_base: folder that a plain CSV's paths start from.
-      audio_aliases: other paths of it with which they may start.
+      folder: of the audio glob, from which a plain CSV's paths start.
       shared_keys: of rows whose ids keep their extensions, as without they would be
         those of other rows.
       labels: which genres of a row are its labels.
@@ -56,8 +55,7 @@ class MetadataConfig:
     subset: str = "full"
     genres: tuple[str, ...] = ()
     split: SplitConfig | None = None
-    audio_base: str = ""
-    audio_aliases: tuple[str, ...] = ()
+    folder: AudioFolder = dataclasses.field(default_factory=AudioFolder)
     shared_keys: frozenset[str] = frozenset()
     labels: LabelRule = dataclasses.field(default_factory=LabelRule)
 
@@ -368,9 +366,8 @@ def _plain_track(
         split = _PLAIN_SPLITS.get(values["split"].lower(), "")
         if not split:
             raise _unknown(where, "split", values["split"], SPLITS)
-    folder = make_folder(config.audio_base, config.audio_aliases)
-    key = folder.key(path)
-    track_id = values.get("track_id") or folder.name_row(
+    key = config.folder.key(path)
+    track_id = values.get("track_id") or config.folder.name_row(
         path, whole=key in config.shared_keys
     )
     artist_id = to_nfc(values.get("artist_id", ""))

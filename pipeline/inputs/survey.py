@@ -32,7 +32,7 @@ from pipeline.inputs.metadata import (
     read_layout,
     read_tracks,
 )
-from pipeline.inputs.names import audio_key, make_folder
+from pipeline.inputs.names import audio_key
 from pipeline.inputs.nearest import NearestFile
 from pipeline.schema import UserError
 
@@ -114,9 +114,8 @@ def inspect_inputs(
         labels = dataclasses.replace(metadata.labels, tree=tree)
         metadata = dataclasses.replace(metadata, labels=labels)
     by_key = collections.defaultdict(list)
-    base, aliases = metadata.audio_base, metadata.audio_aliases
     for file in files:
-        by_key[audio_key(file.path, base, layout.kind, aliases)].append(file)
+        by_key[audio_key(file.path, layout.kind, metadata.folder)].append(file)
     tracks, shared = _read_by_key(metadata, by_key, layout.kind)
     if shared:
         metadata = dataclasses.replace(metadata, shared_keys=shared)
@@ -130,7 +129,7 @@ def inspect_inputs(
     genres = _order_genres(wanted, metadata)
     join = Join(
         labels={genre: label for label, genre in enumerate(genres)},
-        folder=make_folder(base, aliases),
+        folder=metadata.folder,
         kind=layout.kind,
         is_audio=make_audio_check(),
     )
@@ -259,7 +258,7 @@ def _read_by_key(
     And keys of rows that name several files.
     """
     tracks: dict[str, list[Track]] = {}
-    folder = make_folder(metadata.audio_base, metadata.audio_aliases)
+    folder = metadata.folder
     paths: dict[str, str] = {}
     shared = set()
     with _open_metadata(metadata) as text:

@@ -249,10 +249,8 @@ def _split(value: Any, where: str) -> Split | None:
     if value is None:
         return None
     content = _object(value, where, ("rule", "percent"))
-    rule, percent = (
-        content["rule"],
-        _list(content, "percent", _number, most=len(SPLITS)),
-    )
+    rule = content["rule"]
+    percent = _list(content, "percent", _number, most=len(SPLITS))
     fits = rule in ("fma", "hash") and len(percent) == (rule == "hash") * len(SPLITS)
     fits = fits and min(percent, default=0) >= 0
     _require(fits, where, "a rule and its shares", value)

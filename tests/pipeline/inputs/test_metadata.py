@@ -13,7 +13,7 @@ from pipeline.inputs.metadata import (
     read_layout,
     read_tracks,
 )
-from pipeline.inputs.names import audio_key
+from pipeline.inputs.names import AudioFolder
 from pipeline.inputs.splits import SplitConfig, split_by_hash
 from pipeline.schema import SPLITS, UserError
 
@@ -258,18 +258,18 @@ def test_two_columns_are_enough():
     ],
 )
 def test_paths_may_be_relative_or_absolute(path):
-    (track,) = read(f"path,genre\n{path},Rock\n", audio_base="/music")
+    (track,) = read(f"path,genre\n{path},Rock\n", folder=AudioFolder(path="/music"))
     assert track.key == "x/a"
     assert track.path == path
     for base in ("/music", "/music/", "/./music"):
-        assert audio_key("/music/x/a.mp3", base, "plain") == track.key
+        assert AudioFolder(path=base).key("/music/x/a.mp3") == track.key
 
 
 def test_paths_on_an_object_store():
-    (track,) = read("path,genre\nx/a.mp3,R\n", audio_base="gs://bucket/music")
-    key = audio_key("gs://bucket/music/x/a.mp3", "gs://bucket/music", "plain")
-    assert key == track.key
-    assert audio_key("gs://other/x/a.mp3", "gs://bucket/music", "plain") != track.key
+    folder = AudioFolder(path="gs://bucket/music")
+    (track,) = read("path,genre\nx/a.mp3,R\n", folder=folder)
+    assert folder.key("gs://bucket/music/x/a.mp3") == track.key
+    assert folder.key("gs://other/x/a.mp3") != track.key
 
 
 def test_quoted_fields_spaces_and_a_byte_order_mark():
