@@ -246,30 +246,10 @@ def test_two_columns_are_enough():
         assert track.split == split_by_hash("", track.track_id, config.percent)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "x/a.mp3",
-        "./x/a.mp3",
-        "x//a.mp3",
-        "x/../x/a.mp3",
-        "/music/x/a.mp3",
-        "/music//x/./a.mp3",
-    ],
-)
+@pytest.mark.parametrize("path", ["x/a.mp3", "./x/a.mp3", "/music//x/./a.mp3"])
 def test_paths_may_be_relative_or_absolute(path):
     (track,) = read(f"path,genre\n{path},Rock\n", folder=AudioFolder(path="/music"))
-    assert track.key == "x/a"
-    assert track.path == path
-    for base in ("/music", "/music/", "/./music"):
-        assert AudioFolder(path=base).key("/music/x/a.mp3") == track.key
-
-
-def test_paths_on_an_object_store():
-    folder = AudioFolder(path="gs://bucket/music")
-    (track,) = read("path,genre\nx/a.mp3,R\n", folder=folder)
-    assert folder.key("gs://bucket/music/x/a.mp3") == track.key
-    assert folder.key("gs://other/x/a.mp3") != track.key
+    assert (track.key, track.path) == ("x/a", path)
 
 
 def test_quoted_fields_spaces_and_a_byte_order_mark():

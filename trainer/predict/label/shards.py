@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from pipeline.common import storage
 from pipeline.common.files import join
-from pipeline.common.rejects import AudioError, Reason, Reject
+from pipeline.common.rejects import AudioError, Reject
 from pipeline.inputs.join import AudioFile
 from pipeline.shards import runs
 from pipeline.shards.resume import result_file
@@ -93,10 +93,7 @@ class LabelledShard:
             raw = json.loads(text)
             files = {name: RowFile(**file) for name, file in raw.pop("files").items()}
             songs = tuple((path, tuple(genres)) for path, genres in raw.pop("songs"))
-            rejects = tuple(
-                Reject(**{**row, "reason": Reason(row["reason"])})
-                for row in raw.pop("rejects")
-            )
+            rejects = tuple(map(Reject.from_dict, raw.pop("rejects")))
             others = tuple(raw.pop("not_audio"))
             return cls(
                 files=files, songs=songs, rejects=rejects, not_audio=others, **raw
