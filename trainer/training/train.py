@@ -276,10 +276,7 @@ def _train(
 
 
 def _leave(run: Run, folder: ModelFolder) -> None:
-    """Removes what a process that writes no model has, where disks are not shared.
-
-    Such are the outputs of a frozen base that it computed.
-    """
+    """Removes what a process that writes no model computed on a disk of its own."""
     run.remove_checkpoints(run.key)
     folder.remove_empty()
 
