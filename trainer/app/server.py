@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline.common.rejects import AudioError
+from pipeline.inputs.archives.members import open_local
 from trainer.app.listen import BusyError, Listener
-from trainer.compare.html.clip_media import open_clip
 from trainer.compare.serve import IDLE_SECONDS, LoopbackServer
 from trainer.predict.audio import find_paths
 
@@ -206,7 +206,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         try:
             if path is None:
                 raise FileNotFoundError
-            with open_clip(path) as file:
+            with open_local(path) as file:
                 content = file.read(MAX_BYTES)
         except (OSError, AudioError) as error:
             raise _RefusedError(
