@@ -45,11 +45,14 @@ def optional_hidden() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def keep_back_stderr() -> Iterator[None]:
+def keep_back_stderr(*, replay: bool = True) -> Iterator[None]:
     """Diverts file descriptor 2, and replays it after an exception.
 
     TensorFlow prints informational lines while it is being imported, whatever
     its log level. Not for use while other threads may have something to say.
+
+    Args:
+      replay: not where the exception says the same.
     """
     sys.stderr.flush()
     original = os.dup(2)
@@ -59,7 +62,8 @@ def keep_back_stderr() -> Iterator[None]:
             yield
         except BaseException:
             buffer.seek(0)
-            os.write(original, buffer.read())
+            if replay:
+                os.write(original, buffer.read())
             raise
         finally:
             sys.stderr.flush()
