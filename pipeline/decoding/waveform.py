@@ -106,10 +106,12 @@ def load_waveform(file: BinaryIO, config: ClipConfig) -> Waveform:
     """
     decoded = _decode(file, config)
     if decoded.seconds < config.min_duration:
+        # Not rounded up to what would do.
+        seconds = int(100 * decoded.seconds) / 100
         raise AudioError(
             Reason.TOO_SHORT,
-            f"lasts {decoded.seconds:.2f} s; at least {config.min_duration:g} s are "
-            "needed (--min_duration)",
+            f"lasts {seconds:.2f} s; at least {config.min_duration:g} s are needed "
+            "(--min_duration)",
         )
     if decoded.peak < MIN_PEAK:
         raise AudioError(Reason.SILENT, f"peaks at {decoded.peak:.1e} of full scale")
