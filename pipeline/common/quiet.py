@@ -9,6 +9,7 @@ import re
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Iterator
 
 #: Lines of TensorFlow's imports and of libmpg123, which comments on every
@@ -69,6 +70,14 @@ def keep_back_stderr(*, replay: bool = True) -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(original, 2)
             os.close(original)
+
+
+@contextlib.contextmanager
+def missing_letters_drawn() -> Iterator[None]:
+    """Has Matplotlib draw a box for a letter of no font, without warning of each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
+        yield
 
 
 @contextlib.contextmanager

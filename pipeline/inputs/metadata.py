@@ -327,7 +327,7 @@ def _fma_track(
         )
     if subset not in SUBSETS:
         raise _unknown(where, "subset", subset, SUBSETS)
-    if values["split"] not in SPLITS:
+    if layout.split.rule == "fma" and values["split"] not in SPLITS:
         raise _unknown(where, "split", values["split"], SPLITS)
     lists = [values[name] for name in _FMA_LISTS if name in values]
     try:

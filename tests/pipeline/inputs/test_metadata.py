@@ -286,6 +286,12 @@ def test_quoted_fields_spaces_and_a_byte_order_mark():
         assert (track.path, track.genre) == ('x, y/a "live".mp3', "Folk, Old")
 
 
+def test_hash_overrules_fmas_splits():
+    rows = "".join(f"{i},{i},n,{'dev' * (i % 2)},small,Rock\n" for i in range(30))
+    tracks = read(FMA_HEADER + rows, split=HASH)
+    assert {track.split for track in tracks} == set(SPLITS)
+
+
 def test_hash_overrules_a_split_column():
     text = "path,genre,split\n" + "".join(f"{i},R,nonsense\n" for i in range(30))
     tracks = read(text, split=HASH)
