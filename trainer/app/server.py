@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline.common.rejects import AudioError
+from pipeline.inputs.audio_names import AUDIO_EXTENSIONS
 from trainer.app.listen import BusyError, Listener
 from trainer.compare.html.clip_media import open_clip
 from trainer.compare.serve import IDLE_SECONDS, LoopbackServer
@@ -72,6 +73,7 @@ class AppServer(LoopbackServer):
             "synthetic": self.synthetic,
             "genres": list(self.listener.audio.genres),
             "max_bytes": MAX_BYTES,
+            "extensions": sorted(AUDIO_EXTENSIONS),
             "training_clips": similar.total if similar else 0,
             "training_clips_heard": similar.held if similar else 0,
         }
@@ -149,8 +151,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             try:
                 answer = self.server.listener.listen(file)
             except AudioError as error:
-                message = f"It cannot be used: {error}."
-                raise _RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, message) from error
+                # An answer like another: a browser calls statuses of errors faults.
+                answer = {"error": f"It cannot be used: {error}."}
             except BusyError as error:
                 raise _RefusedError(
                     HTTPStatus.SERVICE_UNAVAILABLE,
