@@ -139,3 +139,19 @@ def silence_beam() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
+
+def silence_worker() -> None:
+    """Keeps Beam's workers in this process from printing what a step raises.
+
+    They print it twice, with its traceback, and the launcher gets it anyway; it may be
+    nothing but a full disk.
+    """
+    from apache_beam.runners.worker import sdk_worker
+
+    logging.getLogger(sdk_worker.__name__).setLevel(logging.CRITICAL)
+    setattr(sdk_worker, "print", _print_nothing)  # noqa: B010
+
+
+def _print_nothing(*_: object, **__: object) -> None:
+    """Stands for `print`."""
