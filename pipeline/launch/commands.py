@@ -17,7 +17,7 @@ from pipeline.common.child_process import (
     end_with,
     wait_for_turn,
 )
-from pipeline.common.plain_text import print_error
+from pipeline.common.plain_text import end_output, is_read, print_error
 from pipeline.common.progress import WHOLE_RUN
 from pipeline.launch.environment import indexes
 
@@ -114,6 +114,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print_error(f"{name} was interrupted.", label="stopped")
         return 130
+    except BrokenPipeError:
+        unread = [s for s in (sys.stdout, sys.stderr) if not is_read(s)]
+        if not unread:
+            raise
+        end_output(*unread)
+        return 141  # As a shell has it of what SIGPIPE ends.
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
         if missing in ("pipeline", "trainer"):
