@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.common.owned_kinds import OWNER
+from pipeline.common.quiet import filter_stderr
 
 SUFFIX = ".onnx"
 QUANTIZATIONS = ("int8",)
@@ -103,10 +104,11 @@ class Runner:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps the converter's progress back."""
+    """Keeps back the converter's progress, and what TensorFlow says of it."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        yield
+        with filter_stderr():
+            yield
     finally:
         logging.disable(before)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -266,6 +267,15 @@ def test_flags_that_do_not_go_together_are_refused(data, models, tmp_path, capsy
     (other / "manifest.json").write_text(json.dumps(manifest))
     argv = [f"--model={other}", "--format=onnx", f"--data={data}"]
     refuse(capsys, argv, "--data must be the dataset", "fingerprint is another")
+
+
+def test_a_conversion_says_nothing_of_its_own(capfd):
+    with onnx_file._quiet():
+        os.write(
+            2, b"I0000 00:00:1795807309.48    1 devices.cc:67] Number of GPUs: 0\n"
+        )
+        os.write(2, b"a fault\n")
+    assert capfd.readouterr().err == "a fault\n"
 
 
 def test_somebodys_file_in_the_folder_stays(models, tmp_path, capsys):
