@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.common.owned_kinds import OWNER
-from pipeline.common.quiet import filter_stderr
 
 SUFFIX = ".onnx"
 QUANTIZATIONS = ("int8",)
@@ -104,11 +103,10 @@ class Runner:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps back the converter's progress, and what TensorFlow says of it."""
+    """Keeps the converter's progress back."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with filter_stderr():
-            yield
+        yield
     finally:
         logging.disable(before)
