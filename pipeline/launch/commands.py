@@ -19,6 +19,7 @@ from pipeline.common.child_process import (
 )
 from pipeline.common.plain_text import end_output, is_read, print_error
 from pipeline.common.progress import WHOLE_RUN
+from pipeline.common.progress.command_line import suggest
 from pipeline.launch.environment import indexes
 
 #: The module of each command, and the extra of the package that it needs.
@@ -91,7 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         name, *arguments = arguments or [""]
     if name not in COMMANDS:
         names = ", ".join(COMMANDS)
-        print_error(f"choose one of {names}. Received: {name!r}")
+        meant = suggest([name], COMMANDS)
+        print_error(f"choose one of {names}. Received: {name!r}{meant}")
         return 2
     module, extra = COMMANDS[name]
     for (command, flag), variant in VARIANTS.items():

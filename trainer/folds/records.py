@@ -22,8 +22,11 @@ from trainer.data.clip_list import read_clip_list
 from trainer.data.dataset import Dataset
 from trainer.data.music_model import EMBEDDINGS, read_music_model
 from trainer.data.streams import parse_batch, untuned
+from trainer.evaluation.card import list_some
 
 _BATCH = 64
+#: One to test, the others to train on.
+MIN_FOLDS = 2
 #: One in so many clips of the folds that train is held out of them, to stop by.
 STOPPING = 8
 #: Artists (clips, where none is known) of a genre, on average, below which none is:
@@ -128,12 +131,20 @@ def assign_folds(dataset: Dataset, folds: int, seed: int) -> FoldedClips:
     }
     several = labels.ndim > 1
     everybody = {"The dataset": len(set(groups))} if several else members
-    for name, found in everybody.items():
-        if 0 < found < folds:
-            raise schema.UserError(
-                f"{name} has {found} {unit}, which cannot be spread over "
-                f"{folds} folds; use --folds {max(found, 2)} or add {unit}."
-            )
+    heard = {name: found for name, found in everybody.items() if found}
+    if sum(found > 0 for found in members.values()) < 2:
+        raise schema.UserError(
+            f"{dataset.folder} holds clips of fewer than two genres, between which a "
+            "classifier could tell; preprocess clips of more genres."
+        )
+    if short := {name: found for name, found in heard.items() if found < folds}:
+        named = list_some([f"{name} ({found})" for name, found in short.items()], 10)
+        most = min(short.values())
+        fewer = f"use --folds {most}, " * (most >= MIN_FOLDS)
+        raise schema.UserError(
+            f"There are fewer {unit} than {folds} folds of {named}; {fewer}add {unit}, "
+            "or preprocess other --genres alone."
+        )
     few = [genre for genre, found in members.items() if 0 < found < folds]
     numbers = np.zeros(len(tracks), np.int64)
     stopping = np.zeros(len(tracks), bool)

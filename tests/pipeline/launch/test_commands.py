@@ -58,6 +58,12 @@ def test_a_command_ends_quietly_with_who_reads_it(monkeypatch, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_misspelt_command_names_the_right_one(capsys):
+    assert commands.main(["commands", "exprot"]) == 2
+    err = capsys.readouterr().err
+    assert err.endswith("Received: 'exprot'; did you mean export?\n")
+
+
 def test_another_broken_pipe_is_no_end_of_that_kind(monkeypatch):
     printer = Printer()
     monkeypatch.setattr(commands, "find_module", lambda name: printer)
