@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn, TypeVar
 
+from pipeline.common.files import expand_home
 from pipeline.common.plain_text import one_line
 
 _CHOICE = re.compile(r"invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
@@ -50,8 +51,9 @@ class CommandParser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: _N | None = None
     ) -> tuple[argparse.Namespace | _N, list[str]]:
-        """Like argparse's."""
-        self._words = list(sys.argv[1:] if args is None else args)
+        """Like argparse's, but knows `~` where no shell does, as in `--data=~/x`."""
+        words = sys.argv[1:] if args is None else args
+        self._words = [_expand_word(word) for word in words]
         return super().parse_known_args(self._words, namespace)
 
     def parse_args(  # type: ignore[override]
@@ -75,6 +77,13 @@ class CommandParser(argparse.ArgumentParser):
             message += suggest(set(strange) - set(self.flags), self.flags)
         print(f"error: {one_line(message)} (see {self.prog} --help)", file=sys.stderr)
         sys.exit(2)
+
+
+def _expand_word(word: str) -> str:
+    flag, equals, value = word.partition("=")
+    if word.startswith("-") and equals:
+        return f"{flag}={expand_home(value)}"
+    return expand_home(word)
 
 
 class _Format(argparse.RawDescriptionHelpFormatter):

@@ -1,5 +1,8 @@
+import pathlib
+
 import pytest
 
+import pipeline
 from pipeline.common.progress.command_line import (
     CommandParser,
     describe_unknown,
@@ -92,3 +95,29 @@ def test_suggestions():
     assert describe_unknown(["--ouput=a b"], ["--output"]) == (
         "unknown option: '--ouput=a b'; did you mean --output?"
     )
+
+
+@pytest.mark.parametrize("words", [["--data=~/x=y"], ["--data", "~/x=y"]])
+def test_home_is_known_where_no_shell_expands_it(parser, words, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert parser.parse_args(words).data == f"{tmp_path}/home/x=y"
+    # Options of Beam, which are parsed elsewhere.
+    _, rest = parser.parse_known_args([*words, "--temp_location=~"])
+    assert rest == [f"--temp_location={tmp_path}/home"]
+    for other in ("a~/x", "x/~/y", "gs://b/~/x", "", "=~/x", "~no body of that name/x"):
+        assert parser.parse_args([f"--data={other}"]).data == other
+    (tmp_path / "~").mkdir()
+    assert parser.parse_args(words).data == "~/x=y"
+
+
+def test_every_command_has_this_parser():
+    """Flags with paths are read by no other, but where the environment is set up."""
+    root = pathlib.Path(pipeline.__file__).parents[1]
+    others = {
+        str(path.relative_to(root))
+        for folder in ("pipeline", "trainer")
+        for path in (root / folder).rglob("*.py")
+        if "argparse.ArgumentParser(" in path.read_text()
+    }
+    assert others == {"pipeline/launch/set_up.py", "pipeline/launch/plan.py"}
