@@ -133,6 +133,7 @@ def check_length(file: BinaryIO) -> BinaryIO:
         _check_avi(file, size)
         return file
     elif magic in _FORMATS:
+        _check_frames(file, size, magic)
         found = _find_chunk(file, size, _FORMATS[magic])
     else:
         return file
@@ -164,6 +165,43 @@ def check_length(file: BinaryIO) -> BinaryIO:
     if promised < max(MIN_PRESENT * present, present - BEHIND_BYTES):
         _check_behind(file, behind, size, promised)
     return file
+
+
+def _check_frames(file: BinaryIO, size: int, magic: bytes) -> None:
+    """Refuses a WAV of other channels than its bytes a frame and a second both say."""
+    chunks = _FORMATS[magic]
+    found = _find_chunk(file, size, chunks._replace(audio=b"fmt " + chunks.audio[4:]))
+    if found is None or magic in (b"FORM", b"caff"):
+        return
+    file.seek(found.start + 2)
+    fields = struct.unpack(f"{chunks.size[0]}HIIHH", file.read(14).ljust(14, b"\0"))
+    announced = find_channels(*fields)
+    if announced != fields[0]:
+        raise AudioError(
+            Reason.CHANNELS,
+            f"has as many channels as its header says ({fields[0]}), or as its "
+            f"{fields[3]} bytes a frame of {fields[4]} bits say ({announced})",
+        )
+
+
+def find_channels(channels: int, rate: int, second: int, frame: int, bits: int) -> int:
+    """The channels of a WAV as its other fields say it, if all of them do.
+
+    One alone is often wrong. `trainer.export.graph_wav` has the same rule.
+
+    Args:
+      channels: what the header says.
+      rate: frames a second.
+      second: bytes of them.
+      frame: bytes of one; some programs mean bits, or have 24 of them in four bytes.
+      bits: of a sample.
+    """
+    width = bits // 8
+    usual = (channels * bits, channels * (4 if bits == 24 else width))
+    if not width or bits % 8 or frame % width or second != rate * frame:
+        return channels
+    found = frame // width
+    return found if 0 < found <= MAX_CHANNELS and frame not in usual else channels
 
 
 def _check_avi(file: BinaryIO, size: int) -> None:
