@@ -13,6 +13,17 @@ from pipeline.common.regular_file import SHOWN_LETTERS
 from pipeline.schema import UserError
 
 
+def expand_home(path: str) -> str:
+    """A path whose `~` or `~user` at the start is their home, as a shell has it.
+
+    What exists by that name is meant itself.
+    """
+    first = path.partition("/")[0]
+    if not first.startswith("~") or os.path.lexists(first):
+        return path
+    return os.path.expanduser(path)
+
+
 class Files(Protocol):
     """What is needed of a file system. All paths are whole; errors are `OSError`."""
 
