@@ -93,6 +93,9 @@ def inspect_folder(files: Files, folder: str, kind: Kind) -> Holding:
             marked, listed = _read_mark(files, folder, kind)
             empty = False
         if kind.listed:
+            # It would be replaced by ours.
+            if not marked and files.is_file(join(folder, MARK_FILE)):
+                strange = MARK_FILE
             break
         if not (marked and regular and kind.knows(path)):
             strange = path

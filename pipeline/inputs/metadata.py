@@ -129,7 +129,7 @@ def read_tracks(text: TextIO, config: MetadataConfig) -> Iterator[Track]:
     Raises:
       UserError: the file has the wrong shape, or a value is unknown.
     """
-    reader = csv.reader(text)
+    reader = csv.reader(text, strict=True)
     layout = read_layout(reader, config)
     cells = CellReader(config.labels, config.genres)
     for row in _read_rows(reader, config):
@@ -175,7 +175,12 @@ def _check_unnamed(row: Sequence[str], index: int, layout: Layout, where: str) -
 
 
 def _check_quotes(name: str, value: str, where: str) -> None:
-    """Refuses quotes that a blank before them makes letters of the value."""
+    """Refuses quotes that are letters of the value, or hide the rows that follow."""
+    if name != "path" and len(value.strip().splitlines()) > 1:
+        raise UserError(
+            f"{where}: the {name} goes on behind a line's end; close the quote that "
+            f"it begins with. Received: {shorten(value)}"
+        )
     if value[:1].isspace() and re.fullmatch(r'\s+".*"\s*', value, re.DOTALL):
         raise UserError(
             f"{where}: a blank stands before the quotes of the {name}; remove it, as "
@@ -238,12 +243,8 @@ def _fma_layout(
     config: MetadataConfig,
 ) -> Layout | None:
     names = list(zip(groups, fields, strict=False))
-    wanted = {
-        "artist_id": ("artist", "id"),
-        "split": ("set", "split"),
-        "subset": ("set", "subset"),
-        "genre": ("track", "genre_top"),
-    }
+    wanted = {"artist_id": ("artist", "id"), "split": ("set", "split")}
+    wanted |= {"subset": ("set", "subset"), "genre": ("track", "genre_top")}
     if index[:1] != ["track_id"] or not set(wanted.values()) <= set(names):
         return None
     used = {*wanted.values(), *(("track", name) for name in _FMA_LISTS)}

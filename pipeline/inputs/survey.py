@@ -34,7 +34,8 @@ from pipeline.inputs.metadata import (
 )
 from pipeline.inputs.names import audio_key
 from pipeline.inputs.nearest import NearestFile
-from pipeline.schema import UserError
+from pipeline.schema import UserError, shorten
+from pipeline.schema.checks import MOST_GENRE_LETTERS, MOST_GENRES
 
 #: Rows that find no file and are told the nearest one.
 MOST_NEAREST = 200
@@ -107,7 +108,7 @@ def inspect_inputs(
     """
     files = list_audio(*audio)
     with _open_metadata(metadata) as text:
-        layout = read_layout(csv.reader(text), metadata)
+        layout = read_layout(csv.reader(text, strict=True), metadata)
     genres_file = _find_genres_file(metadata, layout, genres_file)
     if genres_file:
         tree = _read_tree(genres_file, metadata)
@@ -127,6 +128,7 @@ def inspect_inputs(
         tracks, _ = _read_by_key(metadata, by_key, layout.kind)
     wanted = [track for group in tracks.values() for track in group if track.wanted]
     genres = _order_genres(wanted, metadata)
+    _check_genres(genres)
     join = Join(
         labels={genre: label for label, genre in enumerate(genres)},
         folder=metadata.folder,
@@ -290,6 +292,21 @@ def _find_nearest(
         if name is not None:
             found[row] = paths[name]
     return found
+
+
+def _check_genres(genres: Sequence[str]) -> None:
+    """Refuses what the manifest could not hold, before there is one."""
+    longest = max(genres, key=len, default="")
+    if len(longest) > MOST_GENRE_LETTERS:
+        raise UserError(
+            f"A genre of --metadata has {len(longest):,} letters; at most "
+            f"{MOST_GENRE_LETTERS:,} are a name. Received: {shorten(longest)}"
+        )
+    if len(genres) > MOST_GENRES:
+        raise UserError(
+            f"--metadata has {len(genres):,} genres; a dataset has {MOST_GENRES:,} at "
+            "most. Is its column genre one of genres? Choose some with --genres."
+        )
 
 
 def find_similar(genres: Iterable[str]) -> tuple[str, ...]:

@@ -270,3 +270,19 @@ def test_a_way_back_from_a_folder_is_one(tmp_path):
     (tmp_path / "old").mkdir()
     ownership.claim(LocalFiles(), f"{tmp_path}/old/../new", DATASET)
     assert (tmp_path / "new" / "OWNER.json").exists()
+
+
+@pytest.mark.parametrize("mark", ["kind", "mine", "{}"])
+def test_wavs_replace_no_mark_of_another_folder(tmp_path, mark):
+    path = tmp_path / MARK_FILE
+    (tmp_path / "song.mp3").write_text("music")
+    if mark == "kind":
+        ownership.claim(FILES, f"{tmp_path}/new", DATASET)
+        (tmp_path / "new" / MARK_FILE).rename(path)
+    else:
+        path.write_text(mark)
+    before = read_files(tmp_path)
+    for act in (ownership.check_folder, ownership.claim):
+        with pytest.raises(UserError, match=f"--wav_output holds {MARK_FILE}"):
+            act(FILES, str(tmp_path), WAVS, flag="--wav_output")
+    assert read_files(tmp_path) == before

@@ -199,6 +199,25 @@ def test_a_quote_that_is_never_closed_is_no_csv(monkeypatch):
     assert refuse('"' + "x" * 2_000).startswith("m.csv is no CSV")
 
 
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        # Rows would be letters of a genre.
+        ('a.wav,"Rock\nb.wav,Jazz\n', "is no CSV (unexpected end of data)"),
+        ('a.wav,"Rock\nb.wav,"Jazz"\n', "is no CSV (',' expected after '\"')"),
+        ('a.wav,"Rock\nb.wav,Jazz"\nc.wav,Pop\n', "line 3: the genre goes on behind"),
+        ('a.wav,"Rock\rb.wav,Jazz"\rc.wav,Pop\r', "the genre goes on behind"),
+    ],
+)
+def test_a_quote_that_is_closed_too_late_hides_no_row(rows, message):
+    assert message in refuse("path,genre\n" + rows)
+
+
+def test_a_name_of_a_file_may_have_a_line_break():
+    (track,) = read('path,genre\n"a\nb.wav",Rock\n')
+    assert track.path == "a\nb.wav"
+
+
 def test_long_fields_are_read_without_a_change_to_the_limit_of_others():
     limit = csv.field_size_limit()
     long = "x" * (limit + 1)

@@ -164,3 +164,21 @@ def test_a_separator_that_was_not_given_is_named(tmp_path, monkeypatch):
         "A genre names several (Rock|Pop); it counts as one: --labels all "
         "--genre_separator '|' takes them apart."
     )
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (f"a.wav,{'R' * 1_001} b.wav,J", "A genre of --metadata has 1,001 letters"),
+        (
+            " ".join(f"a.wav,G{number}" for number in range(10_001)),
+            "--metadata has 10,001 genres",
+        ),
+    ],
+)
+def test_genres_that_no_manifest_holds_are_refused(
+    tmp_path, monkeypatch, rows, message
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        survey(tmp_path, rows, "a.wav b.wav")
