@@ -421,6 +421,22 @@ def test_artists_go_by_nfc():
     assert first.artist_id == second.artist_id == "S\u00e9"
 
 
+@pytest.mark.parametrize("kind", ["plain", "fma"])
+def test_artists_that_pandas_made_floats_are_the_same(kind):
+    artists = ["7", "7.0", "7.50", "v1.0", "7.00"]
+    text = "path,genre,artist_id\n" + "".join(f"{a},Fado,{a}\n" for a in artists)
+    if kind == "fma":
+        header = ",track,set,artist,set\n,genre_top,subset,id,split\ntrack_id,,,,\n"
+        rows = (f"{i},Jazz,medium,{a},test\n" for i, a in enumerate(artists))
+        text = header + "".join(rows)
+    tracks = list(read(text))
+    found = [track.artist_id for track in tracks]
+    assert found == ["7", "7", "7.50", "v1.0", "7.00"]
+    if kind == "plain":
+        assert tracks[0].split == tracks[1].split
+        assert [track.track_id for track in tracks[:2]] == ["7", "7.0"]
+
+
 def test_genres_go_by_nfc():
     first, second = read("path,genre\na,M\u00fasica\nb,Mu\u0301sica\n")
     assert first.genre == second.genre
