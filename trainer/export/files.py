@@ -267,7 +267,7 @@ def _describe_inputs(model: Model, portable: Portable) -> dict[str, Any]:
     embeddings = model.representation == EMBEDDINGS
     words = {
         "serve_samples": f"one clip: {CLIP_SAMPLES} samples at {SAMPLE_RATE} Hz, mono, "
-        f"full scale 1; of a file of n samples, over {MAX_CLIP_SECONDS:g} s, those from "
+        f"full scale 1; of n samples of a file over {MAX_CLIP_SECONDS:g} s, those from "
         f"(n - {round(EXCERPT_SECONDS * SAMPLE_RATE)}) // 2 on; of a shorter one the "
         "first, and where there are too few they are repeated"
         + ("; embeddings then hear the repeats, unlike in training" * embeddings),
