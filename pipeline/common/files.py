@@ -75,10 +75,11 @@ def scratch_folder(*errors: type[Exception]) -> Iterator[str]:
     Raises:
       UserError: it cannot be written to.
     """
+    refusals: tuple[type[Exception], ...] = (OSError, *errors)
     try:
         with tempfile.TemporaryDirectory() as folder:
             yield folder
-    except (OSError, *errors) as error:
+    except refusals as error:
         reason = error.strerror if isinstance(error, OSError) else None
         raise UserError(
             f"The temporary folder {tempfile.tempdir or ''} cannot be written to "
