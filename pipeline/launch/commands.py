@@ -17,7 +17,7 @@ from pipeline.common.child_process import (
     end_with,
     wait_for_turn,
 )
-from pipeline.common.plain_text import print_error
+from pipeline.common.plain_text import explain_no_room, print_error
 from pipeline.common.progress import WHOLE_RUN
 from pipeline.launch import indexes
 
@@ -125,6 +125,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"pip install {advice}"
         )
         return 2
+    except Exception as error:
+        # Whoever writes a file, and wherever: TensorFlow, Beam, a library, Python.
+        advice = explain_no_room(error)
+        if advice is None:
+            raise
+        told = " ".join(str(error).split())
+        print_error(f"{advice}, then run the same command again. Received: {told:.300}")
+        return 1
 
 
 def _open_standard_descriptors() -> None:
