@@ -62,6 +62,20 @@ def _explaining(problem: str, received: str) -> Iterator[None]:
         ) from error
 
 
+def _check_way(path: str, flag: str) -> None:
+    """Refuses `missing/..`: it leads nowhere until the missing folder is made."""
+    if "://" in path:
+        return
+    parts = path.split("/")
+    for end in (end for end, part in enumerate(parts) if part == ".."):
+        way = "/".join(parts[:end])
+        if way and not os.path.isdir(way):
+            raise UserError(
+                f"{flag} leads back (..) from {way}, which is no folder; nothing was "
+                f"changed. Give {resolve(path)}, if that is meant. Received: {path}"
+            )
+
+
 # Folders
 
 
@@ -79,6 +93,9 @@ def inspect_folder(files: Files, folder: str, kind: Kind) -> Holding:
             marked, listed = _read_mark(files, folder, kind)
             empty = False
         if kind.listed:
+            # It would be replaced by ours.
+            if not marked and files.is_file(join(folder, MARK_FILE)):
+                strange = MARK_FILE
             break
         if not (marked and regular and kind.knows(path)):
             strange = path
@@ -114,6 +131,7 @@ def check_folder(
     Raises:
       UserError: a file in it is not ours, or the folder is a file.
     """
+    _check_way(folder, flag)
     with _explaining(f"{flag} cannot be looked into", folder):
         if files.is_file(folder):
             raise UserError(
@@ -256,30 +274,27 @@ def _spellings(paths: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, set
             yield flag, path, {_fold(whole), _fold(os.path.abspath(path))}
 
 
-def check_apart(
-    folder: str, inputs: Iterable[tuple[str, str]], *, flag: str = "--output"
-) -> None:
-    """Refuses a folder that holds something that is read.
+def check_apart(output: str, inputs: Iterable[tuple[str, str]]) -> None:
+    """Refuses an --output that holds something that is read.
 
     Links, `..`, other case and composition of letters, and other names of the same
     folder are seen through.
 
     Args:
-      folder: to be written to.
+      output: folder to be written to.
       inputs: flag and path of each file (or folder) that is read.
-      flag: that named the folder.
 
     Raises:
       UserError: names the first of them.
     """
-    roots = {f"{_fold(resolve(folder)).rstrip('/')}/"}
+    roots = {f"{_fold(resolve(output)).rstrip('/')}/"}
     known: dict[str, bool] = {}
-    for input_flag, path, spellings in _spellings(inputs):
+    for flag, path, spellings in _spellings(inputs):
         inside = any(f"{s}/".startswith(root) for s in spellings for root in roots)
-        if inside or _is_below(path, folder, known):
+        if inside or _is_below(path, output, known):
             raise UserError(
-                f"{flag} holds {path}, which {input_flag} reads; nothing was changed. "
-                f"Give a folder that holds no input. Received: {folder}"
+                f"--output holds {path}, which {flag} reads; nothing was changed. "
+                f"Give a folder that holds no input. Received: {output}"
             )
 
 
@@ -337,6 +352,7 @@ def check_file(files: Files, path: str, kind: FileKind, *, flag: str) -> None:
         raise UserError(
             f"{flag} must end with {' or '.join(kind.suffixes)}. Received: {path}"
         )
+    _check_way(path, flag)
     probe = temporary_name(path)
     with _explaining(f"{flag} cannot be written", path):
         if files.is_file(path) and kind.sign not in files.read(path, _HEAD_BYTES):

@@ -17,17 +17,23 @@ from pipeline.common.child_process import (
     end_with,
     wait_for_turn,
 )
-from pipeline.common.plain_text import explain_no_room, print_error
+from pipeline.common.plain_text import (
+    end_output,
+    explain_no_room,
+    is_read,
+    print_error,
+)
 from pipeline.common.progress import WHOLE_RUN
-from pipeline.launch import indexes
+from pipeline.common.progress.command_line import suggest
+from pipeline.launch.environment import indexes
 
 #: The module of each command, and the extra of the package that it needs.
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "preprocess": ("pipeline.preprocess", "beam"),
     "inspect": ("pipeline.inspect", "beam"),
     "show": ("pipeline.show", ""),
-    "local": ("pipeline.launch.fma.demo", "beam"),
-    "fma": ("pipeline.launch.fma.whole", "beam"),
+    "local": ("pipeline.launch.walkthrough.demo", "beam"),
+    "fma": ("pipeline.launch.walkthrough.fma", "beam"),
     "download": ("pipeline.launch.fma", ""),
     "demo": ("pipeline.demo", ""),
     "weights": ("pipeline.representations.weights", "beam"),
@@ -91,7 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         name, *arguments = arguments or [""]
     if name not in COMMANDS:
         names = ", ".join(COMMANDS)
-        print_error(f"choose one of {names}. Received: {name!r}")
+        meant = suggest([name], COMMANDS)
+        print_error(f"choose one of {names}. Received: {name!r}{meant}")
         return 2
     module, extra = COMMANDS[name]
     for (command, flag), variant in VARIANTS.items():
@@ -114,6 +121,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print_error(f"{name} was interrupted.", label="stopped")
         return 130
+    except BrokenPipeError:
+        unread = [s for s in (sys.stdout, sys.stderr) if not is_read(s)]
+        if not unread:
+            raise
+        end_output(*unread)
+        return 141  # As a shell has it of what SIGPIPE ends.
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
         if missing in ("pipeline", "trainer"):
@@ -127,11 +140,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except Exception as error:
         # Whoever writes a file, and wherever: TensorFlow, Beam, a library, Python.
-        advice = explain_no_room(error)
-        if advice is None:
+        no_room = explain_no_room(error)
+        if no_room is None:
             raise
-        told = " ".join(str(error).split())
-        print_error(f"{advice}, then run the same command again. Received: {told:.300}")
+        told = " ".join(str(error).split())[:300]
+        print_error(f"{no_room}, then run the same command again. Received: {told}")
         return 1
 
 

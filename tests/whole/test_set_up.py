@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.launch import set_up
-from pipeline.launch.environment import Environment, read_pins, select_pins
+from pipeline.launch.environment import set_up
+from pipeline.launch.environment.installed import Environment, read_pins, select_pins
 from tests.support.jobs import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -409,6 +409,23 @@ def test_no_python_is_a_sentence(new, tmp_path):
     checkout.variables["PATH"] = str(tmp_path)
     _, told = checkout.launch("show", code=2)
     assert told.startswith("error: CPython 3.11 is needed (found no Python)")
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        *(("predct", "; did you mean predict?"), ("tset", "; did you mean test?")),
+        *(("local fma", "; did you mean local?"), ("../x", ""), ("--versio", "")),
+    ],
+)
+def test_a_misspelt_command_names_the_right_one(word, meant):
+    """Before anything is set up."""
+    done = subprocess.run(
+        [ROOT / "launch.sh", word], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    expected = f"error: unknown command{meant} (see ./launch.sh help). Received: {word}"
+    assert (done.stdout, done.stderr) == ("", f"{expected}\n")
 
 
 def test_a_part_of_a_lock():

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from pipeline.common.rejects import AudioError
 from pipeline.inputs.archives.members import open_local
+from pipeline.inputs.audio_names import AUDIO_EXTENSIONS
 from trainer.app.listen import BusyError, Listener
 from trainer.compare.serve import IDLE_SECONDS, LoopbackServer
 from trainer.predict.audio import find_paths
@@ -77,6 +78,7 @@ class AppServer(LoopbackServer):
             "thresholds": list(predictor.thresholds or ()),
             "paths": find_paths(predictor) if several else [],
             "max_bytes": MAX_BYTES,
+            "extensions": sorted(AUDIO_EXTENSIONS),
             "training_clips": similar.total if similar else 0,
             "training_clips_heard": similar.held if similar else 0,
         }
@@ -154,8 +156,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             try:
                 answer = self.server.listener.listen(file)
             except AudioError as error:
-                message = f"It cannot be used: {error}."
-                raise _RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, message) from error
+                # An answer like another: a browser calls statuses of errors faults.
+                answer = {"error": f"It cannot be used: {error}."}
             except BusyError as error:
                 raise _RefusedError(
                     HTTPStatus.SERVICE_UNAVAILABLE,

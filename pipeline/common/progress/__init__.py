@@ -28,7 +28,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from pipeline.common.plain_text import one_line
+from pipeline.common.plain_text import one_line, print_to
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -67,9 +67,9 @@ class Stage:
     # The pace leaves out the start, and what was done before.
     _first: tuple[float, int] | None = None
 
-    def advance(self, count: int = 1, text: str | None = None) -> None:
+    def advance(self, count: int = 1) -> None:
         """Counts parts as done; from any thread."""
-        self.update(self.done + count, text)
+        self.update(self.done + count)
 
     def update(self, done: int, text: str | None = None) -> None:
         """Says how many parts are done, and what else there is to say."""
@@ -220,7 +220,7 @@ class Reporter:
                 stage.advance()
 
     def _print(self, text: str, *, error: bool = False) -> None:
-        print(text, file=sys.stderr if error else sys.stdout, flush=True)
+        print_to(sys.stderr if error else sys.stdout, text)
 
     def _open(self, stage: Stage) -> None:
         """Begins to show a stage."""
@@ -303,7 +303,7 @@ class LiveReporter(Reporter):
         display = self._display
         stream = sys.stderr if error else sys.stdout
         if display is None or not (error or _is_terminal(sys.__stdout__)):
-            print(text, file=stream, flush=True)
+            print_to(stream, text)
         else:
             display.console.out(text, highlight=False)
 

@@ -7,7 +7,7 @@ import soundfile
 
 from pipeline.common.clip_config import ClipConfig
 from pipeline.common.rejects import AudioError, Reason
-from pipeline.decoding import damage, mp3, mpeg, ogg
+from pipeline.decoding import damage, flac, mp3, mpeg, ogg
 from pipeline.decoding.waveform import load_waveform
 from tests.support.audio_files import (
     encode,
@@ -380,7 +380,7 @@ def test_a_flac_file_of_many_channels_has_large_frames(known):
     if not known:
         data[12:18] = bytes(6)
     # Two frames do not fit into what is read of others.
-    assert int.from_bytes(data[15:18], "big") > damage._FLAC_BYTES // 2 or not known
+    assert int.from_bytes(data[15:18], "big") > flac.SEARCHED_BYTES // 2 or not known
     damage.check_length(io.BytesIO(data))
     with pytest.raises(AudioError, match="its last frame begins at"):
         damage.check_length(io.BytesIO(data[: len(data) // 2]))

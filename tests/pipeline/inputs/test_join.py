@@ -49,7 +49,7 @@ def pair_all(
     ]
 
     def key(path: str) -> str:
-        return audio_key(path, folder.path, kind, folder.aliases)
+        return audio_key(path, kind, folder)
 
     found = [AudioFile(f"{folder.path}/{name}", 9) for name in files]
     keys = {key(track.path) for track in tracks} | {key(file.path) for file in found}
@@ -284,6 +284,19 @@ def test_fma_files_are_known_by_their_number():
         ("no_metadata", "music/3.mp3"),
     }
     assert found.not_audio == ["music/000/000002.jpg", "music/README.txt"]
+
+
+def test_an_fma_file_that_cannot_be_read_takes_no_track_from_one_that_can():
+    [track] = [make_track("000/000002.mp3", "Rock", 2)]
+    for first, second in itertools.permutations(("000/000002.mp3", "2.mp3")):
+        bad = AudioFile(f"music/{first}", 9, problem="it is encrypted")
+        good = AudioFile(f"music/{second}", 9)
+        found = Join(labels={"Rock": 0}, folder=FOLDER, kind="fma").pair(
+            [track], [bad, good]
+        )
+        assert [clip.path for clip in found.clips] == [good.path]
+        [reject] = found.rejects
+        assert (reject.reason, reject.path) == ("duplicate_file", bad.path)
 
 
 def names_of_wavs(clips) -> list[bool]:

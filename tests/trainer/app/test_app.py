@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import errno
 import http.client
 import json
 import os
@@ -23,6 +24,7 @@ from trainer.app import listen, server
 from trainer.app.__main__ import main, make_listener
 from trainer.app.server import AppServer
 from trainer.app.similar import SimilarClips
+from trainer.predict import loading
 from trainer.predict.audio import AudioPredictor
 from trainer.predict.loading import load_audio_predictor, load_predictors
 
@@ -170,8 +172,9 @@ def test_a_training_clip_is_most_like_itself(app, corpus):
 
 def test_what_cannot_be_decoded_is_a_sentence(app, songs, tmp_path):
     status, answer = listen_to(app, songs["broken"])
-    assert status == 422
-    assert answer["error"].startswith("It cannot be used: libsndfile says")
+    assert status == 200
+    expected = "It cannot be used: no decoder takes it for audio: libsndfile says"
+    assert answer["error"].startswith(expected)
     (tmp_path / "empty.mp3").write_bytes(b"")
     status, answer = listen_to(app, tmp_path / "empty.mp3")
     assert (status, answer["error"]) == (422, "The file is empty.")
@@ -287,6 +290,22 @@ def test_wrong_flags_are_one_sentence(models, capsys, flags, message):
     assert message in capsys.readouterr().err
 
 
+def test_a_taken_port_is_told_before_models_are_loaded(models, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main([f"--model={models}/nowhere", f"--port={port}"]) == 2
+    assert f"error: Port {port} cannot be used" in capsys.readouterr().err
+
+
+def test_only_a_port_is_told_of_as_one(models, monkeypatch):
+    def fail(folders):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(loading, "load_predictors", fail)
+    with pytest.raises(OSError, match="No space left"):
+        main([f"--model={models}/windows", "--port=0"])
+
+
 # In a browser
 
 
@@ -359,16 +378,15 @@ def test_songs_are_chosen_in_a_browser(app, browser, songs, width, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=f"{folder}/app-{width}-{scheme}.png", full_page=True)
-    assert complaints == []
-    assert [
-        url for url in requests if not url.startswith((own, "blob:", "data:"))
-    ] == []
-    # A browser notes each answer that is an error in its console.
     page.set_input_files("#files", [songs["broken"]])
     alert = page.locator("[role=alert]")
     alert.wait_for()
     assert "It cannot be used" in alert.inner_text()
     assert page.locator("h2", has_text="broken <b>.mp3").count() == 1
+    assert complaints == []
+    assert [
+        url for url in requests if not url.startswith((own, "blob:", "data:"))
+    ] == []
     context.close()
 
 
@@ -409,5 +427,41 @@ def test_given_genres_are_marked_in_a_browser(
     assert told.startswith("No genre reaches its threshold; the most probable: ")
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=f"{folder}/app-several.png", full_page=True)
+    assert complaints == []
+    page.close()
+
+
+def drop(page, *paths: Path) -> None:
+    """As a file manager's window does."""
+    session = page.context.new_cdp_session(page)
+    dragged = {"items": [], "files": list(map(str, paths)), "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send(
+            "Input.dispatchDragEvent", {"type": kind, "x": 9, "y": 9, "data": dragged}
+        )
+
+
+def test_what_a_dropped_folder_holds_is_heard(app, browser, songs, tmp_path):
+    """What is audio by its name, in order; what else is in it is told."""
+    (tmp_path / "album" / "b").mkdir(parents=True)
+    for name in ("10.wav", "9.wav", "b/1.WAV"):
+        shutil.copy(songs["short"], tmp_path / "album" / name)
+    (tmp_path / "album" / "cover.jpg").write_bytes(b"picture")
+    (tmp_path / "album" / "notes").write_text("words")
+    page = browser.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(f"http://127.0.0.1:{app.server_address[1]}/")
+    drop(page, tmp_path / "album", songs["short"])
+    wait(page, "document.querySelectorAll('.lead:not(:empty)').length == 4")
+    names = page.locator("h2").all_inner_texts()
+    last = songs["short"].name
+    assert names == [last, "album/b/1.WAV", "album/10.wav", "album/9.wav"]
+    taken = page.locator("#taken")
+    assert taken.inner_text() == "Files left out, as no audio by their names: 2."
+    (tmp_path / "empty").mkdir()
+    drop(page, tmp_path / "empty")
+    page.locator("#taken", has_text="No song was found").wait_for()
     assert complaints == []
     page.close()

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import keras
@@ -327,6 +328,12 @@ def test_flags_that_do_not_go_together_are_refused(data, models, tmp_path, capsy
     (other / "manifest.json").write_text(json.dumps(manifest))
     argv = [f"--model={other}", "--format=onnx", f"--data={data}"]
     refuse(capsys, argv, "--data must be the dataset", "fingerprint is another")
+
+
+def test_tensorflow_is_hushed_before_a_converter_imports_it(monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "tf2onnx")
+    refuse(capsys, ["--model=nowhere", "--format=onnx"], "There is no model folder")
+    assert "tf2onnx" not in sys.modules
 
 
 def test_somebodys_file_in_the_folder_stays(models, tmp_path, capsys):

@@ -1,7 +1,8 @@
 "use strict";
 
-const COLOURS = 7; // Of the first genres; the others share one.
+const COLOURS = 7; // Of the most probable genres; the others share one.
 const GIVEN = "✓"; // Of several genres a clip, one that reaches its threshold.
+const MOST_SONGS = 100; // That are taken at once.
 const byId = (name) => document.getElementById(name);
 const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
 const clock = (seconds) =>
@@ -19,7 +20,9 @@ let model = null;
 async function learnModel() {
   const about = byId("about");
   try {
-    model = await (await fetch("model")).json();
+    const response = await fetch("model");
+    if (!response.ok) throw new Error(response.statusText);
+    model = await response.json();
   } catch {
     about.textContent = "The program that serves this page has ended; start it again.";
     return;
@@ -35,13 +38,62 @@ const ready = learnModel();
 // Songs are listened to one after the other.
 let queue = ready;
 
-function addSongs(files) {
-  for (const file of files) {
+// Takes songs, each a file and the name that it is shown by; tells what is not taken.
+function addSongs(songs, others = 0) {
+  const sentences = songs.length ? [] : ["No song was found in what was dropped."];
+  if (others) sentences.push(`Files left out, as no audio by their names: ${others}.`);
+  if (songs.length > MOST_SONGS) {
+    sentences.push(`Only the first ${MOST_SONGS} of ${songs.length} songs are taken; ` +
+      "for a catalogue there is: ./launch.sh label");
+  }
+  byId("taken").textContent = sentences.join(" ");
+  for (const { file, name } of songs.slice(0, MOST_SONGS)) {
     const card = byId("song").content.cloneNode(true).firstElementChild;
-    card.querySelector("h2").textContent = file.name;
+    card.querySelector("h2").textContent = name;
     byId("songs").prepend(card);
     queue = queue.then(() => listen(file, card));
   }
+}
+
+const nameFiles = (files) => [...files].map((file) => ({ file, name: file.name }));
+
+// All files of what was dropped, in the order of their names.
+async function findFiles(entry) {
+  if (entry.isFile) {
+    const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
+    return [{ file, name: entry.fullPath.replace(/^\//, "") }];
+  }
+  const reader = entry.createReader();
+  const inside = [];
+  for (;;) { // It hands on a hundred at a time.
+    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (!some.length) break;
+    inside.push(...some);
+  }
+  inside.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
+  return (await Promise.all(inside.map(findFiles))).flat();
+}
+
+// A file that is dropped itself is meant; of a folder, what is audio by its name.
+async function addDropped(entries) {
+  await ready;
+  const songs = [];
+  let others = 0;
+  for (const entry of entries) {
+    let found;
+    try {
+      found = await findFiles(entry);
+    } catch (error) {
+      byId("taken").textContent = `${entry.name} cannot be read: ${error.message}`;
+      return;
+    }
+    const isAudio = ({ name }) => model === null ||
+      model.extensions.includes(name.split(".").pop().toLowerCase());
+    const taken = entry.isFile ? found : found.filter(isAudio);
+    others += found.length - taken.length;
+    songs.push(...taken);
+  }
+  addSongs(songs, others);
 }
 
 function fail(card, sentence) {
@@ -67,7 +119,7 @@ async function listen(file, card) {
   } catch {
     return fail(card, "No answer came: has the program ended, or the file gone?");
   }
-  if (!response.ok) return fail(card, answer.error);
+  if (answer.error) return fail(card, answer.error);
   show(file, card, answer);
 }
 
@@ -79,11 +131,11 @@ function show(file, card, answer) {
     `${clock(answer.seconds)} long; ` +
     (parts === 1 ? "one part was heard." : `${parts} parts of 30 s were heard.`);
   find(".lead").textContent = tell(answer, 3);
-  byId("status").textContent = `${file.name}: ${tell(answer, 1)}`;
+  byId("status").textContent = `${find("h2").textContent}: ${tell(answer, 1)}`;
   find(".result").hidden = false;
   const player = find("audio");
   player.src = URL.createObjectURL(file);
-  player.setAttribute("aria-label", `Player of ${file.name}`);
+  player.setAttribute("aria-label", `Player of ${find("h2").textContent}`);
   player.addEventListener("error", () => { find(".unplayable").hidden = false; });
   drawTime(card, answer, order, player);
   drawTable(find("table"), answer, order);
@@ -219,7 +271,7 @@ function drawSimilar(section, clips) {
 }
 
 byId("files").addEventListener("change", (event) => {
-  addSongs([...event.target.files]);
+  addSongs(nameFiles(event.target.files));
   event.target.value = "";
 });
 addEventListener("dragover", (event) => {
@@ -232,7 +284,11 @@ addEventListener("dragleave", (event) => {
 addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("over");
-  addSongs([...event.dataTransfer.files]);
+  // To be asked for at once: what was dropped is out of reach later.
+  const items = [...event.dataTransfer.items].filter((item) => item.kind === "file");
+  const entries = items.map((item) => item.webkitGetAsEntry?.());
+  if (entries.every(Boolean)) addDropped(entries);
+  else addSongs(nameFiles(event.dataTransfer.files));
 });
 
 // One song plays at a time.
