@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -93,11 +94,12 @@ def wait_for_turn(prepare: Callable[[], None]) -> bool:
     return begins
 
 
-def end_with(launcher: int) -> None:
+def end_with(launcher: int, scratch: str = "") -> None:
     """Watches a process on this machine, and ends this one with it.
 
     Args:
       launcher: its id.
+      scratch: a temporary folder of it, which it cannot remove where it is killed.
     """
     # A killed process that its own parent has not waited for still has its id.
     is_child = os.getppid() == launcher
@@ -105,6 +107,8 @@ def end_with(launcher: int) -> None:
     def watch() -> None:
         while is_alive(launcher) and (not is_child or os.getppid() == launcher):
             time.sleep(INTERVAL)
+        if scratch:
+            shutil.rmtree(scratch, ignore_errors=True)
         # Threads inside Beam and native code cannot be asked to end.
         os._exit(1)
 

@@ -37,8 +37,12 @@ _FORMULA = frozenset("=+-@\uff1d\uff0b\uff0d\uff20\t\r\n")
 _MARKDOWN = re.compile(r"[\\`*\[\]<>|~$]|(?<![^\W_])_|_(?![^\W_])|&(?=[#\w]+;)")
 #: What begins a heading, a list, a rule or a quotation at the start of a line.
 _BLOCK = re.compile(r"^(\s*)(?:([#+=-])|(\d+)([.)])(?=\s|$))")
-#: In the system's words, which TensorFlow and Beam repeat.
-DISK_FULL = os.strerror(errno.ENOSPC)
+#: In the system's words, which TensorFlow and Beam repeat, and what to do.
+_NO_ROOM = {
+    os.strerror(errno.ENOSPC): "Make room",
+    os.strerror(errno.EDQUOT): "Make room, or have the quota raised",
+    os.strerror(errno.EFBIG): "Allow larger files (ulimit -f unlimited)",
+}
 _WORKER_EXIT = re.compile(r"Worker subprocess exited.* (\S+)", re.DOTALL)
 
 
@@ -205,9 +209,16 @@ def align(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def is_disk_full(error: BaseException) -> bool:
-    """Whether a disk is full, whoever noticed it."""
-    return DISK_FULL in str(error)
+def explain_no_room(error: BaseException) -> str | None:
+    """What to do where storage takes no more, whoever noticed; None for other errors.
+
+    A sentence without its full stop.
+    """
+    text = str(error)
+    found = (
+        f"{words}. {advice}" for words, advice in _NO_ROOM.items() if words in text
+    )
+    return next(found, None)
 
 
 def is_failed_download(error: BaseException) -> bool:

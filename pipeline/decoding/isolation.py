@@ -29,12 +29,14 @@ import numpy as np
 
 from pipeline.common.child_process import python_command
 from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
+from pipeline.common.plain_text import explain_no_room
 from pipeline.common.regular_file import NotAFileError, open_regular
 from pipeline.common.rejects import AudioError, Reason
 from pipeline.decoding.excerpts import Part
 from pipeline.decoding.ffmpeg import ATTEMPTS, signal_name
 from pipeline.decoding.mp3 import Excerpt
 from pipeline.decoding.waveform import Float32, Waveform
+from pipeline.schema import UserError
 
 #: A clip takes some 0.05 s; ten minutes of AAC take two.
 TIME_LIMIT = 20.0
@@ -362,10 +364,20 @@ def _read_exactly(stream: IO[bytes], count: int) -> bytes:
 
 
 def _make_shared_file(size: int) -> BinaryIO:
-    """A file in memory, where the system has that, to share with a child."""
-    if hasattr(os, "memfd_create"):
-        file = cast(BinaryIO, os.fdopen(os.memfd_create("waveform"), "w+b"))
-    else:
-        file = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115
-    os.ftruncate(file.fileno(), size)
+    """A file in memory, where the system has that, to share with a child.
+
+    Raises:
+      UserError: there is no room for it.
+    """
+    try:
+        if hasattr(os, "memfd_create"):
+            file = cast(BinaryIO, os.fdopen(os.memfd_create("waveform"), "w+b"))
+        else:
+            file = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115
+        os.ftruncate(file.fileno(), size)
+    except OSError as error:
+        advice = explain_no_room(error)
+        if advice is None:
+            raise
+        raise UserError(f"Decoded clips need {size:,} bytes: {advice}.") from error
     return file

@@ -17,7 +17,12 @@ from pipeline.common.child_process import (
     end_with,
     wait_for_turn,
 )
-from pipeline.common.plain_text import end_output, is_read, print_error
+from pipeline.common.plain_text import (
+    end_output,
+    explain_no_room,
+    is_read,
+    print_error,
+)
 from pipeline.common.progress import WHOLE_RUN
 from pipeline.common.progress.command_line import suggest
 from pipeline.launch.environment import indexes
@@ -133,6 +138,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"pip install {advice}"
         )
         return 2
+    except Exception as error:
+        # Whoever writes a file, and wherever: TensorFlow, Beam, a library, Python.
+        no_room = explain_no_room(error)
+        if no_room is None:
+            raise
+        told = " ".join(str(error).split())[:300]
+        print_error(f"{no_room}, then run the same command again. Received: {told}")
+        return 1
 
 
 def _open_standard_descriptors() -> None:

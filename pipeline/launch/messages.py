@@ -8,10 +8,9 @@ from typing import Any
 
 from pipeline.common.credentials import SCHEME
 from pipeline.common.plain_text import (
-    DISK_FULL,
     align,
+    explain_no_room,
     find_message,
-    is_disk_full,
     one_line,
 )
 from pipeline.common.storage import WriteError
@@ -20,13 +19,13 @@ from pipeline.inputs.survey import Inputs, find_similar
 from pipeline.job.checks import IncompleteDatasetError
 from pipeline.job.config import JobConfig
 from pipeline.representations.music_model import MODELS
-from pipeline.schema import MULTI_LABEL, SPLITS, Manifest
+from pipeline.schema import MULTI_LABEL, SPLITS, Manifest, UserError
 from pipeline.shards.runs import SupersededError
 
 #: What helps after an interruption.
 GO_ON = "run the same command again to go on; finished shards are kept."
 #: What a job raises to tell people, not programmers.
-_FAILURES = (IncompleteDatasetError, SupersededError, WriteError)
+_FAILURES = (IncompleteDatasetError, SupersededError, WriteError, UserError)
 
 
 def describe_inputs(inputs: Inputs, job: JobConfig) -> str:
@@ -298,6 +297,5 @@ def explain_failure(error: BaseException) -> str | None:
         message = find_message(error, kind)
         if message is not None:
             return message if kind is not WriteError else f"{message} Then {GO_ON}"
-    if is_disk_full(error):
-        return f"{DISK_FULL}. Make room, then {GO_ON}"
-    return None
+    advice = explain_no_room(error)
+    return None if advice is None else f"{advice}, then {GO_ON}"

@@ -17,6 +17,7 @@ import zipfile
 import zlib
 from typing import IO, BinaryIO, cast
 
+from pipeline.common.plain_text import explain_no_room
 from pipeline.common.regular_file import open_regular
 from pipeline.common.rejects import AudioError, Reason
 from pipeline.inputs.archives import paths
@@ -81,7 +82,7 @@ def open_member(
             target = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115
             return _unpack(source, member, target)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if explain_no_room(error) is None:
                 raise
             raise AudioError(
                 Reason.NO_SPACE,

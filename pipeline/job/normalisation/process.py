@@ -66,12 +66,14 @@ def start_analyst() -> Iterator[str]:
             yield ""
             return
         process = subprocess.Popen(
-            python_command(_MODULE, str(listener.fileno()), str(os.getpid())),
+            python_command(_MODULE, str(listener.fileno()), str(os.getpid()), folder),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             # Whoever gets no answer does the same again, and is heard.
             stderr=subprocess.DEVNULL,
             pass_fds=[listener.fileno()],
+            # TensorFlow leaves files there when it is killed.
+            env=os.environ | {"TMPDIR": folder},
         )
         # Whoever asks when the process is dead is refused.
         listener.close()
@@ -133,16 +135,17 @@ def ask_analyst(
     }
 
 
-def serve(descriptor: int, launcher: int) -> None:
+def serve(descriptor: int, launcher: int, scratch: str) -> None:
     """Analyses what it is asked to, until it is killed or the launcher is gone.
 
     Args:
       descriptor: of the socket that listens.
       launcher: process that has started this one.
+      scratch: its folder, which goes with this process where the launcher is killed.
     """
     # An interrupt is for the other process to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with(launcher)
+    end_with(launcher, scratch)
     with optional_hidden():
         import apache_beam  # noqa: F401
     from pipeline.job.normalisation.analysis import analyse
@@ -184,4 +187,4 @@ def _read_pool(
 
 
 if __name__ == "__main__":
-    serve(*map(int, sys.argv[1:]))
+    serve(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

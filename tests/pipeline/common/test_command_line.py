@@ -118,9 +118,9 @@ def test_every_command_has_this_parser():
     """Flags with paths are read by no other, but where the environment is set up."""
     root = pathlib.Path(pipeline.__file__).parents[1]
     others = {
-        str(path.relative_to(root))
+        path.name
         for folder in ("pipeline", "trainer")
         for path in (root / folder).rglob("*.py")
         if "argparse.ArgumentParser(" in path.read_text()
     }
-    assert others == {"pipeline/launch/set_up.py", "pipeline/launch/plan.py"}
+    assert others == {"set_up.py", "plan.py"}

@@ -15,6 +15,7 @@ from apache_beam.runners.portability.local_job_service import SubprocessSdkWorke
 
 from pipeline.common import plain_text
 from pipeline.job.checks import IncompleteDatasetError
+from pipeline.launch.messages import explain_failure
 
 
 def test_finds_messages_inside_what_runners_raise():
@@ -28,12 +29,27 @@ def test_finds_messages_inside_what_runners_raise():
     assert plain_text.find_message(ValueError("x"), IncompleteDatasetError) is None
 
 
-def test_a_full_disk_is_recognised_by_whoever_names_it():
-    assert plain_text.is_disk_full(
-        RuntimeError("ResourceExhaustedError: /a/b; No space left on device")
-    )
-    assert plain_text.is_disk_full(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-    assert not plain_text.is_disk_full(RuntimeError("no space in the name"))
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "Make room"),
+        (errno.EDQUOT, "Make room, or have the quota raised"),
+        (errno.EFBIG, "Allow larger files (ulimit -f unlimited)"),
+    ],
+)
+def test_storage_without_room_is_recognised_by_whoever_names_it(number, advice):
+    words = os.strerror(number)
+    for error in (
+        OSError(number, words),
+        RuntimeError(f"ResourceExhaustedError: /a/b; {words}"),
+    ):
+        assert plain_text.explain_no_room(error) == f"{words}. {advice}"
+        assert explain_failure(error).startswith(f"{words}. {advice}, then run the")
+
+
+def test_other_errors_are_not_taken_for_storage_without_room():
+    assert plain_text.explain_no_room(RuntimeError("no space in the name")) is None
+    assert explain_failure(OSError(errno.EIO, os.strerror(errno.EIO))) is None
 
 
 def test_keras_says_that_a_download_failed(tmp_path):

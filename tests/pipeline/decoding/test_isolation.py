@@ -2,6 +2,7 @@ import dataclasses
 import io
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from pipeline.decoding.excerpts import load_excerpts
 from pipeline.decoding.isolation import IsolatedDecoder
 from pipeline.decoding.waveform import load_waveform
 from pipeline.representations.spectrum import Workspace
+from pipeline.schema import UserError
 from pipeline.shards.result import DatasetConfig
 from pipeline.shards.shard import make_shard
 from tests.support.audio_files import (
@@ -447,3 +449,13 @@ def test_a_killed_helper_leaves_nothing_in_the_temporary_folder(tmp_path, monkey
         decoder.load_waveform(io.BytesIO(b"no audio " * 99), ClipConfig())
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"ffmpeg", "ffmpeg.started"}
+
+
+def test_a_limit_to_the_size_of_files_is_one_sentence():
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"10,575,736 bytes: .* \(ulimit -f unlim"):
+            IsolatedDecoder()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

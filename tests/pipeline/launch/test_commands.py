@@ -2,11 +2,13 @@
 
 import argparse
 import ast
+import errno
 import functools
 import importlib.util
 import os
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -229,3 +231,26 @@ def test_what_to_type_next_are_commands_with_flags_that_they_have():
         assert {word for word in words if word.startswith("--")} <= set(flags), place
     assert len(places) > 15
     assert importlib.util.find_spec("tensorflow.python.tools.saved_model_cli")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_storage_without_room_is_one_sentence_whoever_meets_it(
+    monkeypatch, capsys, number
+):
+    def fail() -> int:
+        raise RuntimeError(f"/a/b; {os.strerror(number)}")
+
+    module = types.SimpleNamespace(main=fail)
+    monkeypatch.setattr(commands, "find_module", lambda _: module)
+    assert commands.main(["fma-show"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {os.strerror(number)}. ")
+    assert "/a/b" in error
+    assert error.count("\n") == 1
+
+
+def test_other_errors_keep_their_traceback(monkeypatch):
+    module = types.SimpleNamespace(main=lambda: [][0])
+    monkeypatch.setattr(commands, "find_module", lambda _: module)
+    with pytest.raises(IndexError):
+        commands.main(["fma-show"])

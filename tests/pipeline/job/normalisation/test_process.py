@@ -2,8 +2,10 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 
 import numpy as np
+import psutil
 import pytest
 
 from pipeline.common.clip_config import ClipConfig
@@ -16,6 +18,7 @@ from pipeline.job.normalisation.process import (
 )
 from pipeline.shards.moments import PooledMoments
 from pipeline.shards.result import DatasetConfig
+from tests.support.jobs import wait_for
 
 NAMES, CONFIG = ("mel", "features"), ClipConfig()
 
@@ -102,6 +105,28 @@ def test_the_process_makes_the_same_or_gives_no_answer(
     [analyst] = started
     assert analyst.returncode is not None
     assert not os.path.exists(address)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_of_it_outlives_a_launcher_that_is_ended(tmp_path, number):
+    code = (
+        "import os\n"
+        "from pipeline.job.normalisation.process import start_analyst\n"
+        f"with start_analyst(): os.kill(os.getpid(), {int(number)})"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
+    assert done.returncode == -number
+    wait_for(lambda: not list(tmp_path.iterdir()))
+
+
+def test_what_tensorflow_leaves_goes_with_its_folder(started, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with start_analyst() as address:
+        [analyst] = started
+        environment = psutil.Process(analyst.pid).environ()
+        assert environment["TMPDIR"] == os.path.dirname(address)
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_an_answer_it_is_made_here(here, started, tmp_path):
