@@ -15,7 +15,7 @@ from tests.support.mutations import mutate_bytes
 from trainer.baselines import fitting, vectors
 from trainer.baselines.__main__ import main
 from trainer.baselines.fitting import BASELINES
-from trainer.data.dataset import Arrays, load_arrays, open_dataset
+from trainer.data.dataset import load_arrays, open_dataset
 from trainer.data.normalisation import normalise
 from trainer.evaluation.calibration import apply_temperature
 from trainer.evaluation.report_folder import read_report, read_result, read_results
@@ -297,20 +297,6 @@ def test_dataset_larger_than_memory_is_refused_before_it_is_read(
     monkeypatch.setattr(vectors, "load_arrays", None)
     message = error_of(capsys, "--data", data, "--output", str(tmp_path))
     assert "another --representation" in message
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_values_that_are_not_finite_are_refused(bad):
-    splits = {
-        split: Arrays(
-            ("7", "8"), np.array([0, 1]), ("", ""), np.zeros((2, 5), np.float32)
-        )
-        for split in schema.SPLITS
-    }
-    vectors.check_finite(splits, "OUT")
-    splits["validation"].values[1, 3] = bad
-    with pytest.raises(schema.UserError, match="Clip 8 of the validation split in OUT"):
-        vectors.check_finite(splits, "OUT")
 
 
 def test_one_training_genre_is_refused(tmp_path, capsys):
