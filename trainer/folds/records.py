@@ -96,17 +96,13 @@ def assign_folds(dataset: Dataset, folds: int, seed: int) -> FoldedClips:
         there are folds; of several genres a clip, there are fewer artists at all.
     """
     manifest = dataset.manifest
-    smallest = min(manifest.representations, key=manifest.record_bytes.__getitem__)
-    layout = manifest.representations[smallest]
+    label_column = manifest.representations[dataset.smallest].label.name
+    columns = ("track_id", "artist_id", label_column)
     clips: dict[str, tuple[str, npt.NDArray[Any]]] = {}
     for split in schema.SPLITS:
-        files = dataset.files(smallest, split)
-        columns = ("track_id", "artist_id", layout.label.name)
-        batches = tf.data.TFRecordDataset(files).batch(_BATCH)
-        for batch in untuned(batches).as_numpy_iterator():
-            parsed = parse_batch(tf.constant(batch), layout, columns)
+        for batch in dataset.read_columns(dataset.smallest, split, columns):
             for track, artist, label in zip(
-                *(parsed[column].numpy() for column in columns), strict=True
+                *(batch[column] for column in columns), strict=True
             ):
                 clips[track.decode()] = (artist.decode(), label)
     tracks = tuple(sorted(clips))
