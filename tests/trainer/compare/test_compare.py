@@ -304,7 +304,7 @@ def test_relative_folder_writes_beside_itself(models, monkeypatch):
 def test_pictures_are_the_same_each_time(models):
     comparison = make_comparison(read_results(str(models)), str(models))
     evaluations = [report.test for report in comparison.reports]
-    names = comparison.titles
+    names = comparison.labels
     for draw in (plots.confusions_png, lambda e, n: plots.comparison_png(e, n, "t")):
         assert draw(evaluations, names) == draw(evaluations, names)
 
