@@ -14,10 +14,11 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from pipeline.representations.music_model import MODELS
 from pipeline.schema import UserError
 from tests.support.manifests import make_manifest
+from tests.support.model_reports import write_report
 from trainer.evaluation.card import format_card
 from trainer.evaluation.predictions import ClipPredictions, mean_by_clip
 from trainer.evaluation.report import Report
-from trainer.evaluation.report_folder import read_result, write_report
+from trainer.evaluation.report_folder import read_result
 from trainer.evaluation.tasks import multi_label_draws
 from trainer.evaluation.tasks.multi_label import MultiLabel, MultiLabelReport
 from trainer.evaluation.tasks.multi_label_draws import draw_scores, macro_interval

@@ -16,12 +16,12 @@ import pytest
 from matplotlib.image import imread as read_png
 
 from tests.support.audio_files import encode, make_music
+from tests.support.model_reports import write_report
 from tests.support.trainer_fixtures import write_dataset
 from trainer.compare import __main__ as compare
 from trainer.compare import serve
 from trainer.compare.html.clip_media import clip_picture
 from trainer.evaluation.predictions import ClipPredictions
-from trainer.evaluation.report_folder import write_report
 from trainer.evaluation.tasks.task import make_report
 
 #: What people call genres must never become part of the page.
