@@ -22,9 +22,8 @@ from pipeline.common import ownership
 from pipeline.common.clip_config import CLIP_SAMPLES, SAMPLE_RATE
 from pipeline.common.files import Files, join
 from pipeline.common.owned_kinds import EXPORT
-from pipeline.schema import UserError
+from pipeline.schema import EMBEDDINGS, UserError
 from trainer.data.dataset import Dataset
-from trainer.data.music_model import EMBEDDINGS
 from trainer.evaluation.card import format_exports, name_score
 from trainer.evaluation.model_files import ModelFolder, files_of
 from trainer.evaluation.report import CARD_FILE

@@ -11,8 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from pipeline.common.clip_config import CLIP_SAMPLES
-from pipeline.schema import Field, UserError
-from trainer.data.music_model import EMBEDDINGS
+from pipeline.schema import EMBEDDINGS, Field, UserError
 from trainer.evaluation.tasks.task import find_task
 from trainer.export import graph_audio, graph_embeddings
 from trainer.export.graph_classifiers import make_score

@@ -25,7 +25,7 @@ from trainer.folds.cross_validation import (
     find_epochs,
     scratch_folder,
 )
-from trainer.folds.records import assign_folds, link_fold, split_records
+from trainer.folds.records import assign_folds, split_records
 from trainer.predict.ensemble import Ensemble
 from trainer.predict.loading import load_predictor
 from trainer.training.fit import DivergedError
@@ -91,12 +91,12 @@ def test_too_few_artists_of_a_genre_are_refused(dataset):
 def test_a_fold_is_a_whole_dataset_with_statistics_of_its_own(dataset, tmp_path):
     clips = assign_folds(dataset, 3, 0)
     assert clips.stopping.sum() == 3
-    held = split_records(dataset, clips, f"{tmp_path}/records")
+    records = split_records(dataset, clips, f"{tmp_path}/records")
     stopping = dict(zip(clips.track_ids, clips.stopping.tolist(), strict=True))
     tested = []
     for fold in range(3):
         folder = f"{tmp_path}/fold-{fold}"
-        link_fold(dataset, clips, held, f"{tmp_path}/records", folder, fold)
+        records.link(folder, fold)
         opened = open_dataset(folder)
         splits = {
             name: opened.load("statistics", name)
@@ -130,27 +130,18 @@ def test_folds_of_other_clips_are_other_datasets(dataset, tmp_path):
     for seed in range(2):
         clips = assign_folds(dataset, 3, seed)
         folder = f"{tmp_path}/{seed}"
-        held = split_records(dataset, clips, f"{folder}/records")
-        link_fold(dataset, clips, held, f"{folder}/records", f"{folder}/fold", 0)
+        split_records(dataset, clips, f"{folder}/records").link(f"{folder}/fold", 0)
         found.add(open_dataset(f"{folder}/fold").manifest.fingerprint)
     assert len(found) == 2
 
 
 def test_the_last_fit_hears_all_clips(dataset, tmp_path):
     clips = assign_folds(dataset, 3, 0)
-    held = split_records(dataset, clips, f"{tmp_path}/records")
+    records = split_records(dataset, clips, f"{tmp_path}/records")
     counts = {}
     for stopping in (True, False):
         folder = f"{tmp_path}/{stopping}"
-        link_fold(
-            dataset,
-            clips,
-            held,
-            f"{tmp_path}/records",
-            folder,
-            None,
-            stopping=stopping,
-        )
+        records.link(folder, None, stopping=stopping)
         manifest = open_dataset(folder).manifest
         counts[stopping] = [sum(manifest.clips[split].values()) for split in SPLITS]
     assert counts == {True: [21, 3, 0], False: [24, 0, 0]}
