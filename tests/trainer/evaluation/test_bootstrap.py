@@ -102,9 +102,3 @@ def test_differences_are_paired():
     low, high = difference(first, other)
     assert low < 0 < high
     assert difference(first, first) == (0, 0)
-
-
-def test_intervals_depend_on_nothing_but_arguments():
-    first = accuracy_interval(331, 1000)
-    np.random.seed(8)
-    assert accuracy_interval(331, 1000) == first

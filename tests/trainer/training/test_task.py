@@ -369,41 +369,19 @@ def flip_a_bit(file: Path) -> None:
     file.write_bytes(content)
 
 
-def cut_off(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[:-1])
-
-
-def take_from_another_run(file: Path) -> None:
-    other = file.parents[2] / "other"
-    trainer_fixtures.write_dataset(
-        other, representations=("statistics",), statistics=20, seed=9
-    )
-    size = file.stat().st_size
-    file.write_bytes((other / "statistics" / file.name).read_bytes()[:size])
-    assert file.stat().st_size == size
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (flip_a_bit, "it is damaged, or comes from another run"),
-        (cut_off, "it was cut off, or comes from another run"),
-        (take_from_another_run, "it is damaged, or comes from another run"),
-    ],
-)
 def test_a_damaged_file_is_named_before_training(
-    odd_data, tmp_path, capsys, monkeypatch, damage, message
+    odd_data, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setattr(
         step, "training_batches", lambda *_: pytest.fail("training has begun")
     )
     data = odd_data()
     file = Path(data) / "statistics/validation-00000-of-00002.tfrecord"
-    damage(file)
+    flip_a_bit(file)
     assert run_task(data, tmp_path / "out", "statistics") == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {file} has ")
-    assert message in error
+    assert "it is damaged, or comes from another run" in error
     assert len(error.splitlines()) == 1
 
 

@@ -46,9 +46,13 @@ def find_hard_clips(comparison: Comparison) -> list[HardClip]:
     """The worst clips of all models, those first that most models list."""
     listed: Counter[str] = Counter()
     wrong: dict[str, list[tuple[str, Mistake]]] = {}
-    entries = [e for e in comparison.entries if e.result.predictions is not None]
-    for entry in entries:
-        mistakes = comparison.view.find_mistakes(entry.result)
+    models = 0
+    for entry in comparison.entries:
+        predictions = entry.result.predictions
+        if predictions is None:
+            continue
+        models += 1
+        mistakes = comparison.view.find_mistakes(entry.report, predictions)
         for mistake in mistakes:
             wrong.setdefault(mistake.track_id, []).append((entry.label, mistake))
         listed.update(mistake.track_id for mistake in mistakes[:WORST_CLIPS])
@@ -62,7 +66,7 @@ def find_hard_clips(comparison: Comparison) -> list[HardClip]:
                 truth=surest[0][1].truth,
                 wrong=tuple((title, mistake.said) for title, mistake in surest[:5]),
                 wrong_count=len(surest),
-                models=len(entries),
+                models=models,
             )
         )
     return clips

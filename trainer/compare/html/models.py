@@ -113,7 +113,7 @@ def _worst(view: View, result: Result, shown: set[str]) -> list[Markup]:
     if result.predictions is None:
         return []
     items = []
-    for mistake in view.find_mistakes(result)[:WORST_CLIPS]:
+    for mistake in view.find_mistakes(result.report, result.predictions)[:WORST_CLIPS]:
         name = f"track {mistake.track_id}"
         items.append(
             element(
