@@ -79,6 +79,16 @@ sys.exit((sys.implementation.name, *sys.version_info[:2]) != ("cpython", 3, 11))
     "to its path."
 }
 
+# suggest WORD: the command that may have been meant.
+suggest() {
+  local base
+  base=$(find_python 2>/dev/null) || return 0
+  usage | sed -n 's/^  \([a-z]*\) .*/\1/p' | "$base" -I -c 'import difflib, sys
+names = sys.stdin.read().split()
+for name in difflib.get_close_matches(sys.argv[1], names, n=1, cutoff=0.7):
+    print(f"; did you mean {name}?")' "$1"
+}
+
 # is_whole LOCK ...: whether the environment holds one of the lock files' packages.
 is_whole() {
   [[ -x $environment/bin/python ]] && "$environment/bin/python" -I -S \
@@ -160,7 +170,8 @@ main() {
     label | app | export | vertex) ;;
     run) (($#)) || fail "run needs a module, such as benchmarks.run" ;;
     '' | help | -h | --help) usage && return ;;
-    *) usage >&2 && fail "unknown command. Received: $command" ;;
+    *) fail "unknown command$(suggest "$command") (see ./launch.sh help)." \
+      "Received: $command" ;;
   esac
   root=$(find_root)
   # For use, any of the three will do: each holds everything of the one before.

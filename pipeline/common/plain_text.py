@@ -23,9 +23,11 @@ import html as _html
 import io
 import os
 import re
+import select
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
+from typing import TextIO
 
 #: Reverse the text that follows: what is read is not what is there.
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -61,7 +63,32 @@ def print_error(error: object, *, label: str = "error") -> None:
       error: an exception or a sentence.
       label: stands before it.
     """
-    print(f"{label}: {one_line(error)}", file=sys.stderr, flush=True)
+    print_to(sys.stderr, f"{label}: {one_line(error)}")
+
+
+def print_to(stream: TextIO, text: str) -> None:
+    """Prints a line on what is being done, which goes on where nobody reads it."""
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        end_output(stream)
+
+
+def end_output(*streams: TextIO) -> None:
+    """Has nobody get what follows, as whoever read it, `head` for example, has ended.
+
+    What is in the streams' buffers goes the same way.
+    """
+    with open(os.devnull, "w") as nowhere:
+        for stream in streams:
+            os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def is_read(stream: TextIO) -> bool:
+    """Whether a stream is no pipe whose reader has ended."""
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)
+    return not any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _spell(character: str) -> str:
@@ -142,20 +169,39 @@ def allow_any_text() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def columns_of(text: str) -> int:
+    """How many columns of a terminal a line takes: two for a Chinese character."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0
+        if unicodedata.combining(character)
+        else 2
+        if unicodedata.east_asian_width(character) in "WF"
+        else 1
+        for character in text
+    )
+
+
+def pad(text: str, columns: int, *, right: bool = False) -> str:
+    """A cell of a table, to the left or the right."""
+    blanks = " " * (columns - columns_of(text))
+    return blanks + text if right else text + blanks
+
+
 def align(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table: the first column to the left, the others to the right.
 
     Cells stay on their line, whatever is in them.
     """
     table = [[one_line(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    widths = [max(map(columns_of, column)) for column in zip(*table, strict=True)]
     lines = []
     for row in table:
         first, *others = zip(row, widths, strict=True)
-        cells = [first[0].ljust(first[1])]
-        cells += [cell.rjust(width) for cell, width in others]
+        cells = [pad(*first), *(pad(*other, right=True) for other in others)]
         lines.append("  ".join(cells).rstrip())
-    lines.insert(1, "-" * max(map(len, lines)))
+    lines.insert(1, "-" * max(map(columns_of, lines)))
     return "\n".join(lines)
 
 

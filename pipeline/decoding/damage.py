@@ -35,7 +35,8 @@ UNKNOWN_LONG_SIZE = 1 << 48
 BEHIND_BYTES = 1 << 16
 #: Read at once.
 _PIECE = 4 << 20
-#: Places at which FLAC's frames are looked for, and bytes searched at each at least.
+#: Places at which FLAC's frames are looked for, the last of them the end, and bytes
+#: searched at each at least.
 FLAC_PLACES, _FLAC_BYTES = 5, 1 << 16
 
 
@@ -166,15 +167,32 @@ def check_length(file: BinaryIO) -> BinaryIO:
     return file
 
 
+def find_riff_chunk(file: BinaryIO, name: bytes) -> tuple[int, int] | None:
+    """First byte and size of what a chunk of a WAV holds, as far as it is there."""
+    size = file.seek(0, io.SEEK_END)
+    found = _find_chunk(file, size, _FORMATS[b"RIFF"]._replace(audio=name))
+    return None if found is None else (found.start, min(found.size, size - found.start))
+
+
 def _check_avi(file: BinaryIO, size: int) -> None:
     """Holds a file's length against the size of all that its header announces."""
-    file.seek(4)
-    promised = known_size(int.from_bytes(file.read(4), "little"), size - 8)
+    file.seek(0)
+    promised = avi_size(file.read(12), size)
     if promised is not None and size - 8 < MIN_PRESENT * promised:
         raise AudioError(
             Reason.TRUNCATED,
             f"has {size:,} of the {promised + 8:,} bytes that its header promises",
         )
+
+
+def avi_size(head: bytes, size: int) -> int | None:
+    """Bytes behind the first 8 that an AVI announces; None if it does not know.
+
+    Args:
+      head: 12 bytes of a file.
+      size: bytes of the whole file.
+    """
+    return known_size(int.from_bytes(head[4:8], "little"), size - 8)
 
 
 def known_size(size: int, present: int, *, long: bool = False) -> int | None:
@@ -271,14 +289,20 @@ def _check_flac(file: BinaryIO, size: int) -> None:
     # Two frames whole.
     largest = min(int.from_bytes(info[15:18], "big") or largest, largest)
     window = max(_FLAC_BYTES, 2 * largest + 16)
-    # Where the file's end is, and at some places on the way.
+    places = [size * place // FLAC_PLACES for place in range(1, FLAC_PLACES)]
     found = [
         number
-        for place in range(1, FLAC_PLACES + 1)
+        for end in places
         for number in _find_last_flac_frame(
-            _read_before(file, size * place // FLAC_PLACES, window), block, longest
+            _read_before(file, end, window), block, longest
         )
     ]
+    # Behind the audio, zeros or anything else may stand.
+    for end in range(size, places[-1], largest + 16 - window):
+        data = _read_before(file, end, window)
+        if last := _find_last_flac_frame(data, block, longest):
+            found += last if last != found[-1:] else []
+            break
     if not promised or not found:
         return
     # What is missing of a clip, decoding finds; of a longer file its middle is used.

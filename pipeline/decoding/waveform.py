@@ -106,13 +106,15 @@ def load_waveform(file: BinaryIO, config: ClipConfig) -> Waveform:
     """
     decoded = _decode(file, config)
     if decoded.seconds < config.min_duration:
+        # Not rounded up to what would do.
+        seconds = int(100 * decoded.seconds) / 100
         raise AudioError(
             Reason.TOO_SHORT,
-            f"lasts {decoded.seconds:.2f} s; at least {config.min_duration:g} s are "
-            "needed (--min_duration)",
+            f"lasts {seconds:.2f} s; at least {config.min_duration:g} s are needed "
+            "(--min_duration of preprocess)",
         )
     if decoded.peak < MIN_PEAK:
-        raise AudioError(Reason.SILENT, f"peaks at {decoded.peak:.1e} of full scale")
+        raise AudioError(Reason.SILENT, f"is silent (its peak is {decoded.peak:.1e})")
     samples, length = fit_clip(decoded.samples, decoded.sample_rate)
     return Waveform(
         samples=samples, length=length, decoder=decoded.decoder, seconds=decoded.seconds
@@ -223,7 +225,7 @@ def _decode_source(source: BinaryIO, config: ClipConfig) -> _Decoded:
         second, announced = _decode_with_ffmpeg(source, config)
     except ffmpeg.FfmpegError as error:
         if first is None:
-            trouble += f" ffmpeg says: {error}"
+            trouble = f"no decoder takes it for audio: {trouble} ffmpeg says: {error}"
             raise AudioError(Reason.UNDECODABLE, trouble) from error
         second, announced = first, 0.0
     return _choose(first, second, announced or libsndfile.announced_seconds(source))

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 import threadpoolctl
-from apache_beam.runners.worker import sdk_worker
 
 from pipeline.common.child_process import end_with
 from pipeline.decoding.isolation import IsolatedDecoder
@@ -101,9 +100,6 @@ class _MakeShardFn(beam.DoFn):
     def setup(self) -> None:
         if self._config.launcher not in (0, os.getpid()):
             end_with(self._config.launcher)
-            # Prints the traceback of what a step raises, which the launcher gets
-            # anyway, and which may be nothing but a full disk.
-            setattr(sdk_worker, "print", _print_nothing)  # noqa: B010
         # Beam runs one bundle a core; BLAS threads would compete with them.
         self._limits = threadpoolctl.threadpool_limits(1)
         self._workspace = make_workspace(self._config)
@@ -155,10 +151,6 @@ class _FinishShardFn(beam.DoFn):
             yield beam.pvalue.TaggedOutput("clips", clip)
         yield beam.pvalue.TaggedOutput("moments", (shard, _pool(result)))
         yield report_shard(result, kept=kept)
-
-
-def _print_nothing(*_: object, **__: object) -> None:
-    """Stands for `print`."""
 
 
 def _pool(result: ShardResult) -> dict[str, PooledMoments]:

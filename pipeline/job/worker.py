@@ -11,9 +11,12 @@ import sys
 
 from apache_beam.runners.worker import sdk_worker_main
 
+from pipeline.common.quiet import silence_worker
+
 
 def main() -> None:
     """Works until the job's process is done with it."""
+    silence_worker()
     sdk_worker_main.main(sys.argv)
     # Steps are torn down, and their files closed.
     sys.stdout.flush()

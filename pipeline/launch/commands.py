@@ -17,8 +17,9 @@ from pipeline.common.child_process import (
     end_with,
     wait_for_turn,
 )
-from pipeline.common.plain_text import print_error
+from pipeline.common.plain_text import end_output, is_read, print_error
 from pipeline.common.progress import WHOLE_RUN
+from pipeline.common.progress.command_line import suggest
 from pipeline.launch import indexes
 
 #: The module of each command, and the extra of the package that it needs.
@@ -91,7 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         name, *arguments = arguments or [""]
     if name not in COMMANDS:
         names = ", ".join(COMMANDS)
-        print_error(f"choose one of {names}. Received: {name!r}")
+        meant = suggest([name], COMMANDS)
+        print_error(f"choose one of {names}. Received: {name!r}{meant}")
         return 2
     module, extra = COMMANDS[name]
     for (command, flag), variant in VARIANTS.items():
@@ -114,6 +116,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print_error(f"{name} was interrupted.", label="stopped")
         return 130
+    except BrokenPipeError:
+        unread = [s for s in (sys.stdout, sys.stderr) if not is_read(s)]
+        if not unread:
+            raise
+        end_output(*unread)
+        return 141  # As a shell has it of what SIGPIPE ends.
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
         if missing in ("pipeline", "trainer"):

@@ -33,7 +33,7 @@ from apache_beam.transforms import environments
 from pipeline.common.child_process import python_command, tell_cores_free
 from pipeline.common.plain_text import find_exit_code
 from pipeline.common.progress import Reporter
-from pipeline.common.quiet import filter_stderr
+from pipeline.common.quiet import filter_stderr, silence_worker
 
 #: Names under which Beam runs on this machine.
 LOCAL_RUNNERS = (
@@ -196,6 +196,7 @@ def run(pipeline: beam.Pipeline) -> None:
     Beam itself waits for ever for a worker process that died. Here the death
     of one ends this process with code 1.
     """
+    silence_worker()
     with _exit_on_worker_death():
         pipeline.run().wait_until_finish()
 

@@ -411,6 +411,23 @@ def test_no_python_is_a_sentence(new, tmp_path):
     assert told.startswith("error: CPython 3.11 is needed (found no Python)")
 
 
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        *(("predct", "; did you mean predict?"), ("tset", "; did you mean test?")),
+        *(("local fma", "; did you mean local?"), ("../x", ""), ("--versio", "")),
+    ],
+)
+def test_a_misspelt_command_names_the_right_one(word, meant):
+    """Before anything is set up."""
+    done = subprocess.run(
+        [ROOT / "launch.sh", word], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    expected = f"error: unknown command{meant} (see ./launch.sh help). Received: {word}"
+    assert (done.stdout, done.stderr) == ("", f"{expected}\n")
+
+
 def test_a_part_of_a_lock():
     text = (
         "# by uv\nA.b==1 \\\n    --hash=sha256:1\nc[x, y]==2 \\\n    --hash=sha256:2\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import socket
 import sys
 import threading
 from collections.abc import Sequence
@@ -71,8 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if flags.audio and not flags.data:
             raise UserError("--audio has the files of --data; give both, or neither.")
         require_credentials(flags.model)
-        with checked_port(flags.port):
-            run(flags)
+        # Before the models are loaded, which takes a while.
+        with checked_port(flags.port), socket.create_server((HOST, flags.port)):
+            pass
+        run(flags)
     except UserError as error:
         print_error(error)
         return 2
@@ -87,8 +90,7 @@ def run(flags: argparse.Namespace) -> None:
     """Loads the models and serves the page.
 
     Raises:
-      UserError: a model or the dataset cannot be used.
-      OSError: the port is taken.
+      UserError: a model, the dataset or the port cannot be used.
     """
     import trainer.runtime.quiet  # noqa: F401  (before what imports TensorFlow)
     from pipeline.decoding.isolation import IsolatedDecoder
@@ -99,12 +101,14 @@ def run(flags: argparse.Namespace) -> None:
     manifests = list(predictor.sources.values())
     with IsolatedDecoder() as decoder:
         listener = make_listener(predictor, decoder, flags)
-        with AppServer(
-            listener,
-            flags.port,
-            model=", ".join(Path(folder).name for folder in flags.model),
-            synthetic=any(manifest.synthetic for manifest in manifests),
-        ) as server:
+        with checked_port(flags.port):
+            server = AppServer(
+                listener,
+                flags.port,
+                model=", ".join(Path(folder).name for folder in flags.model),
+                synthetic=any(manifest.synthetic for manifest in manifests),
+            )
+        with server:
             similar = listener.similar
             if similar is not None:
                 threading.Thread(target=similar.hear, daemon=True).start()

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
+import importlib.util
 import sys
 import time
 from collections.abc import Sequence
@@ -97,7 +97,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     allow_any_text()
     flags = make_parser().parse_args(argv)
     for module in MODULES[flags.format]:
-        importlib.import_module(module)
+        # Not imported yet: tf2onnx would have TensorFlow say all that it likes to.
+        if importlib.util.find_spec(module) is None:
+            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
     output = flags.output or f"{flags.model.rstrip('/')}/export"
     try:
         return run(flags, output)

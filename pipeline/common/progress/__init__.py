@@ -28,7 +28,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from pipeline.common.plain_text import one_line
+from pipeline.common.plain_text import one_line, print_to
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -220,7 +220,7 @@ class Reporter:
                 stage.advance()
 
     def _print(self, text: str, *, error: bool = False) -> None:
-        print(text, file=sys.stderr if error else sys.stdout, flush=True)
+        print_to(sys.stderr if error else sys.stdout, text)
 
     def _open(self, stage: Stage) -> None:
         """Begins to show a stage."""
@@ -303,7 +303,7 @@ class LiveReporter(Reporter):
         display = self._display
         stream = sys.stderr if error else sys.stdout
         if display is None or not (error or _is_terminal(sys.__stdout__)):
-            print(text, file=stream, flush=True)
+            print_to(stream, text)
         else:
             display.console.out(text, highlight=False)
 

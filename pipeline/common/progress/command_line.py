@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import re
 import shlex
 import sys
@@ -13,6 +14,9 @@ from typing import Any, NoReturn, TypeVar
 from pipeline.common.plain_text import one_line
 
 _CHOICE = re.compile(r"invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
+
+#: A path that means another one than it says: of a flag, or alone.
+_LOCAL = re.compile(r"(--\w+=)?(?:file://(?:localhost)?(/.*)|(~[\w.-]*/.*))", re.DOTALL)
 
 _N = TypeVar("_N")
 
@@ -51,7 +55,8 @@ class CommandParser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: _N | None = None
     ) -> tuple[argparse.Namespace | _N, list[str]]:
         """Like argparse's."""
-        self._words = list(sys.argv[1:] if args is None else args)
+        words = sys.argv[1:] if args is None else args
+        self._words = [name_local(word) for word in words]
         return super().parse_known_args(self._words, namespace)
 
     def parse_args(  # type: ignore[override]
@@ -84,6 +89,22 @@ class _Format(argparse.RawDescriptionHelpFormatter):
         if "\n" in text:
             return super()._fill_text(text, width, indent)
         return argparse.HelpFormatter._fill_text(self, text, width, indent)
+
+
+def name_local(word: str) -> str:
+    """A word of a command line, with a local path as every file system takes it.
+
+    No shell expands `~` within quotes or behind `=`, and not all that open files know
+    `file://`: both would be folders of these names in the current one. What exists is
+    meant literally.
+    """
+    found = _LOCAL.fullmatch(word)
+    if found is None:
+        return word
+    flag, path, home = found.groups(default="")
+    if home and not os.path.lexists(home.partition("/")[0]):
+        path = os.path.expanduser(home)
+    return f"{flag}{path or home}"
 
 
 def describe_unknown(words: Sequence[str], flags: Iterable[str]) -> str:

@@ -92,3 +92,20 @@ def test_suggestions():
     assert describe_unknown(["--ouput=a b"], ["--output"]) == (
         "unknown option: '--ouput=a b'; did you mean --output?"
     )
+
+
+def test_paths_mean_what_they_mean_to_a_shell(parser, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.chdir(tmp_path)
+
+    def parse(*words):
+        return parser.parse_args(words).data
+
+    assert parse("--data=~/music") == parse("--data", "~/music") == "/home/me/music"
+    for prefix in ("file://", "file://localhost"):
+        assert parse(f"--data={prefix}/a/b") == "/a/b"
+    # What is no path of this machine, or really named so.
+    for text in ("~", "a~/b", "gs://b/~/x", "x=file:///a", "~no-such-user/x"):
+        assert parse(f"--data={text}") == text
+    (tmp_path / "~").mkdir()
+    assert parse("--data=~/music") == "~/music"

@@ -19,6 +19,7 @@ from pipeline.common.progress import (
     make_reporter,
     take_reporter,
 )
+from tests.support.pipes import goes_nowhere, nobody_reads
 
 
 @pytest.fixture
@@ -285,3 +286,13 @@ def test_rich_is_imported_for_terminals_only():
 )
 def test_durations(seconds, text):
     assert format_seconds(seconds) == text
+
+
+def test_work_goes_on_where_nobody_reads_of_it(monkeypatch):
+    """As in `./launch.sh train ... | head -3`."""
+    with nobody_reads(monkeypatch, "stdout", "stderr") as streams:
+        reporter = Reporter()
+        reporter.note("a line")
+        reporter.warn("another")
+        reporter.finish("models", ["compare"])
+        assert all(map(goes_nowhere, streams))

@@ -4,6 +4,7 @@ import argparse
 import ast
 import functools
 import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from pipeline.common.progress.command_line import CommandParser
 from pipeline.launch import commands
+from tests.support.pipes import goes_nowhere, nobody_reads
 
 MODULES = {
     **{name: module for name, (module, _) in commands.COMMANDS.items()},
@@ -37,6 +39,42 @@ def test_no_pipe_takes_the_place_of_a_closed_stream(closed):
         [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.DEVNULL, check=False
     )
     assert done.returncode == 0
+
+
+class Printer:
+    """Stands for a command's module."""
+
+    def main(self) -> int:
+        print("x" * 100_000, flush=True)
+        return 0
+
+
+def test_a_command_ends_quietly_with_who_reads_it(monkeypatch, capfd):
+    """As in `./launch.sh predict ... | head -1`."""
+    monkeypatch.setattr(commands, "find_module", lambda name: Printer())
+    with nobody_reads(monkeypatch, "stdout") as [stream]:
+        assert commands.main(["fma-predict"]) == 141
+        assert goes_nowhere(stream)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_misspelt_command_names_the_right_one(capsys):
+    assert commands.main(["commands", "exprot"]) == 2
+    err = capsys.readouterr().err
+    assert err.endswith("Received: 'exprot'; did you mean export?\n")
+
+
+def test_another_broken_pipe_is_no_end_of_that_kind(monkeypatch):
+    printer = Printer()
+    monkeypatch.setattr(commands, "find_module", lambda name: printer)
+    monkeypatch.setattr(sys, "stdout", open(os.devnull, "w"))  # noqa: SIM115
+
+    def fail() -> int:
+        raise BrokenPipeError("a helper's")
+
+    printer.main = fail
+    with pytest.raises(BrokenPipeError, match="a helper's"):
+        commands.main(["fma-predict"])
 
 
 @pytest.fixture(params=MODULES)

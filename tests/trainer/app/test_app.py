@@ -2,6 +2,8 @@
 
 import argparse
 import contextlib
+import dataclasses
+import errno
 import http.client
 import json
 import os
@@ -13,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import preprocess
+from pipeline import preprocess, schema
 from pipeline.decoding.isolation import IsolatedDecoder
 from tests.support.corpora import write_plain_corpus
 from tests.support.small_models import GENRES, write_models, write_tones
@@ -22,6 +24,8 @@ from trainer.app import listen, server
 from trainer.app.__main__ import main, make_listener
 from trainer.app.server import AppServer
 from trainer.app.similar import SimilarClips
+from trainer.predict import loading
+from trainer.predict.audio import AudioPredictor
 from trainer.predict.loading import load_audio_predictor, load_predictors
 
 CLIPS = 6
@@ -121,6 +125,40 @@ def test_a_song_is_answered_as_predict_does(app, models, songs):
     assert answer["seconds"] == pytest.approx(95)
 
 
+@pytest.fixture
+def several(app, songs, monkeypatch):
+    """The app with a model of several genres a clip: the second and third are given."""
+    _, answer = listen_to(app, songs["short"])
+    found = answer["genres"]
+    assert "given" not in answer
+    network = app.listener.audio.predictor
+    manifest = dataclasses.replace(
+        network.manifest,
+        task=schema.MULTI_LABEL,
+        genre_paths={GENRES[2]: (GENRES[1], GENRES[2])},
+    )
+    thresholds = [min(1, found[0] + 0.01), found[1] / 2, found[2] / 2, 1.0]
+    several = dataclasses.replace(network, manifest=manifest, thresholds=thresholds)
+    monkeypatch.setattr(app.listener.audio, "predictor", several)
+    return several
+
+
+def test_genres_that_reach_their_thresholds_are_told(app, several, songs, monkeypatch):
+    described = json.loads(ask(app, path="/model")[1])
+    assert described["thresholds"] == several.thresholds
+    assert described["paths"][2] == f"{GENRES[1]} > {GENRES[2]}"
+    status, answer = listen_to(app, songs["short"])
+    assert status == 200
+    predictor = AudioPredictor(several)
+    expected = predictor.predict(str(songs["short"])).given
+    assert [described["paths"][index] for index in answer["given"]] == list(expected)
+    assert sorted(answer["given"]) == [1, 2]
+    assert [part["given"] for part in answer["excerpts"]] == [answer["given"]]
+    none = dataclasses.replace(several, thresholds=[1.0] * len(GENRES))
+    monkeypatch.setattr(app.listener.audio, "predictor", none)
+    assert listen_to(app, songs["short"])[1]["given"] == []
+
+
 def test_a_training_clip_is_most_like_itself(app, corpus):
     status, answer = listen_to(app, corpus / "audio" / "1.wav")
     assert status == 200
@@ -133,8 +171,9 @@ def test_a_training_clip_is_most_like_itself(app, corpus):
 
 def test_what_cannot_be_decoded_is_a_sentence(app, songs, tmp_path):
     status, answer = listen_to(app, songs["broken"])
-    assert status == 422
-    assert answer["error"].startswith("It cannot be used: libsndfile says")
+    assert status == 200
+    expected = "It cannot be used: no decoder takes it for audio: libsndfile says"
+    assert answer["error"].startswith(expected)
     (tmp_path / "empty.mp3").write_bytes(b"")
     status, answer = listen_to(app, tmp_path / "empty.mp3")
     assert (status, answer["error"]) == (422, "The file is empty.")
@@ -250,6 +289,22 @@ def test_wrong_flags_are_one_sentence(models, capsys, flags, message):
     assert message in capsys.readouterr().err
 
 
+def test_a_taken_port_is_told_before_models_are_loaded(models, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main([f"--model={models}/nowhere", f"--port={port}"]) == 2
+    assert f"error: Port {port} cannot be used" in capsys.readouterr().err
+
+
+def test_only_a_port_is_told_of_as_one(models, monkeypatch):
+    def fail(folders):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(loading, "load_predictors", fail)
+    with pytest.raises(OSError, match="No space left"):
+        main([f"--model={models}/windows", "--port=0"])
+
+
 # In a browser
 
 
@@ -303,14 +358,90 @@ def test_songs_are_chosen_in_a_browser(app, browser, songs, width, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=f"{folder}/app-{width}-{scheme}.png", full_page=True)
-    assert complaints == []
-    assert [
-        url for url in requests if not url.startswith((own, "blob:", "data:"))
-    ] == []
-    # A browser notes each answer that is an error in its console.
     page.set_input_files("#files", [songs["broken"]])
     alert = page.locator("[role=alert]")
     alert.wait_for()
     assert "It cannot be used" in alert.inner_text()
     assert page.locator("h2", has_text="broken <b>.mp3").count() == 1
+    assert complaints == []
+    assert [
+        url for url in requests if not url.startswith((own, "blob:", "data:"))
+    ] == []
     context.close()
+
+
+def test_given_genres_are_marked_in_a_browser(
+    app, several, browser, songs, monkeypatch
+):
+    page = browser.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(f"http://127.0.0.1:{app.server_address[1]}/")
+    page.set_input_files("#files", [songs["short"]])
+    wait(page, "document.querySelectorAll('.lead:not(:empty)').length == 1")
+    assert "marked ✓" in page.locator("#about").inner_text()
+    song = page.locator(".song")
+    path = f"{GENRES[1]} > {GENRES[2]} "
+    for told in (
+        song.locator(".lead").inner_text(),
+        page.locator("#status").inner_text(),
+        song.locator(".columns button").get_attribute("aria-label"),
+    ):
+        assert path in told
+        assert GENRES[0] not in told
+        assert GENRES[3] not in told
+    marked = song.locator(".legend li").all_inner_texts()
+    assert sorted(text[:2] == "✓ " for text in marked) == [False, False, True, True]
+    assert all(text[:2] == "✓ " for text in marked[:2])
+    song.locator("summary").click()
+    rows = [row.split("\t") for row in song.locator("tr").all_inner_texts()]
+    assert rows[0][:3] == ["genre", "threshold", "song"]
+    assert [cell[:1] for row in rows[1:3] for cell in row[2:]] == ["✓"] * 4
+    assert not any("✓" in cell for row in rows[3:] for cell in row)
+    assert "✓" in song.locator("caption").inner_text()
+    none = dataclasses.replace(several, thresholds=[1.0] * len(GENRES))
+    monkeypatch.setattr(app.listener.audio, "predictor", none)
+    page.set_input_files("#files", [songs["short"]])
+    wait(page, "document.querySelectorAll('.lead:not(:empty)').length == 2")
+    told = page.locator(".lead").first.inner_text()
+    assert told.startswith("No genre reaches its threshold; the most probable: ")
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=f"{folder}/app-several.png", full_page=True)
+    assert complaints == []
+    page.close()
+
+
+def drop(page, *paths: Path) -> None:
+    """As a file manager's window does."""
+    session = page.context.new_cdp_session(page)
+    dragged = {"items": [], "files": list(map(str, paths)), "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send(
+            "Input.dispatchDragEvent", {"type": kind, "x": 9, "y": 9, "data": dragged}
+        )
+
+
+def test_what_a_dropped_folder_holds_is_heard(app, browser, songs, tmp_path):
+    """What is audio by its name, in order; what else is in it is told."""
+    (tmp_path / "album" / "b").mkdir(parents=True)
+    for name in ("10.wav", "9.wav", "b/1.WAV"):
+        shutil.copy(songs["short"], tmp_path / "album" / name)
+    (tmp_path / "album" / "cover.jpg").write_bytes(b"picture")
+    (tmp_path / "album" / "notes").write_text("words")
+    page = browser.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(f"http://127.0.0.1:{app.server_address[1]}/")
+    drop(page, tmp_path / "album", songs["short"])
+    wait(page, "document.querySelectorAll('.lead:not(:empty)').length == 4")
+    names = page.locator("h2").all_inner_texts()
+    last = songs["short"].name
+    assert names == [last, "album/b/1.WAV", "album/10.wav", "album/9.wav"]
+    taken = page.locator("#taken")
+    assert taken.inner_text() == "Left out: 2 files that are no audio by their names."
+    (tmp_path / "empty").mkdir()
+    drop(page, tmp_path / "empty")
+    page.locator("#taken", has_text="No song was found").wait_for()
+    assert complaints == []
+    page.close()

@@ -1,6 +1,8 @@
 "use strict";
 
 const COLOURS = 7; // Of the most probable genres; the others share one.
+const GIVEN = "✓"; // Of several genres a clip, one that reaches its threshold.
+const MOST_SONGS = 100; // That are taken at once.
 const byId = (name) => document.getElementById(name);
 const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
 const clock = (seconds) =>
@@ -18,12 +20,17 @@ let model = null;
 async function learnModel() {
   const about = byId("about");
   try {
-    model = await (await fetch("model")).json();
+    const response = await fetch("model");
+    if (!response.ok) throw new Error(response.statusText);
+    model = await response.json();
   } catch {
     about.textContent = "The program that serves this page has ended; start it again.";
     return;
   }
   about.textContent = `The model ${model.model} tells ${model.genres.length} genres apart.`;
+  if (model.paths.length) {
+    about.textContent += ` A song has all that reach their thresholds, marked ${GIVEN}.`;
+  }
   byId("synthetic").hidden = !model.synthetic;
 }
 const ready = learnModel();
@@ -31,13 +38,62 @@ const ready = learnModel();
 // Songs are listened to one after the other.
 let queue = ready;
 
-function addSongs(files) {
-  for (const file of files) {
+// Takes songs, each a file and the name that it is shown by; tells what is not taken.
+function addSongs(songs, others = 0) {
+  const sentences = songs.length ? [] : ["No song was found in what was dropped."];
+  if (others) sentences.push(`Left out: ${others} files that are no audio by their names.`);
+  if (songs.length > MOST_SONGS) {
+    sentences.push(`Only the first ${MOST_SONGS} of ${songs.length} songs are taken; ` +
+      "for a catalogue there is: ./launch.sh label");
+  }
+  byId("taken").textContent = sentences.join(" ");
+  for (const { file, name } of songs.slice(0, MOST_SONGS)) {
     const card = byId("song").content.cloneNode(true).firstElementChild;
-    card.querySelector("h2").textContent = file.name;
+    card.querySelector("h2").textContent = name;
     byId("songs").prepend(card);
     queue = queue.then(() => listen(file, card));
   }
+}
+
+const nameFiles = (files) => [...files].map((file) => ({ file, name: file.name }));
+
+// All files of what was dropped, in the order of their names.
+async function findFiles(entry) {
+  if (entry.isFile) {
+    const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
+    return [{ file, name: entry.fullPath.replace(/^\//, "") }];
+  }
+  const reader = entry.createReader();
+  const inside = [];
+  for (;;) { // It hands on a hundred at a time.
+    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (!some.length) break;
+    inside.push(...some);
+  }
+  inside.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
+  return (await Promise.all(inside.map(findFiles))).flat();
+}
+
+// A file that is dropped itself is meant; of a folder, what is audio by its name.
+async function addDropped(entries) {
+  await ready;
+  const songs = [];
+  let others = 0;
+  for (const entry of entries) {
+    let found;
+    try {
+      found = await findFiles(entry);
+    } catch (error) {
+      byId("taken").textContent = `${entry.name} cannot be read: ${error.message}`;
+      return;
+    }
+    const isAudio = ({ name }) => model === null ||
+      model.extensions.includes(name.split(".").pop().toLowerCase());
+    const taken = entry.isFile ? found : found.filter(isAudio);
+    others += found.length - taken.length;
+    songs.push(...taken);
+  }
+  addSongs(songs, others);
 }
 
 function fail(card, sentence) {
@@ -63,34 +119,46 @@ async function listen(file, card) {
   } catch {
     return fail(card, "No answer came: has the program ended, or the file gone?");
   }
-  if (!response.ok) return fail(card, answer.error);
+  if (answer.error) return fail(card, answer.error);
   show(file, card, answer);
 }
 
 function show(file, card, answer) {
   const find = (selector) => card.querySelector(selector);
-  const order = answer.genres.map((_, index) => index);
-  order.sort((a, b) => answer.genres[b] - answer.genres[a]);
-  const tell = (genres, count) =>
-    [...genres.keys()].sort((a, b) => genres[b] - genres[a]).slice(0, count)
-      .map((index) => `${model.genres[index]} ${percent(genres[index])}`).join(", ");
+  const order = rank(answer);
   const parts = answer.excerpts.length;
   find(".outcome").textContent =
     `${clock(answer.seconds)} long; ` +
     (parts === 1 ? "one part was heard." : `${parts} parts of 30 s were heard.`);
-  find(".lead").textContent = tell(answer.genres, 3);
-  byId("status").textContent = `${file.name}: ${tell(answer.genres, 1)}`;
+  find(".lead").textContent = tell(answer, 3);
+  byId("status").textContent = `${find("h2").textContent}: ${tell(answer, 1)}`;
   find(".result").hidden = false;
   const player = find("audio");
   player.src = URL.createObjectURL(file);
-  player.setAttribute("aria-label", `Player of ${file.name}`);
+  player.setAttribute("aria-label", `Player of ${find("h2").textContent}`);
   player.addEventListener("error", () => { find(".unplayable").hidden = false; });
-  drawTime(card, answer, order, player, tell);
+  drawTime(card, answer, order, player);
   drawTable(find("table"), answer, order);
   drawSimilar(find(".similar"), answer.similar);
 }
 
-function drawTime(card, answer, order, player, tell) {
+// Indices of genres: those that a song or part of it is given, then the others.
+function rank({ genres, given = [] }) {
+  const others = [...genres.keys()].filter((index) => !given.includes(index));
+  return [...given, ...others.sort((a, b) => genres[b] - genres[a])];
+}
+
+// The most probable genres; of several a clip, all that it is given.
+function tell(heard, count) {
+  const name = (names) => (index) => `${names[index]} ${percent(heard.genres[index])}`;
+  if (heard.given?.length) return heard.given.map(name(model.paths)).join(", ");
+  const best = rank(heard).slice(0, count).map(name(model.genres)).join(", ");
+  return heard.given ? `No genre reaches its threshold; the most probable: ${best}` : best;
+}
+
+const mark = (heard, index) => (heard.given?.includes(index) ? `${GIVEN} ` : "");
+
+function drawTime(card, answer, order, player) {
   const find = (selector) => card.querySelector(selector);
   const place = (element, part) => {
     element.style.left = `${100 * part.start / answer.seconds}%`;
@@ -104,7 +172,7 @@ function drawTime(card, answer, order, player, tell) {
     const image = make("img", undefined, { src: part.mel, alt: "" });
     place(image, part);
     find(".picture").append(image);
-    const label = `${clock(part.start)} to ${clock(part.end)}: ${tell(part.genres, 3)}`;
+    const label = `${clock(part.start)} to ${clock(part.end)}: ${tell(part, 3)}`;
     const column = make("button", undefined,
       { type: "button", "aria-label": `Play from ${label}`, title: label });
     place(column, part);
@@ -124,7 +192,7 @@ function drawTime(card, answer, order, player, tell) {
     find(".columns").append(column);
   }
   shown.forEach((index, rank) => addLegend(find(".legend"), rank,
-    `${model.genres[index]} ${percent(answer.genres[index])}`));
+    `${mark(answer, index)}${model.genres[index]} ${percent(answer.genres[index])}`));
   if (others.length) addLegend(find(".legend"), COLOURS, "others");
   for (const share of [0, 0.5, 1]) {
     find(".ticks").append(make("span", clock(share * answer.seconds)));
@@ -148,16 +216,18 @@ function colour(rank) {
 }
 
 function addLegend(list, rank, text) {
-  const mark = make("i");
-  mark.style.background = colour(rank);
+  const swatch = make("i");
+  swatch.style.background = colour(rank);
   const item = make("li");
-  item.append(mark, text);
+  item.append(swatch, text);
   list.append(item);
 }
 
 function drawTable(table, answer, order) {
   const head = make("tr");
-  head.append(make("th", "genre", { scope: "col" }), make("th", "song", { scope: "col" }));
+  const several = model.paths.length > 0;
+  const columns = ["genre", ...(several ? ["threshold"] : []), "song"];
+  head.append(...columns.map((name) => make("th", name, { scope: "col" })));
   for (const part of answer.excerpts) {
     head.append(make("th", clock(part.start), { scope: "col" }));
   }
@@ -166,14 +236,15 @@ function drawTable(table, answer, order) {
   const body = make("tbody");
   for (const index of order) {
     const row = make("tr");
-    row.append(make("th", model.genres[index], { scope: "row" }));
-    row.append(make("td", percent(answer.genres[index])));
-    for (const part of answer.excerpts) {
-      row.append(make("td", percent(part.genres[index])));
+    row.append(make("th", (several ? model.paths : model.genres)[index], { scope: "row" }));
+    if (several) row.append(make("td", percent(model.thresholds[index])));
+    for (const heard of [answer, ...answer.excerpts]) {
+      row.append(make("td", mark(heard, index) + percent(heard.genres[index])));
     }
     body.append(row);
   }
-  table.append(make("caption", "Probabilities of the song and of its parts"), top, body);
+  const note = several ? `; ${GIVEN} those that reach the genre's threshold` : "";
+  table.append(make("caption", `Probabilities of the song and of its parts${note}`), top, body);
 }
 
 function drawSimilar(section, clips) {
@@ -200,7 +271,7 @@ function drawSimilar(section, clips) {
 }
 
 byId("files").addEventListener("change", (event) => {
-  addSongs([...event.target.files]);
+  addSongs(nameFiles(event.target.files));
   event.target.value = "";
 });
 addEventListener("dragover", (event) => {
@@ -213,7 +284,11 @@ addEventListener("dragleave", (event) => {
 addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("over");
-  addSongs([...event.dataTransfer.files]);
+  // To be asked for at once: what was dropped is out of reach later.
+  const items = [...event.dataTransfer.items].filter((item) => item.kind === "file");
+  const entries = items.map((item) => item.webkitGetAsEntry?.());
+  if (entries.every(Boolean)) addDropped(entries);
+  else addSongs(nameFiles(event.dataTransfer.files));
 });
 
 // One song plays at a time.

@@ -133,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags, rest = parser.parse_known_args(argv)
     reporter = take_reporter(flags)
     started = time.monotonic()
-    config = None
+    job = None
     try:
         # Refuses unknown ones before any work.
         options = parse_beam_options(rest, parser.flags)
@@ -143,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config, files, models = check(flags, askers=askers)
         reporter.note(describe(config, files))
         try_runner(options, rest)
-        config = prepare(config, reporter, overwrite=flags.overwrite)
+        config = job = prepare(config, reporter, overwrite=flags.overwrite)
         run(config, models, files, rest, reporter)
     except UserError as error:
         print_error(error)
@@ -154,8 +154,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         # Beam wraps or, from a worker process, quotes what was raised.
         message = messages.explain_failure(error)
-        if config is not None and runs.is_superseded(config):
-            message = runs.describe(runs.home(config))
+        if job is not None and runs.is_superseded(job):
+            message = runs.describe(runs.home(job))
         if message is None:
             raise
         print_error(message)

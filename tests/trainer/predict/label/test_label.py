@@ -324,6 +324,21 @@ def test_nothing_that_can_be_used_is_no_success(models, tmp_path, capsys):
     assert not (tmp_path / "out" / "COMPLETED").exists()
 
 
+@pytest.mark.parametrize("mode", ["multi_threading", "multi_processing"])
+def test_a_failure_is_one_sentence_with_any_workers(models, tmp_path, capfd, mode):
+    """Beam's workers would print what a step raises, twice, with its traceback."""
+    (tmp_path / "a.wav").write_bytes(b"")
+    flags = [f"--audio={tmp_path}/a.wav", f"--output={tmp_path}/out"]
+    flags += [f"--direct_running_mode={mode}", "--direct_num_workers=2"]
+    assert main([*flags, f"--model={models}/windows"]) == 1
+    err = capfd.readouterr().err
+    assert err.endswith(
+        "error: No file could be used (1 empty); see "
+        f"{tmp_path}/out/rejects-00000-of-00001.jsonl.\n"
+    )
+    assert "Traceback" not in err
+
+
 def make_shard(**changes) -> LabelledShard:
     values = {
         "shard": 0,
