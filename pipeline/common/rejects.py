@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+from collections.abc import Mapping
+from typing import Any
 
 
 class Reason(enum.StrEnum):
@@ -34,7 +36,7 @@ class Reason(enum.StrEnum):
     NOT_FINITE = "not_finite"  # decodes to infinities or to no numbers
     TOO_LOUD = "too_loud"  # decodes to levels that no music has
     SAMPLE_RATE = "sample_rate"  # one that no music has
-    CHANNELS = "channels"  # more than music has
+    CHANNELS = "channels"  # more than music has, or than its header agrees on
     TOO_SHORT = "too_short"
     SILENT = "silent"
     CANCELS = "cancels"  # its channels cancel each other when mixed down
@@ -81,3 +83,8 @@ class Reject:
     def to_json(self) -> str:
         """One line of a rejects file."""
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> Reject:
+        """What was written of one, parsed."""
+        return cls(**{**row, "reason": Reason(row["reason"])})

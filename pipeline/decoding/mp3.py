@@ -15,7 +15,6 @@ from typing import BinaryIO, NamedTuple
 from pipeline.common.clip_config import EXCERPT_SECONDS, MAX_CLIP_SECONDS
 from pipeline.common.rejects import AudioError, Reason
 from pipeline.decoding import damage, mpeg, tags
-from pipeline.decoding.checksums import crc16
 from pipeline.decoding.mpeg import Frame, find_frame, parse_frame
 
 #: Read to find the first frame; tags and zeros in front of it are skipped.
@@ -273,7 +272,7 @@ def _is_as_announced(file: BinaryIO, stream: Stream, checksums: bool) -> bool:
         return False
     file.seek(stream.audio)
     data = file.read(checksum.length - header)
-    if crc16(data) != checksum.crc:
+    if mpeg.crc16(data) != checksum.crc:
         raise AudioError(
             Reason.CHECKSUM,
             "its audio is not that of the checksum in its LAME tag: damaged, or "

@@ -20,7 +20,7 @@ from pipeline.common.clip_config import (
 )
 from pipeline.common.rejects import AudioError, Reason
 from pipeline.decoding import damage, ffmpeg, libsndfile, mp3, ogg
-from pipeline.decoding.checksums import flac_md5
+from pipeline.decoding.flac import samples_md5
 
 Float32 = NDArray[np.float32]
 
@@ -256,7 +256,7 @@ def _read_digest(source: BinaryIO, config: ClipConfig) -> libsndfile.FlacDigest 
 
 def _check_digest(frames: Float32, digest: libsndfile.FlacDigest | None) -> None:
     """Refuses a FLAC file that does not decode to what was encoded."""
-    if digest is not None and flac_md5(frames, digest.bits) != digest.md5:
+    if digest is not None and samples_md5(frames, digest.bits) != digest.md5:
         raise AudioError(
             Reason.CHECKSUM, "its audio is not what its MD5 says (--ignore_checksums)"
         )

@@ -21,7 +21,12 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from pipeline.common import ownership
-from pipeline.common.clip_config import CLIP_SAMPLES, SAMPLE_RATE
+from pipeline.common.clip_config import (
+    CLIP_SAMPLES,
+    EXCERPT_SECONDS,
+    MAX_CLIP_SECONDS,
+    SAMPLE_RATE,
+)
 from pipeline.common.files import Files, join, scratch_folder
 from pipeline.common.owned_kinds import EXPORT
 from pipeline.common.quiet import keep_back_stderr
@@ -309,7 +314,9 @@ def _describe_inputs(model: Model, portable: Portable) -> dict[str, Any]:
     embeddings = model.representation == EMBEDDINGS
     words = {
         "serve_samples": f"one clip: {CLIP_SAMPLES} samples at {SAMPLE_RATE} Hz, mono, "
-        "full scale 1; of a longer file its middle, a shorter one is repeated"
+        f"full scale 1; of n samples of a file over {MAX_CLIP_SECONDS:g} s, those from "
+        f"(n - {round(EXCERPT_SECONDS * SAMPLE_RATE)}) // 2 on; of a shorter one the "
+        "first, and where there are too few they are repeated"
         + ("; embeddings then hear the repeats, unlike in training" * embeddings),
         "serve_records": f"records of {model.representation} as the manifest has them",
     }

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import os
 import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn, TypeVar
 
+from pipeline.common.files import expand_home
 from pipeline.common.plain_text import one_line
 
 _CHOICE = re.compile(r"invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
@@ -102,9 +102,7 @@ def name_local(word: str) -> str:
     if found is None:
         return word
     flag, path, home = found.groups(default="")
-    if home and not os.path.lexists(home.partition("/")[0]):
-        path = os.path.expanduser(home)
-    return f"{flag}{path or home}"
+    return f"{flag}{path or expand_home(home)}"
 
 
 def describe_unknown(words: Sequence[str], flags: Iterable[str]) -> str:

@@ -1,5 +1,8 @@
+import pathlib
+
 import pytest
 
+import pipeline
 from pipeline.common.progress.command_line import (
     CommandParser,
     describe_unknown,
@@ -109,3 +112,15 @@ def test_paths_mean_what_they_mean_to_a_shell(parser, monkeypatch, tmp_path):
         assert parse(f"--data={text}") == text
     (tmp_path / "~").mkdir()
     assert parse("--data=~/music") == "~/music"
+
+
+def test_every_command_has_this_parser():
+    """Flags with paths are read by no other, but where the environment is set up."""
+    root = pathlib.Path(pipeline.__file__).parents[1]
+    others = {
+        str(path.relative_to(root))
+        for folder in ("pipeline", "trainer")
+        for path in (root / folder).rglob("*.py")
+        if "argparse.ArgumentParser(" in path.read_text()
+    }
+    assert others == {"pipeline/launch/set_up.py", "pipeline/launch/plan.py"}

@@ -439,7 +439,7 @@ def test_what_a_dropped_folder_holds_is_heard(app, browser, songs, tmp_path):
     last = songs["short"].name
     assert names == [last, "album/b/1.WAV", "album/10.wav", "album/9.wav"]
     taken = page.locator("#taken")
-    assert taken.inner_text() == "Left out: 2 files that are no audio by their names."
+    assert taken.inner_text() == "Files left out, as no audio by their names: 2."
     (tmp_path / "empty").mkdir()
     drop(page, tmp_path / "empty")
     page.locator("#taken", has_text="No song was found").wait_for()

@@ -41,7 +41,7 @@ let queue = ready;
 // Takes songs, each a file and the name that it is shown by; tells what is not taken.
 function addSongs(songs, others = 0) {
   const sentences = songs.length ? [] : ["No song was found in what was dropped."];
-  if (others) sentences.push(`Left out: ${others} files that are no audio by their names.`);
+  if (others) sentences.push(`Files left out, as no audio by their names: ${others}.`);
   if (songs.length > MOST_SONGS) {
     sentences.push(`Only the first ${MOST_SONGS} of ${songs.length} songs are taken; ` +
       "for a catalogue there is: ./launch.sh label");
