@@ -4,11 +4,13 @@ import dataclasses
 
 import numpy as np
 
+from trainer.evaluation.model_files import files_of
 from trainer.evaluation.predictions import ClipPredictions
 from trainer.evaluation.report import Report
+from trainer.evaluation.report_folder import make_files
 from trainer.evaluation.scores import evaluate
 from trainer.evaluation.tasks.single_label import SingleLabel
-from trainer.evaluation.tasks.task import judge
+from trainer.evaluation.tasks.task import AnyReport, judge
 
 GENRES = ("Folk", "Hip-Hop", 'Rock, "hard"')
 
@@ -48,3 +50,14 @@ def make_model_report(**changes):
         notes=("A note.",),
     )
     return dataclasses.replace(report, **changes)
+
+
+def write_report(
+    folder: str,
+    report: AnyReport,
+    test: ClipPredictions,
+    validation: ClipPredictions | None = None,
+) -> None:
+    """Writes the files of a report, without their digests."""
+    for name, content in make_files(report, test, validation).items():
+        files_of(folder).write(f"{folder}/{name}", content)

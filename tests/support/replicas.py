@@ -110,7 +110,7 @@ def check_resume(dataset: Dataset, folder: str) -> None:
     def fit_once(path: str | None) -> tuple:
         model = build(run, dropout=0.5)
         with run.strategy.scope():
-            augmentation = Loudness(seed=3)
+            augmentation = Loudness(6, seed=3)
         phase = Phase(
             name="test",
             schedule=dataclasses.replace(SCHEDULE, learning_rate_decay="cosine"),

@@ -12,6 +12,13 @@ import sys
 
 from tests.support.ports import find_free_ports
 
+#: Of the folder of a network that was measured on a test split.
+MODEL_FILES = {
+    *("OWNER.json", "manifest.json", "model.json", "model.keras", "model_card.md"),
+    *("confusion.png", "history.json", "history.png", "predictions.csv"),
+    *("report.json", "validation.csv"),
+}
+
 
 def make_clusters() -> list[str]:
     """TF_CONFIG of a chief and a worker, as Vertex AI sets it."""

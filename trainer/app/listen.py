@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -20,13 +20,11 @@ from pipeline.representations import mel
 from pipeline.representations.spectrum import Spectrum
 from trainer.app.similar import SimilarClips
 from trainer.compare.html.clip_media import mel_picture
-from trainer.predict.audio import AudioPredictor, rank_given
+from trainer.predict.audio import AudioPredictor, join_records, rank_given
 from trainer.predict.network import Embedder
 
 #: Songs that are listened to or wait for it; more are asked to come again.
 MOST_WAITING = 4
-
-
 #: Clips that are made ready at a time.
 _THREADS = min(2, os.cpu_count() or 1)
 #: Those of a song of four minutes.
@@ -45,13 +43,6 @@ class _Clip:
     mel: str
     start: float
     seconds: float
-
-
-def _join(clips: Sequence[_Clip]) -> dict[str, NDArray[Any]]:
-    return {
-        name: np.concatenate([clip.records[name] for clip in clips])
-        for name in clips[0].records
-    }
 
 
 class Listener:
@@ -102,7 +93,7 @@ class Listener:
                 lambda part: self._executor.submit(self._make_clip, part),
             )
             clips = [future.result() for future in making]
-            records = _join(clips)
+            records = join_records([clip.records for clip in clips])
             probabilities = np.asarray(
                 self.audio.predictor.predict(records), np.float64
             )
@@ -142,7 +133,7 @@ class Listener:
         part = Part(noise.astype(np.float32), CLIP_SAMPLES, 0.0, EXCERPT_SECONDS)
         count = min(self.audio.excerpts, _WARM_CLIPS)
         clips = list(self._executor.map(self._make_clip, [part] * count))
-        records = _join(clips)
+        records = join_records([clip.records for clip in clips])
         self.audio.predictor.predict(records)
         if self._embedder is not None:
             self._embedder.embed(records)

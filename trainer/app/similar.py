@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics.pairwise import cosine_similarity
 
 from pipeline.inputs.archives import paths as archives
 from pipeline.schema import SINGLE_LABEL, RepresentationSchema
@@ -121,7 +122,8 @@ class SimilarClips:
             return []
         held = self._embeddings[: len(tracks)]
         centre = held.mean(axis=0)
-        similarities = _cosines(held - centre, embedding - centre)
+        pairs = cosine_similarity(held - centre, (embedding - centre)[np.newaxis])
+        similarities = pairs[:, 0]
         order = np.argsort(-similarities, kind="stable")[:MOST_SIMILAR]
         return [
             SimilarClip(
@@ -166,14 +168,3 @@ def _find_moved(path: str, folder: str) -> str:
         if os.path.isfile(there):
             return there
     return ""
-
-
-def _cosines(
-    rows: NDArray[np.float32], vector: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Cosine of the angle between each row and a vector; 0 where one is nothing."""
-    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(vector)
-    cosines: NDArray[np.float32] = np.divide(
-        rows @ vector, lengths, out=np.zeros(len(rows), np.float32), where=lengths > 0
-    )
-    return cosines

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from trainer.evaluation.calibration import fit_temperature
+from trainer.evaluation.tasks.multi_label_scores import macro_ap
 from trainer.predict import classical
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
@@ -32,9 +33,10 @@ class Examples:
     Attributes:
       training: normalised values `(clips, values)`, or for `fit_knn` and
         `fit_rbf_svm` the squared distances `(clips, training clips)`.
-      training_labels: int64 `(clips,)`.
+      training_labels: int64 `(clips,)`; of several genres a clip, uint8 `(clips,
+        genres)`.
       validation: as `training`; without rows, defaults are taken.
-      validation_labels: int64 `(clips,)`.
+      validation_labels: as `training_labels`.
       genres: number of genres, of which the training split may lack some.
       folds: fold of each validation clip, int64 `(clips,)`; candidates are judged by
         the mean of their accuracies over folds. None for one fold.
@@ -42,9 +44,9 @@ class Examples:
     """
 
     training: Floats
-    training_labels: NDArray[np.int64]
+    training_labels: NDArray[Any]
     validation: Floats
-    validation_labels: NDArray[np.int64]
+    validation_labels: NDArray[Any]
     genres: int
     folds: NDArray[np.int64] | None = None
     chosen: Mapping[str, Any] | None = None
@@ -95,15 +97,24 @@ def measure_accuracy(candidate: Classifier, examples: Examples) -> float:
     return mean_over_folds(predicted == examples.validation_labels, examples.folds)
 
 
-def choose(
-    candidates: Iterable[Classifier],
-    examples: Examples,
-    judge: Callable[[Classifier, Examples], float] = measure_accuracy,
-) -> Classifier:
+def measure_precision(candidate: Classifier, examples: Examples) -> float:
+    """Macro average precision on the validation clips, of several genres a clip."""
+    # Of all folds at once: in one alone, most genres would have no clip.
+    known = np.ones(len(examples.validation), np.bool_)
+    if examples.folds is not None and np.any(examples.folds >= 0):
+        known = examples.folds >= 0
+    probabilities = candidate.predict(examples.validation)
+    return macro_ap(examples.validation_labels[known], probabilities[known])
+
+
+def choose(candidates: Iterable[Classifier], examples: Examples) -> Classifier:
     """The candidate that is judged best, the first of equals.
 
-    Candidates are fitted as they are drawn, so only two are held at a time.
+    Judged as models are: by accuracy, or by macro average precision. Candidates are
+    fitted as they are drawn, so only two are held at a time.
     """
+    several = examples.training_labels.ndim > 1
+    judge = measure_precision if several else measure_accuracy
     best: Classifier | None = None
     best_score = -1.0
     for candidate in candidates:
@@ -147,20 +158,24 @@ def temper(classifier: Classifier, examples: Examples) -> Classifier:
 
 
 def expand(
-    scores: Floats, classes: NDArray[np.int64], genres: int, *, absent: float = 0.0
-) -> Float64s:
-    """Gives genres that the training split lacks a column of their own."""
-    expanded = np.full((len(scores), genres), absent)
-    expanded[:, classes] = scores
-    return expanded
-
-
-def expand_all(
     predict: Callable[[Floats], Floats],
     classes: NDArray[np.int64],
     genres: int,
     *,
-    absent: float = -np.inf,
+    absent: float,
 ) -> Callable[[Floats], Float64s]:
-    """Has a function of rows return what `expand` makes of it."""
-    return lambda rows: expand(predict(rows), classes, genres, absent=absent)
+    """Has a function of rows give genres that training lacks a column of their own.
+
+    Args:
+      predict: from rows to probabilities or scores, `(rows, classes)`.
+      classes: the genre that each of its columns stands for.
+      genres: number of genres.
+      absent: what the others get.
+    """
+
+    def expanded(rows: Floats) -> Float64s:
+        scores = np.full((len(rows), genres), absent)
+        scores[:, classes] = predict(rows)
+        return scores
+
+    return expanded

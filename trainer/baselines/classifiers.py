@@ -21,11 +21,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
-from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
 from trainer.baselines.choice import (
@@ -35,12 +33,11 @@ from trainer.baselines.choice import (
     Floats,
     choose,
     expand,
-    expand_all,
     list_values,
     temper,
 )
 from trainer.baselines.principal import find_components
-from trainer.data.distances import squared_distances
+from trainer.data.distances import share_of_nearest, squared_distances
 from trainer.predict import classical
 
 #: Rows in a block: 64 rows of 85,210 float64 values take 44 MB.
@@ -88,7 +85,7 @@ def list_logistic_strengths(examples: Examples) -> Sequence[float]:
     return list_values(examples, "C", grid, grid[1])
 
 
-def list_neighbours(examples: Examples) -> Sequence[int]:
+def _list_neighbours(examples: Examples) -> Sequence[int]:
     """Numbers of neighbours to try, the smoothest first.
 
     Without validation clips five, of one genre a clip not more than a genre has clips,
@@ -118,7 +115,7 @@ def _logistic_classifier(model: Any, genres: int) -> Classifier:
 
     return Classifier(
         parameters={"C": float(model.C), "iterations": iterations},
-        predict=lambda rows: expand(model.predict_proba(rows), model.classes_, genres),
+        predict=expand(model.predict_proba, model.classes_, genres, absent=0.0),
         classes=model.classes_,
         extract=extract,
         notes=(f"Stopped after {iterations} iterations.",) if stopped else (),
@@ -146,10 +143,11 @@ def fit_gaussian_nb(examples: Examples) -> Classifier:
             smoothed.var_ = model.var_ + smoothing * largest
             yield Classifier(
                 parameters={"var_smoothing": smoothing},
-                predict=expand_all(
+                predict=expand(
                     _by_block(smoothed.predict_joint_log_proba),
                     classes,
                     examples.genres,
+                    absent=-np.inf,
                 ),
                 classes=classes,
                 extract=functools.partial(_extract_naive_bayes, smoothed),
@@ -180,27 +178,30 @@ def _by_block(predict: Callable[[Floats], Float64s]) -> Callable[[Floats], Float
 
 
 def fit_knn(examples: Examples) -> Classifier:
-    """Majority of the nearest training clips, from squared distances."""
-    clips = len(examples.training)
+    """Shares of the genres among the nearest training clips, from squared distances."""
+    labels = examples.training_labels
+    several = labels.ndim > 1
+    classes = np.arange(examples.genres) if several else np.unique(labels)
+    marks = labels if several else np.eye(examples.genres, dtype=np.int8)[labels]
 
-    def extract(k: int, classes: NDArray[np.int64], rows: Floats) -> Any:
-        labels = np.searchsorted(classes, examples.training_labels)
+    def extract(k: int, rows: Floats) -> classical.Classifier:
+        vectors = rows.astype(np.float32, copy=False)
+        if several:
+            return classical.NeighbourShares(
+                vectors=vectors, labels=labels.astype(np.int8), neighbours=k
+            )
         return classical.NearestNeighbours(
-            vectors=rows.astype(np.float32, copy=False), labels=labels, neighbours=k
+            vectors=vectors, labels=np.searchsorted(classes, labels), neighbours=k
         )
 
     def candidates() -> Iterator[Classifier]:
-        for k in list_neighbours(examples):
-            model = KNeighborsClassifier(k, metric="precomputed")
-            model.fit(examples.training, examples.training_labels)
+        for k in _list_neighbours(examples):
             yield Classifier(
                 parameters={"k": k},
-                predict=expand_all(
-                    model.predict_proba, model.classes_, examples.genres, absent=0.0
-                ),
-                classes=model.classes_,
-                extract=functools.partial(extract, k, model.classes_),
-                clips=clips,
+                predict=functools.partial(share_of_nearest, labels=marks, neighbours=k),
+                classes=classes,
+                extract=functools.partial(extract, k),
+                clips=len(labels),
                 notes=("A training clip counts among its own neighbours.",),
             )
 
@@ -230,8 +231,11 @@ def fit_rbf_svm(examples: Examples) -> Classifier:
                         "gamma": gamma,
                         "support_vectors": int(model.n_support_.sum()),
                     },
-                    predict=expand_all(
-                        _svm_scores(model, gamma), model.classes_, examples.genres
+                    predict=expand(
+                        _svm_scores(model, gamma),
+                        model.classes_,
+                        examples.genres,
+                        absent=-np.inf,
                     ),
                     classes=model.classes_,
                     extract=functools.partial(_extract_svm, model, gamma),

@@ -79,10 +79,10 @@ BASELINES = (
 )
 
 
-#: Of several genres a clip, what is fitted to each, or counts shares.
+#: Those of several genres a clip, and how they are fitted then.
 _FITS_OF_SEVERAL = {
     "logistic_regression": several.fit_logistic_regressions,
-    "knn": several.fit_neighbour_shares,
+    "knn": classifiers.fit_knn,
     "pca_logistic_regression": classifiers.fit_on_components(
         several.fit_logistic_regressions
     ),

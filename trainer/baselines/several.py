@@ -1,8 +1,4 @@
-"""Classifiers of several genres a clip: one logistic regression each, and kNN.
-
-Labels are uint8 `(clips, genres)`. Candidates are judged by the mean of the genres'
-average precisions on the validation clips, as models are.
-"""
+"""Logistic regressions for several genres a clip: one each."""
 
 from __future__ import annotations
 
@@ -21,10 +17,7 @@ from trainer.baselines.classifiers import (
     LOGISTIC_MAX_ITERATIONS,
     LOGISTIC_TOLERANCE,
     list_logistic_strengths,
-    list_neighbours,
 )
-from trainer.data.distances import share_of_nearest
-from trainer.evaluation.tasks.multi_label_scores import macro_ap
 from trainer.predict import classical
 
 #: Eigenvalues that are a smaller share of the largest one are rounding errors.
@@ -59,7 +52,7 @@ def fit_logistic_regressions(examples: Examples) -> Classifier:
                 extract=functools.partial(_keep, model),
             )
 
-    return choose(candidates(), examples, _measure_precision)
+    return choose(candidates(), examples)
 
 
 def _fit_each(
@@ -84,41 +77,3 @@ def _fit_each(
 
 def _keep(model: classical.Classifier, _: Floats) -> classical.Classifier:
     return model
-
-
-def fit_neighbour_shares(examples: Examples) -> Classifier:
-    """Shares of the nearest training clips that have each genre, from distances."""
-    labels = examples.training_labels
-    clips = len(labels)
-
-    def extract(k: int, rows: Floats) -> classical.Classifier:
-        return classical.NeighbourShares(
-            vectors=rows.astype(np.float32, copy=False),
-            labels=labels.astype(np.int8),
-            neighbours=k,
-        )
-
-    def candidates() -> Iterator[Classifier]:
-        for k in list_neighbours(examples):
-            yield Classifier(
-                parameters={"k": k},
-                predict=functools.partial(
-                    share_of_nearest, labels=labels, neighbours=k
-                ),
-                classes=np.arange(labels.shape[1]),
-                extract=functools.partial(extract, k),
-                clips=clips,
-                notes=("A training clip counts among its own neighbours.",),
-            )
-
-    return choose(candidates(), examples, _measure_precision)
-
-
-def _measure_precision(candidate: Classifier, examples: Examples) -> float:
-    """Macro average precision on the validation clips."""
-    # Of all folds at once: in one alone, most genres would have no clip.
-    known = np.ones(len(examples.validation), np.bool_)
-    if examples.folds is not None and np.any(examples.folds >= 0):
-        known = examples.folds >= 0
-    probabilities = candidate.predict(examples.validation)
-    return macro_ap(examples.validation_labels[known], probabilities[known])

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import numpy as np
 import psutil
 
 from pipeline.schema import SPLITS, UserError
@@ -24,7 +21,6 @@ def load_normalised(dataset: Dataset, representation: str) -> dict[str, Arrays]:
         finite.
     """
     splits = {split: load_arrays(dataset, representation, split) for split in SPLITS}
-    check_finite(splits, dataset.folder)
     mean, variance = expand_normalisation(
         dataset.manifest.representations[representation],
         dataset.manifest.normalisation[representation],
@@ -70,20 +66,3 @@ def check_clips(dataset: Dataset) -> None:
             f"The test split in {dataset.folder} holds no clips; preprocess more "
             "clips, or let cross-validation test all of them (./launch.sh folds)."
         )
-
-
-def check_finite(splits: Mapping[str, Arrays], folder: str) -> None:
-    """Refuses values that no classifier can use.
-
-    Raises:
-      UserError: a clip holds a value that is not finite.
-    """
-    for split, arrays in splits.items():
-        # The sum is not finite where a value is not, and needs no second array.
-        with np.errstate(invalid="ignore"):
-            sums = arrays.values.sum(axis=1, dtype=np.float64)
-        for bad in np.flatnonzero(~np.isfinite(sums))[:1]:
-            raise UserError(
-                f"Clip {arrays.track_ids[bad]} of the {split} split in {folder} holds "
-                "values that are not finite; preprocess the dataset again."
-            )

@@ -228,8 +228,8 @@ def add_ensemble(
     try:
         write_ensemble(scored, folder)
     except UserError as error:
-        return [*results, scored.result], f"The ensemble is not kept: {error}"
-    return [*results, scored.result], ""
+        return [*results, scored], f"The ensemble is not kept: {error}"
+    return [*results, scored], ""
 
 
 def make_parser() -> CommandParser:

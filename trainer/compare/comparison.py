@@ -31,39 +31,69 @@ KEPT_FILES = (MODEL_FILE, DESCRIPTION_FILE, ENSEMBLE_FILE)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Entry:
+    """A model among others.
+
+    Attributes:
+      title: no other's.
+      result: what its folder tells.
+      behind: 95 % interval of how much lower its score is than the best one's, paired
+        draw by draw; None where its predictions were not kept.
+      close: whether it cannot be told from the best one, which it may be itself.
+    """
+
+    title: str
+    result: Result
+    behind: Interval | None
+    close: bool
+
+    @property
+    def report(self) -> AnyReport:
+        """How it was trained and how well it does."""
+        return self.result.report
+
+    @property
+    def label(self) -> str:
+        """Title and representation."""
+        return f"{self.title}, {self.report.representation}"
+
+    @property
+    def phrase(self) -> str:
+        """The same, for a sentence."""
+        return f"{self.title} ({self.report.representation})"
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Comparison:
     """Models that were tested on the same clips.
 
     Attributes:
-      results: the best first.
-      titles: a name for each, no two alike.
-      behind: of each model, the 95 % interval of how much lower its score is than the
-        first one's, paired draw by draw; None where its predictions were not kept.
-      view: what is shown of the models' task.
+      entries: the models, the best first.
+      view: what is shown of their task.
     """
 
-    results: tuple[Result, ...]
-    titles: tuple[str, ...]
-    behind: tuple[Interval | None, ...]
+    entries: tuple[Entry, ...]
     view: View
 
     @property
     def reports(self) -> tuple[AnyReport, ...]:
-        """The models' reports, in the same order."""
-        return tuple(result.report for result in self.results)
+        """The models' reports."""
+        return tuple(entry.report for entry in self.entries)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Title and representation of each model."""
-        return tuple(
-            f"{title}, {report.representation}"
-            for title, report in zip(self.titles, self.reports, strict=True)
-        )
+        """The models' labels."""
+        return tuple(entry.label for entry in self.entries)
 
-    def within_noise(self, number: int) -> bool:
-        """Whether a model cannot be told from the first one."""
-        interval = self.behind[number]
-        return number == 0 or (interval is not None and interval[0] <= 0)
+    @property
+    def others(self) -> tuple[Entry, ...]:
+        """All but the best that cannot be told from it."""
+        return tuple(entry for entry in self.entries[1:] if entry.close)
+
+    @property
+    def groups(self) -> str:
+        """What the draws of intervals are of."""
+        return "artists" if self.reports[0].test.artists else "clips"
 
 
 def use_command(result: Result) -> str:
@@ -84,17 +114,16 @@ def use_words(result: Result) -> list[str]:
 
 def find_use(comparison: Comparison) -> list[list[str]]:
     """Words of what uses the best model that was kept, if any was."""
-    return list(filter(None, map(use_words, comparison.results)))[:1]
+    words = (use_words(entry.result) for entry in comparison.entries)
+    return list(filter(None, words))[:1]
 
 
 def describe_use(comparison: Comparison) -> str:
     """How to use the best model, and if that was not kept, the next one."""
-    commands = [use_command(result) for result in comparison.results]
-    for number, command in enumerate(commands):
-        if command:
+    for number, entry in enumerate(comparison.entries):
+        if command := use_command(entry.result):
             first = "" if number == 0 else " The models above it were not kept."
-            title, report = comparison.titles[number], comparison.reports[number]
-            return f"To use {title} ({report.representation}): {command}{first}"
+            return f"To use {entry.phrase}: {command}{first}"
     return "None of the models was kept: they are measured only."
 
 
@@ -118,11 +147,18 @@ def make_comparison(results: Sequence[Result], folder: str) -> Comparison:
         ),
     )
     first = ranking[0]
-    task = task_of(first.report)
+    titles = make_titles([result.report for result in ranking])
+    intervals = _find_behind(task_of(first.report), ranking)
     return Comparison(
-        results=tuple(ranking),
-        titles=tuple(make_titles([result.report for result in ranking])),
-        behind=tuple(_find_behind(task, ranking)),
+        entries=tuple(
+            Entry(
+                title=title,
+                result=result,
+                behind=behind,
+                close=result is first or (behind is not None and behind[0] <= 0),
+            )
+            for title, result, behind in zip(titles, ranking, intervals, strict=True)
+        ),
         view=find_view(first.report),
     )
 
@@ -245,21 +281,14 @@ def describe_test(reports: Sequence[AnyReport]) -> str:
 
 def describe_noise(comparison: Comparison) -> str:
     """Says which models cannot be told from the best one."""
-    if len(comparison.results) == 1:
+    if len(comparison.entries) == 1:
         return ""
-    groups = "artists" if comparison.reports[0].test.artists else "clips"
-    close = [
-        f"{title} ({report.representation})"
-        for number, (title, report) in enumerate(
-            zip(comparison.titles, comparison.reports, strict=True)
-        )
-        if number and comparison.within_noise(number)
-    ]
-    if not close:
+    groups = comparison.groups
+    if not comparison.others:
         return f"No other model is within noise of the first (95 %, over {groups})."
     return (
         "Within noise of the first (95 % bootstrap of the difference over "
-        f"{groups}): {', '.join(close)}."
+        f"{groups}): {', '.join(entry.phrase for entry in comparison.others)}."
     )
 
 
@@ -282,20 +311,13 @@ def comparison_json(comparison: Comparison) -> str:
         **comparison.view.json_facts(comparison.reports),
         "models": [
             {
-                "title": title,
-                "behind_best_interval": behind,
-                "within_noise_of_best": comparison.within_noise(number),
-                "use": use_command(result),
-                **_numbers(result),
+                "title": entry.title,
+                "behind_best_interval": entry.behind,
+                "within_noise_of_best": entry.close,
+                "use": use_command(entry.result),
+                **_numbers(entry.result),
             }
-            for number, (title, behind, result) in enumerate(
-                zip(
-                    comparison.titles,
-                    comparison.behind,
-                    comparison.results,
-                    strict=True,
-                )
-            )
+            for entry in comparison.entries
         ],
     }
     return json.dumps(content, indent=1, allow_nan=False) + "\n"

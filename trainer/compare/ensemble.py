@@ -42,19 +42,6 @@ MEMBERS = 3
 MIN_MEMBERS = 2
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Scored:
-    """An ensemble and how good it is.
-
-    Attributes:
-      result: as of any other model.
-      members: the models.
-    """
-
-    result: Result
-    members: tuple[Result, ...]
-
-
 def mean_of(
     candidates: Sequence[ClipPredictions], members: Sequence[int]
 ) -> ClipPredictions:
@@ -92,7 +79,7 @@ def choose_members(
 
 def score_ensemble(
     results: Sequence[Result], folder: str, most: int = MEMBERS
-) -> Scored | str:
+) -> Result | str:
     """Chooses an ensemble and scores it.
 
     Args:
@@ -101,7 +88,7 @@ def score_ensemble(
       most: members at most.
 
     Returns:
-      The ensemble; or a sentence that says why there is none.
+      The ensemble, as any other model; or a sentence that says why there is none.
     """
     usable = [result for result in results if use_command(result)]
     if len(usable) < MIN_MEMBERS:
@@ -114,7 +101,7 @@ def score_ensemble(
     return score(usable, folder, most)
 
 
-def _score_split(results: Sequence[Result], folder: str, most: int) -> Scored | str:
+def _score_split(results: Sequence[Result], folder: str, most: int) -> Result | str:
     candidates = [r for r in results if r.validation is not None and r.predictions]
     if len(candidates) < MIN_MEMBERS:
         return (
@@ -133,7 +120,7 @@ def _score_split(results: Sequence[Result], folder: str, most: int) -> Scored | 
     members = choose_members(task, validation, most)
     chosen, tested = mean_of(validation, members), mean_of(test, members)
     fit = task.fit(chosen, len(candidates[0].report.genres))
-    return _make_scored(
+    return _make_result(
         [candidates[member] for member in members],
         folder,
         parts=[tested],
@@ -144,7 +131,7 @@ def _score_split(results: Sequence[Result], folder: str, most: int) -> Scored | 
     )
 
 
-def _score_folds(results: Sequence[Result], folder: str, most: int) -> Scored | str:
+def _score_folds(results: Sequence[Result], folder: str, most: int) -> Result | str:
     count = int(results[0].report.parameters["folds"])
     parts: dict[str, list[ClipPredictions]] = {}
     for result in results:
@@ -174,7 +161,7 @@ def _score_folds(results: Sequence[Result], folder: str, most: int) -> Scored | 
         tested.append(choice.mean(task, by_fold[number]))
         fits.append(choice.fit)
     choice = _choose(task, by_fold, most)
-    return _make_scored(
+    return _make_result(
         [candidates[member] for member in choice.members],
         folder,
         parts=tested,
@@ -240,7 +227,7 @@ def _align(predictions: Sequence[ClipPredictions]) -> list[ClipPredictions] | No
     return same if len(same) == len(found) else None
 
 
-def _make_scored(
+def _make_result(
     members: Sequence[Result],
     folder: str,
     *,
@@ -249,7 +236,7 @@ def _make_scored(
     kept: Fit,
     note: str,
     validation: ClipPredictions | None = None,
-) -> Scored:
+) -> Result:
     """Judges an ensemble; see `trainer.evaluation.tasks.task.judge`."""
     reports = [member.report for member in members]
     first = reports[0]
@@ -282,25 +269,21 @@ def _make_scored(
         music_model=next((r.music_model for r in reports if r.music_model), {}),
         **changes,
     )
-    return Scored(
-        result=Result(
-            report=report,
-            predictions=concatenate(parts),
-            validation=validation,
-            folder=os.path.join(folder, ENSEMBLE),
-        ),
-        members=tuple(members),
+    return Result(
+        report=report,
+        predictions=concatenate(parts),
+        validation=validation,
+        folder=os.path.join(folder, ENSEMBLE),
     )
 
 
-def write_ensemble(scored: Scored, folder: str) -> None:
+def write_ensemble(result: Result, folder: str) -> None:
     """Writes `ensemble/` into the folder of the models.
 
     Raises:
       UserError: it is not ours, cannot be written, or a member has no digests.
     """
-    result = scored.result
-    names = [os.path.basename(member.folder) for member in scored.members]
+    names = result.report.parameters["members"]
     members = [make_member(folder, name, 1 / len(names)) for name in names]
     if result.predictions is None:
         raise ValueError("Expected an ensemble with predictions. Received: none")

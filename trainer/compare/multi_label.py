@@ -12,7 +12,7 @@ from trainer.compare.html.markup import Markup, percent
 from trainer.compare.html.tables import genre_table
 from trainer.compare.view import Column, Mistake, View
 from trainer.evaluation.card import list_some
-from trainer.evaluation.report_folder import Result
+from trainer.evaluation.predictions import ClipPredictions
 from trainer.evaluation.tasks.multi_label import MultiLabelReport
 from trainer.evaluation.tasks.multi_label_scores import binary_losses
 from trainer.evaluation.tasks.task import scale_clips, task_of
@@ -80,16 +80,16 @@ class MultiLabelView(View):
         test = reports[0].test
         return {"prevalence": test.prevalence, "unscored_genres": test.unscored}
 
-    def find_mistakes(self, result: Result) -> list[Mistake]:
+    def find_mistakes(
+        self, report: MultiLabelReport, predictions: ClipPredictions
+    ) -> list[Mistake]:
         """Clips not given just their genres, those of the highest loss first."""
-        if result.predictions is None:
-            return []
-        task, fit = task_of(result.report), result.report.fit
-        clips = scale_clips(task, result.predictions, fit.temperature)
+        task, fit = task_of(report), report.fit
+        clips = scale_clips(task, predictions, fit.temperature)
         given = task.decide(clips.probabilities, fit)
         losses = binary_losses(clips.labels, clips.probabilities).mean(axis=1)
         wrong = np.flatnonzero((given != clips.labels).any(axis=1))
-        names = np.array(result.report.genres, object)
+        names = np.array(report.genres, object)
         mistakes = []
         for row in wrong[np.argsort(-losses[wrong], kind="stable")].tolist():
             true, found = clips.labels[row] > 0, given[row] > 0

@@ -13,8 +13,8 @@ from trainer.compare.html.tables import confusion_table, genre_table
 from trainer.compare.report_files import CONFUSIONS_FILE
 from trainer.compare.view import Column, Mistake, View
 from trainer.evaluation import plots
+from trainer.evaluation.predictions import ClipPredictions
 from trainer.evaluation.report import Report
-from trainer.evaluation.report_folder import Result
 
 #: What the 2020 article's repository reports for transfer learning on mel images.
 ARTICLE_ACCURACY = 0.40
@@ -119,12 +119,11 @@ class SingleLabelView(View):
         evaluations = [report.test for report in reports]
         return {CONFUSIONS_FILE: plots.confusions_png(evaluations, labels)}
 
-    def find_mistakes(self, result: Result) -> list[Mistake]:
+    def find_mistakes(
+        self, report: Report, predictions: ClipPredictions
+    ) -> list[Mistake]:
         """Those first whose true genre got the least probability."""
-        predictions = result.predictions
-        if predictions is None:
-            return []
-        genres = result.report.genres
+        genres = report.genres
         rows = np.arange(len(predictions.labels))
         true = predictions.probabilities[rows, predictions.labels]
         wrong = rows[predictions.predicted != predictions.labels]

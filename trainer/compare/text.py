@@ -28,16 +28,11 @@ def format_text(comparison: Comparison) -> str:
     columns = [column for column in comparison.view.columns if column.brief]
     below = []
     rows = []
-    for number, (title, kind, score, *others) in enumerate(
-        _make_rows(comparison, columns)
-    ):
+    for title, kind, score, *others in _make_rows(comparison, columns, mark="~"):
         parts = kind.split(" + ")
         if len(parts) > 1:
             below.append(f"{title}: {kind}.")
             kind = f"{len(parts)} models"
-        of_model = 0 < number < len(comparison.results)
-        if of_model and comparison.within_noise(number):
-            score = f"~{score}"
         rows.append((title, kind, score, *others))
     header = ("model", "input", *(column.brief or "" for column in columns))
     table = [tuple(map(one_line, row)) for row in (header, *rows)]
@@ -50,10 +45,12 @@ def format_text(comparison: Comparison) -> str:
         ]
         lines.append("  ".join(cells).rstrip())
     lines.insert(1, "  ".join("-" * width for width in widths))
-    marked = any(row[2].startswith("~") for row in rows)
-    groups = "artists" if comparison.reports[0].test.artists else "clips"
-    below.append(_MARK.format(groups) if marked else describe_noise(comparison))
-    if not use_command(comparison.results[0]):
+    below.append(
+        _MARK.format(comparison.groups)
+        if comparison.others
+        else describe_noise(comparison)
+    )
+    if not use_command(comparison.entries[0].result):
         below.append(describe_use(comparison))
     text = [describe_test(comparison.reports), *lines, *filter(None, below)]
     return "\n".join(map(one_line, text))
@@ -73,7 +70,6 @@ def format_markdown(comparison: Comparison) -> str:
         for scores, *values in zip(reports[0].test.genres, *by_model, strict=True)
     ]
     notes = [line for note in view.notes(reports) for line in (markdown(note), "")]
-    groups = "artists" if reports[0].test.artists else "clips"
     noise = describe_noise(comparison)
     lines = [
         "# Comparison",
@@ -91,7 +87,8 @@ def format_markdown(comparison: Comparison) -> str:
         *([markdown(noise), ""] if noise else []),
         markdown(describe_use(comparison)),
         "",
-        f"Intervals are percentiles of a bootstrap over {groups}. {view.table_note}",
+        f"Intervals are percentiles of a bootstrap over {comparison.groups}. "
+        f"{view.table_note}",
         "",
         *notes,
         f"![Test scores]({SCORES_FILE})",
@@ -111,13 +108,21 @@ def format_markdown(comparison: Comparison) -> str:
 
 
 def _make_rows(
-    comparison: Comparison, columns: Sequence[Column]
+    comparison: Comparison, columns: Sequence[Column], mark: str = ""
 ) -> list[tuple[str, ...]]:
-    """A row for each model, then for what needs none."""
-    rows = [
-        (title, report.representation, *(column.show(report) for column in columns))
-        for title, report in zip(comparison.titles, comparison.reports, strict=True)
-    ]
+    """A row for each model, then for what needs none.
+
+    Args:
+      comparison: the models.
+      columns: their scores.
+      mark: stands before the first score of those within noise of the best.
+    """
+    rows = []
+    for entry in comparison.entries:
+        first, *others = (column.show(entry.report) for column in columns)
+        sign = mark if entry in comparison.others else ""
+        kind = entry.report.representation
+        rows.append((entry.title, kind, f"{sign}{first}", *others))
     empty = ("",) * (len(columns) - 1)
     return rows + [
         (name, kind, f"{score:.3f}", *empty)

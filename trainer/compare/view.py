@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from trainer.compare.html.markup import Markup
 from trainer.evaluation.bootstrap import Interval
-from trainer.evaluation.report_folder import Result
+from trainer.evaluation.predictions import ClipPredictions
 
 Value = float | Interval | None
 
@@ -94,7 +94,7 @@ class View(Protocol):
         """Files beside the report, by name; each model has a label."""
         return {}
 
-    def find_mistakes(self, result: Result) -> list[Mistake]:
+    def find_mistakes(self, report: Any, predictions: ClipPredictions) -> list[Mistake]:
         """What a model gets wrong, the worst first."""
 
     def headline(self, report: Any) -> str:

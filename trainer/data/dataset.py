@@ -83,6 +83,12 @@ class Dataset:
             )
         return [join(self.folder, name) for name in names[worker::workers]]
 
+    @property
+    def smallest(self) -> str:
+        """Name of the representation with the smallest files."""
+        sizes = self.manifest.record_bytes
+        return min(self.manifest.representations, key=lambda name: sizes[name])
+
     def count(self, representation: str, split: str) -> int:
         """Number of records of a split, from the manifest."""
         return self.manifest.records[representation].get(split, 0)
@@ -153,6 +159,33 @@ class Dataset:
             batches = with_cardinality(batches, -(-count // batch_size))
         return finish(batches, ahead)
 
+    def read_columns(
+        self,
+        representation: str,
+        split: str,
+        columns: Sequence[str],
+        *,
+        worker: int = 0,
+        workers: int = 1,
+    ) -> Iterator[Mapping[str, npt.NDArray[Any]]]:
+        """Batches of some columns of a split, by column, in the order of evaluation.
+
+        Raises:
+          UserError: the dataset does not hold the representation, or has fewer
+            shards than there are workers.
+        """
+        layout = self.representation(representation)
+        files = self.files(representation, split, worker=worker, workers=workers)
+        serialized = read_files(tf.data.Dataset.from_tensor_slices(files))
+        parsed = serialized.batch(LOAD_BATCH).map(
+            lambda batch: parse_batch(batch, layout, columns),
+            num_parallel_calls=batches_ahead(layout.value, LOAD_BATCH),
+            deterministic=True,
+        )
+        batches: Iterator[Mapping[str, npt.NDArray[Any]]]
+        batches = untuned(parsed.prefetch(2)).as_numpy_iterator()
+        return batches
+
     def load(
         self, representation: str, split: str, *, worker: int = 0, workers: int = 1
     ) -> Arrays:
@@ -171,12 +204,12 @@ class Dataset:
         values = np.empty((share, *layout.value.shape), layout.value.dtype)
         parts: list[npt.NDArray[Any]] = []
         columns = IndexColumns(self._describe(representation, split), layout.label)
-        for batch in self._columns(
+        for batch in self.read_columns(
             representation,
             split,
             (*INDEX_COLUMNS, layout.label.name, name),
-            worker,
-            workers,
+            worker=worker,
+            workers=workers,
         ):
             start = len(columns)
             columns.add(batch)
@@ -203,8 +236,12 @@ class Dataset:
         """
         label = self.representation(representation).label
         columns = IndexColumns(self._describe(representation, split), label)
-        for batch in self._columns(
-            representation, split, (*INDEX_COLUMNS, label.name), worker, workers
+        for batch in self.read_columns(
+            representation,
+            split,
+            (*INDEX_COLUMNS, label.name),
+            worker=worker,
+            workers=workers,
         ):
             columns.add(batch)
         if workers == 1:
@@ -242,26 +279,6 @@ class Dataset:
                 f"({', '.join(map(repr, genres)) or 'none'}), between which a "
                 "classifier could tell; preprocess clips of more genres."
             )
-
-    def _columns(
-        self,
-        representation: str,
-        split: str,
-        columns: Sequence[str],
-        worker: int,
-        workers: int,
-    ) -> Iterator[Mapping[str, npt.NDArray[Any]]]:
-        layout = self.representation(representation)
-        files = self.files(representation, split, worker=worker, workers=workers)
-        serialized = read_files(tf.data.Dataset.from_tensor_slices(files))
-        parsed = serialized.batch(LOAD_BATCH).map(
-            lambda batch: parse_batch(batch, layout, columns),
-            num_parallel_calls=batches_ahead(layout.value, LOAD_BATCH),
-            deterministic=True,
-        )
-        batches: Iterator[Mapping[str, npt.NDArray[Any]]]
-        batches = untuned(parsed.prefetch(2)).as_numpy_iterator()
-        return batches
 
 
 def open_dataset(folder: str) -> Dataset:

@@ -6,8 +6,7 @@ import os
 
 import tensorflow as tf
 
-from pipeline.schema import EMBEDDINGS as EMBEDDINGS
-from pipeline.schema import MUSIC_MODEL_FILE, UserError
+from pipeline.schema import EMBEDDINGS, MUSIC_MODEL_FILE, UserError
 
 #: Bytes that a file of weights may have; the largest known has 3 MB.
 MAX_BYTES = 256 << 20

@@ -45,16 +45,15 @@ def group_clips(
     return np.unique(names, return_inverse=True)[1].astype(np.intp)
 
 
-def draw_sums(values: ArrayLike, groups: NDArray[np.intp], *, seed: int) -> Float64s:
+def draw_sums(values: ArrayLike, groups: NDArray[np.intp]) -> Float64s:
     """Sums of clips' values over the groups that each draw has drawn.
 
-    Equal numbers of groups and equal seeds draw the same groups, so that two
-    models can be compared draw by draw.
+    Equal numbers of groups draw the same groups, so that two models can be compared
+    draw by draw.
 
     Args:
       values: `(clips, columns)`.
       groups: of each clip, `(clips,)`.
-      seed: of the draws.
 
     Returns:
       Shape `(RESAMPLES, columns)`.
@@ -63,29 +62,26 @@ def draw_sums(values: ArrayLike, groups: NDArray[np.intp], *, seed: int) -> Floa
     sums = np.zeros((int(groups.max()) + 1, table.shape[1]))
     np.add.at(sums, groups, table)
     result = np.empty((RESAMPLES, table.shape[1]))
-    for start, times in draw_times(
-        groups, resamples=RESAMPLES, seed=seed, chunk=_CHUNK
-    ):
+    for start, times in draw_times(groups, resamples=RESAMPLES, chunk=_CHUNK):
         result[start : start + len(times)] = times @ sums
     return result
 
 
 def draw_times(
-    groups: NDArray[np.intp], *, resamples: int, seed: int, chunk: int
+    groups: NDArray[np.intp], *, resamples: int, chunk: int
 ) -> Iterator[tuple[int, Float64s]]:
     """How often each group is drawn.
 
     Args:
       groups: of each clip, `(clips,)`.
       resamples: number of draws.
-      seed: of the draws.
       chunk: draws at a time.
 
     Yields:
       The number of the first draw, and `(draws, groups)`.
     """
     count = int(groups.max()) + 1
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     for start in range(0, resamples, chunk):
         draws = min(chunk, resamples - start)
         choice = rng.integers(0, count, (draws, count))
@@ -105,8 +101,6 @@ def score_intervals(
     predicted: NDArray[np.int64],
     groups: NDArray[np.intp],
     genres: int,
-    *,
-    seed: int,
 ) -> tuple[Interval, Interval]:
     """95 % intervals of accuracy and macro-F1.
 
@@ -115,7 +109,6 @@ def score_intervals(
       predicted: predicted genres, `(clips,)`.
       groups: see `group_clips`.
       genres: number of genres.
-      seed: of the draws.
     """
     # All that both scores need of a draw: clips, hits and, by genre, hits, labels
     # and predictions.
@@ -124,7 +117,7 @@ def score_intervals(
     ones = np.ones((len(labels), 1))
     hits_by_genre = one[labels] * hits[:, np.newaxis]
     columns = np.concatenate([ones, hits_by_genre, one[labels], one[predicted]], axis=1)
-    sums = draw_sums(columns, groups, seed=seed)
+    sums = draw_sums(columns, groups)
     clips, right, true, predictions = np.split(
         sums, [1, 1 + genres, 1 + 2 * genres], axis=1
     )
@@ -135,17 +128,14 @@ def score_intervals(
     return percentile_interval(accuracy), percentile_interval(macro_f1)
 
 
-def draw_shares(
-    hits: NDArray[np.bool_], groups: NDArray[np.intp], *, seed: int
-) -> Float64s:
+def draw_shares(hits: NDArray[np.bool_], groups: NDArray[np.intp]) -> Float64s:
     """The share of hits in each draw, `(RESAMPLES,)`.
 
     Args:
       hits: of each clip, `(clips,)`.
       groups: see `group_clips`.
-      seed: of the draws.
     """
     columns = np.stack([np.ones(len(hits)), hits], axis=1)
-    clips, right = draw_sums(columns, groups, seed=seed).T
+    clips, right = draw_sums(columns, groups).T
     shares: Float64s = right / clips
     return shares

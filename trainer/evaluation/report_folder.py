@@ -1,4 +1,4 @@
-"""Reads what the folders of trained models hold, to compare them."""
+"""Makes and reads what the folders of trained models hold, to compare them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.common.plain_text import csv_cell, from_csv_cell
 from pipeline.schema import UserError
 from trainer.evaluation.card import format_card
 from trainer.evaluation.history import PhaseHistory
-from trainer.evaluation.model_files import ModelFolder, files_of
+from trainer.evaluation.model_files import ModelFolder
 from trainer.evaluation.predictions import ClipPredictions
 from trainer.evaluation.report import (
     CARD_FILE,
@@ -184,30 +184,27 @@ def parse_predictions(text: str, report: AnyReport, source: str) -> ClipPredicti
         ) from error
 
 
-def write_report(
-    folder: str,
+def make_files(
     report: AnyReport,
-    test_predictions: ClipPredictions,
+    test: ClipPredictions,
     validation: ClipPredictions | None = None,
-) -> None:
-    """Writes the files of a report; `report.json` last.
+) -> dict[str, bytes]:
+    """The files of a report by name; `report.json` last.
 
     Args:
-      folder: created where missing; local or of any scheme TensorFlow reads.
-      report: what to write.
-      test_predictions: what `report.test` was computed from.
-      validation: the predictions that ensembles are chosen with.
+      report: how a model was trained and how well it does.
+      test: the predictions that `report.test` was computed from.
+      validation: those that ensembles are chosen with.
     """
     task = task_of(report)
     held = validation if validation is not None and validation.track_ids else None
-    contents = {
-        PREDICTIONS_FILE: predictions_csv(test_predictions, report).encode(),
+    return {
+        PREDICTIONS_FILE: predictions_csv(test, report).encode(),
         **({VALIDATION_FILE: predictions_csv(held, report).encode()} if held else {}),
         **task.draw(report),
         CARD_FILE: format_card(report, task.make_card_parts(report)).encode(),
         REPORT_FILE: report.to_json().encode(),
     }
-    write_files(folder, contents)
 
 
 def predictions_csv(predictions: ClipPredictions, report: AnyReport) -> str:
@@ -232,24 +229,3 @@ def predictions_csv(predictions: ClipPredictions, report: AnyReport) -> str:
         numbers = [f"{probability:.6f}" for probability in row]
         writer.writerow([*map(csv_cell, names), *numbers])
     return text.getvalue()
-
-
-def write_files(folder: str, contents: Mapping[str, bytes]) -> list[str]:
-    """Writes files by name, in order, into a folder; returns their paths.
-
-    Each is whole or not there: what a full disk cuts off leaves nothing.
-
-    Raises:
-      UserError: the folder cannot be written to.
-    """
-    files = files_of(folder)
-    paths = [os.path.join(folder, name) for name in contents]
-    try:
-        for path, content in zip(paths, contents.values(), strict=True):
-            files.write(path, content)
-    except OSError as error:
-        raise UserError(
-            f"Cannot write to {folder}: {error.strerror or error}; choose another "
-            "--output."
-        ) from error
-    return paths

@@ -117,15 +117,12 @@ class Evaluation:
         return {"macro F1": self.macro_f1}
 
 
-def evaluate(
-    predictions: ClipPredictions, genres: Sequence[str], *, seed: int = 0
-) -> Evaluation:
+def evaluate(predictions: ClipPredictions, genres: Sequence[str]) -> Evaluation:
     """Computes all scores of a split.
 
     Args:
       predictions: at least one clip's.
       genres: names of the probabilities' columns.
-      seed: of the bootstrap; the same seed gives the same interval.
 
     Raises:
       ValueError: there are no clips, or not as many genres as columns.
@@ -163,7 +160,6 @@ def evaluate(
         *pairs,
         group_clips(predictions.artist_ids, predictions.track_ids),
         columns,
-        seed=seed,
     )
     reliability = measure_reliability(predictions.probabilities, predictions.labels)
     return Evaluation(

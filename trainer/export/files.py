@@ -30,9 +30,8 @@ from pipeline.common.clip_config import (
 from pipeline.common.files import Files, join, scratch_folder
 from pipeline.common.owned_kinds import EXPORT
 from pipeline.common.quiet import keep_back_stderr
-from pipeline.schema import UserError
+from pipeline.schema import EMBEDDINGS, UserError
 from trainer.data.dataset import Dataset
-from trainer.data.music_model import EMBEDDINGS
 from trainer.evaluation.card import format_exports, name_score
 from trainer.evaluation.model_digests import describe_error
 from trainer.evaluation.model_files import ModelFolder, files_of

@@ -20,7 +20,6 @@ from trainer.predict.classical import (
     GaussianNaiveBayes,
     LogisticRegression,
     LogisticRegressions,
-    NearestNeighbours,
     NeighbourShares,
     OnComponents,
     RbfSvm,
@@ -78,7 +77,7 @@ def make_classifier(classifier: Classifier) -> Score:
             return _logistic_regression(classifier, tf.nn.softmax)
         case GaussianNaiveBayes():
             return _naive_bayes(classifier)
-        case NearestNeighbours():
+        case NeighbourShares():
             return _neighbours(classifier)
         case RbfSvm():
             return _svm(classifier)
@@ -86,8 +85,6 @@ def make_classifier(classifier: Classifier) -> Score:
             inner = make_classifier(classifier.classifier)
             centre, matrix = _float32(classifier.centre), _float32(classifier.matrix)
             return lambda rows: inner((rows - centre) @ matrix)
-        case NeighbourShares():
-            return _neighbour_shares(classifier)
     raise ValueError(f"Expected a known classifier. Received: {type(classifier)}")
 
 
@@ -99,19 +96,6 @@ def _logistic_regression(classifier: LogisticRegression, activation: Score) -> S
     coefficients = _float32(classifier.coefficients)
     intercepts = _float32(classifier.intercepts)
     return lambda rows: activation(rows @ coefficients + intercepts)
-
-
-def _neighbour_shares(classifier: NeighbourShares) -> Score:
-    vectors, labels = _float32(classifier.vectors), _float32(classifier.labels)
-    lengths = np.square(vectors).sum(axis=1)
-
-    def score(rows: tf.Tensor) -> tf.Tensor:
-        # A row's own length changes no order.
-        nearness = 2 * rows @ vectors.T - lengths
-        nearest = tf.math.top_k(nearness, k=int(classifier.neighbours)).indices
-        return tf.reduce_mean(tf.gather(labels, nearest), axis=1)
-
-    return score
 
 
 def _naive_bayes(classifier: GaussianNaiveBayes) -> Score:
@@ -138,14 +122,13 @@ def _squared_distances(rows: tf.Tensor, others: Any) -> tf.Tensor:
     return tf.maximum(lengths + np.square(others).sum(axis=1) - 2 * products, 0)
 
 
-def _neighbours(classifier: NearestNeighbours) -> Score:
-    vectors = _float32(classifier.vectors)
-    votes = np.eye(classifier.classes, dtype=np.float32)[classifier.labels]
+def _neighbours(classifier: NeighbourShares) -> Score:
+    vectors, marks = _float32(classifier.vectors), _float32(classifier.marks)
 
     def score(rows: tf.Tensor) -> tf.Tensor:
         distances = _squared_distances(rows, vectors)
         _, nearest = tf.math.top_k(-distances, k=int(classifier.neighbours))
-        return tf.reduce_mean(tf.gather(votes, nearest), axis=1)
+        return tf.reduce_mean(tf.gather(marks, nearest), axis=1)
 
     return score
 

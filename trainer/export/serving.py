@@ -11,8 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from pipeline.common.clip_config import CLIP_SAMPLES
-from pipeline.schema import Field, UserError
-from trainer.data.music_model import EMBEDDINGS
+from pipeline.schema import EMBEDDINGS, Field, UserError
 from trainer.evaluation.tasks.task import find_task
 from trainer.export import graph_audio, graph_embeddings
 from trainer.export.graph_classifiers import make_score
@@ -23,6 +22,8 @@ from trainer.predict.network import Network
 from trainer.predict.protocol import OneModel, Predictor
 
 EXPORT_VERSION = 1
+#: From a clip to its records `(records, ...)`, in the graph.
+Represent = Callable[[graph_audio.Clip], tf.Tensor]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -54,7 +55,7 @@ class Model(OneModel):
         return read_config(self.representation, self.manifest)
 
     @functools.cached_property
-    def represent(self) -> Callable[[graph_audio.Clip], tf.Tensor] | None:
+    def represent(self) -> Represent | None:
         """What makes records `(records, ...)` of a clip in the graph.
 
         None where the representation has no such way.
@@ -152,12 +153,16 @@ class Serving:
         self._model = model
         records = model.records_spec()
         self.signatures: dict[str, Signature] = {}
-        if model.represent is None:
+        represent = model.represent
+        if represent is None:
             self.signatures["serving_default"] = (self._serve_records, [records])
         else:
-            # Traced once, for all signatures.
+            config = model.config
+            # From frames `(n, channels)` and their rate; traced once, for all.
             self._make = tf.function(
-                self._represent,
+                lambda frames, rate: represent(
+                    graph_audio.make_clip(frames, rate, config)
+                ),
                 input_signature=[
                     tf.TensorSpec((None, None), tf.float32),
                     tf.TensorSpec((), tf.int32),
@@ -182,28 +187,20 @@ class Serving:
             self._compute, input_signature=[tf.TensorSpec((None, *clip), kind)]
         )
 
-    def _represent(self, frames: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
-        """Records of frames `(n, channels)` and their rate."""
-        represent = self._model.represent
-        if represent is None:
-            raise ValueError("Expected a way from audio to records. Received: none")
-        return represent(graph_audio.make_clip(frames, rate, self._model.config))
-
     def _serve_audio(self, audio_bytes: tf.Tensor) -> Mapping[str, tf.Tensor]:
-        def represent(data: tf.Tensor) -> tf.Tensor:
-            return self._make(*decode_wav(data))
-
-        records = tf.map_fn(represent, audio_bytes, fn_output_signature=self._spec)
-        answer: Mapping[str, tf.Tensor] = self._answer(records)
-        return answer
+        return self._serve_each(lambda data: self._make(*decode_wav(data)), audio_bytes)
 
     def _serve_pcm(
         self, samples: tf.Tensor, sample_rate: tf.Tensor
     ) -> Mapping[str, tf.Tensor]:
-        def represent(mono: tf.Tensor) -> tf.Tensor:
-            return self._make(mono[:, tf.newaxis], sample_rate)
+        return self._serve_each(
+            lambda mono: self._make(mono[:, tf.newaxis], sample_rate), samples
+        )
 
-        records = tf.map_fn(represent, samples, fn_output_signature=self._spec)
+    def _serve_each(
+        self, represent: Callable[[tf.Tensor], tf.Tensor], clips: tf.Tensor
+    ) -> Mapping[str, tf.Tensor]:
+        records = tf.map_fn(represent, clips, fn_output_signature=self._spec)
         answer: Mapping[str, tf.Tensor] = self._answer(records)
         return answer
 
@@ -241,15 +238,16 @@ class Portable:
     def __init__(self, model: Model, *, front_end: bool = True) -> None:
         self._model = model
         self.signatures: dict[str, Signature] = {}
-        if front_end and model.representation in self.FRONT_ENDS:
+        portable = front_end and model.representation in self.FRONT_ENDS
+        if portable and (represent := model.represent):
             samples = tf.TensorSpec((1, CLIP_SAMPLES), tf.float32, "samples")
-            self.signatures["serve_samples"] = (self._serve_samples, [samples])
+            serve = functools.partial(self._serve_samples, represent)
+            self.signatures["serve_samples"] = (serve, [samples])
         self.signatures["serve_records"] = (self._serve_records, [model.records_spec()])
 
-    def _serve_samples(self, samples: tf.Tensor) -> Mapping[str, tf.Tensor]:
-        represent = self._model.represent
-        if represent is None:
-            raise ValueError("Expected a way from audio to records. Received: none")
+    def _serve_samples(
+        self, represent: Represent, samples: tf.Tensor
+    ) -> Mapping[str, tf.Tensor]:
         clip = graph_audio.Clip(samples[0], tf.constant(CLIP_SAMPLES))
         records = represent(clip)[tf.newaxis]
         return {

@@ -30,9 +30,8 @@ from trainer.folds.join import Kept, join_folds
 from trainer.folds.records import (
     MIN_GROUPS_TO_STOP,
     FoldedClips,
-    FoldFile,
+    FoldedRecords,
     assign_folds,
-    link_fold,
     split_records,
 )
 from trainer.predict import classical
@@ -118,30 +117,6 @@ def is_of_mel(flag: str) -> bool:
     return "--model mel" in OPTIONS[flag].group
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Records:
-    """The records of a dataset, by part, and datasets made of them."""
-
-    dataset: Dataset
-    clips: FoldedClips
-    files: Mapping[str, list[FoldFile]]
-    scratch: str
-
-    def link(self, name: str, fold: int | None, *, stopping: bool = True) -> str:
-        """Makes a dataset of them; see `link_fold`."""
-        folder = f"{self.scratch}/{name}"
-        link_fold(
-            self.dataset,
-            self.clips,
-            self.files,
-            f"{self.scratch}/records",
-            folder,
-            fold,
-            stopping=stopping,
-        )
-        return folder
-
-
 def cross_validate(dataset: Dataset, plan: Plan) -> list[AnyReport]:
     """Trains and tests each model as many times as there are folds, then on all.
 
@@ -169,12 +144,12 @@ def cross_validate(dataset: Dataset, plan: Plan) -> list[AnyReport]:
     names: dict[str, None] = {}
     os.makedirs(output, exist_ok=True)
     with scratch_folder(output) as scratch:
-        files = split_records(dataset, clips, f"{scratch}/records")
-        records = _Records(dataset=dataset, clips=clips, files=files, scratch=scratch)
+        records = split_records(dataset, clips, f"{scratch}/records")
         for fold in reporter.track(range(plan.folds), "Folds", "fold", plan.folds):
             reporter.detail(f"\n== Fold {fold + 1} of {plan.folds}")
-            data = records.link(f"fold-{fold}", fold)
-            whole = records.link(f"fold-{fold}-whole", fold, stopping=False)
+            data, whole = f"{scratch}/fold-{fold}", f"{scratch}/fold-{fold}-whole"
+            records.link(data, fold)
+            records.link(whole, fold, stopping=False)
             for model in plan.models:
                 stop_if_interrupted()
                 with _naming(model, f"fold {fold + 1}"):
@@ -193,7 +168,7 @@ def cross_validate(dataset: Dataset, plan: Plan) -> list[AnyReport]:
             name: [read_result(f"{output}/{name}/fold-{i}") for i in range(plan.folds)]
             for name in names
         }
-        kept = fit_last(records, plan, results)
+        kept = fit_last(records, scratch, plan, results)
     reports = []
     for name in names:
         report, predictions = join_folds(
@@ -265,7 +240,10 @@ def test_baselines(data: str, scratch: str, plan: Plan, fold: int) -> list[str]:
 
 
 def fit_last(
-    records: _Records, plan: Plan, results: Mapping[str, Sequence[Result]]
+    records: FoldedRecords,
+    scratch: str,
+    plan: Plan,
+    results: Mapping[str, Sequence[Result]],
 ) -> dict[str, Kept]:
     """Trains each model once more, on the clips of all folds.
 
@@ -273,12 +251,19 @@ def fit_last(
     too. Networks train as long as the folds' did, by the median; after a search for
     parameters, until the clips to stop by say so.
 
+    Args:
+      records: of all clips.
+      scratch: folder to work in.
+      plan: what to train.
+      results: of the folds, by the model's name.
+
     Returns:
       What is kept, by the model's name.
     """
     kept: dict[str, Kept] = {}
-    everything = records.link("all", None, stopping=False)
-    held = records.link("all-but-stopping", None)
+    everything, held = f"{scratch}/all", f"{scratch}/all-but-stopping"
+    records.link(everything, None, stopping=False)
+    records.link(held, None)
     for model in plan.models:
         with _naming(model, "the fit on all clips"):
             if model == BASELINES:
@@ -297,7 +282,7 @@ def fit_last(
                             notes=notes,
                         )
                 continue
-            target = f"{records.scratch}/last-{model}"
+            target = f"{scratch}/last-{model}"
             if plan.trials:
                 config = plan.config(model, held, target)
                 tune_and_train(config, plan.trials, plan.reporter)

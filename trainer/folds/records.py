@@ -20,7 +20,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from pipeline import schema
 from trainer.data.clip_list import read_clip_list
 from trainer.data.dataset import Dataset
-from trainer.data.music_model import EMBEDDINGS, read_music_model
+from trainer.data.music_model import read_music_model
 from trainer.data.streams import parse_batch, untuned
 from trainer.evaluation.card import list_some
 
@@ -103,17 +103,13 @@ def assign_folds(dataset: Dataset, folds: int, seed: int) -> FoldedClips:
         there are folds; of several genres a clip, there are fewer artists at all.
     """
     manifest = dataset.manifest
-    smallest = min(manifest.representations, key=manifest.record_bytes.__getitem__)
-    layout = manifest.representations[smallest]
+    label_column = manifest.representations[dataset.smallest].label.name
+    columns = ("track_id", "artist_id", label_column)
     clips: dict[str, tuple[str, npt.NDArray[Any]]] = {}
     for split in schema.SPLITS:
-        files = dataset.files(smallest, split)
-        columns = ("track_id", "artist_id", layout.label.name)
-        batches = tf.data.TFRecordDataset(files).batch(_BATCH)
-        for batch in untuned(batches).as_numpy_iterator():
-            parsed = parse_batch(tf.constant(batch), layout, columns)
+        for batch in dataset.read_columns(dataset.smallest, split, columns):
             for track, artist, label in zip(
-                *(parsed[column].numpy() for column in columns), strict=True
+                *(batch[column] for column in columns), strict=True
             ):
                 clips[track.decode()] = (artist.decode(), label)
     tracks = tuple(sorted(clips))
@@ -211,14 +207,102 @@ def mark(labels: npt.NDArray[Any], genres: int) -> npt.NDArray[np.uint8]:
     return np.asarray(labels[:, np.newaxis] == np.arange(genres), np.uint8)
 
 
-def split_records(
-    dataset: Dataset, clips: FoldedClips, folder: str
-) -> dict[str, list[FoldFile]]:
-    """Writes all records again, a file for each representation and part.
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class FoldedRecords:
+    """The records of a dataset by part, of which datasets of folds are made.
 
-    Returns:
-      What each part holds, by representation.
+    Attributes:
+      dataset: the original one.
+      clips: the folds.
+      files: what each part holds, by representation.
+      folder: where the files are.
     """
+
+    dataset: Dataset
+    clips: FoldedClips
+    files: Mapping[str, Sequence[FoldFile]]
+    folder: str
+
+    def link(self, folder: str, fold: int | None, *, stopping: bool = True) -> None:
+        """Makes a dataset that tests one fold and trains on the others.
+
+        Args:
+          folder: the new dataset's; its shards are links.
+          fold: to test; None to train on all and test none.
+          stopping: whether clips to stop by are the validation split, or train too.
+        """
+        count = 2 * self.clips.count
+        role_of = [
+            "test"
+            if number // 2 == fold
+            else ("validation" if stopping and number % 2 else "training")
+            for number in range(count)
+        ]
+        manifest = self.dataset.manifest
+        by_role: dict[str, dict[str, int]] = {}
+        files: dict[str, schema.ShardFile] = {}
+        for name in manifest.representations:
+            os.makedirs(f"{folder}/{name}")
+            counts = collections.Counter[str]()
+            for number, role in enumerate(role_of):
+                for split in schema.SPLITS:
+                    shard = schema.shard_file(name, split, number, count)
+                    if split == role:
+                        source = os.path.abspath(
+                            f"{self.folder}/{name}/{number}.tfrecord"
+                        )
+                        os.symlink(source, f"{folder}/{shard}")
+                        files[shard] = self.files[name][number].file
+                        counts[split] += files[shard].records
+                    else:
+                        with open(f"{folder}/{shard}", "wb"):
+                            files[shard] = EMPTY_FILE
+            by_role[name] = {split: counts[split] for split in schema.SPLITS}
+        rule = self.clips.rule
+        training = [n for n, role in enumerate(role_of) if role == "training"]
+        roles_of_clips = np.array(role_of)[self.clips.parts]
+        marks = mark(self.clips.labels, len(manifest.genres))
+        changed = dataclasses.replace(
+            manifest,
+            num_shards=count,
+            clips={
+                split: {
+                    genre: int(marks[roles_of_clips == split, label].sum())
+                    for label, genre in enumerate(manifest.genres)
+                }
+                for split in schema.SPLITS
+            },
+            clip_totals={
+                split: int(np.sum(roles_of_clips == split)) for split in schema.SPLITS
+            },
+            records=by_role,
+            normalisation={
+                name: _normalise([self.files[name][number] for number in training])
+                for name, layout in manifest.representations.items()
+                if layout.segments
+            },
+            split_rule=rule if fold is None else f"{rule}, fold {fold + 1}",
+            split=None,
+            artists_in_several_splits=(),
+            files=files,
+            fingerprint=schema.fingerprint(
+                [manifest.fingerprint, self.clips.by_track(), fold, stopping]
+            ),
+        )
+        if schema.EMBEDDINGS in manifest.representations:
+            for name, content in read_music_model(
+                self.dataset.folder, schema.EMBEDDINGS
+            ).items():
+                with open(f"{folder}/{name}", "wb") as weights:
+                    weights.write(content)
+        with open(f"{folder}/{schema.MANIFEST_FILE}", "w") as file:
+            file.write(changed.to_json())
+        with open(f"{folder}/{schema.COMPLETED_FILE}", "w") as file:
+            file.write(schema.completion_marker(changed, changed.to_json()))
+
+
+def split_records(dataset: Dataset, clips: FoldedClips, folder: str) -> FoldedRecords:
+    """Writes all records again, a file for each representation and part."""
     part_of = clips.by_track()
     parts = 2 * clips.count
     fold_files: dict[str, list[FoldFile]] = {}
@@ -259,7 +343,7 @@ def split_records(
             )
             for part in range(parts)
         ]
-    return fold_files
+    return FoldedRecords(dataset=dataset, clips=clips, files=fold_files, folder=folder)
 
 
 def _describe(path: str, records: int) -> schema.ShardFile:
@@ -268,92 +352,6 @@ def _describe(path: str, records: int) -> schema.ShardFile:
     return schema.ShardFile(
         records=records, size=len(content), crc32c=f"{google_crc32c.value(content):08x}"
     )
-
-
-def link_fold(
-    dataset: Dataset,
-    clips: FoldedClips,
-    fold_files: Mapping[str, list[FoldFile]],
-    records: str,
-    folder: str,
-    fold: int | None,
-    *,
-    stopping: bool = True,
-) -> None:
-    """Makes a dataset that tests one fold and trains on the others.
-
-    Args:
-      dataset: the original one.
-      clips: the folds.
-      fold_files: what `split_records` returned.
-      records: where it wrote to.
-      folder: the new dataset's; its shards are links.
-      fold: to test; None to train on all and test none.
-      stopping: whether clips to stop by are the validation split, or train too.
-    """
-    count = 2 * clips.count
-    role_of = [
-        "test"
-        if number // 2 == fold
-        else ("validation" if stopping and number % 2 else "training")
-        for number in range(count)
-    ]
-    manifest = dataset.manifest
-    by_role: dict[str, dict[str, int]] = {}
-    files: dict[str, schema.ShardFile] = {}
-    for name in manifest.representations:
-        os.makedirs(f"{folder}/{name}")
-        counts = collections.Counter[str]()
-        for number, role in enumerate(role_of):
-            for split in schema.SPLITS:
-                shard = schema.shard_file(name, split, number, count)
-                if split == role:
-                    source = os.path.abspath(f"{records}/{name}/{number}.tfrecord")
-                    os.symlink(source, f"{folder}/{shard}")
-                    files[shard] = fold_files[name][number].file
-                    counts[split] += files[shard].records
-                else:
-                    with open(f"{folder}/{shard}", "wb"):
-                        files[shard] = EMPTY_FILE
-        by_role[name] = {split: counts[split] for split in schema.SPLITS}
-    training = [n for n, role in enumerate(role_of) if role == "training"]
-    roles_of_clips = np.array(role_of)[clips.parts]
-    marks = mark(clips.labels, len(manifest.genres))
-    changed = dataclasses.replace(
-        manifest,
-        num_shards=count,
-        clips={
-            split: {
-                genre: int(marks[roles_of_clips == split, label].sum())
-                for label, genre in enumerate(manifest.genres)
-            }
-            for split in schema.SPLITS
-        },
-        clip_totals={
-            split: int(np.sum(roles_of_clips == split)) for split in schema.SPLITS
-        },
-        records=by_role,
-        normalisation={
-            name: _normalise([fold_files[name][number] for number in training])
-            for name, layout in manifest.representations.items()
-            if layout.segments
-        },
-        split_rule=clips.rule if fold is None else f"{clips.rule}, fold {fold + 1}",
-        split=None,
-        artists_in_several_splits=(),
-        files=files,
-        fingerprint=schema.fingerprint(
-            [manifest.fingerprint, clips.by_track(), fold, stopping]
-        ),
-    )
-    if EMBEDDINGS in manifest.representations:
-        for name, content in read_music_model(dataset.folder, EMBEDDINGS).items():
-            with open(f"{folder}/{name}", "wb") as weights:
-                weights.write(content)
-    with open(f"{folder}/{schema.MANIFEST_FILE}", "w") as file:
-        file.write(changed.to_json())
-    with open(f"{folder}/{schema.COMPLETED_FILE}", "w") as file:
-        file.write(schema.completion_marker(changed, changed.to_json()))
 
 
 def _normalise(parts: list[FoldFile]) -> schema.Normalisation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -189,6 +189,13 @@ class AudioPredictor:
             paths = find_paths(self.predictor)
             given = find_given(values, self.predictor.thresholds, paths)
         return Prediction(genres=genres, excerpts=len(clips), given=given)
+
+
+def join_records(
+    parts: Sequence[Mapping[str, NDArray[Any]]],
+) -> dict[str, NDArray[Any]]:
+    """Records of several clips, or parts of them, in one array a representation."""
+    return {name: np.concatenate([one[name] for one in parts]) for name in parts[0]}
 
 
 def find_paths(predictor: Predictor) -> list[str]:

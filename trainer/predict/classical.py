@@ -119,27 +119,30 @@ class GaussianNaiveBayes:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class NearestNeighbours:
-    """Shares of the classes among the nearest training clips.
+class NeighbourShares:
+    """Share of the nearest training clips that have each of several genres.
 
     Attributes:
       vectors: the training clips, `(clips, values)`.
-      labels: their classes, int64 `(clips,)`.
+      labels: int8 `(clips, classes)`, 1 for each genre of a clip.
       neighbours: how many are asked.
     """
 
     vectors: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     neighbours: int
 
     def __post_init__(self) -> None:
         """Refuses arrays that do not belong together."""
         _check_shape("vectors", self.vectors, (None, None))
-        _check_shape("labels", self.labels, (len(self.vectors),))
-        if self.labels.dtype.kind != "i" or self.labels.min() < 0:
-            raise ValueError("labels must be integers of 0 or more")
         if not 0 < self.neighbours <= len(self.vectors):
             raise ValueError(f"{self.neighbours} neighbours of {len(self.vectors)}")
+        self._check_labels()
+
+    def _check_labels(self) -> None:
+        _check_shape("labels", self.labels, (len(self.vectors), None))
+        if not np.isin(self.labels, (0, 1)).all():
+            raise ValueError("labels must be 0 or 1")
 
     @property
     def width(self) -> int:
@@ -149,13 +152,38 @@ class NearestNeighbours:
     @property
     def classes(self) -> int:
         """See `Classifier`."""
-        return int(self.labels.max()) + 1
+        return int(self.labels.shape[1])
+
+    @property
+    def marks(self) -> NDArray[Any]:
+        """1 for each genre of a training clip, 0 for all others: `(clips, classes)`."""
+        return self.labels
 
     def predict(self, rows: Floats) -> Float64s:
         """See `Classifier`."""
         distances = squared_distances(rows.astype(np.float32), self.vectors)
-        one_hot = np.eye(self.classes)[self.labels]
-        return share_of_nearest(distances, one_hot, self.neighbours)
+        return share_of_nearest(distances, self.marks, self.neighbours)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class NearestNeighbours(NeighbourShares):
+    """The same of one genre a clip: `labels` are classes, int64 `(clips,)`."""
+
+    def _check_labels(self) -> None:
+        _check_shape("labels", self.labels, (len(self.vectors),))
+        if self.labels.dtype.kind != "i" or self.labels.min() < 0:
+            raise ValueError("labels must be integers of 0 or more")
+
+    @property
+    def classes(self) -> int:
+        """See `Classifier`."""
+        return int(self.labels.max()) + 1
+
+    @property
+    def marks(self) -> NDArray[Any]:
+        """See `NeighbourShares`."""
+        marks: NDArray[np.int8] = np.eye(self.classes, dtype=np.int8)[self.labels]
+        return marks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -277,45 +305,6 @@ class LogisticRegressions(LogisticRegression):
         return np.asarray(expit(scores))
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class NeighbourShares:
-    """Share of the nearest training clips that have each of several genres.
-
-    Attributes:
-      vectors: the training clips, `(clips, values)`.
-      labels: int8 `(clips, classes)`, 1 for each genre of a clip.
-      neighbours: how many are asked.
-    """
-
-    vectors: NDArray[np.float32]
-    labels: NDArray[np.int8]
-    neighbours: int
-
-    def __post_init__(self) -> None:
-        """Refuses arrays that do not belong together."""
-        _check_shape("vectors", self.vectors, (None, None))
-        _check_shape("labels", self.labels, (len(self.vectors), None))
-        if not np.isin(self.labels, (0, 1)).all():
-            raise ValueError("labels must be 0 or 1")
-        if not 0 < self.neighbours <= len(self.vectors):
-            raise ValueError(f"{self.neighbours} neighbours of {len(self.vectors)}")
-
-    @property
-    def width(self) -> int:
-        """See `Classifier`."""
-        return int(self.vectors.shape[1])
-
-    @property
-    def classes(self) -> int:
-        """See `Classifier`."""
-        return int(self.labels.shape[1])
-
-    def predict(self, rows: Floats) -> Float64s:
-        """See `Classifier`."""
-        distances = squared_distances(rows.astype(np.float32), self.vectors)
-        return share_of_nearest(distances, self.labels, self.neighbours)
-
-
 #: Classes by the names that files have for them.
 CLASSIFIERS: Mapping[str, type] = {
     "logistic_regression": LogisticRegression,
@@ -389,7 +378,5 @@ def _check_shape(name: str, array: Any, shape: tuple[int | None, ...]) -> None:
 
 
 def _check_positive(name: str, values: Any) -> None:
-    if np.ndim(values) > 0 and np.size(values) == 0:
-        return
     if not np.all(np.asarray(values) > 0):
         raise ValueError(f"{name} must be over 0")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 import re
 
@@ -19,7 +18,7 @@ from pipeline.schema import UserError, shorten
 from trainer.evaluation import model_digests
 from trainer.evaluation.model_digests import DIGESTS_FILE, digest_bytes
 from trainer.evaluation.model_files import read_file
-from trainer.evaluation.typed_json import parse_json
+from trainer.evaluation.typed_json import parse_json, to_dataclass
 from trainer.predict.model_folder import ADVICE, open_model_folder
 
 ENSEMBLE = "ensemble"
@@ -46,16 +45,13 @@ class Member:
     def __post_init__(self) -> None:
         """Refuses what names no folder, or is no weight."""
         name = self.folder
-        if not isinstance(name, str) or name in ("", ".", "..", ENSEMBLE):
+        if name in ("", ".", "..", ENSEMBLE):
             raise ValueError(f"{name!r:.80} is no member")
         if re.search(r"[/\\\0]", name):
             raise ValueError(f"{name!r:.80} is no folder beside it")
-        weight = self.weight
-        if isinstance(weight, bool) or not isinstance(weight, (int, float)):
-            raise ValueError(f"the weight is {weight!r:.40}")
-        if not 0 < weight < math.inf:
-            raise ValueError(f"the weight is {weight!r:.40}")
-        if not isinstance(self.sha256, str) or not _SHA256.fullmatch(self.sha256):
+        if not self.weight > 0:
+            raise ValueError(f"the weight is {self.weight!r:.40}")
+        if not _SHA256.fullmatch(self.sha256):
             raise ValueError(f"{self.sha256!r:.80} is no SHA-256")
 
 
@@ -107,7 +103,7 @@ def read_ensemble(path: str) -> EnsembleContent:
         values = parse_json(content)
         if values["format"] != FORMAT:
             raise ValueError(f"it is of format {values['format']!r:.40}")
-        members = [Member(**member) for member in values["members"]]
+        members = [to_dataclass(Member, member) for member in values["members"]]
         if not members or len({member.folder for member in members}) < len(members):
             raise ValueError("it must name one member or more, each once")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -135,5 +131,5 @@ def read_ensemble(path: str) -> EnsembleContent:
                 "trained again; make the ensemble again: ./launch.sh compare --models "
                 f"{parent}"
             )
-        paths.append((beside, float(member.weight)))
+        paths.append((beside, member.weight))
     return EnsembleContent(members=tuple(paths), temperature=folder.temperature())

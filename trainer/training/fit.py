@@ -162,7 +162,8 @@ class PhaseFit:
                 break
             if self._must_stop():
                 self._stop()
-            self._checkpoint(after=1)
+            if self._is_due(1):
+                self._save()
 
     def _batches(self) -> tf.data.Dataset:
         devices, progress = self._devices, self._progress
@@ -288,10 +289,6 @@ class PhaseFit:
         age = time.monotonic() - self._saved
         seconds = self._phase.checkpoint_seconds
         return age >= after * seconds and (after == 1 or seconds > 0)
-
-    def _checkpoint(self, *, after: int) -> None:
-        if self._is_due(after):
-            self._save()
 
     def _save(self) -> None:
         folder = self._phase.checkpoints

@@ -36,7 +36,7 @@ from trainer.evaluation.report import (
     REPORT_FILE,
     find_library_versions,
 )
-from trainer.evaluation.report_folder import read_report, write_report
+from trainer.evaluation.report_folder import make_files, read_report
 from trainer.evaluation.tasks.task import AnyReport
 from trainer.training.run import FittedModel
 
@@ -315,21 +315,13 @@ def write_report_folder(
     folder.claim()
     folder.publish(lambda _: None)
     folder.write(
-        lambda: {**(files or {}), **_report_contents(result, test, validation)},
+        lambda: {**(files or {}), **make_files(result, test, validation)},
         representation=result.representation,
         genres=len(result.genres),
         run=result.fingerprint,
         settings=settings,
     )
     folder.publish(lambda _: None)
-
-
-def _report_contents(
-    result: AnyReport, test: ClipPredictions, validation: ClipPredictions | None
-) -> dict[str, bytes]:
-    with tempfile.TemporaryDirectory() as folder:
-        write_report(folder, result, test, validation)
-        return read_files(folder)
 
 
 def read_files(folder: str) -> dict[str, bytes]:
@@ -372,14 +364,13 @@ def make_contents(
         bare = keras.Model(model.input, model.output, name=model.name)
         bare.save(os.path.join(folder, MODEL_FILE))
         contents = read_files(folder)
-    if result is not None:
-        of = fitted.predictions
-        contents |= _report_contents(result, of["test"], of.get("validation"))
     title = "loss and accuracy, record by record"
+    of = fitted.predictions
     return {
         MANIFEST_FILE: manifest.to_json().encode(),
         HISTORY_FILE: history.history_json(fitted.phases).encode(),
         HISTORY_PLOT: history.history_png(fitted.phases, title),
         **music_model,
         **contents,
+        **(make_files(result, of["test"], of.get("validation")) if result else {}),
     }

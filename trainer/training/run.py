@@ -8,7 +8,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.common.progress import SILENT, Reporter
 from pipeline.schema import SPLITS, UserError, fingerprint
@@ -254,21 +253,6 @@ class Run:
         split = self.splits["validation"]
         return split if split.records else None
 
-    def predict_records(
-        self, forward: Forward, split: Split
-    ) -> npt.NDArray[np.float32]:
-        """Outputs for this process' records of a split: `(n, ...)`.
-
-        They are in the order of `split.index`.
-        """
-        # The same for all splits, so that the graph is made once.
-        batch_size = evaluation_batch_size(
-            SCHEDULES[self.config.model].batch_size,
-            max(split.records for split in self.splits.values()),
-            self.devices,
-        )
-        return predict_records(forward, split, batch_size, self.devices)
-
     def predict_clips(self, forward: Forward, split: Split) -> ClipPredictions:
         """Probabilities of each clip, of all processes: the mean over its records.
 
@@ -278,7 +262,13 @@ class Run:
         index = split.index
         probabilities = np.zeros((0, len(self.genres)), np.float32)
         if len(index.labels):
-            probabilities = self.predict_records(forward, split)
+            # The same for all splits, so that the graph is made once.
+            batch_size = evaluation_batch_size(
+                SCHEDULES[self.config.model].batch_size,
+                max(split.records for split in self.splits.values()),
+                self.devices,
+            )
+            probabilities = predict_records(forward, split, batch_size, self.devices)
         index, probabilities = gather_clips(self.devices, index, probabilities)
         split.dataset.check_count(split.representation, split.name, len(index.labels))
         clips = mean_by_clip(index.track_ids, index.labels, probabilities)

@@ -28,7 +28,6 @@ from trainer.predict import loading
 from trainer.predict.audio import AudioPredictor
 from trainer.predict.loading import load_audio_predictor, load_predictors
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CLIPS = 6
 
 
@@ -307,25 +306,6 @@ def test_only_a_port_is_told_of_as_one(models, monkeypatch):
 
 
 # In a browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed"
-    )
-    executable = os.environ.get("CHROMIUM") or next(
-        filter(None, map(shutil.which, BROWSERS)), None
-    )
-    if executable is None:
-        pytest.skip("no Chromium is installed: set CHROMIUM to its path")
-    with playwright.sync_playwright() as driver:
-        # Without its sandbox, it also runs as root and in containers.
-        started = driver.chromium.launch(
-            executable_path=executable, args=["--no-sandbox"]
-        )
-        yield started
-        started.close()
 
 
 def wait(page, condition: str) -> None:

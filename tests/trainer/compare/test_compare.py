@@ -255,7 +255,6 @@ def test_the_article_stands_beside_the_same_measurement(tmp_path, changes, shown
     several = "artists" if "shared_artists" in changes else "no artist"
     assert (f"with {several} in several splits" in text) == shown
     assert ("did not measure the same thing" in text) != shown
-    assert main(["--models", str(tmp_path / "m")]) == 0
 
 
 def test_reports_of_different_datasets_are_refused_by_name(models, capsys):
@@ -288,13 +287,6 @@ def test_damaged_report_is_a_user_error(models, capsys):
     assert str(models / "knn" / "report.json") in message
 
 
-def test_models_are_required(capsys):
-    with pytest.raises(SystemExit) as error:
-        main([])
-    assert error.value.code == 2
-    assert "--models" in capsys.readouterr().err
-
-
 def test_relative_folder_writes_beside_itself(models, monkeypatch):
     monkeypatch.chdir(models.parent)
     assert main(["--models", "models"]) == 0
@@ -304,7 +296,7 @@ def test_relative_folder_writes_beside_itself(models, monkeypatch):
 def test_pictures_are_the_same_each_time(models):
     comparison = make_comparison(read_results(str(models)), str(models))
     evaluations = [report.test for report in comparison.reports]
-    names = comparison.titles
+    names = comparison.labels
     for draw in (plots.confusions_png, lambda e, n: plots.comparison_png(e, n, "t")):
         assert draw(evaluations, names) == draw(evaluations, names)
 

@@ -124,9 +124,9 @@ def test_the_test_split_chooses_nothing(models):
         (folder / "model.json").unlink()
     results = [r for r in read_results(str(models)) if r.report.model != "Ensemble"]
     scored = ensemble.score_ensemble(results, str(models))
-    assert scored.result.report.parameters == before.parameters
-    assert scored.result.report.validation == before.validation
-    assert scored.result.report.test != before.test
+    assert scored.report.parameters == before.parameters
+    assert scored.report.validation == before.validation
+    assert scored.report.test != before.test
 
 
 def refuse(folder, message):

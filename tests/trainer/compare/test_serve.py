@@ -70,7 +70,8 @@ def test_head_sends_the_headers_alone(server):
     response, content = ask(server, "HEAD")
     assert (response.status, content) == (200, b"")
     assert response.getheader("Content-Length") == str(len(PAGE))
-    assert ask(server, "HEAD", "/other")[0].status == 404
+    for other in ("/other", "/report.json", "/../report.json", "/models"):
+        assert ask(server, "HEAD", other)[0].status == 404
     assert ask(server, "POST")[0].status == 501
 
 
@@ -121,14 +122,21 @@ def test_a_browser_that_goes_away_is_no_traceback(server, page, capfd):
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("port", ["65536", "-1"])
-def test_ports_that_do_not_exist_are_refused(page, capsys, port):
-    assert serve.main([str(page), "--serve", f"--port={port}"]) == 2
-    assert f"Received: {port}" in capsys.readouterr().err
+def test_ports_that_cannot_be_used_are_refused(server, page, capsys):
+    assert server.server_address[0] == "127.0.0.1"
+    own = server.server_address[1]
+    for port, message in (
+        (65536, "Received: 65536"),
+        (-1, "Received: -1"),
+        (own, f"Port {own} cannot be used"),
+    ):
+        assert serve.main([str(page.parent), "--serve", f"--port={port}"]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_no_report_is_one_line_whatever_its_name(tmp_path, capsys):
     assert serve.main([str(tmp_path / "a\nb\x1b[31m"), "--serve"]) == 2
     err = capsys.readouterr().err
+    assert "There is no report.html" in err
     assert err.count("\n") == 1
     assert "\x1b" not in err

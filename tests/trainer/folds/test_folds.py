@@ -15,7 +15,7 @@ from tests.support.trainer_fixtures import write_dataset
 from tests.support.training_run import make_clusters
 from trainer.baselines.vectors import load_normalised
 from trainer.compare import __main__ as compare
-from trainer.data.dataset import open_dataset
+from trainer.data.dataset import Dataset, open_dataset
 from trainer.evaluation.report_folder import Result, read_report
 from trainer.export import __main__ as export
 from trainer.folds import __main__ as folds
@@ -25,12 +25,7 @@ from trainer.folds.cross_validation import (
     find_epochs,
     scratch_folder,
 )
-from trainer.folds.records import (
-    assign_folds,
-    join_groups,
-    link_fold,
-    split_records,
-)
+from trainer.folds.records import assign_folds, join_groups, split_records
 from trainer.predict.ensemble import Ensemble
 from trainer.predict.loading import load_predictor
 from trainer.training.fit import DivergedError
@@ -70,20 +65,15 @@ def test_every_clip_is_tested_once_and_genres_are_even(dataset):
 
 
 def test_artists_stay_together(dataset, monkeypatch):
-    from trainer.folds import records
+    read = Dataset.read_columns
 
-    real = records.parse_batch
+    def read_columns(*arguments):
+        for batch in read(*arguments):
+            # Tracks 0 to 3 are by one artist, and so on.
+            artists = [b"%d" % (int(track) // 4) for track in batch["track_id"]]
+            yield {**batch, "artist_id": np.array(artists, object)}
 
-    def parse(batch, layout, columns):
-        parsed = dict(real(batch, layout, columns))
-        # Tracks 0 to 3 are by one artist, and so on.
-        parsed["artist_id"] = np.array(
-            [b"%d" % (int(track) // 4) for track in parsed["track_id"].numpy()], object
-        )
-        parsed["artist_id"] = records.tf.constant(parsed["artist_id"])
-        return parsed
-
-    monkeypatch.setattr(records, "parse_batch", parse)
+    monkeypatch.setattr(Dataset, "read_columns", read_columns)
     clips = assign_folds(dataset, 3, 0)
     fold_of = {}
     for track, fold in clips.by_track().items():
@@ -151,12 +141,12 @@ def test_advice_is_of_use(tmp_path, genres, message):
 def test_a_fold_is_a_whole_dataset_with_statistics_of_its_own(dataset, tmp_path):
     clips = assign_folds(dataset, 3, 0)
     assert clips.stopping.sum() == 3
-    held = split_records(dataset, clips, f"{tmp_path}/records")
+    records = split_records(dataset, clips, f"{tmp_path}/records")
     stopping = dict(zip(clips.track_ids, clips.stopping.tolist(), strict=True))
     tested = []
     for fold in range(3):
         folder = f"{tmp_path}/fold-{fold}"
-        link_fold(dataset, clips, held, f"{tmp_path}/records", folder, fold)
+        records.link(folder, fold)
         opened = open_dataset(folder)
         splits = {
             name: opened.load("statistics", name)
@@ -190,27 +180,18 @@ def test_folds_of_other_clips_are_other_datasets(dataset, tmp_path):
     for seed in range(2):
         clips = assign_folds(dataset, 3, seed)
         folder = f"{tmp_path}/{seed}"
-        held = split_records(dataset, clips, f"{folder}/records")
-        link_fold(dataset, clips, held, f"{folder}/records", f"{folder}/fold", 0)
+        split_records(dataset, clips, f"{folder}/records").link(f"{folder}/fold", 0)
         found.add(open_dataset(f"{folder}/fold").manifest.fingerprint)
     assert len(found) == 2
 
 
 def test_the_last_fit_hears_all_clips(dataset, tmp_path):
     clips = assign_folds(dataset, 3, 0)
-    held = split_records(dataset, clips, f"{tmp_path}/records")
+    records = split_records(dataset, clips, f"{tmp_path}/records")
     counts = {}
     for stopping in (True, False):
         folder = f"{tmp_path}/{stopping}"
-        link_fold(
-            dataset,
-            clips,
-            held,
-            f"{tmp_path}/records",
-            folder,
-            None,
-            stopping=stopping,
-        )
+        records.link(folder, None, stopping=stopping)
         manifest = open_dataset(folder).manifest
         counts[stopping] = [sum(manifest.clips[split].values()) for split in SPLITS]
     assert counts == {True: [21, 3, 0], False: [24, 0, 0]}

@@ -21,7 +21,7 @@ from trainer.evaluation.model_digests import ModelDigests, digest_bytes
 from trainer.evaluation.report import REPORT_FILE
 from trainer.predict import network
 from trainer.predict.audio import AudioPredictor
-from trainer.predict.model_archive import CONFIG, METADATA, WEIGHTS, check_archive
+from trainer.predict.model_archive import CONFIG, METADATA, WEIGHTS
 from trainer.predict.model_folder import read_model_folder
 
 REPORT = {"calibration": {"temperature": 1.5}}
@@ -366,9 +366,3 @@ def test_500_damaged_folders_end_without_a_traceback(whole, tmp_path):
     ]
     assert outcomes.count("refused") > 100
     assert outcomes.count("predicted") > 50
-
-
-def test_archives_of_each_model_of_ours_are_taken(whole):
-    archive = check_archive((whole / "model.keras").read_bytes())
-    assert archive.name == "mel"
-    assert archive.weight_count > 0

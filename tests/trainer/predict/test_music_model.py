@@ -16,7 +16,7 @@ from tests.support.music_models import publish_chance_weights
 from trainer import task
 from trainer.data.dataset import open_dataset
 from trainer.evaluation.model_digests import DIGESTS_FILE, ModelDigests
-from trainer.folds.records import assign_folds, link_fold, split_records
+from trainer.folds.records import assign_folds, split_records
 from trainer.predict.audio import AudioPredictor
 from trainer.predict.loading import load_audio_predictor, load_predictor
 from trainer.predict.network import load_network
@@ -107,8 +107,7 @@ def test_without_weights_one_sentence_says_where_they_come_from(root, tmp_path):
 def test_folds_take_the_weights_along(root, tmp_path):
     dataset = open_dataset(str(root / "dataset"))
     clips = assign_folds(dataset, 3, 0)
-    files = split_records(dataset, clips, str(tmp_path / "records"))
     fold = tmp_path / "fold"
-    link_fold(dataset, clips, files, str(tmp_path / "records"), str(fold), 0)
+    split_records(dataset, clips, str(tmp_path / "records")).link(str(fold), 0)
     expected = (root / "dataset" / "music_model.npz").read_bytes()
     assert (fold / "music_model.npz").read_bytes() == expected

@@ -193,7 +193,7 @@ def fit_once(data):
             name="training",
             schedule=schedule,
             seed=4,
-            augmentation=Loudness(seed=4),
+            augmentation=Loudness(6, seed=4),
             checkpoints=folder and CheckpointFolder(path=str(folder)),
             checkpoint_seconds=seconds,
             reporter=Reporter(),

@@ -16,14 +16,6 @@ import pytest
 
 from tests.support.training_run import make_clusters
 
-STEPS = 4
-
-
-def compile_model() -> keras.Model:
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
-    model.compile(optimizer="adam", loss="mse")
-    return model
-
 
 def test_saved_weights_lack_the_state_of_random_numbers(tmp_path):
     """Hence checkpoints of our own."""

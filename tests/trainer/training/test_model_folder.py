@@ -14,6 +14,7 @@ import tensorflow as tf
 from pipeline.common.files import LocalFiles, temporary_name
 from pipeline.schema import UserError
 from tests.support import trainer_fixtures
+from tests.support.training_run import MODEL_FILES
 from trainer import task
 from trainer.config import TrainConfig
 from trainer.evaluation.model_digests import ModelDigests, digest_bytes
@@ -25,19 +26,6 @@ from trainer.training.step import Learner
 pytestmark = pytest.mark.usefixtures("undrawn")
 OLD = dict.fromkeys(("model.keras", "report.json", "confusion.png"), b"old")
 NEW = dict.fromkeys(("model.keras", "report.json", "history.json"), b"new")
-FILES = {
-    "OWNER.json",
-    "confusion.png",
-    "history.json",
-    "history.png",
-    "manifest.json",
-    "model.json",
-    "model.keras",
-    "model_card.md",
-    "predictions.csv",
-    "validation.csv",
-    "report.json",
-}
 
 
 class PowerCutError(BaseException):
@@ -217,8 +205,10 @@ def test_the_same_command_completes_what_a_kill_cut_off(
     forbid_training(monkeypatch)
     assert run_task(data, output) == 0
     assert "finished before" in capsys.readouterr().out
-    assert names_in(output) == FILES
+    assert names_in(output) == MODEL_FILES
     digests = ModelDigests.from_json((output / "model.json").read_bytes(), "x")
+    assert (digests.representation, digests.genres) == ("statistics", 3)
+    assert set(digests.files) == MODEL_FILES - {"OWNER.json", "model.json"}
     for name in digests.files:
         digests.check(name, digest_bytes((output / name).read_bytes()), name)
     keras.models.load_model(output / "model.keras")
@@ -250,7 +240,7 @@ def test_the_same_command_completes_what_a_full_disk_cut_off(
     monkeypatch.undo()
     forbid_training(monkeypatch)
     assert run_task(data, output) == 0
-    assert names_in(output) == FILES
+    assert names_in(output) == MODEL_FILES
 
 
 def test_writing_is_tried_before_training(data, tmp_path, monkeypatch, capsys):
@@ -282,17 +272,6 @@ def test_writing_is_tried_before_training(data, tmp_path, monkeypatch, capsys):
     assert len(error.splitlines()) == 1
 
 
-def test_digests_are_those_of_the_files(data, tmp_path):
-    output = tmp_path / "model"
-    assert run_task(data, output) == 0
-    digests = ModelDigests.from_json((output / "model.json").read_bytes(), "x")
-    assert (digests.representation, digests.genres) == ("statistics", 3)
-    assert set(digests.files) == FILES - {"OWNER.json", "model.json"}
-    for name in digests.files:
-        content = (output / name).read_bytes()
-        digests.check(name, digest_bytes(content), name)
-
-
 def test_an_export_of_the_model_before_is_told(tmp_path, capsys):
     folder = ModelFolder.at(str(tmp_path))
     for told in (False, True):
@@ -311,7 +290,7 @@ def test_a_model_of_another_command_is_completed_first(data, tmp_path, capsys):
     output = tmp_path / "model"
     write_model(output, NEW, "another")
     assert run_task(data, output) == 0
-    assert names_in(output) == FILES
+    assert names_in(output) == MODEL_FILES
     assert "finished before" not in capsys.readouterr().out
 
 

@@ -10,7 +10,6 @@ import signal
 import sys
 
 import keras
-import numpy as np
 import pytest
 
 from pipeline.schema import UserError
@@ -286,18 +285,9 @@ def test_nothing_is_compared_where_nothing_could_be_trained(
     assert not (tmp_path / "report.html").exists()
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--dropout=2"], "--dropout must be 0 or more and under 1"),
-        (["--tune=-1"], "--tune must be 0 or more"),
-    ],
-)
-def test_wrong_flags_are_told_before_the_first_model(
-    data, tmp_path, capsys, monkeypatch, flags, message
-):
-    assert run(data, tmp_path / "models", *flags) == 2
-    assert message in capsys.readouterr().err
+def test_a_wrong_flag_is_told_before_the_first_model(data, tmp_path, capsys):
+    assert run(data, tmp_path / "models", "--dropout=2") == 2
+    assert "--dropout must be 0 or more and under 1" in capsys.readouterr().err
     assert not (tmp_path / "models").exists()
 
 
@@ -344,8 +334,3 @@ def test_several_processes_train_one_model(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", json.dumps(config))
     assert run(data, tmp_path / "models") == 2
     assert "choose one with --model" in capsys.readouterr().err
-
-
-def test_one_name_is_the_folder_itself(alone):
-    assert (alone / "model.keras").exists()
-    assert np.isfinite(json.loads((alone / "report.json").read_text())["train_seconds"])

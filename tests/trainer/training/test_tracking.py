@@ -187,10 +187,3 @@ def test_an_account_that_is_missing_is_a_sentence(data, tmp_path, monkeypatch, c
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert "(No API key configured.)" in error
     assert "set WANDB_MODE=offline" in error
-
-
-@pytest.mark.parametrize("name", ["mlflow", "Wandb"])
-def test_other_services_are_not_known(data, tmp_path, capsys, name):
-    with pytest.raises(SystemExit):
-        train(data, tmp_path / "model", f"--track={name}")
-    assert "invalid choice" in capsys.readouterr().err

@@ -46,15 +46,15 @@ def find_hard_clips(comparison: Comparison) -> list[HardClip]:
     """The worst clips of all models, those first that most models list."""
     listed: Counter[str] = Counter()
     wrong: dict[str, list[tuple[str, Mistake]]] = {}
-    results = [
-        (label, result)
-        for label, result in zip(comparison.labels, comparison.results, strict=True)
-        if result.predictions is not None
-    ]
-    for title, result in results:
-        mistakes = comparison.view.find_mistakes(result)
+    models = 0
+    for entry in comparison.entries:
+        predictions = entry.result.predictions
+        if predictions is None:
+            continue
+        models += 1
+        mistakes = comparison.view.find_mistakes(entry.report, predictions)
         for mistake in mistakes:
-            wrong.setdefault(mistake.track_id, []).append((title, mistake))
+            wrong.setdefault(mistake.track_id, []).append((entry.label, mistake))
         listed.update(mistake.track_id for mistake in mistakes[:WORST_CLIPS])
     chosen = sorted(listed, key=lambda track: (-listed[track], track))[:SHOWN_CLIPS]
     clips = []
@@ -66,7 +66,7 @@ def find_hard_clips(comparison: Comparison) -> list[HardClip]:
                 truth=surest[0][1].truth,
                 wrong=tuple((title, mistake.said) for title, mistake in surest[:5]),
                 wrong_count=len(surest),
-                models=len(results),
+                models=models,
             )
         )
     return clips

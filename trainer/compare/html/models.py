@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trainer.compare.comparison import Comparison
+from trainer.compare.comparison import Comparison, Entry
 from trainer.compare.html.charts import calibration_chart, learning_chart
 from trainer.compare.html.hard_clips import WORST_CLIPS, HardClip, clip_link
 from trainer.compare.html.markup import Markup, element, identify, scrolling, section
@@ -19,21 +19,17 @@ def models_section(comparison: Comparison, hard_clips: Sequence[HardClip]) -> Ma
     """A part for each model, the best one open."""
     shown = {clip.track_id for clip in hard_clips}
     parts = [
-        _model(comparison.view, title, result, shown, is_open=number == 0)
-        for number, (title, result) in enumerate(
-            zip(comparison.titles, comparison.results, strict=True)
-        )
+        _model(comparison.view, entry, shown, is_open=number == 0)
+        for number, entry in enumerate(comparison.entries)
     ]
     return section("models", "Each model", *parts)
 
 
-def _model(
-    view: View, title: str, result: Result, shown: set[str], *, is_open: bool
-) -> Markup:
-    report = result.report
+def _model(view: View, entry: Entry, shown: set[str], *, is_open: bool) -> Markup:
+    result, report = entry.result, entry.report
     # Tables of many genres need the whole width.
     wide = "wide" if len(report.test.genres) > MANY_GENRES else None
-    name = f"{title} on {report.representation}"
+    name = f"{entry.title} on {report.representation}"
     blocks = [
         *(
             element(
@@ -117,7 +113,7 @@ def _worst(view: View, result: Result, shown: set[str]) -> list[Markup]:
     if result.predictions is None:
         return []
     items = []
-    for mistake in view.find_mistakes(result)[:WORST_CLIPS]:
+    for mistake in view.find_mistakes(result.report, result.predictions)[:WORST_CLIPS]:
         name = f"track {mistake.track_id}"
         items.append(
             element(

@@ -103,9 +103,8 @@ def _read(name: str) -> str:
 
 def _opening(comparison: Comparison) -> list[Markup]:
     """The result in one line, then in three sentences, then the doubts."""
-    best, title = comparison.reports[0], comparison.titles[0]
-    count = len(comparison.reports)
-    others = sum(comparison.within_noise(number) for number in range(1, count))
+    best, title = comparison.reports[0], comparison.entries[0].title
+    count, others = len(comparison.entries), len(comparison.others)
     lead: list[object] = [element("strong", f"{title} on {best.representation}")]
     if count > 1:
         lead.append(f" is the best of {count} models.")

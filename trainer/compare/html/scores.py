@@ -26,26 +26,23 @@ def comparison_section(comparison: Comparison) -> Markup:
     test = reports[0].test
     bars = [
         Bar(
-            name=title,
-            detail=report.representation,
-            value=report.test.score,
-            interval=report.test.score_interval,
-            close=comparison.within_noise(number),
-            link=model_link(report),
+            name=entry.title,
+            detail=entry.report.representation,
+            value=entry.report.test.score,
+            interval=entry.report.test.score_interval,
+            close=entry.close,
+            link=model_link(entry.report),
         )
-        for number, (title, report) in enumerate(
-            zip(comparison.titles, reports, strict=True)
-        )
+        for entry in comparison.entries
     ]
-    groups = "artists" if test.artists else "clips"
     return section(
         "comparison",
         "How good are the models?",
         element(
             "p",
-            f"{view.score_note}, with 95 % intervals (bootstrap over {groups}). "
-            "Filled: the best, and what is within noise of it. The dotted line is "
-            f"guessing, {percent(test.chance)}.",
+            f"{view.score_note}, with 95 % intervals (bootstrap over "
+            f"{comparison.groups}). Filled: the best, and what is within noise of it. "
+            f"The dotted line is guessing, {percent(test.chance)}.",
             class_="muted",
         ),
         interval_chart(bars, test.chance),
@@ -64,11 +61,9 @@ def _score_table(comparison: Comparison) -> Markup:
     names = [header("Model", text=True), header("Reads", text=True)]
     names += [header(column.name[:1].upper() + column.name[1:]) for column in columns]
     rows = []
-    for number, (title, report) in enumerate(
-        zip(comparison.titles, comparison.reports, strict=True)
-    ):
-        kind = report.representation
-        link = element("a", title, href=f"#{model_link(report)}")
+    for entry in comparison.entries:
+        report, kind = entry.report, entry.report.representation
+        link = element("a", entry.title, href=f"#{model_link(report)}")
         cells = []
         for column in columns:
             value = column.value(report)
@@ -78,10 +73,10 @@ def _score_table(comparison: Comparison) -> Markup:
         rows.append(
             element(
                 "tr",
-                element("th", link, scope="row", data_value=title),
+                element("th", link, scope="row", data_value=entry.title),
                 element("td", kind, class_="text", data_value=kind),
                 *cells,
-                class_="close" if comparison.within_noise(number) else None,
+                class_="close" if entry.close else None,
             )
         )
     for name, kind, score in comparison.view.guesses(comparison.reports):

@@ -196,7 +196,7 @@ class MultiLabel:
         self, clips: ClipPredictions, groups: npt.NDArray[np.intp]
     ) -> Float64s:
         """Macro average precisions."""
-        draws = draw_scores(clips.labels, clips.probabilities, groups, seed=0)
+        draws = draw_scores(clips.labels, clips.probabilities, groups)
         return macro_scores(draws.ap)
 
     def decide(self, probabilities: Float64s, fit: Fit) -> Labels:

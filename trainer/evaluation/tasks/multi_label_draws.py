@@ -57,30 +57,23 @@ def draw_scores(
     labels: npt.NDArray[np.uint8],
     probabilities: Float64s,
     groups: npt.NDArray[np.intp],
-    *,
-    resamples: int = RESAMPLES,
-    seed: int,
 ) -> Draws:
     """Draws whole groups with replacement (see `trainer.evaluation.bootstrap`).
 
-    A clip that is drawn several times counts so often. Equal labels, groups and seeds
-    draw the same groups, so that two models can be compared draw by draw.
+    A clip that is drawn several times counts so often. Equal labels and groups draw the
+    same groups, so that two models can be compared draw by draw.
 
     Args:
       labels: `(clips, genres)`.
       probabilities: `(clips, genres)`.
       groups: of each clip, `(clips,)`.
-      resamples: draws, at most.
-      seed: of the draws.
     """
     affordable = max(MOST_WORK // labels.size, FEWEST_RESAMPLES)
-    resamples = min(resamples, affordable)
+    resamples = min(RESAMPLES, affordable)
     ap = np.full((resamples, labels.shape[1]), np.nan)
     auc = ap.copy()
     columns = [_sort(labels[:, g], probabilities[:, g]) for g in range(labels.shape[1])]
-    for start, times in draw_times(
-        groups, resamples=resamples, seed=seed, chunk=_CHUNK
-    ):
+    for start, times in draw_times(groups, resamples=resamples, chunk=_CHUNK):
         weights = times[:, groups]
         part = slice(start, start + len(times))
         for genre, (order, positive, starts, ends) in enumerate(columns):

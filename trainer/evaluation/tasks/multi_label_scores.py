@@ -20,11 +20,7 @@ import numpy.typing as npt
 from trainer.evaluation.bootstrap import Interval, group_clips
 from trainer.evaluation.calibration import Reliability, count_bins
 from trainer.evaluation.predictions import ClipPredictions, Float64s
-from trainer.evaluation.tasks.multi_label_draws import (
-    RESAMPLES,
-    draw_scores,
-    macro_interval,
-)
+from trainer.evaluation.tasks.multi_label_draws import draw_scores, macro_interval
 
 #: Bins of equal width that probabilities are counted in.
 BINS = 10
@@ -142,8 +138,6 @@ def evaluate(
     *,
     given: npt.NDArray[np.bool_] | None = None,
     paths: Sequence[str] = (),
-    resamples: int = RESAMPLES,
-    seed: int = 0,
 ) -> MultiLabelEvaluation:
     """Computes all scores of a split.
 
@@ -154,8 +148,6 @@ def evaluate(
       given: whether each clip is given each genre, `(clips, genres)`, where other
         thresholds than these say so.
       paths: of each genre; their names where there are none.
-      resamples: of the bootstrap, at most; 0 for no interval, (0, 1).
-      seed: of the bootstrap.
 
     Raises:
       ValueError: there are no clips, or no labels of this kind, or not as many names
@@ -178,12 +170,8 @@ def evaluate(
     auc = {int(g): _roc_auc(labels[:, g], probabilities[:, g]) for g in scored}
     if given is None:
         given = probabilities >= thresholds
-    draws = None
-    if resamples:
-        groups = group_clips(predictions.artist_ids, predictions.track_ids)
-        draws = draw_scores(
-            labels, probabilities, groups, resamples=resamples, seed=seed
-        )
+    groups = group_clips(predictions.artist_ids, predictions.track_ids)
+    draws = draw_scores(labels, probabilities, groups)
     hits = (given & (labels > 0)).sum(axis=0)
     f1 = 2 * hits / np.maximum(given.sum(axis=0) + support, 1)
     occurring = (given.sum(axis=0) + support) > 0
@@ -200,9 +188,7 @@ def evaluate(
                 precision=float(hits[genre] / max(given[:, genre].sum(), 1)),
                 recall=float(hits[genre] / max(support[genre], 1)),
                 f1=float(f1[genre]),
-                average_precision_interval=draws.genre_interval(genre)
-                if draws is not None and genre in ap
-                else None,
+                average_precision_interval=draws.genre_interval(genre),
             )
         )
     reliability = measure_pairs(probabilities, labels)
@@ -213,10 +199,10 @@ def evaluate(
         clips=len(labels),
         artists=len(set(predictions.artist_ids) - {""}),
         macro_ap=_mean(list(ap.values())),
-        macro_ap_interval=(0.0, 1.0) if draws is None else macro_interval(draws.ap),
+        macro_ap_interval=macro_interval(draws.ap),
         micro_ap=_average_precision(*pairs) if mixed else 0.0,
         macro_auc=_mean(list(auc.values())),
-        macro_auc_interval=(0.0, 1.0) if draws is None else macro_interval(draws.auc),
+        macro_auc_interval=macro_interval(draws.auc),
         micro_auc=_roc_auc(*pairs) if mixed else 0.0,
         macro_f1=float(f1[occurring].mean()) if occurring.any() else 0.0,
         micro_f1=float(2 * hits.sum() / max(given.sum() + labels.sum(), 1)),

@@ -39,16 +39,13 @@ class Task(Protocol):
       report_class: of `report.json`.
     """
 
-    @property
-    def activation(self) -> str: ...  # noqa: D102
+    activation: str
+    score_name: str
+    label_column: str
+    report_class: type[Any]
+
     @property
     def bias(self) -> tuple[float, ...] | None: ...  # noqa: D102
-    @property
-    def score_name(self) -> str: ...  # noqa: D102
-    @property
-    def label_column(self) -> str: ...  # noqa: D102
-    @property
-    def report_class(self) -> type[Any]: ...  # noqa: D102
 
     def losses(self, labels: Any, probabilities: Any) -> Any:
         """Losses of records as they are told: tensors `(n, ...)` to `(n,)`."""

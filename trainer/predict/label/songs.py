@@ -18,7 +18,7 @@ from pipeline.decoding.excerpts import Part
 from pipeline.decoding.isolation import IsolatedDecoder
 from pipeline.inputs.join import AudioFile
 from pipeline.shards.shard import READ_AHEAD, decode_ahead, open_audio
-from trainer.predict.audio import AudioPredictor
+from trainer.predict.audio import AudioPredictor, join_records
 from trainer.predict.network import Embedder
 from trainer.predict.protocol import Predictor
 
@@ -137,7 +137,7 @@ class SongLabeller:
         clips = self._decoder.use_parts(opened, audio.config, audio.excerpts, use)
         return _Song(
             file=file,
-            records=_join([records for records, _, _ in clips]),
+            records=join_records([records for records, _, _ in clips]),
             starts=tuple(start for _, start, _ in clips),
             seconds=clips[0][2],
         )
@@ -145,7 +145,7 @@ class SongLabeller:
     def _ask(self, songs: Sequence[_Song]) -> Iterator[tuple[AudioFile, SongLabels]]:
         if not songs:
             return
-        records = _join([song.records for song in songs])
+        records = join_records([song.records for song in songs])
         probabilities = np.asarray(self._predictor.predict(records), np.float64)
         embeddings = np.zeros((len(probabilities), 0), np.float32)
         if self._embedder is not None:
@@ -162,8 +162,3 @@ class SongLabeller:
                     embeddings=embeddings[part],
                 ),
             )
-
-
-def _join(parts: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    """The records of several clips in one array for each representation."""
-    return {name: np.concatenate([one[name] for one in parts]) for name in parts[0]}

@@ -1,4 +1,4 @@
-"""The networks for raw windows and for vectors, and what all models share.
+"""What all networks share: their first and their last layer.
 
 Every model takes raw records: normalisation with the training statistics of the
 manifest is its first layer, so that what is saved is what was trained.

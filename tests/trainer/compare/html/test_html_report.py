@@ -6,7 +6,6 @@ import hashlib
 import html.parser
 import io
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -16,18 +15,16 @@ import pytest
 from matplotlib.image import imread as read_png
 
 from tests.support.audio_files import encode, make_music
+from tests.support.model_reports import write_report
 from tests.support.trainer_fixtures import write_dataset
 from trainer.compare import __main__ as compare
-from trainer.compare import serve
 from trainer.compare.html.clip_media import clip_picture
 from trainer.evaluation.predictions import ClipPredictions
-from trainer.evaluation.report_folder import write_report
 from trainer.evaluation.tasks.task import make_report
 
 #: What people call genres must never become part of the page.
 GENRES = ("Folk <script>alert(1)</script>", 'Jazz & "Blues"', "Rock")
 MODELS = {"cnn": 0.8, "net": 1.2, "svm": 2.0}
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WIDTHS = {"phone": 390, "desktop": 1280}
 
 
@@ -39,16 +36,6 @@ def test_a_picture_shows_all_images_of_a_clip():
     assert levels.shape == (8, 6)
     assert len(np.unique(levels[:, :3])) == len(np.unique(levels[:, 3:])) == 1
     assert levels[0, 0] < levels[0, -1]
-
-
-def find_browser() -> str:
-    """Path of a browser; the test is skipped where there is none."""
-    found = os.environ.get("CHROMIUM") or next(
-        filter(None, map(shutil.which, BROWSERS)), None
-    )
-    if found is None:
-        pytest.skip("no Chromium is installed: set CHROMIUM to its path")
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -228,46 +215,6 @@ def test_a_report_without_its_dataset_has_no_data_part(folder, tmp_path, capsys)
     assert "is not the dataset" in capsys.readouterr().err
     assert compare.main([argv[0], f"--audio={tmp_path / 'none'}"]) == 2
     assert "--audio matches no file: there is no none in" in capsys.readouterr().err
-
-
-def test_the_page_is_served_to_this_machine_alone(folder, tmp_path, capsys):
-    import threading
-    import urllib.error
-    import urllib.request
-
-    server = serve.make_server(serve.find_report(str(folder)), 0)
-    assert server.server_address[0] == "127.0.0.1"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    address = f"http://127.0.0.1:{server.server_address[1]}"
-    with urllib.request.urlopen(address, timeout=240) as answer:
-        assert answer.read() == (folder / "report.html").read_bytes()
-    for other in ("/report.json", "/../report.json", "/models"):
-        with pytest.raises(urllib.error.HTTPError, match="404"):
-            urllib.request.urlopen(address + other, timeout=10)
-    port = server.server_address[1]
-    assert serve.main([str(folder), "--serve", f"--port={port}"]) == 2
-    assert f"Port {port} cannot be used" in capsys.readouterr().err
-    server.shutdown()
-    server.server_close()
-    thread.join()
-    assert serve.main([str(tmp_path)]) == 2
-    assert "There is no report.html" in capsys.readouterr().err
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed"
-    )
-    executable = find_browser()
-    with playwright.sync_playwright() as driver:
-        # Without its sandbox, it also runs as root and in containers.
-        started = driver.chromium.launch(
-            executable_path=executable, args=["--no-sandbox"]
-        )
-        yield started
-        started.close()
 
 
 @pytest.fixture(params=WIDTHS)

@@ -19,7 +19,6 @@ from pipeline.common.rejects import AudioError, Reason
 from pipeline.decoding.isolation import IsolatedDecoder
 from pipeline.inputs.join import AudioFile
 from pipeline.launch.commands import main as launch
-from pipeline.schema import UserError
 from pipeline.shards import replace
 from tests.support.small_models import GENRES, write_models, write_tones
 from trainer.predict import loading, network
@@ -268,6 +267,7 @@ def test_shards_grow_with_the_catalogue():
     [
         (("--top=0",), "--top must be 1 or more. Received: 0"),
         (("--num_shards=0",), "--num_shards must be 1 or more"),
+        (("--excerpts=0",), "--excerpts must be 1 or more"),
         (("--by_exerpt",), "did you mean --by_excerpt?"),
         (("--runner=DaskRunner",), "--runner DaskRunner is refused"),
     ],
@@ -390,11 +390,6 @@ def test_files_that_cannot_be_opened_are_rejects(tmp_path):
         with pytest.raises(AudioError) as caught:
             songs.open_song(file)
         assert caught.value.reason == reason
-
-
-def test_config_refuses_what_cannot_be_meant(tmp_path):
-    with pytest.raises(UserError, match="--excerpts must be 1 or more"):
-        make_config(tmp_path, excerpts=0)
 
 
 def test_the_command_is_known(capsys, monkeypatch):

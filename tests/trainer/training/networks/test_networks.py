@@ -176,8 +176,6 @@ def test_standardiser_reaches_signals_of_any_size():
     np.testing.assert_allclose(out[:, :4].mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(out[:, :4].std(axis=0), 1, atol=1e-4)
     np.testing.assert_array_equal(out[:, 4], 0)
-    copy = keras.layers.Rescaling.from_config(layer.get_config())
-    np.testing.assert_array_equal(copy(features), out)
 
 
 def test_unfreeze_last_layers(base):
