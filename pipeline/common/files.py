@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from typing import Any, Protocol
 
 from pipeline.common.regular_file import SHOWN_LETTERS
+from pipeline.schema import UserError
+
+
+def expand_home(path: str) -> str:
+    """A path whose `~` or `~user` at the start is their home, as a shell has it.
+
+    What exists by that name is meant itself.
+    """
+    first = path.partition("/")[0]
+    if not first.startswith("~") or os.path.lexists(first):
+        return path
+    return os.path.expanduser(path)
 
 
 class Files(Protocol):
@@ -50,6 +63,27 @@ def temporary_name(path: str) -> str:
 def join(folder: str, name: str) -> str:
     """A path below a folder."""
     return f"{folder.rstrip('/')}/{name}"
+
+
+@contextlib.contextmanager
+def scratch_folder(*errors: type[Exception]) -> Iterator[str]:
+    """A temporary folder; the body writes nowhere else.
+
+    Args:
+      errors: what a library raises that cannot write, besides `OSError`.
+
+    Raises:
+      UserError: it cannot be written to.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            yield folder
+    except (OSError, *errors) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise UserError(
+            f"The temporary folder {tempfile.tempdir or ''} cannot be written to "
+            f"({reason or error}); make room there, or set TMPDIR to another folder."
+        ) from error
 
 
 class LocalFiles:

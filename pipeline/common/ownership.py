@@ -62,6 +62,20 @@ def _explaining(problem: str, received: str) -> Iterator[None]:
         ) from error
 
 
+def _check_way(path: str, flag: str) -> None:
+    """Refuses `missing/..`: it leads nowhere until the missing folder is made."""
+    if "://" in path:
+        return
+    parts = path.split("/")
+    for end in (end for end, part in enumerate(parts) if part == ".."):
+        way = "/".join(parts[:end])
+        if way and not os.path.isdir(way):
+            raise UserError(
+                f"{flag} leads back (..) from {way}, which is no folder; nothing was "
+                f"changed. Give {resolve(path)}, if that is meant. Received: {path}"
+            )
+
+
 # Folders
 
 
@@ -114,6 +128,7 @@ def check_folder(
     Raises:
       UserError: a file in it is not ours, or the folder is a file.
     """
+    _check_way(folder, flag)
     with _explaining(f"{flag} cannot be looked into", folder):
         if files.is_file(folder):
             raise UserError(
@@ -337,6 +352,7 @@ def check_file(files: Files, path: str, kind: FileKind, *, flag: str) -> None:
         raise UserError(
             f"{flag} must end with {' or '.join(kind.suffixes)}. Received: {path}"
         )
+    _check_way(path, flag)
     probe = temporary_name(path)
     with _explaining(f"{flag} cannot be written", path):
         if files.is_file(path) and kind.sign not in files.read(path, _HEAD_BYTES):

@@ -169,20 +169,39 @@ def allow_any_text() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def columns_of(text: str) -> int:
+    """How many columns of a terminal a line takes: two for a Chinese character."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0
+        if unicodedata.combining(character)
+        else 2
+        if unicodedata.east_asian_width(character) in "WF"
+        else 1
+        for character in text
+    )
+
+
+def pad(text: str, columns: int, *, right: bool = False) -> str:
+    """A cell of a table, to the left or the right."""
+    blanks = " " * (columns - columns_of(text))
+    return blanks + text if right else text + blanks
+
+
 def align(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table: the first column to the left, the others to the right.
 
     Cells stay on their line, whatever is in them.
     """
     table = [[one_line(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    widths = [max(map(columns_of, column)) for column in zip(*table, strict=True)]
     lines = []
     for row in table:
         first, *others = zip(row, widths, strict=True)
-        cells = [first[0].ljust(first[1])]
-        cells += [cell.rjust(width) for cell, width in others]
+        cells = [pad(*first), *(pad(*other, right=True) for other in others)]
         lines.append("  ".join(cells).rstrip())
-    lines.insert(1, "-" * max(map(len, lines)))
+    lines.insert(1, "-" * max(map(columns_of, lines)))
     return "\n".join(lines)
 
 

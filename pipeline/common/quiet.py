@@ -9,6 +9,7 @@ import re
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Iterator
 
 #: Lines of TensorFlow's imports and of libmpg123, which comments on every
@@ -45,11 +46,14 @@ def optional_hidden() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def keep_back_stderr() -> Iterator[None]:
+def keep_back_stderr(*, replay: bool = True) -> Iterator[None]:
     """Diverts file descriptor 2, and replays it after an exception.
 
     TensorFlow prints informational lines while it is being imported, whatever
     its log level. Not for use while other threads may have something to say.
+
+    Args:
+      replay: not where the exception says the same.
     """
     sys.stderr.flush()
     original = os.dup(2)
@@ -59,12 +63,21 @@ def keep_back_stderr() -> Iterator[None]:
             yield
         except BaseException:
             buffer.seek(0)
-            os.write(original, buffer.read())
+            if replay:
+                os.write(original, buffer.read())
             raise
         finally:
             sys.stderr.flush()
             os.dup2(original, 2)
             os.close(original)
+
+
+@contextlib.contextmanager
+def missing_letters_drawn() -> Iterator[None]:
+    """Has Matplotlib draw a box for a letter of no font, without warning of each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
+        yield
 
 
 @contextlib.contextmanager

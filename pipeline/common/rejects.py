@@ -34,7 +34,7 @@ class Reason(enum.StrEnum):
     NOT_FINITE = "not_finite"  # decodes to infinities or to no numbers
     TOO_LOUD = "too_loud"  # decodes to levels that no music has
     SAMPLE_RATE = "sample_rate"  # one that no music has
-    CHANNELS = "channels"  # more than music has
+    CHANNELS = "channels"  # more than music has, or than its header agrees on
     TOO_SHORT = "too_short"
     SILENT = "silent"
     CANCELS = "cancels"  # its channels cancel each other when mixed down

@@ -4,8 +4,8 @@ Decoders are made to play on: libsndfile takes the rest of a truncated WAV for
 the whole, and a damaged frame sounds like any other. Lengths in headers, the
 marks at a stream's end and the checksums that some formats carry know better.
 
-RIFF, RF64, W64, AIFF, AU and CAF tell the number of bytes; FLAC the number of
-samples, and each of its frames where it belongs. For MP3 see `mp3`, for Ogg `ogg`.
+RIFF, RF64, W64, AIFF, AU and CAF tell the number of bytes. For FLAC see `flac`, for MP3
+`mp3`, for Ogg `ogg`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ import io
 import struct
 from typing import BinaryIO, NamedTuple
 
-from pipeline.common.clip_config import MAX_CLIP_SECONDS
 from pipeline.common.rejects import AudioError, Reason
-from pipeline.decoding import tags
-from pipeline.decoding.checksums import crc8
+from pipeline.decoding import flac, tags
 
 #: Chunks before the audio of a file.
 _MAX_CHUNKS = 1_000
@@ -33,10 +31,6 @@ UNKNOWN_SIZE = 2_000_000_000
 UNKNOWN_LONG_SIZE = 1 << 48
 #: Looked at behind the audio.
 BEHIND_BYTES = 1 << 16
-#: Read at once.
-_PIECE = 4 << 20
-#: Places at which FLAC's frames are looked for, and bytes searched at each at least.
-FLAC_PLACES, _FLAC_BYTES = 5, 1 << 16
 
 
 class _Chunks(NamedTuple):
@@ -125,7 +119,7 @@ def check_length(file: BinaryIO) -> BinaryIO:
     file.seek(0)
     magic = file.read(4)
     if magic == b"fLaC":
-        _check_flac(file, size)
+        flac.check_length(file, size)
         return file
     if magic == b".snd":
         found = _find_au_audio(file)
@@ -133,6 +127,7 @@ def check_length(file: BinaryIO) -> BinaryIO:
         _check_avi(file, size)
         return file
     elif magic in _FORMATS:
+        _check_frames(file, size, magic)
         found = _find_chunk(file, size, _FORMATS[magic])
     else:
         return file
@@ -166,15 +161,69 @@ def check_length(file: BinaryIO) -> BinaryIO:
     return file
 
 
+def find_riff_chunk(file: BinaryIO, name: bytes) -> tuple[int, int] | None:
+    """First byte and size of what a chunk of a WAV holds, as far as it is there."""
+    size = file.seek(0, io.SEEK_END)
+    found = _find_chunk(file, size, _FORMATS[b"RIFF"]._replace(audio=name))
+    return None if found is None else (found.start, min(found.size, size - found.start))
+
+
+def _check_frames(file: BinaryIO, size: int, magic: bytes) -> None:
+    """Refuses a WAV of other channels than its bytes a frame and a second both say."""
+    chunks = _FORMATS[magic]
+    found = _find_chunk(file, size, chunks._replace(audio=b"fmt " + chunks.audio[4:]))
+    if found is None or magic in (b"FORM", b"caff"):
+        return
+    file.seek(found.start + 2)
+    fields = struct.unpack(f"{chunks.size[0]}HIIHH", file.read(14).ljust(14, b"\0"))
+    announced = find_channels(*fields)
+    if announced != fields[0]:
+        raise AudioError(
+            Reason.CHANNELS,
+            f"has as many channels as its header says ({fields[0]}), or as its "
+            f"{fields[3]} bytes a frame of {fields[4]} bits say ({announced})",
+        )
+
+
+def find_channels(channels: int, rate: int, second: int, frame: int, bits: int) -> int:
+    """The channels of a WAV as its other fields say it, if all of them do.
+
+    One alone is often wrong. `trainer.export.graph_wav` has the same rule.
+
+    Args:
+      channels: what the header says.
+      rate: frames a second.
+      second: bytes of them.
+      frame: bytes of one; some programs mean bits, or have 24 of them in four bytes.
+      bits: of a sample.
+    """
+    width = bits // 8
+    usual = (channels * bits, channels * (4 if bits == 24 else width))
+    if not width or bits % 8 or frame % width or second != rate * frame:
+        return channels
+    found = frame // width
+    return found if 0 < found <= MAX_CHANNELS and frame not in usual else channels
+
+
 def _check_avi(file: BinaryIO, size: int) -> None:
     """Holds a file's length against the size of all that its header announces."""
-    file.seek(4)
-    promised = known_size(int.from_bytes(file.read(4), "little"), size - 8)
+    file.seek(0)
+    promised = avi_size(file.read(12), size)
     if promised is not None and size - 8 < MIN_PRESENT * promised:
         raise AudioError(
             Reason.TRUNCATED,
             f"has {size:,} of the {promised + 8:,} bytes that its header promises",
         )
+
+
+def avi_size(head: bytes, size: int) -> int | None:
+    """Bytes behind the first 8 that an AVI announces; None if it does not know.
+
+    Args:
+      head: 12 bytes of a file.
+      size: bytes of the whole file.
+    """
+    return known_size(int.from_bytes(head[4:8], "little"), size - 8)
 
 
 def known_size(size: int, present: int, *, long: bool = False) -> int | None:
@@ -251,108 +300,3 @@ def _find_chunk(file: BinaryIO, file_size: int, chunks: _Chunks) -> _Audio | Non
         position += width + size
         position += -position % chunks.align
     return None
-
-
-def _check_flac(file: BinaryIO, size: int) -> None:
-    """Holds STREAMINFO's number of samples against where the last frame belongs.
-
-    RFC 9639, sections 8.2 and 9.1.
-    """
-    file.seek(0)
-    info = file.read(42)
-    if len(info) < 42:
-        return
-    block, longest = struct.unpack_from(">HH", info, 8)
-    rate = int.from_bytes(info[18:21], "big") >> 4
-    channels, bits = (info[20] >> 1 & 7) + 1, (info[20] & 1) << 4 | info[21] >> 4
-    # A frame that is not compressed is as large, and bears no larger one.
-    largest = longest * channels * (bits + 1) // 8 + 64
-    promised = int.from_bytes(info[21:26], "big") & 0xF_FFFF_FFFF
-    # Two frames whole.
-    largest = min(int.from_bytes(info[15:18], "big") or largest, largest)
-    window = max(_FLAC_BYTES, 2 * largest + 16)
-    # Where the file's end is, and at some places on the way.
-    found = [
-        number
-        for place in range(1, FLAC_PLACES + 1)
-        for number in _find_last_flac_frame(
-            _read_before(file, size * place // FLAC_PLACES, window), block, longest
-        )
-    ]
-    if not promised or not found:
-        return
-    # What is missing of a clip, decoding finds; of a longer file its middle is used.
-    short = promised <= MAX_CLIP_SECONDS * rate
-    few = found[-1] + 2 * longest < promised and not short
-    several = found != sorted(set(found)) or (few and _holds_another(file, size))
-    if several or promised <= found[-1]:
-        raise AudioError(
-            Reason.UNANNOUNCED,
-            f"its header promises {promised:,} samples, but "
-            + ("another stream follows" if several else f"it has over {found[-1]:,}"),
-        )
-    if few:
-        raise AudioError(
-            Reason.TRUNCATED,
-            f"its header promises {promised:,} samples, but its last frame begins at "
-            f"{found[-1]:,}",
-        )
-
-
-def _read_before(file: BinaryIO, end: int, count: int) -> bytes:
-    start = max(end - count, 0)
-    file.seek(start)
-    return file.read(end - start)
-
-
-def _holds_another(file: BinaryIO, size: int) -> bool:
-    """Whether a second FLAC stream follows the first."""
-    position = 4
-    while position < size:
-        file.seek(position)
-        data = file.read(_PIECE)
-        if b"fLaC" in data or not data:
-            return bool(data)
-        position += max(len(data) - 3, 1)
-    return False
-
-
-def _find_last_flac_frame(data: bytes, block: int, longest: int) -> list[int]:
-    """Number of the sample at which the last frame in some bytes begins, if one does.
-
-    Another frame has to be in front of it: single bytes may look like a header.
-    """
-    position = len(data)
-    later: list[int] = []
-    while (position := data.rfind(b"\xff", 0, position)) >= 0:
-        number = _parse_flac_frame(data[position : position + 16])
-        if number is None:
-            continue
-        # Frames have numbers, or their first sample's where their sizes vary.
-        fixed = data[position + 1] == 0xF8
-        for candidate in later:
-            if 0 < candidate - number <= (1 if fixed else longest):
-                return [candidate * block if fixed else candidate]
-        later.append(number)
-    return []
-
-
-def _parse_flac_frame(header: bytes) -> int | None:
-    """The number in a frame's header; None if it is no header."""
-    if len(header) < 6 or header[1] not in (0xF8, 0xF9) or header[3] & 1:
-        return None
-    # Coded as UTF-8 does it, in up to seven bytes.
-    ones = 8 - (header[4] ^ 0xFF).bit_length()
-    length = max(ones, 1)
-    if ones == 1 or ones == 8 or len(header) < 4 + length:
-        return None
-    number = header[4] & (0x7F >> ones)
-    for byte in header[5 : 4 + length]:
-        if byte & 0xC0 != 0x80:
-            return None
-        number = number << 6 | byte & 0x3F
-    sizes, rates = header[2] >> 4, header[2] & 0xF
-    end = 4 + length + {6: 1, 7: 2}.get(sizes, 0) + {12: 1, 13: 2, 14: 2}.get(rates, 0)
-    if len(header) <= end or header[end] != crc8(header[:end]):
-        return None
-    return number

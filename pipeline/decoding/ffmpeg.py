@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.common.rejects import AudioError, Reason
+from pipeline.decoding import damage
 
 with warnings.catch_warnings():
     # At import pydub looks for ffmpeg on the PATH and warns if there is none.
@@ -61,7 +62,7 @@ _FORMATS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,iff,loas,matroska,mov,"
     "mp3,mpc,mpc8,mpeg,mpegts,ogg,oma,tak,tta,w64,wav,wv"
 )
-_DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d\.\d+)")
+_DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d\.\d+)(?:, start: (-?[\d.]+))?")
 _ERROR = re.compile(r"^((?:\[[^]]+\] )*)\[(?:error|fatal|panic)\] (.*)", re.MULTILINE)
 _CODEC = re.compile(r"^\[info\]   Stream #0:(\d+)\S*: (\w+): (\w+)", re.MULTILINE)
 _PICTURE = re.compile(r"picture|APIC|attached|cover art", re.IGNORECASE)
@@ -248,7 +249,7 @@ def _measure(source: BinaryIO) -> _Packets:
     if audio not in ends or not rates.get(audio):
         raise FfmpegError(_last_error(log))
     first = max(begins[audio], 0.0)
-    announced = _announced_seconds(log)
+    announced = _announced_seconds(source, log)
     # A container may last longer than its audio, but not than all of its streams.
     if max(ends.values()) >= _REACHED * announced:
         announced = ends[audio] - first
@@ -365,10 +366,16 @@ def _audio_errors(log: str, packets: _Packets) -> Iterator[str]:
         yield str(message)
 
 
-def _announced_seconds(log: str) -> float:
+def _announced_seconds(source: BinaryIO, log: str) -> float:
     """The container's own length, not one that ffmpeg estimates."""
     found = _DURATION.search(log)
     if found is None or "Estimating duration from bitrate" in log:
         return 0.0
-    hours, minutes, seconds = found.groups()
-    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    source.seek(0)
+    head, size = source.read(12), source.seek(0, 2)
+    if head[8:] == b"AVI " and damage.avi_size(head, size) is None:
+        return 0.0
+    hours, minutes, seconds, start = found.groups(default="0")
+    length = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    # Where Matroska's ends, from zero on; its packets are counted from the first.
+    return length - float(start) if "Input #0, matroska" in log else length

@@ -14,8 +14,7 @@ from typing import BinaryIO, NamedTuple
 
 from pipeline.common.clip_config import EXCERPT_SECONDS, MAX_CLIP_SECONDS
 from pipeline.common.rejects import AudioError, Reason
-from pipeline.decoding import mpeg, tags
-from pipeline.decoding.checksums import crc16
+from pipeline.decoding import damage, mpeg, tags
 from pipeline.decoding.mpeg import Frame, find_frame, parse_frame
 
 #: Read to find the first frame; tags and zeros in front of it are skipped.
@@ -47,6 +46,8 @@ _OTHER_FORMATS = frozenset(
         *(b"\x1a\x45\xdf\xa3", b"\x30\x26\xb2\x75", b"FLV\x01", b"wvpk", b"MAC "),
     ]
 )
+#: WAVE_FORMAT_MPEG and WAVE_FORMAT_MPEGLAYER3 (RFC 2361).
+_MPEG_IN_WAV = (0x50, 0x55)
 #: Boxes that an MP4 file may begin with.
 _MP4_BOXES = frozenset([b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"])
 
@@ -120,6 +121,10 @@ def find_stream(file: BinaryIO, begin: int, end: int) -> Stream | None:
     """As `read_stream`, where it is known where the tags end and begin."""
     file.seek(begin)
     head = file.read(min(HEAD_BYTES, max(end - begin, 0)))
+    if (inner := _find_in_wav(file, begin, end, head)) is not None:
+        begin, end = inner
+        file.seek(begin)
+        head = file.read(min(HEAD_BYTES, end - begin))
     if head[:4] in _OTHER_FORMATS or head[4:8] in _MP4_BOXES:
         return None
     for _ in range(MAX_ZEROS // HEAD_BYTES):
@@ -146,6 +151,27 @@ def find_stream(file: BinaryIO, begin: int, end: int) -> Stream | None:
     # The bit rate of the first frame may be its own.
     second = parse_frame(head, frame.size) or frame
     return Stream(begin, end, second, begin + frame.size, *header)
+
+
+def _find_in_wav(
+    file: BinaryIO, begin: int, end: int, head: bytes
+) -> tuple[int, int] | None:
+    """Where an MPEG stream lies in a WAV, whose length libsndfile only guesses.
+
+    Raises:
+      AudioError: it has less than the WAV's header promises.
+    """
+    if head[:4] not in (b"RIFF", b"RF64") or head[8:12] != b"WAVE":
+        return None
+    wav = tags.take(file, begin, end)
+    form = damage.find_riff_chunk(wav, b"fmt ")
+    if form is None:
+        return None
+    wav.seek(form[0])
+    if int.from_bytes(wav.read(2), "little") not in _MPEG_IN_WAV:
+        return None
+    audio = damage.find_riff_chunk(damage.check_length(wav), b"data")
+    return None if audio is None else (begin + audio[0], begin + sum(audio))
 
 
 def measure(file: BinaryIO, stream: Stream) -> Measure:
@@ -246,7 +272,7 @@ def _is_as_announced(file: BinaryIO, stream: Stream, checksums: bool) -> bool:
         return False
     file.seek(stream.audio)
     data = file.read(checksum.length - header)
-    if crc16(data) != checksum.crc:
+    if mpeg.crc16(data) != checksum.crc:
         raise AudioError(
             Reason.CHECKSUM,
             "its audio is not that of the checksum in its LAME tag: damaged, or "

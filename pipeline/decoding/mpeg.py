@@ -12,7 +12,9 @@ import functools
 import struct
 from typing import BinaryIO, NamedTuple
 
-from pipeline.decoding.checksums import crc16
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.decoding.tags import ID3V1, measure_tag
 
 #: Read at once where a chain is followed.
@@ -27,6 +29,8 @@ _KBPS_V2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _RATES = (44_100, 48_000, 32_000)
 #: Where Fraunhofer's header lies in its frame, in every version.
 _VBRI_OFFSET = 36
+#: Powers of x modulo the CRC-16's polynomial repeat after so many.
+_PERIOD = 32_767
 
 
 class Frame(NamedTuple):
@@ -311,3 +315,41 @@ def add_length(data: bytes) -> bytes:
     if frame.size < len(header):
         return data
     return header + bytes(frame.size - len(header)) + data
+
+
+def crc16(data: bytes | memoryview) -> int:
+    """CRC-16 of a LAME tag: polynomial 0x8005, reflected, from 0.
+
+    The polynomial is (x + 1)(x^15 + x + 1), whose powers of x have a period of
+    2^15 - 1. So blocks of that many bytes, and then of that many bits, may be
+    added up before anything is divided.
+    """
+    bits = np.unpackbits(_fold(np.frombuffer(data, np.uint8)), bitorder="little")
+    if len(bits) > _PERIOD:
+        bits = np.bitwise_xor.reduce(bits.reshape(8, _PERIOD), axis=0)
+    remainders = _remainders()[_PERIOD - len(bits) :]
+    return int(np.bitwise_xor.reduce(remainders * bits))
+
+
+def _fold(octets: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Adds up blocks of a period's bytes, (n,) to (32767,); keeps what is short."""
+    if len(octets) * 8 <= _PERIOD:
+        return octets
+    length = -(-len(octets) // _PERIOD) * _PERIOD
+    # Leading zeros change nothing.
+    padded = np.zeros(length, np.uint8)
+    padded[length - len(octets) :] = octets
+    return np.asarray(np.bitwise_xor.reduce(padded.reshape(-1, _PERIOD), axis=0))
+
+
+@functools.cache
+def _remainders() -> NDArray[np.uint16]:
+    """What each bit of a folded block adds to the checksum, (32767,)."""
+    powers = np.empty(_PERIOD, np.uint16)
+    value = 0x8000  # x^0, reflected
+    for exponent in range(_PERIOD):
+        powers[exponent] = value
+        value = value >> 1 ^ (0xA001 if value & 1 else 0)
+    # The first bit is of the highest power; a CRC multiplies all by x^16.
+    exponents = np.arange(_PERIOD - 1, -1, -1) + 16
+    return powers[exponents % _PERIOD]

@@ -20,7 +20,7 @@ from pipeline.common.clip_config import (
 )
 from pipeline.common.rejects import AudioError, Reason
 from pipeline.decoding import damage, ffmpeg, libsndfile, mp3, ogg
-from pipeline.decoding.checksums import flac_md5
+from pipeline.decoding.flac import samples_md5
 
 Float32 = NDArray[np.float32]
 
@@ -106,10 +106,12 @@ def load_waveform(file: BinaryIO, config: ClipConfig) -> Waveform:
     """
     decoded = _decode(file, config)
     if decoded.seconds < config.min_duration:
+        # Not rounded up to what would do.
+        seconds = int(100 * decoded.seconds) / 100
         raise AudioError(
             Reason.TOO_SHORT,
-            f"lasts {decoded.seconds:.2f} s; at least {config.min_duration:g} s are "
-            "needed (--min_duration of preprocess)",
+            f"lasts {seconds:.2f} s; at least {config.min_duration:g} s are needed "
+            "(--min_duration of preprocess)",
         )
     if decoded.peak < MIN_PEAK:
         raise AudioError(Reason.SILENT, f"is silent (its peak is {decoded.peak:.1e})")
@@ -254,7 +256,7 @@ def _read_digest(source: BinaryIO, config: ClipConfig) -> libsndfile.FlacDigest 
 
 def _check_digest(frames: Float32, digest: libsndfile.FlacDigest | None) -> None:
     """Refuses a FLAC file that does not decode to what was encoded."""
-    if digest is not None and flac_md5(frames, digest.bits) != digest.md5:
+    if digest is not None and samples_md5(frames, digest.bits) != digest.md5:
         raise AudioError(
             Reason.CHECKSUM, "its audio is not what its MD5 says (--ignore_checksums)"
         )

@@ -18,6 +18,8 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from pipeline.common.files import expand_home
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Glob:
@@ -67,9 +69,7 @@ def parse(text: str) -> Glob:
     """
     if is_remote(text):
         return _cut(text)
-    if text.startswith("~") and not os.path.lexists(text.partition("/")[0]):
-        text = os.path.expanduser(text)
-    text = _spell(text)
+    text = _spell(expand_home(text))
     if os.path.isdir(text):
         folder = text.rstrip("/") or "/"
         return Glob(folder="" if folder == "." else folder, rest="**")

@@ -151,7 +151,10 @@ class Join:
     def _assign_number(
         self, tracks: Sequence[Track], files: Sequence[AudioFile]
     ) -> Assignment:
-        """The number joins: the first row, and the file most like FMA's own name."""
+        """The number joins: the first row, and the file most like FMA's own name.
+
+        One that cannot be read stands behind all others.
+        """
         found = Assignment()
         if not tracks:
             return found
@@ -160,7 +163,11 @@ class Join:
         endings = path, f"/{path}", f"/{posixpath.basename(path)}"
 
         def rank(number: int) -> tuple[bool, ...]:
-            return tuple(not files[number].path.endswith(end) for end in endings[1:])
+            file = files[number]
+            return (
+                bool(file.problem),
+                *(not file.path.endswith(end) for end in endings[1:]),
+            )
 
         for number in sorted(audio, key=rank):
             if 0 in found.takes:

@@ -14,8 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
 from pipeline.inputs.genres import CellReader, LabelRule, is_nothing
-from pipeline.inputs.globs import to_nfc
-from pipeline.inputs.names import make_folder
+from pipeline.inputs.names import make_folder, unify_artist
 from pipeline.inputs.splits import SplitConfig, split_by_hash
 from pipeline.schema import SPLITS, UserError, shorten
 
@@ -328,20 +327,20 @@ def _fma_track(
         )
     if subset not in SUBSETS:
         raise _unknown(where, "subset", subset, SUBSETS)
-    if values["split"] not in SPLITS:
+    if layout.split.rule == "fma" and values["split"] not in SPLITS:
         raise _unknown(where, "split", values["split"], SPLITS)
     lists = [values[name] for name in _FMA_LISTS if name in values]
     try:
         found = cells.read_fma(values["genre"], *lists)
     except ValueError as error:
         raise UserError(f"{where}: {error}") from error
-    track_id = str(int(raw_id))
+    track_id, artist_id = str(int(raw_id)), unify_artist(values["artist_id"])
     return Track(
         key=track_id,
         track_id=track_id,
-        artist_id=values["artist_id"],
+        artist_id=artist_id,
         genres=found.genres,
-        split=_assign(layout.split, values["split"], values["artist_id"], track_id),
+        split=_assign(layout.split, values["split"], artist_id, track_id),
         path=f"{int(raw_id) // 1000:03d}/{int(raw_id):06d}.mp3",
         wanted=SUBSETS.index(subset) <= SUBSETS.index(config.subset) and found.wanted,
         below_top=found.below_top,
@@ -373,7 +372,7 @@ def _plain_track(
     track_id = values.get("track_id") or folder.name_row(
         path, whole=key in config.shared_keys
     )
-    artist_id = to_nfc(values.get("artist_id", ""))
+    artist_id = unify_artist(values.get("artist_id", ""))
     return Track(
         key=key,
         track_id=track_id,

@@ -7,6 +7,7 @@ import functools
 import itertools
 import os
 import posixpath
+import re
 from collections.abc import Collection, Sequence
 
 from pipeline.inputs.archives import paths
@@ -222,3 +223,13 @@ def normalise(path: str, *, keep_form: bool = False) -> str:
 
 def _is_absolute(path: str) -> bool:
     return path.startswith("/") or is_remote(path)
+
+
+def unify_artist(artist_id: str) -> str:
+    """An artist's id, the same however it is spelt.
+
+    pandas writes a column of numbers as floats where one is missing (7.0), and one who
+    is taken for two has clips in training and test.
+    """
+    number = re.fullmatch(r"(\d+)\.0", artist_id, re.ASCII)
+    return number[1] if number else to_nfc(artist_id)

@@ -247,7 +247,8 @@ def _open_metadata(metadata: MetadataConfig) -> Iterator[TextIO]:
         ) from error
     except UnicodeDecodeError as error:
         raise UserError(
-            f"--metadata must be UTF-8 text ({error}). Received: {metadata.path}"
+            f"--metadata must be UTF-8 text ({error}); save it as UTF-8, or unpack it "
+            f"if it is compressed and no ZIP. Received: {metadata.path}"
         ) from error
 
 

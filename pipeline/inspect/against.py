@@ -86,11 +86,12 @@ def describe_distances(folder: str, manifest: Manifest, path: str) -> str:
     }
     ours = _read_ours(folder, manifest, clips)
     theirs = read_features(find_csv(path, "features.csv", "--against"), set(ours))
-    common = sorted(theirs)
+    # FMA's program leaves numbers out where it could not read a file.
+    common = sorted(track for track in theirs if np.isfinite(theirs[track]).all())
     if not common:
         raise UserError(
-            f"--against has none of the {len(clips)} clips of 30 s in {folder}; give "
-            f"the features.csv of the same tracks. Received: {path}"
+            f"--against has all numbers of none of the {len(clips)} clips of 30 s in "
+            f"{folder}; give the features.csv of the same tracks. Received: {path}"
         )
     rows = compare(
         np.array([ours[track] for track in common]),
@@ -99,8 +100,10 @@ def describe_distances(folder: str, manifest: Manifest, path: str) -> str:
     return "\n".join(
         [
             f"Against {path}: {len(common):,} clips are in both; "
-            f"{len(clips) - len(common):,} are not in it, "
-            f"{len(seconds) - len(clips):,} more are no 30 s and were left out.",
+            f"{len(clips) - len(theirs):,} are not in it, "
+            + f"{len(theirs) - len(common):,} lack numbers in it, "
+            * (len(theirs) > len(common))
+            + f"{len(seconds) - len(clips):,} more are no 30 s and were left out.",
             "",
             align(
                 [

@@ -15,6 +15,7 @@ from pipeline.common import ownership
 from pipeline.common.files import beam_files
 from pipeline.common.owned_kinds import PICTURE, PNG_METADATA
 from pipeline.common.plain_text import one_line
+from pipeline.common.quiet import missing_letters_drawn
 from pipeline.inspect import reading
 from pipeline.schema import Manifest, RepresentationSchema, UserError
 
@@ -71,7 +72,8 @@ def write_picture(figure: Figure, path: str, *, flag: str) -> None:
       UserError: something else lies there, or the path cannot be written.
     """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100, metadata=PNG_METADATA)
+    with missing_letters_drawn():
+        figure.savefig(buffer, format="png", dpi=100, metadata=PNG_METADATA)
     data = buffer.getvalue()
     ownership.replace_file(beam_files(path), path, data, PICTURE, flag=flag)
 

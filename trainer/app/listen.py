@@ -20,7 +20,7 @@ from pipeline.representations import mel
 from pipeline.representations.spectrum import Spectrum
 from trainer.app.similar import SimilarClips
 from trainer.compare.html.clip_media import mel_picture
-from trainer.predict.audio import AudioPredictor
+from trainer.predict.audio import AudioPredictor, rank_given
 from trainer.predict.network import Embedder
 
 #: Songs that are listened to or wait for it; more are asked to come again.
@@ -109,12 +109,12 @@ class Listener:
             seconds = clips[0].seconds
             answer: dict[str, Any] = {
                 "seconds": seconds,
-                "genres": probabilities.mean(axis=0).tolist(),
+                **self._name_genres(probabilities.mean(axis=0)),
                 "excerpts": [
                     {
                         "start": clip.start,
                         "end": min(clip.start + EXCERPT_SECONDS, seconds),
-                        "genres": row.tolist(),
+                        **self._name_genres(row),
                         "mel": clip.mel,
                     }
                     for clip, row in zip(clips, probabilities, strict=True)
@@ -127,6 +127,14 @@ class Listener:
                     dataclasses.asdict(clip) for clip in self.similar.find(embedding)
                 ]
             return answer
+
+    def _name_genres(self, probabilities: NDArray[np.float64]) -> dict[str, Any]:
+        """Probabilities `(genres,)`; of several a clip, also which reach thresholds."""
+        genres = {"genres": probabilities.tolist()}
+        thresholds = self.audio.predictor.thresholds
+        if thresholds is None:
+            return genres
+        return {**genres, "given": rank_given(probabilities, thresholds)}
 
     def warm_up(self) -> None:
         """Does once what every song needs, so that the first is answered at once."""

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline.common.rejects import AudioError
+from pipeline.inputs.archives.members import open_local
 from pipeline.inputs.audio_names import AUDIO_EXTENSIONS
 from trainer.app.listen import BusyError, Listener
-from trainer.compare.html.clip_media import open_clip
 from trainer.compare.serve import IDLE_SECONDS, LoopbackServer
+from trainer.predict.audio import find_paths
 
 #: Bytes of a song, and seconds in which all of it must have come.
 MAX_BYTES = 256 << 20
@@ -68,10 +69,14 @@ class AppServer(LoopbackServer):
     def describe(self) -> dict[str, Any]:
         """What the page has to know before a song comes."""
         similar = self.listener.similar
+        predictor = self.listener.audio.predictor
+        several = predictor.thresholds is not None
         return {
             "model": self.model,
             "synthetic": self.synthetic,
-            "genres": list(self.listener.audio.genres),
+            "genres": list(predictor.genres),
+            "thresholds": list(predictor.thresholds or ()),
+            "paths": find_paths(predictor) if several else [],
             "max_bytes": MAX_BYTES,
             "extensions": sorted(AUDIO_EXTENSIONS),
             "training_clips": similar.total if similar else 0,
@@ -203,7 +208,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         try:
             if path is None:
                 raise FileNotFoundError
-            with open_clip(path) as file:
+            with open_local(path) as file:
                 content = file.read(MAX_BYTES)
         except (OSError, AudioError) as error:
             raise _RefusedError(

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.inputs.archives import paths as archives
-from pipeline.schema import CLIPS_FOLDER, SINGLE_LABEL, RepresentationSchema
+from pipeline.schema import SINGLE_LABEL, RepresentationSchema
 from trainer.compare.html.clip_media import find_audio
+from trainer.data.clip_list import read_clip_list
 from trainer.data.torch_reader import RecordDataset
 from trainer.predict.network import Embedder
 
@@ -144,25 +144,12 @@ class SimilarClips:
         return ", ".join(genres[index] for index in np.flatnonzero(label))
 
     def _find_paths(self, folder: str, audio: str) -> dict[str, str]:
-        paths = dict(_read_paths(folder))
+        paths = dict(read_clip_list(folder, "path"))
         if not audio:
             return {track: path for track, path in paths.items() if _is_there(path)}
         moved = {track: _find_moved(path, audio) for track, path in paths.items()}
         found = {track: path for track, path in moved.items() if path}
         return find_audio([audio], paths.keys() - found.keys()) | found
-
-
-def _read_paths(folder: str) -> Iterator[tuple[str, str]]:
-    """Track and path of each clip that the dataset lists."""
-    clips = os.path.join(folder, CLIPS_FOLDER)
-    if not os.path.isdir(clips):
-        return
-    for name in sorted(os.listdir(clips)):
-        if name.endswith(".jsonl"):
-            with open(os.path.join(clips, name), encoding="utf-8") as file:
-                for line in file:
-                    clip = json.loads(line)
-                    yield clip["track_id"], clip["path"]
 
 
 def _is_there(path: str) -> bool:

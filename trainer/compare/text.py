@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from pipeline.common.owned_kinds import MARKDOWN
-from pipeline.common.plain_text import markdown, one_line
+from pipeline.common.plain_text import columns_of, markdown, one_line, pad
 from trainer.compare.comparison import (
     Comparison,
     describe_noise,
@@ -41,11 +41,11 @@ def format_text(comparison: Comparison) -> str:
         rows.append((title, kind, score, *others))
     header = ("model", "input", *(column.brief or "" for column in columns))
     table = [tuple(map(one_line, row)) for row in (header, *rows)]
-    widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
+    widths = [max(map(columns_of, column)) for column in zip(*table, strict=True)]
     lines = []
     for row in table:
         cells = [
-            cell.ljust(width) if column < len(_TEXT) else cell.rjust(width)
+            pad(cell, width, right=column >= len(_TEXT))
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())

@@ -20,6 +20,7 @@ from pipeline.schema.checks import MOST_BYTES
 from trainer.data.index import INDEX_COLUMNS, Index, IndexColumns
 from trainer.data.streams import (
     EpochPlan,
+    batches_ahead,
     finish,
     parse_batch,
     read_files,
@@ -121,9 +122,9 @@ class Dataset:
         serialized = stream_shuffled(files, buffer, plan, known)
         # Keras and tf.distribute ask whether there is a next batch, with a
         # synchronisation of all workers, unless they know that there always is.
-        return finish(
-            with_cardinality(_parse(serialized, layout), tf.data.INFINITE_CARDINALITY)
-        )
+        ahead = batches_ahead(layout.value, plan.batch_size)
+        batches = _parse(serialized, layout, ahead)
+        return finish(with_cardinality(batches, tf.data.INFINITE_CARDINALITY), ahead)
 
     def evaluation_batches(
         self,
@@ -145,11 +146,12 @@ class Dataset:
         layout = self.representation(representation)
         files = self.files(representation, split, worker=worker, workers=workers)
         records = read_files(tf.data.Dataset.from_tensor_slices(files))
-        batches = _parse(records.batch(batch_size), layout)
+        ahead = batches_ahead(layout.value, batch_size)
+        batches = _parse(records.batch(batch_size), layout, ahead)
         if workers == 1:
             count = self.count(representation, split)
             batches = with_cardinality(batches, -(-count // batch_size))
-        return finish(batches)
+        return finish(batches, ahead)
 
     def load(
         self, representation: str, split: str, *, worker: int = 0, workers: int = 1
@@ -254,7 +256,7 @@ class Dataset:
         serialized = read_files(tf.data.Dataset.from_tensor_slices(files))
         parsed = serialized.batch(LOAD_BATCH).map(
             lambda batch: parse_batch(batch, layout, columns),
-            num_parallel_calls=tf.data.AUTOTUNE,
+            num_parallel_calls=batches_ahead(layout.value, LOAD_BATCH),
             deterministic=True,
         )
         batches: Iterator[Mapping[str, npt.NDArray[Any]]]
@@ -327,7 +329,7 @@ def load_arrays(dataset: Dataset, representation: str, split: str) -> Arrays:
 
 
 def _parse(
-    serialized: tf.data.Dataset, layout: schema.RepresentationSchema
+    serialized: tf.data.Dataset, layout: schema.RepresentationSchema, ahead: int
 ) -> tf.data.Dataset:
     columns = (layout.value.name, layout.label.name)
 
@@ -335,9 +337,8 @@ def _parse(
         parsed = parse_batch(batch, layout, columns)
         return parsed[layout.value.name], parsed[layout.label.name]
 
-    return serialized.map(
-        parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-    )
+    # What runs at a time is kept, too, until its turn comes.
+    return serialized.map(parse, num_parallel_calls=ahead, deterministic=True)
 
 
 def _read_bytes(path: str) -> bytes:

@@ -16,6 +16,7 @@ from trainer.data.dataset import Dataset
 from trainer.data.index import Index
 from trainer.data.streams import (
     EpochPlan,
+    batches_ahead,
     endless_batches,
     epoch_permutation,
     finish,
@@ -64,7 +65,11 @@ class Split:
             num_parallel_calls=2,
             deterministic=True,
         )
-        return finish(with_cardinality(batches, tf.data.INFINITE_CARDINALITY))
+        value = self.dataset.representation(self.representation).value
+        return finish(
+            with_cardinality(batches, tf.data.INFINITE_CARDINALITY),
+            batches_ahead(value, plan.batch_size),
+        )
 
     def evaluation_batches(self, batch_size: int) -> Iterator[tf.Tensor]:
         """Values of this worker's records, once each, always in the same order."""

@@ -14,8 +14,10 @@ from pipeline import schema
 #: cores, while what has to be hidden here is the latency of a remote store.
 READS = 16
 
-#: Batches that are ready before they are asked for: one for each accelerator of a host.
+#: Batches that are ready before they are asked for: one for each accelerator of a host,
+#: as far as they hold no more bytes than this; two of any size.
 PREFETCHED = 8
+PREFETCHED_BYTES = 256 * 2**20
 
 #: Bytes of records that the shuffle buffer of a streamed split may hold.
 SHUFFLE_BYTES = 256 * 2**20
@@ -161,16 +163,30 @@ def untuned(records: tf.data.Dataset) -> tf.data.Dataset:
     return records.with_options(options)
 
 
-def finish(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Prefetches; leaves the division among workers as it was made, by file."""
+def batches_ahead(value: schema.Field, batch_size: int) -> int:
+    """How many batches to make, and to keep, before they are asked for."""
+    size = _record_bytes(value) * batch_size
+    return max(2, min(PREFETCHED, PREFETCHED_BYTES // size))
+
+
+def finish(batches: tf.data.Dataset, ahead: int) -> tf.data.Dataset:
+    """Prefetches; leaves the division among workers as it was made, by file.
+
+    Args:
+      batches: what is asked for.
+      ahead: see `batches_ahead`.
+    """
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = (
         tf.data.experimental.AutoShardPolicy.OFF
     )
-    return untuned(batches.prefetch(PREFETCHED)).with_options(options)
+    return untuned(batches.prefetch(ahead)).with_options(options)
 
 
 def shuffle_buffer_size(value: schema.Field, count: int) -> int:
     """How many of `count` records to shuffle at a time."""
-    size = value.size * np.dtype(value.dtype).itemsize
-    return max(1, min(count, SHUFFLE_BYTES // size))
+    return max(1, min(count, SHUFFLE_BYTES // _record_bytes(value)))
+
+
+def _record_bytes(value: schema.Field) -> int:
+    return value.size * np.dtype(value.dtype).itemsize

@@ -72,7 +72,7 @@ def format_card(report: ModelReport, parts: CardParts) -> str:
         f"* Split: {markdown(report.split_rule.rstrip('.')) or 'not recorded'}.",
         f"* Dataset fingerprint: {code_span(report.fingerprint)}",
         "",
-        *_music_model(report.music_model),
+        *_music_model(report),
         "## Scores on the test split",
         "",
         "| score | value |",
@@ -172,15 +172,18 @@ def _first_lines(report: ModelReport) -> list[str]:
     return [title, ""]
 
 
-def _music_model(facts: Mapping[str, str]) -> list[str]:
+def _music_model(report: ModelReport) -> list[str]:
+    facts = report.music_model
     if not facts:
         return []
+    # An ensemble's folder has nothing but the shares of its members.
+    owners = "its members" if "members" in report.parameters else "the model"
     words = {name: markdown(text.rstrip(".")) for name, text in facts.items()}
     return [
         "## Music model",
         "",
         f"It reads what the network {words['name']} makes of the audio; that network's "
-        "weights lie beside the model, in `music_model.npz`.",
+        f"weights lie beside {owners}, in `music_model.npz`.",
         "",
         f"* Trained on {words['trained_on']}.",
         f"* {words['overlap']}.",

@@ -12,6 +12,7 @@ from matplotlib.image import AxesImage
 
 from pipeline.common.owned_kinds import PNG_METADATA
 from pipeline.common.plain_text import one_line
+from pipeline.common.quiet import missing_letters_drawn
 from trainer.evaluation.scores import AnyEvaluation, Evaluation
 
 #: Characters of a label.
@@ -31,13 +32,14 @@ def label(text: str) -> str:
 
 def figure_png(figure: Figure) -> bytes:
     """Renders a figure; equal figures give equal bytes."""
-    # Else Matplotlib draws twice, the first time to no end but this.
-    if engine := figure.get_layout_engine():
-        engine.execute(figure)
-        figure.set_layout_engine(None)
     buffer = io.BytesIO()
-    # Who made it, by which it may be replaced; Matplotlib would name its version.
-    figure.savefig(buffer, format="png", metadata=PNG_METADATA)
+    with missing_letters_drawn():
+        # Else Matplotlib draws twice, the first time to no end but this.
+        if engine := figure.get_layout_engine():
+            engine.execute(figure)
+            figure.set_layout_engine(None)
+        # Who made it, by which it may be replaced; Matplotlib would name its version.
+        figure.savefig(buffer, format="png", metadata=PNG_METADATA)
     return buffer.getvalue()
 
 

@@ -7,15 +7,17 @@ says the same for people.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-import tempfile
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from trainer.runtime import quiet  # noqa: F401  isort: skip
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from pipeline.common import ownership
@@ -25,18 +27,25 @@ from pipeline.common.clip_config import (
     MAX_CLIP_SECONDS,
     SAMPLE_RATE,
 )
-from pipeline.common.files import Files, join
+from pipeline.common.files import Files, join, scratch_folder
 from pipeline.common.owned_kinds import EXPORT
+from pipeline.common.quiet import keep_back_stderr
 from pipeline.schema import UserError
 from trainer.data.dataset import Dataset
 from trainer.data.music_model import EMBEDDINGS
 from trainer.evaluation.card import format_exports, name_score
+from trainer.evaluation.model_digests import describe_error
 from trainer.evaluation.model_files import ModelFolder, files_of
 from trainer.evaluation.report import CARD_FILE
 from trainer.evaluation.tasks.task import find_task
 from trainer.export import litert, onnx_file
-from trainer.export.saved_model import saying_what_to_do, write_signatures
+from trainer.export.saved_model import (
+    replace_export,
+    saying_what_to_do,
+    write_signatures,
+)
 from trainer.export.serving import Model, Portable, describe
+from trainer.predict.network import LIBRARY_ERRORS
 from trainer.predict.protocol import Predictor
 
 #: By format, the ending of its files and how their weights may be kept.
@@ -48,6 +57,8 @@ FORMATS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 MAX_DIFFERENCE = 1e-4
 #: Points of the validation score that a quantized file may lose.
 MAX_LOSS = 2.0
+#: How LiteRT's converter and ONNX Runtime name an operation that they do not know.
+_UNKNOWN = re.compile(r"'tf\.(\w+)' op is neither|No Op registered for (\w+)")
 #: Clips that are answered at a time.
 _BATCH = 32
 
@@ -132,16 +143,11 @@ def export_file(
     ownership.check_folder(files, request.folder, EXPORT)
     # What is measured on records says nothing of a quantized way from audio.
     portable = Portable(model, front_end=request.quantize is None)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder(tf.errors.OpError) as folder:
         write_signatures(model, portable.signatures, folder)
         names = [*portable.signatures]
-        if request.form == "litert":
-            content = litert.convert(folder, names, request.quantize)
-            answer = _make_answer(model, litert.Runner(content, "serve_records"))
-        else:
-            content = onnx_file.convert(folder, names[0], request.quantize)
-            tail = onnx_file.cut_front_end(content) if len(names) > 1 else content
-            answer = _make_answer(model, onnx_file.Runner(tail), len(names) > 1)
+        with _saying_what_is_unknown(request.form):
+            content, answer = _convert(model, folder, names, request)
     facts = {
         **describe(model, names if request.form == "litert" else names[:1]),
         "format": request.form,
@@ -149,13 +155,52 @@ def export_file(
         "inputs": _describe_inputs(model, portable),
         **_measure(model, predictor, answer, request),
     }
+    contents = {
+        request.file_name: content,
+        f"{request.file_name}.json": (json.dumps(facts, indent=1) + "\n").encode(),
+    }
     with saying_what_to_do(request.folder):
-        ownership.claim(files, request.folder, EXPORT)
-        path = join(request.folder, request.file_name)
-        files.write(path, content)
-        files.write(f"{path}.json", (json.dumps(facts, indent=1) + "\n").encode())
-        _write_card(files, request.folder, source)
+        contents[CARD_FILE] = _make_card(files, request, source, facts)
+        replace_export(files, request.folder, contents, request.file_name)
     return facts
+
+
+def _convert(
+    model: Model, folder: str, names: Sequence[str], request: Request
+) -> tuple[bytes, Answer]:
+    """The file of a SavedModel's signatures, and what it answers.
+
+    Raises:
+      Exception: of `_saying_what_is_unknown`.
+    """
+    if request.form == "litert":
+        content = litert.convert(folder, names, request.quantize)
+        return content, _make_answer(model, litert.Runner(content, "serve_records"))
+    content = onnx_file.convert(folder, names[0], request.quantize)
+    tail = onnx_file.cut_front_end(content) if len(names) > 1 else content
+    return content, _make_answer(model, onnx_file.Runner(tail), len(names) > 1)
+
+
+@contextlib.contextmanager
+def _saying_what_is_unknown(form: str) -> Iterator[None]:
+    """Turns what a converter or a format's runtime raises into a sentence.
+
+    Raises:
+      UserError: they do not take the model.
+    """
+    library = litert if form == "litert" else onnx_file
+    try:
+        # LiteRT's converter prints what it raises, a page of it.
+        with keep_back_stderr(replay=False):
+            yield
+    except (*LIBRARY_ERRORS, *library.find_errors()) as error:
+        unknown = {first or other for first, other in _UNKNOWN.findall(str(error))}
+        operations = ", ".join(sorted(unknown))
+        reason = f"it has no {operations}" if unknown else describe_error(error)
+        raise UserError(
+            f"--format {form} cannot hold this model ({reason}); nothing was written. "
+            "Export another format."
+        ) from error
 
 
 def _make_answer(model: Model, run: Any, tail: bool = False) -> Answer:
@@ -186,7 +231,9 @@ def _measure(
     facts: dict[str, Any] = {"test_clips": len(records)}
     if len(records):
         expected = predictor.predict({model.representation: records})
-        difference = float(np.abs(answer(records) - expected).max())
+        with _saying_what_is_unknown(request.form):
+            found = answer(records)
+        difference = float(np.abs(found - expected).max())
         facts["largest_difference"] = difference
         if request.quantize is None and not difference <= MAX_DIFFERENCE:
             raise UserError(
@@ -213,7 +260,8 @@ def _measure_loss(
             f"in {dataset.folder}; export without it."
         )
     expected = predictor.predict({model.representation: records})
-    found = answer(records)
+    with _saying_what_is_unknown(request.form):
+        found = answer(records)
     task = find_task(model.manifest)
     before, after = task.score(labels, expected), task.score(labels, found)
     loss = 100 * (before - after)
@@ -284,16 +332,20 @@ def _describe_inputs(model: Model, portable: Portable) -> dict[str, Any]:
     }
 
 
-def _write_card(files: Files, folder: str, source: str) -> None:
+def _make_card(
+    files: Files, request: Request, source: str, facts: Mapping[str, Any]
+) -> bytes:
     """The model's card, and what there is to say of each file in the folder."""
-    facts = {
-        path.removesuffix(".json"): json.loads(files.read(join(folder, path), 1 << 30))
-        for path, _ in sorted(files.walk(folder))
+    known = {
+        path.removesuffix(".json"): json.loads(
+            files.read(join(request.folder, path), 1 << 30)
+        )
+        for path, _ in files.walk(request.folder)
         if path.endswith((".tflite.json", ".onnx.json"))
     }
+    exports = format_exports(dict(sorted({**known, request.file_name: facts}.items())))
     card = (ModelFolder(source).read(CARD_FILE) or b"").decode()
-    text = f"{card}\n{format_exports(facts)}" if card else format_exports(facts)
-    files.write(join(folder, CARD_FILE), text.encode())
+    return (f"{card}\n{exports}" if card else exports).encode()
 
 
 def summarise(facts: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ import tensorflow as tf
 from pipeline.decoding.damage import (
     BEHIND_BYTES,
     FILE_NAMES,
+    MAX_CHANNELS,
     MIN_PRESENT,
     UNKNOWN_LONG_SIZE,
     UNKNOWN_SIZE,
@@ -91,6 +92,7 @@ def decode_wav(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     with tf.control_dependencies([check(has_audio, "The WAV file has no audio")]):
         kind, channels = number(fmt, 2), number(fmt + 2, 2)
         rate, bits = number(fmt + 4, 4), number(fmt + 14, 2)
+        second, size = number(fmt + 8, 4), number(fmt + 12, 2)
     kind = tf.cond(
         tf.logical_and(kind == _EXTENSIBLE, fmt + 26 <= total),
         lambda: number(fmt + 24, 2),
@@ -117,6 +119,7 @@ def decode_wav(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             content[behind + -behind % align :][:BEHIND_BYTES], total - behind
         ),
     )
+    is_consistent = _agrees(channels, rate, second, size, bits)
     coding = kind * 100 + bits
     codings = tf.constant(list(_DECODERS), tf.int64)
     is_supported = tf.logical_and(tf.reduce_any(coding == codings), channels > 0)
@@ -124,6 +127,7 @@ def decode_wav(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         [
             check(enough, "The WAV file is truncated"),
             check(as_announced, "The WAV file has more audio than it announces"),
+            check(is_consistent, "The WAV file has other channels than it announces"),
             check(is_supported, "The WAV file is not of integer or float samples"),
         ]
     ):
@@ -146,6 +150,20 @@ def is_known(size: tf.Tensor, present: tf.Tensor, long: tf.Tensor) -> tf.Tensor:
     )
     unknown = tf.logical_and(size > present, impossible)
     return tf.logical_not(tf.logical_or(size <= 0, unknown))
+
+
+def _agrees(
+    channels: tf.Tensor, rate: tf.Tensor, second: tf.Tensor, size: tf.Tensor, bits: int
+) -> tf.Tensor:
+    """Whether `pipeline.decoding.damage.find_channels` finds the same, boolean."""
+    width = tf.maximum(bits // 8, 1)
+    usual = [channels * bits, channels * width, channels * 4]
+    excused = [size == 0, bits % 8 != 0, bits == 0, size % width != 0]
+    excused += [size > MAX_CHANNELS * width]
+    padded = tf.logical_and(bits == 24, size == usual[2])
+    return tf.reduce_any(
+        [*excused, second != rate * size, size == usual[0], size == usual[1], padded]
+    )
 
 
 def _is_no_audio(data: tf.Tensor, left: tf.Tensor) -> tf.Tensor:

@@ -9,8 +9,6 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from pipeline.schema import UserError
-
 SUFFIX = ".tflite"
 #: How weights may be kept: as 8-bit integers, or as floats of half the width.
 QUANTIZATIONS = ("int8", "float16")
@@ -25,7 +23,8 @@ def convert(saved_model: str, signatures: Sequence[str], quantize: str | None) -
       quantize: one of `QUANTIZATIONS`, or None for float32 throughout.
 
     Raises:
-      UserError: the converter does not know an operation.
+      Exception: of `find_errors`, or one of many that Python has: the converter does
+        not know an operation.
     """
     # Of a function instead of a SavedModel, the converter drops the weights.
     converter = tf.lite.TFLiteConverter.from_saved_model(
@@ -35,12 +34,15 @@ def convert(saved_model: str, signatures: Sequence[str], quantize: str | None) -
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantize == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    try:
-        content: bytes = converter.convert()
-    # ConverterError is an Exception of its own in a module that is not public.
-    except (ValueError, RuntimeError, tf.errors.OpError) as error:
-        raise UserError(f"LiteRT cannot hold this model: {error}") from error
+    content: bytes = converter.convert()
     return content
+
+
+def find_errors() -> tuple[type[Exception], ...]:
+    """Exceptions of the converter's own, in a module that is not public."""
+    from tensorflow.lite.python.convert_phase import ConverterError
+
+    return (ConverterError,)
 
 
 class Runner:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.common.files import scratch_folder
 from pipeline.common.owned_kinds import OWNER
 
 SUFFIX = ".onnx"
@@ -28,6 +28,10 @@ def convert(saved_model: str, signature: str, quantize: str | None) -> bytes:
       saved_model: its folder.
       signature: name of the function.
       quantize: `int8` for weights of 8 bits, or None for float32 throughout.
+
+    Raises:
+      Exception: one of many that Python has; what tf2onnx does not know, it copies, and
+        only ONNX Runtime refuses it.
     """
     with _quiet():
         from tf2onnx import convert as tf2onnx
@@ -68,7 +72,7 @@ def cut_front_end(content: bytes) -> bytes:
 def _quantize(model: Any) -> bytes:
     import onnx
 
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
+    with _quiet(), scratch_folder() as folder:
         from onnxruntime import quantization
 
         source, target = os.path.join(folder, "a.onnx"), os.path.join(folder, "b.onnx")
@@ -77,6 +81,22 @@ def _quantize(model: Any) -> bytes:
             source, target, weight_type=quantization.QuantType.QUInt8
         )
         return Path(target).read_bytes()
+
+
+def find_errors() -> tuple[type[Exception], ...]:
+    """Exceptions of ONNX's and its runtime's own, which have no base in common."""
+    import onnx
+    from onnxruntime.capi import onnxruntime_pybind11_state
+
+    kinds = vars(onnxruntime_pybind11_state).values()
+    return (
+        onnx.checker.ValidationError,
+        *(
+            kind
+            for kind in kinds
+            if isinstance(kind, type) and issubclass(kind, Exception)
+        ),
+    )
 
 
 class Runner:
@@ -103,9 +123,9 @@ class Runner:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps the converter's progress back."""
+    """Keeps the converter's progress back, and what the runtime says once more."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.ERROR)
     try:
         yield
     finally:

@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import math
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import tensorflow as tf
 
 from pipeline.common import ownership
 from pipeline.common.clip_config import SAMPLE_RATE
-from pipeline.common.files import Files, join, temporary_name
+from pipeline.common.files import Files, join, scratch_folder, temporary_name
 from pipeline.common.owned_kinds import EXPORT
 from pipeline.schema import UserError
 from pipeline.schema.example import delimited
@@ -51,13 +50,13 @@ def export_model(model: Model, folder: str) -> dict[str, Any]:
         return {"description": tf.constant(content)}
 
     signatures = {**serve.signatures, "describe": (describe_export, [])}
+    with scratch_folder(tf.errors.OpError) as local:
+        write_signatures(model, signatures, local)
+        contents = _read_folder(local)
+    contents[f"{EXTRA}/description.json"] = f"{content}\n".encode()
+    contents[f"{EXTRA}/tf_serving_warmup_requests"] = make_warm_up(model)
     with saying_what_to_do(folder):
-        with tempfile.TemporaryDirectory() as local:
-            write_signatures(model, signatures, local)
-            contents = _read_folder(local)
-        contents[f"{EXTRA}/description.json"] = f"{content}\n".encode()
-        contents[f"{EXTRA}/tf_serving_warmup_requests"] = make_warm_up(model)
-        _replace_export(files, folder, contents)
+        replace_export(files, folder, contents, SAVED_MODEL_FILE)
     return facts
 
 
@@ -82,10 +81,9 @@ def saying_what_to_do(folder: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, tf.errors.OpError) as error:
-        reason = error.message if isinstance(error, tf.errors.OpError) else error
+    except OSError as error:
         raise UserError(
-            f"--output cannot be written ({reason}); make room or choose another "
+            f"--output cannot be written ({error}); make room or choose another "
             f"folder. Received: {folder}"
         ) from error
 
@@ -108,7 +106,7 @@ def make_warm_up(model: Model) -> bytes:
     request = delimited(1, model_spec) + delimited(
         2, delimited(1, name.encode()) + delimited(2, tensor)
     )
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder(tf.errors.OpError) as folder:
         path = f"{folder}/requests"
         with tf.io.TFRecordWriter(path) as writer:
             writer.write(delimited(6, delimited(1, request)))
@@ -130,18 +128,26 @@ def _read_folder(folder: str) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
-def _replace_export(files: Files, folder: str, contents: Mapping[str, bytes]) -> None:
+def replace_export(
+    files: Files, folder: str, contents: Mapping[str, bytes], model: str
+) -> None:
     """Puts a whole export in the place of an earlier one.
 
-    Nothing is touched before all is written. `saved_model.pb` goes first and comes
-    last: whoever loads in between finds no model, and never one of two halves.
+    Nothing is touched before all is written. The model goes first and comes last:
+    whoever loads in between finds none, and never one of two halves.
+
+    Args:
+      files: the folder's file system.
+      folder: to write to.
+      contents: files by path relative to it.
+      model: the one of them without which nobody loads the others.
 
     Raises:
       UserError: the folder is not ours.
       OSError: it cannot be written to.
     """
     ownership.claim(files, folder, EXPORT)
-    last = join(folder, SAVED_MODEL_FILE)
+    last = join(folder, model)
     targets = {join(folder, name): content for name, content in contents.items()}
     stage = {temporary_name(path): path for path in targets}
     try:

@@ -30,11 +30,10 @@ from trainer.folds.cross_validation import (
     cross_validate,
     is_of_mel,
 )
+from trainer.folds.records import MIN_FOLDS
 from trainer.runtime.cluster import read_cluster
 from trainer.runtime.preemption import EXIT_CODE, PreemptedError, interrupting
 from trainer.training.train import LostWorkerError
-
-MIN_FOLDS = 2
 
 
 def choose_models(dataset: Dataset, names: Sequence[str] | None) -> list[str]:

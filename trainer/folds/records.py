@@ -6,21 +6,27 @@ import collections
 import dataclasses
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
 from pipeline import schema
+from trainer.data.clip_list import read_clip_list
 from trainer.data.dataset import Dataset
 from trainer.data.music_model import EMBEDDINGS, read_music_model
 from trainer.data.streams import parse_batch, untuned
+from trainer.evaluation.card import list_some
 
 _BATCH = 64
+#: One to test, the others to train on.
+MIN_FOLDS = 2
 #: One in so many clips of the folds that train is held out of them, to stop by.
 STOPPING = 8
 #: Artists (clips, where none is known) of a genre, on average, below which none is:
@@ -88,6 +94,7 @@ class FoldFile:
 def assign_folds(dataset: Dataset, folds: int, seed: int) -> FoldedClips:
     """Spreads the clips of all splits over folds, whole artists at a time.
 
+    So do copies of a recording, with all that is by their artists.
     Genres are spread as evenly as artists allow. Of several genres a clip, it is its
     rarest one that is: frequent ones are even by their numbers.
 
@@ -113,7 +120,9 @@ def assign_folds(dataset: Dataset, folds: int, seed: int) -> FoldedClips:
     labels = np.array([clips[track][1] for track in tracks])
     marks = mark(labels, len(manifest.genres))
     rarest = np.where(marks > 0, marks.sum(axis=0), len(tracks) + 1).argmin(axis=1)
-    groups = [clips[track][0] or f"\0{track}" for track in tracks]
+    artists = [clips[track][0] or f"\0{track}" for track in tracks]
+    recording_of = dict(read_clip_list(dataset.folder, "audio"))
+    groups = join_groups(artists, [recording_of.get(t, f"\0{t}") for t in tracks])
     known = sum(bool(clips[track][0]) for track in tracks)
     unit = "artists" if known else "clips"
     members = {
@@ -122,12 +131,20 @@ def assign_folds(dataset: Dataset, folds: int, seed: int) -> FoldedClips:
     }
     several = labels.ndim > 1
     everybody = {"The dataset": len(set(groups))} if several else members
-    for name, found in everybody.items():
-        if 0 < found < folds:
-            raise schema.UserError(
-                f"{name} has {found} {unit}, which cannot be spread over "
-                f"{folds} folds; use --folds {max(found, 2)} or add {unit}."
-            )
+    heard = {name: found for name, found in everybody.items() if found}
+    if sum(found > 0 for found in members.values()) < 2:
+        raise schema.UserError(
+            f"{dataset.folder} holds clips of fewer than two genres, between which a "
+            "classifier could tell; preprocess clips of more genres."
+        )
+    if short := {name: found for name, found in heard.items() if found < folds}:
+        named = list_some([f"{name} ({found})" for name, found in short.items()], 10)
+        most = min(short.values())
+        fewer = f"use --folds {most}, " * (most >= MIN_FOLDS)
+        raise schema.UserError(
+            f"There are fewer {unit} than {folds} folds of {named}; {fewer}add {unit}, "
+            "or preprocess other --genres alone."
+        )
     few = [genre for genre, found in members.items() if 0 < found < folds]
     numbers = np.zeros(len(tracks), np.int64)
     stopping = np.zeros(len(tracks), bool)
@@ -149,7 +166,8 @@ def assign_folds(dataset: Dataset, folds: int, seed: int) -> FoldedClips:
         stopping=stopping,
         count=folds,
         rule=f"cross-validation in {folds} folds, "
-        + ("whole artists together" if known else "by clip: no artist is known"),
+        + ("whole artists together" if known else "by clip: no artist is known")
+        + ", copies of a recording together" * (set(groups) != set(artists)),
         notes=(
             f"Fewer than {folds} {unit} have {', '.join(few)}: not every fold tests "
             "them, and some that do have heard little of them.",
@@ -157,6 +175,28 @@ def assign_folds(dataset: Dataset, folds: int, seed: int) -> FoldedClips:
         if few
         else (),
     )
+
+
+def join_groups(artists: Sequence[str], recordings: Sequence[str]) -> list[str]:
+    """Groups that share neither an artist nor a recording with each other.
+
+    Args:
+      artists: of each clip.
+      recordings: of each clip.
+
+    Returns:
+      Of each clip, the first artist of its group.
+    """
+    names, artist = np.unique(artists, return_inverse=True)
+    _, recording = np.unique(recordings, return_inverse=True)
+    nodes = len(names) + int(recording.max(initial=0)) + 1
+    edges = (np.ones(len(artist), bool), (artist, len(names) + recording))
+    _, group = connected_components(coo_array(edges, shape=(nodes, nodes)), False)
+    first: dict[int, str] = {}
+    return [
+        first.setdefault(int(number), name)
+        for number, name in zip(group[artist], artists, strict=True)
+    ]
 
 
 def mark(labels: npt.NDArray[Any], genres: int) -> npt.NDArray[np.uint8]:

@@ -10,7 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.common.credentials import require_credentials
-from pipeline.common.plain_text import allow_any_text, one_line, print_error
+from pipeline.common.plain_text import (
+    allow_any_text,
+    columns_of,
+    one_line,
+    pad,
+    print_error,
+)
 from pipeline.common.progress import Reporter
 from pipeline.common.progress.command_line import CommandParser
 from pipeline.inputs import globs
@@ -277,9 +283,9 @@ class Table:
         *,
         several: bool = False,
     ) -> None:
-        self._path_width = max(len(one_line(path)) for path in (*paths, "file"))
-        self._genre_width = max(len(one_line(genre)) for genre in genres) + len(
-            " 0.000"
+        self._path_width = max(columns_of(one_line(path)) for path in (*paths, "file"))
+        self._genre_width = max(
+            columns_of(f"{one_line(genre)} 0.000") for genre in genres
         )
         self._top = top
         self._several = several
@@ -304,8 +310,8 @@ class Table:
         return self._align(one_line(path), cells)
 
     def _align(self, path: str, cells: Sequence[str]) -> str:
-        padded = [cell.ljust(self._genre_width) for cell in cells]
-        return "  ".join([path.ljust(self._path_width), *padded]).rstrip()
+        padded = [pad(cell, self._genre_width) for cell in cells]
+        return "  ".join([pad(path, self._path_width), *padded]).rstrip()
 
 
 def format_json(path: str, result: Prediction | str, top: int) -> str:

@@ -212,9 +212,22 @@ def find_given(
     Returns:
       Probabilities by path, highest first.
     """
-    given = np.flatnonzero(probabilities >= np.array(thresholds))
-    order = given[np.argsort(-probabilities[given], kind="stable")].tolist()
+    order = rank_given(probabilities, thresholds)
     return {paths[genre]: float(probabilities[genre]) for genre in order}
+
+
+def rank_given(
+    probabilities: NDArray[np.float64], thresholds: Sequence[float]
+) -> list[int]:
+    """Indices of the genres that reach their thresholds, most probable first.
+
+    Args:
+      probabilities: `(genres,)`.
+      thresholds: of each genre.
+    """
+    given = np.flatnonzero(probabilities >= np.array(thresholds))
+    order: list[int] = given[np.argsort(-probabilities[given], kind="stable")].tolist()
+    return order
 
 
 def read_config(name: str, manifest: Manifest) -> Any:

@@ -27,14 +27,16 @@ from trainer.runtime.inference import Answer, freeze
 #: Records that a network gets in one call. With more, what its layers make of mel
 #: images leaves the caches: 8 take 7.6 ms each on one core, 80 take 8.5, and 0.4 GiB.
 RECORDS_AT_ONCE = 8
-#: What Keras raises where a description or weights do not fit together.
-_KERAS_ERRORS = (
+#: What libraries raise of a model that they do not take: Keras where a description or
+#: weights do not fit together, converters to other formats.
+LIBRARY_ERRORS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
     ImportError,
     LookupError,
     MemoryError,
+    NameError,
     OSError,
     RuntimeError,  # with NotImplementedError and RecursionError
     TypeError,
@@ -187,7 +189,7 @@ def load_model(folder: ModelContent) -> keras.Model:
             path = os.path.join(local, MODEL_FILE)
             _write_temporary(path, folder.content)
             return keras.models.load_model(path, compile=False, safe_mode=True)
-    except _KERAS_ERRORS as error:
+    except LIBRARY_ERRORS as error:
         raise UserError(
             f"{folder.source} cannot be loaded ({describe_error(error)}); {ADVICE}"
         ) from error

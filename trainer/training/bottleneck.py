@@ -22,7 +22,7 @@ from pipeline.common.progress import SILENT, Reporter
 from pipeline.schema.example import Value, encode_example
 from trainer.data.dataset import Dataset
 from trainer.data.index import INDEX_COLUMNS, IndexColumns
-from trainer.data.streams import READS, parse_batch, untuned
+from trainer.data.streams import READS, batches_ahead, parse_batch, untuned
 from trainer.evaluation.report import find_library_versions
 from trainer.runtime.devices import Devices
 from trainer.runtime.whole_file import whole_file
@@ -162,7 +162,7 @@ def _read(
         .batch(batch_size)
         .map(
             lambda numbers, batch: (numbers, parse_batch(batch, layout, columns)),
-            num_parallel_calls=tf.data.AUTOTUNE,
+            num_parallel_calls=batches_ahead(layout.value, batch_size),
         )
         .prefetch(2)
     )

@@ -118,6 +118,11 @@ class ModelFolder:
             if rest == {MARK_FILE}:
                 self._remove(lambda name: name == MARK_FILE)
 
+    def remove_empty(self) -> None:
+        """Removes what is left where there is no model: folders without a file."""
+        holds = any(self.files.walk(self.path))
+        self.files.delete_folders(join(self.path, CHECKPOINTS) if holds else self.path)
+
     def write(
         self,
         make: Callable[[], Mapping[str, bytes]],

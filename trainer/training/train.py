@@ -233,6 +233,8 @@ def _train(
         _announce(run)
         folder.claim()
     if _publish_earlier(run, folder):
+        if not devices.chief:
+            _leave(run, folder)
         path = f"{folder.path}/{REPORT_FILE}"
         return read_report(folder.path) if tf.io.gfile.exists(path) else None
     start = time.perf_counter()
@@ -269,9 +271,14 @@ def _train(
     # No process leaves before the others are done.
     wait_for_all(devices)
     if not devices.chief:
-        # The outputs of a frozen base that it computed, where disks are not shared.
-        run.remove_checkpoints(run.key)
+        _leave(run, folder)
     return result
+
+
+def _leave(run: Run, folder: ModelFolder) -> None:
+    """Removes what a process that writes no model computed on a disk of its own."""
+    run.remove_checkpoints(run.key)
+    folder.remove_empty()
 
 
 def _publish_earlier(run: Run, folder: ModelFolder) -> bool:

@@ -216,12 +216,20 @@ def check_trainer_flags(config: VertexConfig) -> None:
         raise UserError(
             f"--{alone[0]} is for one machine. Received: --replicas {config.replicas}"
         )
-    devices = config.replicas * config.count
+    together = parsed.strategy in ("auto", "multiworker")
+    machine = 1 if parsed.strategy == "single" else config.count
+    devices = machine * (config.replicas if together else 1)
     batch_size = parsed.batch_size or devices
-    if parsed.strategy != "single" and batch_size % devices:
+    if batch_size % devices:
         raise UserError(
             f"--batch_size must be a multiple of {devices}, the devices that share it. "
             f"Received: {batch_size}"
+        )
+    if config.replicas > 1 and not together:
+        print_error(
+            f"with --strategy {parsed.strategy}, each of the {config.replicas} "
+            "machines trains the whole model by itself; leave it out for one training.",
+            label="warning",
         )
 
 

@@ -10,9 +10,13 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn, TypeVar
 
+from pipeline.common.files import expand_home
 from pipeline.common.plain_text import one_line
 
 _CHOICE = re.compile(r"invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
+
+#: A path that means another one than it says: of a flag, or alone.
+_LOCAL = re.compile(r"(--\w+=)?(?:file://(?:localhost)?(/.*)|(~[\w.-]*/.*))", re.DOTALL)
 
 _N = TypeVar("_N")
 
@@ -51,7 +55,8 @@ class CommandParser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: _N | None = None
     ) -> tuple[argparse.Namespace | _N, list[str]]:
         """Like argparse's."""
-        self._words = list(sys.argv[1:] if args is None else args)
+        words = sys.argv[1:] if args is None else args
+        self._words = [name_local(word) for word in words]
         return super().parse_known_args(self._words, namespace)
 
     def parse_args(  # type: ignore[override]
@@ -84,6 +89,20 @@ class _Format(argparse.RawDescriptionHelpFormatter):
         if "\n" in text:
             return super()._fill_text(text, width, indent)
         return argparse.HelpFormatter._fill_text(self, text, width, indent)
+
+
+def name_local(word: str) -> str:
+    """A word of a command line, with a local path as every file system takes it.
+
+    No shell expands `~` within quotes or behind `=`, and not all that open files know
+    `file://`: both would be folders of these names in the current one. What exists is
+    meant literally.
+    """
+    found = _LOCAL.fullmatch(word)
+    if found is None:
+        return word
+    flag, path, home = found.groups(default="")
+    return f"{flag}{path or expand_home(home)}"
 
 
 def describe_unknown(words: Sequence[str], flags: Iterable[str]) -> str:

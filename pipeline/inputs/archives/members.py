@@ -19,6 +19,7 @@ from typing import IO, BinaryIO, cast
 
 from pipeline.common.regular_file import open_regular
 from pipeline.common.rejects import AudioError, Reason
+from pipeline.inputs.archives import paths
 from pipeline.inputs.archives.directory import Archive, Member, Opener, read_archive
 
 #: A member that unpacks to more is refused: no audio file of FMA has as much.
@@ -33,6 +34,17 @@ _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 _EXTRAS_BYTES = 256
 #: A store is asked once for whole blocks, and again for the rest of one.
 _BLOCK_BYTES = 1 << 16
+
+
+def open_local(path: str) -> BinaryIO:
+    """Opens a file of this machine, which may lie in a ZIP.
+
+    Raises:
+      OSError: it is not there, or cannot be read.
+      AudioError: it is damaged in its ZIP.
+    """
+    found = paths.split(path)
+    return open_regular(path) if found is None else open_member(*found)
 
 
 def open_member(

@@ -12,6 +12,7 @@ import posixpath
 import re
 from collections.abc import Collection, Iterable, Sequence
 
+from pipeline.common.files import expand_home
 from pipeline.common.regular_file import open_regular
 from pipeline.inputs.archives.directory import Opener, read_archive
 from pipeline.inputs.globs import (
@@ -55,9 +56,7 @@ def find_archive(text: str) -> tuple[str, str] | None:
     The archive is known by its name's ending alone, except for a local folder that
     ends so.
     """
-    text = drop_scheme(text)
-    if text.startswith("~") and not os.path.lexists(text.partition("/")[0]):
-        text = os.path.expanduser(text)
+    text = expand_home(drop_scheme(text))
     found = split(text)
     if found is not None:
         return found

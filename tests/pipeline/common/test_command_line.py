@@ -1,5 +1,8 @@
+import pathlib
+
 import pytest
 
+import pipeline
 from pipeline.common.progress.command_line import (
     CommandParser,
     describe_unknown,
@@ -92,3 +95,32 @@ def test_suggestions():
     assert describe_unknown(["--ouput=a b"], ["--output"]) == (
         "unknown option: '--ouput=a b'; did you mean --output?"
     )
+
+
+def test_paths_mean_what_they_mean_to_a_shell(parser, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.chdir(tmp_path)
+
+    def parse(*words):
+        return parser.parse_args(words).data
+
+    assert parse("--data=~/music") == parse("--data", "~/music") == "/home/me/music"
+    for prefix in ("file://", "file://localhost"):
+        assert parse(f"--data={prefix}/a/b") == "/a/b"
+    # What is no path of this machine, or really named so.
+    for text in ("~", "a~/b", "gs://b/~/x", "x=file:///a", "~no-such-user/x"):
+        assert parse(f"--data={text}") == text
+    (tmp_path / "~").mkdir()
+    assert parse("--data=~/music") == "~/music"
+
+
+def test_every_command_has_this_parser():
+    """Flags with paths are read by no other, but where the environment is set up."""
+    root = pathlib.Path(pipeline.__file__).parents[1]
+    others = {
+        str(path.relative_to(root))
+        for folder in ("pipeline", "trainer")
+        for path in (root / folder).rglob("*.py")
+        if "argparse.ArgumentParser(" in path.read_text()
+    }
+    assert others == {"pipeline/launch/set_up.py", "pipeline/launch/plan.py"}

@@ -249,3 +249,29 @@ def test_two_jobs_may_begin_to_write_the_same_wavs(tmp_path):
     ownership.claim(Meanwhile(begin), str(tmp_path), WAVS, names=["a.wav"])
     mark = json.loads((tmp_path / MARK_FILE).read_text())
     assert mark["files"] == ["a.wav", "b.wav"]
+
+
+@pytest.mark.parametrize("way", ["{}/new/..", "{}/new/../", "{}/new/../sub/../."])
+def test_a_way_back_from_a_missing_folder_leads_to_what_is_there(tmp_path, way):
+    """The folder is made later, and then that is where the way leads."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "report.json").write_text("mine")
+    folder = way.format(tmp_path)
+    for act in (ownership.check_folder, ownership.claim):
+        with pytest.raises(UserError, match=f"from {tmp_path}/new, which is no folder"):
+            act(LocalFiles(), folder, DATASET)
+    picture = tmp_path / "photo.png"
+    picture.write_bytes(b"mine")
+    path = f"{tmp_path}/new/../photo.png"
+    with pytest.raises(UserError, match=f"Give {picture}, if that is meant"):
+        ownership.replace_file(
+            LocalFiles(), path, PICTURE.sign, PICTURE, flag="--output"
+        )
+    assert picture.read_bytes() == b"mine"
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_way_back_from_a_folder_is_one(tmp_path):
+    (tmp_path / "old").mkdir()
+    ownership.claim(LocalFiles(), f"{tmp_path}/old/../new", DATASET)
+    assert (tmp_path / "new" / "OWNER.json").exists()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import strategies
 
 from pipeline.common.plain_text import (
+    align,
     allow_any_text,
     code_span,
     csv_cell,
@@ -138,3 +139,16 @@ def test_a_renderer_shows_the_text_itself(text):
     first, _, second = plain.partition("</p>")
     assert first.removeprefix("<p>a").strip() == re.sub(r"\s+", " ", expected).strip()
     assert not expected.strip() or second.strip().startswith(("<p>", "<pre><code>"))
+
+
+def test_tables_stand_under_each_other_in_any_script():
+    """As a terminal draws them: 日 takes two columns, an accent of its own none."""
+    wide, accent = "\u65e5\u672c", "e\u0301"
+    lines = align(("genre", "n"), [(wide, "1"), (accent, "2"), ("abcd", "3")])
+    assert lines.splitlines() == [
+        "genre  n",
+        "--------",
+        f"{wide}   1",
+        f"{accent}      2",
+        "abcd   3",
+    ]

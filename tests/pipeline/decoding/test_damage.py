@@ -3,10 +3,11 @@ import struct
 
 import numpy as np
 import pytest
+import soundfile
 
 from pipeline.common.clip_config import ClipConfig
 from pipeline.common.rejects import AudioError, Reason
-from pipeline.decoding import damage, mp3, mpeg, ogg
+from pipeline.decoding import damage, flac, mp3, mpeg, ogg
 from pipeline.decoding.waveform import load_waveform
 from tests.support.audio_files import (
     encode,
@@ -117,6 +118,48 @@ def test_headers_cut_off(files, kind):
             Reason.UNDECODABLE,
             Reason.TOO_SHORT,
         )
+
+
+@pytest.mark.parametrize("kind", ["WAV", "RIFX", "RF64", "W64"])
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
+@pytest.mark.parametrize(("real", "claimed"), [(2, 1), (1, 2)])
+def test_a_wav_of_other_channels_than_its_frames(sound, kind, subtype, real, claimed):
+    endian = "BIG" if kind == "RIFX" else None
+    buffer = io.BytesIO()
+    form = "WAV" if kind == "RIFX" else kind
+    soundfile.write(buffer, sound[:, :real], 44_100, subtype, endian, form)
+    data = bytearray(buffer.getvalue())
+    load(bytes(data))
+    width = {"PCM_16": 2, "PCM_24": 3, "FLOAT": 4}[subtype]
+    start = data.index(b"fmt ") + (24 if kind == "W64" else 8)
+    order = "big" if kind == "RIFX" else "little"
+    data[start + 2 : start + 4] = claimed.to_bytes(2, order)
+    reason, message = reject(bytes(data))
+    assert reason == Reason.CHANNELS
+    assert f"its header says ({claimed})" in message
+    assert f"{width * real} bytes a frame of {8 * width} bits say ({real})" in message
+    # One field alone is wrong in many files whose audio is right.
+    for field, count in ((8, 4), (12, 2)):
+        honest = bytearray(buffer.getvalue())
+        honest[start + field : start + field + count] = (7).to_bytes(count, order)
+        load(bytes(honest))
+
+
+@pytest.mark.parametrize(
+    ("channels", "frame", "bits"),
+    [
+        (1, 16, 16),
+        (2, 8, 24),
+        (1, 4, 24),
+        (2, 0, 16),
+        (1, 3, 12),
+        (1, 1, 0),
+        (2, 99, 8),
+    ],
+)
+def test_frames_that_tell_no_channels(channels, frame, bits):
+    found = damage.find_channels(channels, 44_100, 44_100 * frame, frame, bits)
+    assert found == channels
 
 
 def test_chunks_that_lead_nowhere_end():
@@ -337,7 +380,7 @@ def test_a_flac_file_of_many_channels_has_large_frames(known):
     if not known:
         data[12:18] = bytes(6)
     # Two frames do not fit into what is read of others.
-    assert int.from_bytes(data[15:18], "big") > damage._FLAC_BYTES // 2 or not known
+    assert int.from_bytes(data[15:18], "big") > flac.SEARCHED_BYTES // 2 or not known
     damage.check_length(io.BytesIO(data))
     with pytest.raises(AudioError, match="its last frame begins at"):
         damage.check_length(io.BytesIO(data[: len(data) // 2]))

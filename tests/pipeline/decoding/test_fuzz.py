@@ -4,6 +4,7 @@ All of it: `python -m tests.whole.campaigns.fuzz --files 3000 --seed 1`.
 """
 
 import collections
+import dataclasses
 import json
 import sys
 
@@ -102,8 +103,8 @@ def test_workers_that_crash_or_hang_cost_a_file_each(monkeypatch):
 
 
 def test_the_command_fails_when_a_file_does(monkeypatch, tmp_path, capsys):
-    outcome = fuzz.Outcome(number=0, base="b", mutation="m", verdict="good")
-    bad = fuzz.Outcome(number=1, base="b", mutation="m", verdict="ABSURD")
+    outcome = fuzz.Outcome(number=0, base="b", mutation="m", verdict="good", memory=1)
+    bad = dataclasses.replace(outcome, number=1, verdict="ABSURD")
     for outcomes, code in (([outcome], 0), ([outcome, bad], 1)):
         monkeypatch.setattr(fuzz, "run", lambda *_, found=outcomes: found)
         output = tmp_path / "outcomes"

@@ -444,3 +444,55 @@ def test_excerpts_of_a_chain(glide):
     found = list(decode_parts(io.BytesIO(data), ClipConfig(), 10))
     starts = [find_second(part.samples) for part in found]
     assert starts == pytest.approx([2.5, 37.5], abs=0.2)
+
+
+def wrap_in_wav(stream: bytes, size: int | None = None, tag: int = 0x55) -> bytes:
+    """A WAV that holds an MPEG stream, as ripping programs and recorders write it."""
+    form = struct.pack("<HHIIHH", tag, 1, RATE, 4_000, 1, 0)
+    form += struct.pack("<HHIHHH", 12, 1, 2, 1_152, 1, 1_393)
+    length = len(stream) if size is None else size
+    chunks = b"WAVE" + b"fmt " + struct.pack("<I", len(form)) + form
+    chunks += b"fact" + struct.pack("<II", 4, 0) + b"data" + struct.pack("<I", length)
+    return b"RIFF" + struct.pack("<I", len(chunks) + len(stream)) + chunks + stream
+
+
+@pytest.mark.parametrize("kind", MP3S)
+@pytest.mark.parametrize("size", [None, 0, 0xFFFF_FFFF])
+def test_a_stream_of_mp3_in_a_wav(files, kind, size):
+    check_middle(wrap_in_wav(files[kind], size))
+
+
+def test_excerpts_of_mp3_in_a_wav(files):
+    found = decode_parts(io.BytesIO(wrap_in_wav(files["VBR bare"])), ClipConfig(), 10)
+    starts = [find_second(part.samples) for part in found]
+    assert starts == pytest.approx([2.5, 37.5], abs=0.2)
+
+
+def test_mp3_in_a_wav_is_held_against_the_size_of_its_chunk(files):
+    data = wrap_in_wav(files["VBR bare"])
+    assert reject(data[: len(data) // 2])[0] == Reason.TRUNCATED
+
+
+@pytest.mark.parametrize("extension", ["mka", "webm"])
+def test_a_container_may_begin_at_any_time(glide, extension):
+    options = ["-output_ts_offset", "600"]
+    check_middle(encode_with_ffmpeg(glide, *options, extension=extension, rate=RATE))
+
+
+def test_an_avi_written_to_a_pipe_does_not_know_its_length(glide):
+    data = bytearray(encode_with_ffmpeg(glide, extension="avi", rate=RATE))
+    at = data.find(b"strh") + 8 + 32
+    data[4:8] = b"\xff" * 4
+    data[at : at + 4] = struct.pack("<I", 1 << 30)
+    # ffmpeg believes an index at the end.
+    check_middle(bytes(data[: data.find(b"idx1")]))
+
+
+@pytest.mark.parametrize("behind", [bytes(300_000), b"no frame of FLAC" * 20_000])
+def test_what_stands_behind_flac_is_no_audio(files, behind):
+    check_middle(files["FLAC"] + behind)
+
+
+def test_a_clip_that_is_hardly_too_short_is_not_said_to_be_long_enough(glide):
+    sound = glide[: 5 * RATE - 20]
+    assert "lasts 4.99" in reject(encode(sound, RATE, "WAV"))[1]

@@ -286,6 +286,19 @@ def test_fma_files_are_known_by_their_number():
     assert found.not_audio == ["music/000/000002.jpg", "music/README.txt"]
 
 
+def test_an_fma_file_that_cannot_be_read_takes_no_track_from_one_that_can():
+    [track] = [make_track("000/000002.mp3", "Rock", 2)]
+    for first, second in itertools.permutations(("000/000002.mp3", "2.mp3")):
+        bad = AudioFile(f"music/{first}", 9, problem="it is encrypted")
+        good = AudioFile(f"music/{second}", 9)
+        found = Join(labels={"Rock": 0}, folder=FOLDER, kind="fma").pair(
+            [track], [bad, good]
+        )
+        assert [clip.path for clip in found.clips] == [good.path]
+        [reject] = found.rejects
+        assert (reject.reason, reject.path) == ("duplicate_file", bad.path)
+
+
 def names_of_wavs(clips) -> list[bool]:
     return [clip.whole_name for clip in sorted(clips, key=lambda clip: clip.path)]
 

@@ -286,6 +286,12 @@ def test_quoted_fields_spaces_and_a_byte_order_mark():
         assert (track.path, track.genre) == ('x, y/a "live".mp3', "Folk, Old")
 
 
+def test_hash_overrules_fmas_splits():
+    rows = "".join(f"{i},{i},n,{'dev' * (i % 2)},small,Rock\n" for i in range(30))
+    tracks = read(FMA_HEADER + rows, split=HASH)
+    assert {track.split for track in tracks} == set(SPLITS)
+
+
 def test_hash_overrules_a_split_column():
     text = "path,genre,split\n" + "".join(f"{i},R,nonsense\n" for i in range(30))
     tracks = read(text, split=HASH)
@@ -413,6 +419,22 @@ def test_other_words_for_nothing_are_no_genre(word):
 def test_artists_go_by_nfc():
     first, second = read("path,genre,artist_id\na,R,S\u00e9\nb,R,Se\u0301\n")
     assert first.artist_id == second.artist_id == "S\u00e9"
+
+
+@pytest.mark.parametrize("kind", ["plain", "fma"])
+def test_artists_that_pandas_made_floats_are_the_same(kind):
+    artists = ["7", "7.0", "7.50", "v1.0", "7.00"]
+    text = "path,genre,artist_id\n" + "".join(f"{a},Fado,{a}\n" for a in artists)
+    if kind == "fma":
+        header = ",track,set,artist,set\n,genre_top,subset,id,split\ntrack_id,,,,\n"
+        rows = (f"{i},Jazz,medium,{a},test\n" for i, a in enumerate(artists))
+        text = header + "".join(rows)
+    tracks = list(read(text))
+    found = [track.artist_id for track in tracks]
+    assert found == ["7", "7", "7.50", "v1.0", "7.00"]
+    if kind == "plain":
+        assert tracks[0].split == tracks[1].split
+        assert [track.track_id for track in tracks[:2]] == ["7", "7.0"]
 
 
 def test_genres_go_by_nfc():

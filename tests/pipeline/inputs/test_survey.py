@@ -1,3 +1,4 @@
+import gzip
 from types import SimpleNamespace
 
 import pytest
@@ -57,6 +58,10 @@ def test_refuses_missing_and_binary_metadata(tmp_path):
         inspect(glob, tmp_path / "no.csv")
     with pytest.raises(UserError, match="must be UTF-8"):
         inspect(glob, next((tmp_path / "audio").iterdir()))
+    packed = tmp_path / "tracks.csv.gz"
+    packed.write_bytes(gzip.compress(b"path,genre\n"))
+    with pytest.raises(UserError, match="unpack it if it is compressed"):
+        inspect(glob, packed)
 
 
 def test_refuses_genres_nobody_has(tmp_path):

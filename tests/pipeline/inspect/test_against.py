@@ -79,6 +79,19 @@ def test_a_dataset_is_held_against_the_file(dataset, capsys, name):
     assert "Five calls leave out the sampling rate" in out
 
 
+def test_a_track_without_all_numbers_is_left_out_and_counted(dataset, tmp_path, capsys):
+    with (dataset / "meta" / "features.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    rows[5][7] = ""  # Of track 3.
+    with (tmp_path / "features.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    flags = [str(dataset / "out"), "--against", str(tmp_path / "features.csv")]
+    assert inspect.main(flags) == 0
+    out = capsys.readouterr().out
+    assert "1 clips are in both; 0 are not in it, 1 lack numbers in it, 1 more" in out
+    assert next(line for line in out.splitlines() if "mfcc" in line).endswith("100%")
+
+
 def test_distances_are_what_they_should_be():
     rng = np.random.default_rng(0)
     theirs = rng.normal(3, 1, (500, 518))
@@ -120,4 +133,7 @@ def test_tracks_that_are_in_neither_are_a_sentence(dataset, tmp_path, capsys):
     write_features(tmp_path / "features.csv", {"77": np.ones(518)})
     flags = [str(dataset / "out"), "--against", str(tmp_path / "features.csv")]
     assert inspect.main(flags) == 2
-    assert "--against has none of the 2 clips of 30 s" in capsys.readouterr().err
+    assert (
+        "--against has all numbers of none of the 2 clips of 30 s"
+        in capsys.readouterr().err
+    )

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import errno
 import http.client
 import json
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import preprocess
+from pipeline import preprocess, schema
 from pipeline.decoding.isolation import IsolatedDecoder
 from tests.support.corpora import write_plain_corpus
 from tests.support.small_models import GENRES, write_models, write_tones
@@ -24,6 +25,7 @@ from trainer.app.__main__ import main, make_listener
 from trainer.app.server import AppServer
 from trainer.app.similar import SimilarClips
 from trainer.predict import loading
+from trainer.predict.audio import AudioPredictor
 from trainer.predict.loading import load_audio_predictor, load_predictors
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -122,6 +124,40 @@ def test_a_song_is_answered_as_predict_does(app, models, songs):
         part["mel"].startswith("data:image/png;base64,") for part in answer["excerpts"]
     )
     assert answer["seconds"] == pytest.approx(95)
+
+
+@pytest.fixture
+def several(app, songs, monkeypatch):
+    """The app with a model of several genres a clip: the second and third are given."""
+    _, answer = listen_to(app, songs["short"])
+    found = answer["genres"]
+    assert "given" not in answer
+    network = app.listener.audio.predictor
+    manifest = dataclasses.replace(
+        network.manifest,
+        task=schema.MULTI_LABEL,
+        genre_paths={GENRES[2]: (GENRES[1], GENRES[2])},
+    )
+    thresholds = [min(1, found[0] + 0.01), found[1] / 2, found[2] / 2, 1.0]
+    several = dataclasses.replace(network, manifest=manifest, thresholds=thresholds)
+    monkeypatch.setattr(app.listener.audio, "predictor", several)
+    return several
+
+
+def test_genres_that_reach_their_thresholds_are_told(app, several, songs, monkeypatch):
+    described = json.loads(ask(app, path="/model")[1])
+    assert described["thresholds"] == several.thresholds
+    assert described["paths"][2] == f"{GENRES[1]} > {GENRES[2]}"
+    status, answer = listen_to(app, songs["short"])
+    assert status == 200
+    predictor = AudioPredictor(several)
+    expected = predictor.predict(str(songs["short"])).given
+    assert [described["paths"][index] for index in answer["given"]] == list(expected)
+    assert sorted(answer["given"]) == [1, 2]
+    assert [part["given"] for part in answer["excerpts"]] == [answer["given"]]
+    none = dataclasses.replace(several, thresholds=[1.0] * len(GENRES))
+    monkeypatch.setattr(app.listener.audio, "predictor", none)
+    assert listen_to(app, songs["short"])[1]["given"] == []
 
 
 def test_a_training_clip_is_most_like_itself(app, corpus):
@@ -352,6 +388,47 @@ def test_songs_are_chosen_in_a_browser(app, browser, songs, width, scheme):
         url for url in requests if not url.startswith((own, "blob:", "data:"))
     ] == []
     context.close()
+
+
+def test_given_genres_are_marked_in_a_browser(
+    app, several, browser, songs, monkeypatch
+):
+    page = browser.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(f"http://127.0.0.1:{app.server_address[1]}/")
+    page.set_input_files("#files", [songs["short"]])
+    wait(page, "document.querySelectorAll('.lead:not(:empty)').length == 1")
+    assert "marked ✓" in page.locator("#about").inner_text()
+    song = page.locator(".song")
+    path = f"{GENRES[1]} > {GENRES[2]} "
+    for told in (
+        song.locator(".lead").inner_text(),
+        page.locator("#status").inner_text(),
+        song.locator(".columns button").get_attribute("aria-label"),
+    ):
+        assert path in told
+        assert GENRES[0] not in told
+        assert GENRES[3] not in told
+    marked = song.locator(".legend li").all_inner_texts()
+    assert sorted(text[:2] == "✓ " for text in marked) == [False, False, True, True]
+    assert all(text[:2] == "✓ " for text in marked[:2])
+    song.locator("summary").click()
+    rows = [row.split("\t") for row in song.locator("tr").all_inner_texts()]
+    assert rows[0][:3] == ["genre", "threshold", "song"]
+    assert [cell[:1] for row in rows[1:3] for cell in row[2:]] == ["✓"] * 4
+    assert not any("✓" in cell for row in rows[3:] for cell in row)
+    assert "✓" in song.locator("caption").inner_text()
+    none = dataclasses.replace(several, thresholds=[1.0] * len(GENRES))
+    monkeypatch.setattr(app.listener.audio, "predictor", none)
+    page.set_input_files("#files", [songs["short"]])
+    wait(page, "document.querySelectorAll('.lead:not(:empty)').length == 2")
+    told = page.locator(".lead").first.inner_text()
+    assert told.startswith("No genre reaches its threshold; the most probable: ")
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=f"{folder}/app-several.png", full_page=True)
+    assert complaints == []
+    page.close()
 
 
 def drop(page, *paths: Path) -> None:

@@ -144,6 +144,23 @@ def test_knn_equals_scikit_learn(monkeypatch, k):
     np.testing.assert_allclose(probabilities, direct.predict_proba(test.astype(float)))
 
 
+@pytest.mark.parametrize(
+    ("per_genre", "k"), [(1, 1), (2, 1), (3, 3), (4, 3), (5, 5), (9, 5)]
+)
+def test_neighbours_are_no_more_than_a_genre_has(per_genre, k):
+    rows, labels = make_clips(GENRES * per_genre, noise=0.1)
+    examples = Examples(
+        training=rows,
+        training_labels=labels,
+        validation=rows[:0],
+        validation_labels=labels[:0],
+        genres=GENRES,
+    )
+    classifier, probabilities = fit("knn", examples, rows)
+    assert classifier.parameters == {"k": k}
+    np.testing.assert_array_equal(probabilities.argmax(axis=1), labels)
+
+
 def test_svm_on_distances_equals_svm_on_values():
     examples = make_examples()
     test, _ = make_clips(40, seed=2)

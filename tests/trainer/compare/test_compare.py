@@ -309,6 +309,14 @@ def test_pictures_are_the_same_each_time(models):
         assert draw(evaluations, names) == draw(evaluations, names)
 
 
+def test_genres_of_any_script_are_drawn_without_a_word(recwarn):
+    titles = ["日本語", "Ελληνικά", "\U0001f3b8"]
+    evaluations = [evaluate(make_predictions(20), ("日本", "הרים", *GENRES[2:]))]
+    plots.confusions_png(evaluations, titles[:1])
+    plots.comparison_png(evaluations, titles[1:2], titles[2])
+    assert [str(warning.message) for warning in recwarn] == []
+
+
 def test_bars_are_as_long_as_the_accuracy(monkeypatch):
     figures = []
     monkeypatch.setattr(plots, "figure_png", lambda figure: figures.append(figure))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import trainer
 from pipeline import schema
 from tests.support import trainer_fixtures
+from trainer.data import streams
 from trainer.data.dataset import Dataset, load_arrays, open_dataset
 from trainer.data.split import Split, open_splits
 from trainer.data.streams import EpochPlan, epoch_permutation
@@ -158,6 +159,40 @@ def test_no_reader_of_records_leaves_the_tuner_on():
     }
     assert "streams" in readers
     assert [name for name, text in readers.items() if "untuned(" not in text] == []
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_batches_ahead_are_bounded_by_their_bytes(dataset, cached, monkeypatch):
+    made, kept = [], []
+
+    def spy(name, counts):
+        original = getattr(tf.data.Dataset, name)
+
+        def call(self, *args, **options):
+            counts.append(options.get("num_parallel_calls", args[-1]))
+            return original(self, *args, **options)
+
+        monkeypatch.setattr(tf.data.Dataset, name, call)
+
+    spy("map", made)
+    spy("prefetch", kept)
+    value = dataset.representation("mel").value
+    size = value.size * np.dtype(value.dtype).itemsize
+    splits = open_splits(dataset, "mel", cache_bytes=2**40 if cached else 0)
+    plan = EpochPlan(batch_size=2, batches=1, seed=0)
+    for room, expected in ((1, 2), (2 * size * 3, 3), (2**40, 8)):
+        monkeypatch.setattr(streams, "PREFETCHED_BYTES", room)
+        made.clear()
+        kept.clear()
+        splits["training"].training_batches(plan)
+        if not cached:
+            dataset.evaluation_batches("mel", "test", 2)
+        assert set(kept) == {expected}
+        assert max(made) <= expected
+    monkeypatch.undo()
+    field = dataclasses.replace(value, shape=(224, 224, 3), dtype="float32")
+    assert streams.batches_ahead(field, 512) == 2
+    assert streams.batches_ahead(field, 32) == 8
 
 
 def test_replicas_get_the_parts_of_the_same_batches(dataset):

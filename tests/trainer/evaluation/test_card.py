@@ -101,6 +101,9 @@ def test_a_music_model_is_named_with_what_it_may_have_heard(name):
         assert part in section
     assert ("Million Song Dataset" in section) == name.startswith("MSD")
     assert ("MTT\\_vgg" in section or "MTT_vgg" in section) or name.startswith("MTT")
+    assert "lie beside the model" in section
+    of_ensemble = make_card(music_model=facts, parameters={"members": ["a", "b"]})
+    assert "lie beside its members" in of_ensemble
     assert "Music model" not in make_card()
 
 

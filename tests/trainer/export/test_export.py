@@ -242,14 +242,15 @@ def test_what_cannot_be_written_leaves_the_old_export(vector_model, tmp_path, ca
     before = read_folder(output)
     capsys.readouterr()
     model = make_model(load_network(str(vector_model)))
+    name = saved_model.SAVED_MODEL_FILE
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, limits[1]))
     try:
-        with pytest.raises(UserError, match="--output cannot be written"):
+        with pytest.raises(UserError, match=r"The temporary folder .*File too large"):
             saved_model.export_model(model, str(output))
         with pytest.raises(OSError, match="File too large"):
-            saved_model._replace_export(
-                LocalFiles(), str(output), {**before, "saved_model.pb": bytes(2_000)}
+            saved_model.replace_export(
+                LocalFiles(), str(output), {**before, name: bytes(2_000)}, name
             )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -1,7 +1,9 @@
 """Files for LiteRT and ONNX, read back by their own libraries."""
 
 import dataclasses
+import errno
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -9,9 +11,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from pipeline import schema
 from pipeline.common.clip_config import CLIP_SAMPLES, ClipConfig
+from pipeline.common.files import LocalFiles
 from pipeline.representations import compute_representations, make_schemas
 from pipeline.representations.music_model import load_network as load_music_model
 from pipeline.representations.spectrum import Workspace
@@ -252,6 +256,63 @@ def refuse(capsys, argv, *messages):
     assert error.count("\n") == 1
     for message in messages:
         assert message in error
+
+
+@pytest.mark.parametrize("quantize", [None, "int8"])
+@pytest.mark.parametrize("form", FORMATS)
+def test_what_a_format_cannot_hold_is_one_sentence(
+    data, models, tmp_path, capfd, form, quantize
+):
+    network = load_network(str(models["statistics"]))
+    strange = dataclasses.replace(
+        make_model(network), score=lambda records: tf.math.erfinv(records[:, :3])
+    )
+    output = str(tmp_path / "out")
+    request = files.Request(
+        form=form, quantize=quantize, folder=output, dataset=open_dataset(str(data))
+    )
+    message = rf"--format {form} cannot hold this model \(it has no Erfinv\)"
+    with pytest.raises(UserError, match=message):
+        files.export_file(strange, network, str(models["statistics"]), request)
+    assert capfd.readouterr().err == ""
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_what_a_converter_stumbles_over_is_one_sentence(
+    models, tmp_path, capfd, monkeypatch, form
+):
+    output = tmp_path / "out"
+    argv = [f"--model={models['statistics']}", f"--format={form}", "--output"]
+    assert export.main([*argv, str(output)]) == 0
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    library = litert if form == "litert" else onnx_file
+    capfd.readouterr()
+    for error in (*library.find_errors(), NameError, AttributeError, KeyError):
+
+        def convert(*_: object, error=error) -> bytes:
+            raise error("first line\nsecond line")
+
+        monkeypatch.setattr(library, "convert", convert)
+        refuse(capfd, [*argv, str(output)], "cannot hold this model", error.__name__)
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+
+
+@pytest.mark.parametrize("failing", ["onnx.json", "model_card.md"])
+def test_a_file_is_not_exported_without_what_lies_beside_it(
+    models, tmp_path, capfd, monkeypatch, failing
+):
+    write = LocalFiles.write
+
+    def fail(self, path, content):
+        if failing in path:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        write(self, path, content)
+
+    argv = [f"--model={models['statistics']}", "--format=onnx", f"--output={tmp_path}"]
+    monkeypatch.setattr(LocalFiles, "write", fail)
+    refuse(capfd, argv, "--output cannot be written", "make room")
+    assert [path.name for path in tmp_path.iterdir()] == ["OWNER.json"]
 
 
 def test_flags_that_do_not_go_together_are_refused(data, models, tmp_path, capsys):

@@ -99,6 +99,12 @@ def set_size(content: bytes, size: int, width: int = 4, behind: int = 4) -> byte
     return content[:at] + size.to_bytes(width, "little") + content[at + width :]
 
 
+def set_channels(content: bytes, channels: int) -> bytes:
+    """A WAV whose header alone says another number."""
+    at = content.index(b"fmt ") + 10
+    return content[:at] + channels.to_bytes(2, "little") + content[at + 2 :]
+
+
 @pytest.fixture(scope="module")
 def streamed():
     """The same audio, written to pipes by programs that did not know its length."""
@@ -140,6 +146,8 @@ def test_an_unknown_size_is_one_to_all_three(represent, streamed, tmp_path):
         (lambda wav: wav[:-20_000], Reason.TRUNCATED, "truncated"),
         (lambda wav: set_size(wav, 100_000), Reason.UNANNOUNCED, "more audio than"),
         (lambda wav: wav + wav, Reason.UNANNOUNCED, "more audio than"),
+        (lambda wav: set_channels(wav, 1), Reason.CHANNELS, "other channels than"),
+        (lambda wav: set_channels(wav, 3), Reason.CHANNELS, "other channels than"),
         (lambda wav: wav + b"LIST\x10\x27\0\0" + bytes(10_000), None, ""),
         (lambda wav: wav + bytes(50_000), None, ""),
         (lambda wav: wav + make_id3(50_000), None, ""),

@@ -25,7 +25,12 @@ from trainer.folds.cross_validation import (
     find_epochs,
     scratch_folder,
 )
-from trainer.folds.records import assign_folds, link_fold, split_records
+from trainer.folds.records import (
+    assign_folds,
+    join_groups,
+    link_fold,
+    split_records,
+)
 from trainer.predict.ensemble import Ensemble
 from trainer.predict.loading import load_predictor
 from trainer.training.fit import DivergedError
@@ -88,9 +93,59 @@ def test_artists_stay_together(dataset, monkeypatch):
     assert "whole artists together" in clips.rule
 
 
+def test_copies_of_a_recording_are_never_heard_and_tested(data, tmp_path):
+    """Tracks 0, 5 and 9 are one recording, under three artists."""
+    copy = shutil.copytree(data, tmp_path / "data [1]")
+    same = ("000000", "000005", "000009")
+    lines = [
+        json.dumps({"track_id": track, "audio": "same" if track in same else track})
+        for track in (f"{number:06d}" for number in range(24))
+    ]
+    (copy / "clips").mkdir()
+    (copy / "clips" / "00000-of-00001.jsonl").write_text("\n".join(lines) + "\n")
+    copied = open_dataset(str(copy))
+    for seed in range(5):
+        clips = assign_folds(copied, 4, seed)
+        fold_of = dict(zip(clips.track_ids, clips.parts.tolist(), strict=True))
+        assert len({fold_of[track] for track in same}) == 1
+        assert clips.rule.endswith("together, copies of a recording together")
+    (copy / "clips" / "00000-of-00001.jsonl").write_text('{"track_id": "0"}\n')
+    with pytest.raises(UserError, match="jsonl is damaged; copy the dataset anew"):
+        assign_folds(copied, 4, 0)
+
+
+def test_groups_are_joined_by_way_of_others():
+    artists, recordings = ["a", "b", "b", "c", "d"], ["1", "1", "2", "2", "3"]
+    assert join_groups(artists, recordings) == ["a", "a", "a", "a", "d"]
+    assert join_groups(artists, list("12345")) == artists
+
+
 def test_too_few_artists_of_a_genre_are_refused(dataset):
-    with pytest.raises(UserError, match=r"Folk has 12 artists, .* over 13 folds"):
+    with pytest.raises(UserError) as caught:
         assign_folds(dataset, 13, 0)
+    assert str(caught.value) == (
+        "There are fewer artists than 13 folds of Folk (12), Jazz (12); use --folds 12,"
+        " add artists, or preprocess other --genres alone."
+    )
+
+
+@pytest.mark.parametrize(
+    ("genres", "message"),
+    [
+        (("Folk", "Jazz"), r"of Folk \(1\), Jazz \(1\); add artists, or"),
+        (("Folk",), r"data holds clips of fewer than two genres.*of more genres\.$"),
+    ],
+)
+def test_advice_is_of_use(tmp_path, genres, message):
+    """No folds that cannot be, and no folder that is gone by then."""
+    write_dataset(
+        tmp_path / "data",
+        representations=("statistics",),
+        genres=genres,
+        clips_per_split_and_genre={"training": 1},
+    )
+    with pytest.raises(UserError, match=message):
+        assign_folds(open_dataset(str(tmp_path / "data")), 2, 0)
 
 
 def test_a_fold_is_a_whole_dataset_with_statistics_of_its_own(dataset, tmp_path):

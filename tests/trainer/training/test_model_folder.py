@@ -1,9 +1,11 @@
 """The writing of a model is tried first, and what cuts it off costs no training."""
 
+import dataclasses
 import errno
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import pytest
@@ -13,6 +15,7 @@ from pipeline.common.files import LocalFiles, temporary_name
 from pipeline.schema import UserError
 from tests.support import trainer_fixtures
 from trainer import task
+from trainer.config import TrainConfig
 from trainer.evaluation.model_digests import ModelDigests, digest_bytes
 from trainer.runtime.checkpoint import Checkpoint, CheckpointFolder
 from trainer.training import train
@@ -320,3 +323,42 @@ def test_a_single_genre_cannot_be_learnt(tmp_path, capsys):
     error = capsys.readouterr().err
     assert "holds fewer than two genres ('Folk'), between which a classifier" in error
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("finished", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_process_that_is_not_the_chief_leaves_nothing(
+    tmp_path, monkeypatch, shared, finished
+):
+    """On a disk of its own, or the chief's."""
+    data, output = tmp_path / "data", tmp_path / "output"
+    trainer_fixtures.write_dataset(data, representations=("statistics",), statistics=5)
+    config = TrainConfig(
+        data=str(data),
+        output=str(output),
+        model="statistics",
+        checkpoint_dir=str(output / "checkpoints"),
+    )
+
+    def compute(run):
+        folder = run.checkpoints("features")
+        folder.claim()
+        outputs = Path(folder.path) / "0123456789ab" / "base-features"
+        outputs.mkdir(parents=True)
+        (outputs / "training-00000-of-00001.tfrecord").write_bytes(b"")
+        return SimpleNamespace(predictions={})
+
+    monkeypatch.setattr(train, "_fit", compute)
+    monkeypatch.setattr(train, "wait_for_all", lambda _: None)
+    monkeypatch.setattr(train, "_publish_earlier", lambda *_: finished)
+    if shared:
+        (output / "mine").mkdir(parents=True)
+        (output / "model.keras").write_bytes(b"new")
+    with train.open_run(config) as run:
+        run.devices = dataclasses.replace(run.devices, worker=1, workers=2)
+        if finished:
+            compute(run)
+        assert train._train(run, ModelFolder.at(str(output)), [], {}, "name") is None
+    assert output.exists() == shared
+    left = {str(path.relative_to(output)) for path in output.rglob("*")}
+    assert left == ({"mine", "model.keras"} if shared else set())

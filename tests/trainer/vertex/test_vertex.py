@@ -300,6 +300,13 @@ def test_a_mounted_bucket_is_checked_as_itself(cloud, capsys):
             ],
             "--batch_size must be a multiple of 4, the devices that share it. Rec",
         ),
+        (
+            [
+                *("--replicas=2", "--accelerator=NVIDIA_L4", "--strategy=mirrored"),
+                *("--accelerator_count=2", "--batch_size=33"),
+            ],
+            "--batch_size must be a multiple of 2, the devices that share it. Rec",
+        ),
         (["--output=models/mel"], "--output must be on gs://"),
         (["--checkpoint_dir=/tmp/c"], "--checkpoint_dir must be on gs://"),
         ([f"--data=gs://{BUCKET}/nothing"], "it has no manifest.json"),
@@ -313,6 +320,16 @@ def test_refuses_before_anything_is_sent(cloud, capsys, extra, message):
     assert message in error
     assert error.count("\n") == 1
     assert not cloud.services.sent("POST", "/customJobs")
+
+
+@pytest.mark.parametrize(("strategy", "size"), [("mirrored", 34), ("single", 33)])
+def test_machines_that_train_by_themselves_share_no_batch(
+    cloud, capsys, strategy, size
+):
+    flags = ["--replicas=2", "--accelerator=NVIDIA_L4", "--accelerator_count=2"]
+    flags += [f"--strategy={strategy}", f"--batch_size={size}"]
+    assert vertex.main(arguments(cloud, *flags)) == 0
+    assert "each of the 2 machines trains the whole model" in capsys.readouterr().err
 
 
 def test_unknown_flags_end_here_and_not_there(cloud, capsys):

@@ -1,6 +1,7 @@
 "use strict";
 
 const COLOURS = 7; // Of the most probable genres; the others share one.
+const GIVEN = "✓"; // Of several genres a clip, one that reaches its threshold.
 const MOST_SONGS = 100; // That are taken at once.
 const byId = (name) => document.getElementById(name);
 const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
@@ -27,6 +28,9 @@ async function learnModel() {
     return;
   }
   about.textContent = `The model ${model.model} tells ${model.genres.length} genres apart.`;
+  if (model.paths.length) {
+    about.textContent += ` A song has all that reach their thresholds, marked ${GIVEN}.`;
+  }
   byId("synthetic").hidden = !model.synthetic;
 }
 const ready = learnModel();
@@ -121,28 +125,40 @@ async function listen(file, card) {
 
 function show(file, card, answer) {
   const find = (selector) => card.querySelector(selector);
-  const order = answer.genres.map((_, index) => index);
-  order.sort((a, b) => answer.genres[b] - answer.genres[a]);
-  const tell = (genres, count) =>
-    [...genres.keys()].sort((a, b) => genres[b] - genres[a]).slice(0, count)
-      .map((index) => `${model.genres[index]} ${percent(genres[index])}`).join(", ");
+  const order = rank(answer);
   const parts = answer.excerpts.length;
   find(".outcome").textContent =
     `${clock(answer.seconds)} long; ` +
     (parts === 1 ? "one part was heard." : `${parts} parts of 30 s were heard.`);
-  find(".lead").textContent = tell(answer.genres, 3);
-  byId("status").textContent = `${find("h2").textContent}: ${tell(answer.genres, 1)}`;
+  find(".lead").textContent = tell(answer, 3);
+  byId("status").textContent = `${find("h2").textContent}: ${tell(answer, 1)}`;
   find(".result").hidden = false;
   const player = find("audio");
   player.src = URL.createObjectURL(file);
   player.setAttribute("aria-label", `Player of ${find("h2").textContent}`);
   player.addEventListener("error", () => { find(".unplayable").hidden = false; });
-  drawTime(card, answer, order, player, tell);
+  drawTime(card, answer, order, player);
   drawTable(find("table"), answer, order);
   drawSimilar(find(".similar"), answer.similar);
 }
 
-function drawTime(card, answer, order, player, tell) {
+// Indices of genres: those that a song or part of it is given, then the others.
+function rank({ genres, given = [] }) {
+  const others = [...genres.keys()].filter((index) => !given.includes(index));
+  return [...given, ...others.sort((a, b) => genres[b] - genres[a])];
+}
+
+// The most probable genres; of several a clip, all that it is given.
+function tell(heard, count) {
+  const name = (names) => (index) => `${names[index]} ${percent(heard.genres[index])}`;
+  if (heard.given?.length) return heard.given.map(name(model.paths)).join(", ");
+  const best = rank(heard).slice(0, count).map(name(model.genres)).join(", ");
+  return heard.given ? `No genre reaches its threshold; the most probable: ${best}` : best;
+}
+
+const mark = (heard, index) => (heard.given?.includes(index) ? `${GIVEN} ` : "");
+
+function drawTime(card, answer, order, player) {
   const find = (selector) => card.querySelector(selector);
   const place = (element, part) => {
     element.style.left = `${100 * part.start / answer.seconds}%`;
@@ -156,7 +172,7 @@ function drawTime(card, answer, order, player, tell) {
     const image = make("img", undefined, { src: part.mel, alt: "" });
     place(image, part);
     find(".picture").append(image);
-    const label = `${clock(part.start)} to ${clock(part.end)}: ${tell(part.genres, 3)}`;
+    const label = `${clock(part.start)} to ${clock(part.end)}: ${tell(part, 3)}`;
     const column = make("button", undefined,
       { type: "button", "aria-label": `Play from ${label}`, title: label });
     place(column, part);
@@ -176,7 +192,7 @@ function drawTime(card, answer, order, player, tell) {
     find(".columns").append(column);
   }
   shown.forEach((index, rank) => addLegend(find(".legend"), rank,
-    `${model.genres[index]} ${percent(answer.genres[index])}`));
+    `${mark(answer, index)}${model.genres[index]} ${percent(answer.genres[index])}`));
   if (others.length) addLegend(find(".legend"), COLOURS, "others");
   for (const share of [0, 0.5, 1]) {
     find(".ticks").append(make("span", clock(share * answer.seconds)));
@@ -200,16 +216,18 @@ function colour(rank) {
 }
 
 function addLegend(list, rank, text) {
-  const mark = make("i");
-  mark.style.background = colour(rank);
+  const swatch = make("i");
+  swatch.style.background = colour(rank);
   const item = make("li");
-  item.append(mark, text);
+  item.append(swatch, text);
   list.append(item);
 }
 
 function drawTable(table, answer, order) {
   const head = make("tr");
-  head.append(make("th", "genre", { scope: "col" }), make("th", "song", { scope: "col" }));
+  const several = model.paths.length > 0;
+  const columns = ["genre", ...(several ? ["threshold"] : []), "song"];
+  head.append(...columns.map((name) => make("th", name, { scope: "col" })));
   for (const part of answer.excerpts) {
     head.append(make("th", clock(part.start), { scope: "col" }));
   }
@@ -218,14 +236,15 @@ function drawTable(table, answer, order) {
   const body = make("tbody");
   for (const index of order) {
     const row = make("tr");
-    row.append(make("th", model.genres[index], { scope: "row" }));
-    row.append(make("td", percent(answer.genres[index])));
-    for (const part of answer.excerpts) {
-      row.append(make("td", percent(part.genres[index])));
+    row.append(make("th", (several ? model.paths : model.genres)[index], { scope: "row" }));
+    if (several) row.append(make("td", percent(model.thresholds[index])));
+    for (const heard of [answer, ...answer.excerpts]) {
+      row.append(make("td", mark(heard, index) + percent(heard.genres[index])));
     }
     body.append(row);
   }
-  table.append(make("caption", "Probabilities of the song and of its parts"), top, body);
+  const note = several ? `; ${GIVEN} those that reach the genre's threshold` : "";
+  table.append(make("caption", `Probabilities of the song and of its parts${note}`), top, body);
 }
 
 function drawSimilar(section, clips) {

@@ -8,16 +8,14 @@ import os
 import struct
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from pipeline.common.regular_file import open_regular
-from pipeline.inputs.archives import paths
-from pipeline.inputs.archives.members import open_member
+from pipeline.inputs.archives.members import open_local
 from pipeline.inputs.names import relative_path
 from pipeline.schema import SPLITS
 from trainer.data.dataset import Dataset
@@ -160,17 +158,6 @@ def find_audio(patterns: Sequence[str], track_ids: Collection[str]) -> dict[str,
     return found
 
 
-def open_clip(path: str) -> BinaryIO:
-    """Opens an audio file, which may lie in a ZIP.
-
-    Raises:
-      OSError: it is not there, or cannot be read.
-      AudioError: it is damaged in its ZIP.
-    """
-    found = paths.split(path)
-    return open_regular(path) if found is None else open_member(*found)
-
-
 def sound_uris(files: Mapping[str, str]) -> dict[str, str]:
     """The middle of audio files as `data:` addresses of small MP3s.
 
@@ -190,7 +177,7 @@ def sound_uris(files: Mapping[str, str]) -> dict[str, str]:
     with IsolatedDecoder() as decoder:
         for track, path in files.items():
             try:
-                with open_clip(path) as file:
+                with open_local(path) as file:
                     samples = decoder.load_waveform(file, config).samples
             except (AudioError, OSError):
                 continue
