@@ -92,7 +92,7 @@ for name in difflib.get_close_matches(sys.argv[1], names, n=1, cutoff=0.7):
 # is_whole LOCK ...: whether the environment holds one of the lock files' packages.
 is_whole() {
   [[ -x $environment/bin/python ]] && "$environment/bin/python" -I -S \
-    "$root/pipeline/launch/environment.py" "$environment" "$root" \
+    "$root/pipeline/launch/environment/installed.py" "$environment" "$root" \
     "${@/#/$root/}" 2>/dev/null
 }
 
@@ -126,7 +126,7 @@ set_up() {
   done
   "$base" -I -c 'import runpy, sys
 sys.path.append(sys.argv.pop(1))
-runpy.run_module("pipeline.launch.set_up", run_name="__main__", alter_sys=True)' \
+runpy.run_module("pipeline.launch.environment.set_up", run_name="__main__", alter_sys=True)' \
     "$root" --environment "$environment" --root "$root" "${options[@]}"
 }
 

@@ -29,7 +29,8 @@ from benchmarks.clips import make_clips
 from benchmarks.jobs import MODES, JobTimes, run_job
 from benchmarks.ways import ARTICLE, make_ours, make_stages, make_ways
 from pipeline.common.plain_text import align
-from pipeline.demo.corpus import DemoConfig, make_corpus
+from pipeline.demo.corpus import make_corpus
+from pipeline.demo.layout import DemoConfig
 
 #: Two workers on a store where opening a file takes 80 ms.
 STORE = "80 ms store"

@@ -207,7 +207,7 @@ def make_stages(path: Path) -> Mapping[str, Callable[[], object]]:
         "chroma": lambda: features.compute_chroma(spectrum),
         "MFCC": lambda: features.compute_mfcc(spectrum),
         "centroid, roll-off": lambda: features.compute_brightness(spectrum),
-        "zero crossings": lambda: features.compute_zero_crossing_rate(samples),
+        "zero crossings": lambda: features.compute_zero_crossing_rate(spectrum),
         "mel image": lambda: mel.compute(spectrum, config),
         "windows": lambda: windows.compute(spectrum, config),
     }

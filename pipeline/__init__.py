@@ -12,8 +12,8 @@ The way of a clip, and the folders it passes, lowest layer first (imports point 
     job              the Beam graph: thin steps around the functions above; workers end
                      with whoever started the job
     inspect          what is in a finished dataset, and is it right
-    launch           around a job: plan, cost, output folder, this machine's runner;
-                     the environment of launch.sh and its commands
+    launch           around a job: plan, cost, output folder, this machine's runner; on
+                     a cluster; the environment of launch.sh, its commands, all at once
     preprocess       the command line
     cloud            the same job on Google Cloud Dataflow
 

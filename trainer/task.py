@@ -317,7 +317,8 @@ def _train_several(
     if not measured:
         reporter.note(
             f"The test split of {one_line(flags['data'])} is empty: networks are "
-            "trained, nothing is measured or compared, and baselines are left out."
+            "trained, nothing is measured or compared, and baselines are left out; "
+            "cross-validation tests all clips (./launch.sh folds)."
         )
     elif kept or len(failures) < len(parts):
         comparison.compare(compare, reporter)

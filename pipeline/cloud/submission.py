@@ -23,8 +23,9 @@ from google.cloud import dataflow
 from requests.exceptions import RequestException
 
 from pipeline.cloud.machines import Machine, parse_machine
-from pipeline.common import gcs, storage
+from pipeline.common import gcs
 from pipeline.common.credentials import SCHEME
+from pipeline.common.files import join
 from pipeline.common.progress.command_line import is_given
 from pipeline.common.quiet import keep_back_stderr
 from pipeline.schema import UserError
@@ -196,7 +197,7 @@ def make_request(
         packages=sorted(set(packages)),
         options=described.options,
         environment_version=apiclient._FNAPI_ENVIRONMENT_MAJOR_VERSION,
-        proto_pipeline_staged_url=storage.join(cloud.staging_location, "pipeline.pb"),
+        proto_pipeline_staged_url=join(cloud.staging_location, "pipeline.pb"),
         proto_pipeline=described.proto_pipeline,
     ).proto
     request = json.loads(described.json())

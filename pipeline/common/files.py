@@ -60,9 +60,9 @@ def temporary_name(path: str) -> str:
     return f"{folder}{slash}.{name[-SHOWN_LETTERS:]}.{uuid.uuid4().hex}.part"
 
 
-def join(folder: str, name: str) -> str:
-    """A path below a folder."""
-    return f"{folder.rstrip('/')}/{name}"
+def join(folder: str, *names: str) -> str:
+    """A path below a folder, on any file system."""
+    return "/".join((folder.rstrip("/"), *names))
 
 
 @contextlib.contextmanager
@@ -75,10 +75,11 @@ def scratch_folder(*errors: type[Exception]) -> Iterator[str]:
     Raises:
       UserError: it cannot be written to.
     """
+    failures: tuple[type[Exception], ...] = (OSError, *errors)
     try:
         with tempfile.TemporaryDirectory() as folder:
             yield folder
-    except (OSError, *errors) as error:
+    except failures as error:
         reason = error.strerror if isinstance(error, OSError) else None
         raise UserError(
             f"The temporary folder {tempfile.tempdir or ''} cannot be written to "

@@ -93,6 +93,9 @@ def inspect_folder(files: Files, folder: str, kind: Kind) -> Holding:
             marked, listed = _read_mark(files, folder, kind)
             empty = False
         if kind.listed:
+            # It would be replaced by ours.
+            if not marked and files.is_file(join(folder, MARK_FILE)):
+                strange = MARK_FILE
             break
         if not (marked and regular and kind.knows(path)):
             strange = path
@@ -271,30 +274,27 @@ def _spellings(paths: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, set
             yield flag, path, {_fold(whole), _fold(os.path.abspath(path))}
 
 
-def check_apart(
-    folder: str, inputs: Iterable[tuple[str, str]], *, flag: str = "--output"
-) -> None:
-    """Refuses a folder that holds something that is read.
+def check_apart(output: str, inputs: Iterable[tuple[str, str]]) -> None:
+    """Refuses an --output that holds something that is read.
 
     Links, `..`, other case and composition of letters, and other names of the same
     folder are seen through.
 
     Args:
-      folder: to be written to.
+      output: folder to be written to.
       inputs: flag and path of each file (or folder) that is read.
-      flag: that named the folder.
 
     Raises:
       UserError: names the first of them.
     """
-    roots = {f"{_fold(resolve(folder)).rstrip('/')}/"}
+    roots = {f"{_fold(resolve(output)).rstrip('/')}/"}
     known: dict[str, bool] = {}
-    for input_flag, path, spellings in _spellings(inputs):
+    for flag, path, spellings in _spellings(inputs):
         inside = any(f"{s}/".startswith(root) for s in spellings for root in roots)
-        if inside or _is_below(path, folder, known):
+        if inside or _is_below(path, output, known):
             raise UserError(
-                f"{flag} holds {path}, which {input_flag} reads; nothing was changed. "
-                f"Give a folder that holds no input. Received: {folder}"
+                f"--output holds {path}, which {flag} reads; nothing was changed. "
+                f"Give a folder that holds no input. Received: {output}"
             )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+from collections.abc import Mapping
+from typing import Any
 
 
 class Reason(enum.StrEnum):
@@ -81,3 +83,8 @@ class Reject:
     def to_json(self) -> str:
         """One line of a rejects file."""
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> Reject:
+        """What was written of one, parsed."""
+        return cls(**{**row, "reason": Reason(row["reason"])})

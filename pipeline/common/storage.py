@@ -71,11 +71,6 @@ class ReadError(OSError):
     """A file that was opened gives no more bytes; the message says why."""
 
 
-def join(folder: str, *parts: str) -> str:
-    """Joins path components of any file system."""
-    return str(FileSystems.join(folder, *parts)) if parts else folder
-
-
 # Errors
 
 
@@ -248,8 +243,9 @@ def match(pattern: str) -> list[FileMetadata]:
 
 def list_sizes(folder: str) -> dict[str, int]:
     """Sizes of all files under a folder, by path relative to it."""
-    start = len(join(folder, "x")) - 1
-    return {file.path[start:]: file.size_in_bytes for file in match(join(folder, "**"))}
+    base = f"{folder.rstrip('/')}/"
+    found = match(f"{base}**")
+    return {file.path[len(base) :]: file.size_in_bytes for file in found}
 
 
 # Writing
@@ -283,7 +279,7 @@ def temporary_path(folder: str, name: str) -> str:
     # Beam takes wildcards in the names of files to delete for patterns; and a name may
     # be as long as file systems allow already.
     plain = re.sub(r"[^\w.-]", "_", name)[-SHOWN_LETTERS:]
-    return join(folder, TEMPORARY_FOLDER, f"{uuid.uuid4().hex}-{plain}")
+    return f"{folder.rstrip('/')}/{TEMPORARY_FOLDER}/{uuid.uuid4().hex}-{plain}"
 
 
 def rename(source: str, target: str) -> None:
@@ -319,7 +315,7 @@ def _delete(path: str) -> None:
 
 def delete_tree(folder: str) -> None:
     """Deletes a folder with all that is in it, if it exists."""
-    matched = match(join(folder, "**"))
+    matched = match(f"{folder.rstrip('/')}/**")
     if matched:
         retry(FileSystems.delete, [item.path for item in matched])
     if exists(folder):

@@ -118,23 +118,6 @@ class _Packets(NamedTuple):
     announced: float
 
 
-def decode(file: BinaryIO) -> tuple[NDArray[np.float32], int]:
-    """Decodes the first audio stream of a file of up to `WHOLE_SECONDS`.
-
-    Args:
-      file: seekable.
-
-    Returns:
-      Samples, shape (n, channels), float32, full scale 1; and their rate in Hz.
-
-    Raises:
-      FfmpegError: there is no audio that ffmpeg can decode.
-      AudioError: ffmpeg crashes, or takes longer than `TIME_LIMIT`.
-    """
-    [decoding] = decode_parts(file, lambda frames, _: [(0, frames)])
-    return scale(decoding.frames), decoding.sample_rate
-
-
 def scale(frames: NDArray[np.int32]) -> NDArray[np.float32]:
     """Integers of a `Decoding` as float32, full scale 1."""
     samples = frames.astype(np.float32)

@@ -45,13 +45,8 @@ def find_audio(file: BinaryIO) -> tuple[int, int]:
     return start, end
 
 
-def strip(file: BinaryIO) -> BinaryIO:
-    """The audio of a file without tags, at its beginning; often the file itself."""
-    return strip_to(file, *find_audio(file))
-
-
 def strip_to(file: BinaryIO, start: int, end: int) -> BinaryIO:
-    """As `strip`, where it is known where the audio begins and ends."""
+    """The audio of a file alone, at its beginning; often the file itself."""
     size = file.seek(0, os.SEEK_END)
     if (start, end) == (0, size) or start >= end:
         file.seek(0)

@@ -22,8 +22,6 @@ from pipeline.demo.layout import BROKEN, ODD, DemoConfig, DemoTrack, plan_layout
 from pipeline.demo.tracks_csv import format_tracks, name_artist, name_track
 from pipeline.schema import UserError
 
-__all__ = ["DemoConfig", "make_corpus"]
-
 #: Raised whenever the same seed would give other bytes.
 GENERATOR_VERSION = 3
 

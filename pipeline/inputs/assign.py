@@ -169,6 +169,6 @@ class Assigner:
                 self._found.copies[file] = owners[stem][0]
 
 
-def name_some(names: Sequence[str], most: int = 5) -> str:
-    """The first of some names in words."""
-    return ", ".join(names[:most]) + ", ..." * (len(names) > most)
+def name_some(names: Sequence[str]) -> str:
+    """The first five of some names in words."""
+    return ", ".join(names[:5]) + ", ..." * (len(names) > 5)

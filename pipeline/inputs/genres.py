@@ -118,7 +118,7 @@ def read_genre_tree(text: Iterable[str], source: str) -> GenreTree:
     Raises:
       UserError: it is no such table, or its genres are no tree.
     """
-    reader = csv.reader(text)
+    reader = csv.reader(text, strict=True)
     try:
         numbered = [
             (reader.line_num, _check_lengths(row)) for row in reader if any(row)

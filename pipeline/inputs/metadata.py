@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
 from pipeline.inputs.genres import CellReader, LabelRule, is_nothing
-from pipeline.inputs.names import make_folder, unify_artist
+from pipeline.inputs.names import AudioFolder, unify_artist
 from pipeline.inputs.splits import SplitConfig, split_by_hash
 from pipeline.schema import SPLITS, UserError, shorten
 
@@ -44,8 +44,7 @@ class MetadataConfig:
       genres: genres wanted; all if empty.
       split: how splits are assigned; None: by the metadata if it says, else by
         hash.
-      audio_base: folder that a plain CSV's paths start from.
-      audio_aliases: other paths of it with which they may start.
+      folder: of the audio glob, from which a plain CSV's paths start.
       shared_keys: of rows whose ids keep their extensions, as without they would be
         those of other rows.
       labels: which genres of a row are its labels.
@@ -55,8 +54,7 @@ class MetadataConfig:
     subset: str = "full"
     genres: tuple[str, ...] = ()
     split: SplitConfig | None = None
-    audio_base: str = ""
-    audio_aliases: tuple[str, ...] = ()
+    folder: AudioFolder = dataclasses.field(default_factory=AudioFolder)
     shared_keys: frozenset[str] = frozenset()
     labels: LabelRule = dataclasses.field(default_factory=LabelRule)
 
@@ -131,7 +129,7 @@ def read_tracks(text: TextIO, config: MetadataConfig) -> Iterator[Track]:
     Raises:
       UserError: the file has the wrong shape, or a value is unknown.
     """
-    reader = csv.reader(text)
+    reader = csv.reader(text, strict=True)
     layout = read_layout(reader, config)
     cells = CellReader(config.labels, config.genres)
     for row in _read_rows(reader, config):
@@ -177,7 +175,12 @@ def _check_unnamed(row: Sequence[str], index: int, layout: Layout, where: str) -
 
 
 def _check_quotes(name: str, value: str, where: str) -> None:
-    """Refuses quotes that a blank before them makes letters of the value."""
+    """Refuses quotes that are letters of the value, or hide the rows that follow."""
+    if name != "path" and len(value.strip().splitlines()) > 1:
+        raise UserError(
+            f"{where}: the {name} goes on behind a line's end; close the quote that "
+            f"it begins with. Received: {shorten(value)}"
+        )
     if value[:1].isspace() and re.fullmatch(r'\s+".*"\s*', value, re.DOTALL):
         raise UserError(
             f"{where}: a blank stands before the quotes of the {name}; remove it, as "
@@ -240,12 +243,8 @@ def _fma_layout(
     config: MetadataConfig,
 ) -> Layout | None:
     names = list(zip(groups, fields, strict=False))
-    wanted = {
-        "artist_id": ("artist", "id"),
-        "split": ("set", "split"),
-        "subset": ("set", "subset"),
-        "genre": ("track", "genre_top"),
-    }
+    wanted = {"artist_id": ("artist", "id"), "split": ("set", "split")}
+    wanted |= {"subset": ("set", "subset"), "genre": ("track", "genre_top")}
     if index[:1] != ["track_id"] or not set(wanted.values()) <= set(names):
         return None
     used = {*wanted.values(), *(("track", name) for name in _FMA_LISTS)}
@@ -367,9 +366,8 @@ def _plain_track(
         split = _PLAIN_SPLITS.get(values["split"].lower(), "")
         if not split:
             raise _unknown(where, "split", values["split"], SPLITS)
-    folder = make_folder(config.audio_base, config.audio_aliases)
-    key = folder.key(path)
-    track_id = values.get("track_id") or folder.name_row(
+    key = config.folder.key(path)
+    track_id = values.get("track_id") or config.folder.name_row(
         path, whole=key in config.shared_keys
     )
     artist_id = unify_artist(values.get("artist_id", ""))

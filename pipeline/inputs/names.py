@@ -171,7 +171,7 @@ def name_aliases(folder: str) -> tuple[str, ...]:
     return (*whole, *inside)
 
 
-def audio_key(path: str, base: str, kind: str, aliases: tuple[str, ...] = ()) -> str:
+def audio_key(path: str, kind: str, folder: AudioFolder) -> str:
     """The key under which an audio file and its track meet.
 
     For FMA the number in the file's name; otherwise the path without audio
@@ -179,20 +179,13 @@ def audio_key(path: str, base: str, kind: str, aliases: tuple[str, ...] = ()) ->
 
     Args:
       path: of the audio file, or in the metadata.
-      base: folder of the audio glob (see `AudioFolder`).
       kind: of the metadata, `fma` or `plain`.
-      aliases: other paths of the folder.
+      folder: of the audio glob.
     """
     if kind == "fma":
         stem = posixpath.splitext(posixpath.basename(path))[0]
         return str(int(stem)) if stem.isdecimal() else path
-    return make_folder(base, aliases).key(path)
-
-
-@functools.lru_cache(maxsize=8)
-def make_folder(path: str, aliases: tuple[str, ...] = ()) -> AudioFolder:
-    """The same folder for the same paths: it keeps what it has prepared."""
-    return AudioFolder(path=path, aliases=aliases)
+    return folder.key(path)
 
 
 def relative_path(path: str, base: str) -> str:

@@ -32,9 +32,10 @@ from pipeline.inputs.metadata import (
     read_layout,
     read_tracks,
 )
-from pipeline.inputs.names import audio_key, make_folder
+from pipeline.inputs.names import audio_key
 from pipeline.inputs.nearest import NearestFile
-from pipeline.schema import UserError
+from pipeline.schema import UserError, shorten
+from pipeline.schema.checks import MOST_GENRE_LETTERS, MOST_GENRES
 
 #: Rows that find no file and are told the nearest one.
 MOST_NEAREST = 200
@@ -107,16 +108,15 @@ def inspect_inputs(
     """
     files = list_audio(*audio)
     with _open_metadata(metadata) as text:
-        layout = read_layout(csv.reader(text), metadata)
+        layout = read_layout(csv.reader(text, strict=True), metadata)
     genres_file = _find_genres_file(metadata, layout, genres_file)
     if genres_file:
         tree = _read_tree(genres_file, metadata)
         labels = dataclasses.replace(metadata.labels, tree=tree)
         metadata = dataclasses.replace(metadata, labels=labels)
     by_key = collections.defaultdict(list)
-    base, aliases = metadata.audio_base, metadata.audio_aliases
     for file in files:
-        by_key[audio_key(file.path, base, layout.kind, aliases)].append(file)
+        by_key[audio_key(file.path, layout.kind, metadata.folder)].append(file)
     tracks, shared = _read_by_key(metadata, by_key, layout.kind)
     if shared:
         metadata = dataclasses.replace(metadata, shared_keys=shared)
@@ -128,9 +128,10 @@ def inspect_inputs(
         tracks, _ = _read_by_key(metadata, by_key, layout.kind)
     wanted = [track for group in tracks.values() for track in group if track.wanted]
     genres = _order_genres(wanted, metadata)
+    _check_genres(genres)
     join = Join(
         labels={genre: label for label, genre in enumerate(genres)},
-        folder=make_folder(base, aliases),
+        folder=metadata.folder,
         kind=layout.kind,
         is_audio=make_audio_check(),
     )
@@ -260,7 +261,7 @@ def _read_by_key(
     And keys of rows that name several files.
     """
     tracks: dict[str, list[Track]] = {}
-    folder = make_folder(metadata.audio_base, metadata.audio_aliases)
+    folder = metadata.folder
     paths: dict[str, str] = {}
     shared = set()
     with _open_metadata(metadata) as text:
@@ -291,6 +292,21 @@ def _find_nearest(
         if name is not None:
             found[row] = paths[name]
     return found
+
+
+def _check_genres(genres: Sequence[str]) -> None:
+    """Refuses what the manifest could not hold, before there is one."""
+    longest = max(genres, key=len, default="")
+    if len(longest) > MOST_GENRE_LETTERS:
+        raise UserError(
+            f"A genre of --metadata has {len(longest):,} letters; at most "
+            f"{MOST_GENRE_LETTERS:,} are a name. Received: {shorten(longest)}"
+        )
+    if len(genres) > MOST_GENRES:
+        raise UserError(
+            f"--metadata has {len(genres):,} genres; a dataset has {MOST_GENRES:,} at "
+            "most. Is its column genre one of genres? Choose some with --genres."
+        )
 
 
 def find_similar(genres: Iterable[str]) -> tuple[str, ...]:

@@ -148,7 +148,7 @@ def read_features(path: str, tracks: Collection[str]) -> dict[str, NDArray[np.fl
     """
     try:
         with read_text(path) as text:
-            return dict(_parse(csv.reader(text), tracks, path))
+            return dict(_parse(csv.reader(text, strict=True), tracks, path))
     except (*storage.STORE_ERRORS, AudioError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(
             f"--against cannot be read: {error}. Received: {path}"

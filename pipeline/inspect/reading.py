@@ -47,9 +47,9 @@ def list_files(pattern: str) -> list[str]:
         return sorted(
             filter(os.path.isfile, glob.glob(glob.escape(folder) + "*" + name))
         )
-    from apache_beam.io.filesystems import FileSystems
+    from pipeline.common import storage  # Takes seconds to import.
 
-    return sorted(item.path for item in FileSystems.match([pattern])[0].metadata_list)
+    return sorted(file.path for file in storage.match(pattern))
 
 
 def read_bytes(path: str) -> bytes | None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -198,23 +199,20 @@ def _check_input(kind: str, name: str, count: Mapping[str, int]) -> AuditResult:
     return AuditResult(counts=counts, problems=() if whole else (problem,))
 
 
-def merge(parts: Iterable[AuditResult]) -> AuditResult:
+def merge(results: Iterable[AuditResult]) -> AuditResult:
     """Adds up results; of names, keeps the first in alphabetical order."""
+    parts = list(results)
     counts: collections.Counter[str] = collections.Counter()
-    problems: list[str] = []
-    artists: list[str] = []
-    audio: list[str] = []
-    labels: list[str] = []
     for part in parts:
         counts.update(part.counts)
-        problems += part.problems
-        artists += part.artists
-        audio += part.audio
-        labels += part.labels
     return AuditResult(
         counts=dict(counts),
-        problems=tuple(sorted(problems)[:MAX_NAMED]),
-        artists=tuple(sorted(artists)[:MAX_NAMED]),
-        audio=tuple(sorted(audio)[:MAX_NAMED]),
-        labels=tuple(sorted(labels)[:MAX_NAMED]),
+        problems=_first(part.problems for part in parts),
+        artists=_first(part.artists for part in parts),
+        audio=_first(part.audio for part in parts),
+        labels=_first(part.labels for part in parts),
     )
+
+
+def _first(names: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    return tuple(sorted(itertools.chain.from_iterable(names))[:MAX_NAMED])

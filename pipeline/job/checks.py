@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.common import storage
+from pipeline.common.files import join
 from pipeline.job.audit import AuditResult
 from pipeline.representations import make_schemas
 from pipeline.schema import CLIPS_FOLDER
@@ -99,12 +100,12 @@ def check_files(reports: Sequence[ShardReport], dataset: DatasetConfig) -> None:
     sizes = {
         f"{name}/{path}": size
         for name in dataset.representations
-        for path, size in storage.list_sizes(storage.join(dataset.output, name)).items()
+        for path, size in storage.list_sizes(join(dataset.output, name)).items()
         # What an earlier attempt of this step may have left.
         if path not in READER_FILES
     }
     lists = {clips_file(report.shard, dataset.num_shards) for report in reports}
-    folder = storage.join(dataset.output, CLIPS_FOLDER)
+    folder = join(dataset.output, CLIPS_FOLDER)
     listed = {f"{CLIPS_FOLDER}/{path}" for path in storage.list_sizes(folder)}
     wrong = sorted(
         {path for path in expected | sizes if expected.get(path) != sizes.get(path)}

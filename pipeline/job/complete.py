@@ -17,6 +17,7 @@ from typing import Any
 import apache_beam as beam
 
 from pipeline.common import storage
+from pipeline.common.files import join
 from pipeline.common.owned_kinds import DATASET
 from pipeline.common.rejects import Reject
 from pipeline.job.audit import AuditResult, merge
@@ -112,7 +113,7 @@ def analyse_training(
         for path in sorted(Path(folder).rglob("*")):
             if path.is_file():
                 name = path.relative_to(folder).as_posix()
-                target = storage.join(dataset.output, *name.split("/"))
+                target = join(dataset.output, name)
                 storage.make_folder(posixpath.dirname(target))
                 storage.write_atomically(
                     target, path.read_bytes(), scratch=dataset.output
@@ -162,7 +163,7 @@ def complete(
             return
         _write(output, REJECTS_FILE, lines)
         _write(output, JOB_REPORT_FILE, text)
-        rejected = storage.join(output, REJECTS_FILE)
+        rejected = join(output, REJECTS_FILE)
         check_yield(report, config.max_reject_ratio, rejected)
         check_audit(report, audit, dataset)
         check_files(reports, dataset)
@@ -266,4 +267,4 @@ def _write(folder: str, name: str, text: str) -> None:
 
 
 def _write_bytes(folder: str, name: str, content: bytes) -> None:
-    storage.write_atomically(storage.join(folder, name), content, scratch=folder)
+    storage.write_atomically(join(folder, name), content, scratch=folder)

@@ -35,8 +35,7 @@ def build(
     joined = (tracks, files) | "JoinTracks" >> JoinTracks(
         genres=dataset.genres,
         kind=config.metadata_kind,
-        audio_base=dataset.audio_base,
-        audio_aliases=config.metadata.audio_aliases,
+        folder=config.metadata.folder,
         nearest=config.nearest,
     )
     shards = (start, joined.clips) | "MakeShards" >> MakeShards(

@@ -16,7 +16,7 @@ from pipeline.inputs.audio_files import make_audio_check
 from pipeline.inputs.checksums import list_audio
 from pipeline.inputs.join import Join
 from pipeline.inputs.metadata import MetadataConfig, Track, read_tracks
-from pipeline.inputs.names import audio_key, make_folder
+from pipeline.inputs.names import AudioFolder, audio_key
 from pipeline.job.counters import count_files, count_reject
 
 
@@ -69,27 +69,25 @@ class JoinTracks(beam.PTransform):
     Attributes:
       genres: ordered genre names, for the labels.
       kind: of the metadata, `fma` or `plain`.
-      audio_base: folder that relative paths start from.
-      audio_aliases: other paths of it.
+      folder: of the audio glob.
       nearest: files for the messages on rows that find none, by the rows' paths.
     """
 
     genres: Sequence[str]
     kind: str
-    audio_base: str
-    audio_aliases: tuple[str, ...] = ()
+    folder: AudioFolder
     nearest: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def expand(self, inputs: tuple[Any, Any]) -> JoinedTracks:
         """Joins by key."""
         tracks, files = inputs
-        kind, base, aliases = self.kind, self.audio_base, self.audio_aliases
+        kind, folder = self.kind, self.folder
         joined = (
             {
                 "tracks": tracks | "KeyTracks" >> beam.Map(lambda t: (t.key, t)),
                 "files": files
                 | "KeyFiles"
-                >> beam.Map(lambda f: (audio_key(f.path, base, kind, aliases), f)),
+                >> beam.Map(lambda f: (audio_key(f.path, kind, folder), f)),
             }
             | "Join" >> beam.CoGroupByKey()
             | "Pair"
@@ -105,14 +103,14 @@ class JoinTracks(beam.PTransform):
 class _PairFn(beam.DoFn):
     def __init__(self, config: JoinTracks) -> None:
         self._labels = {genre: label for label, genre in enumerate(config.genres)}
-        self._folder = config.audio_base, config.audio_aliases
+        self._folder = config.folder
         self._kind = config.kind
         self._nearest = dict(config.nearest)
 
     def setup(self) -> None:
         self._join = Join(
             labels=self._labels,
-            folder=make_folder(*self._folder),
+            folder=self._folder,
             kind=self._kind,
             is_audio=make_audio_check(),
             nearest=self._nearest,

@@ -1,5 +1,6 @@
 """Around a job: plan, cost, output folder, runner of this machine, messages.
 
-`set_up`, `environment` and `indexes` make the environment that launch.sh runs in;
-`commands` are the names by which it runs things.
+`flink` is the same on a cluster; `fma` fetches FMA's archives; `walkthrough` runs all
+commands one after the other. `environment` makes what launch.sh runs in; `commands` are
+the names by which it runs things.
 """

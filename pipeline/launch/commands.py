@@ -20,15 +20,15 @@ from pipeline.common.child_process import (
 from pipeline.common.plain_text import end_output, is_read, print_error
 from pipeline.common.progress import WHOLE_RUN
 from pipeline.common.progress.command_line import suggest
-from pipeline.launch import indexes
+from pipeline.launch.environment import indexes
 
 #: The module of each command, and the extra of the package that it needs.
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "preprocess": ("pipeline.preprocess", "beam"),
     "inspect": ("pipeline.inspect", "beam"),
     "show": ("pipeline.show", ""),
-    "local": ("pipeline.launch.fma.demo", "beam"),
-    "fma": ("pipeline.launch.fma.whole", "beam"),
+    "local": ("pipeline.launch.walkthrough.demo", "beam"),
+    "fma": ("pipeline.launch.walkthrough.fma", "beam"),
     "download": ("pipeline.launch.fma", ""),
     "demo": ("pipeline.demo", ""),
     "weights": ("pipeline.representations.weights", "beam"),

@@ -18,7 +18,8 @@ from pipeline.job.config import JobConfig
 from pipeline.representations import embeddings
 from pipeline.schema import UserError
 from pipeline.shards.records import make_records, make_workspace, warm_up
-from pipeline.shards.shard import READ_AHEAD, DatasetConfig, fetch_audio
+from pipeline.shards.result import DatasetConfig
+from pipeline.shards.shard import READ_AHEAD, fetch_audio
 
 #: Clips measured, evenly spread over the matched ones.
 SAMPLE = 12

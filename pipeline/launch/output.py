@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from pipeline.common import ownership, storage
-from pipeline.common.files import beam_files
+from pipeline.common.files import beam_files, join
 from pipeline.common.owned_kinds import DATASET, MARK_FILE, WAVS, Kind
 from pipeline.inputs import globs
 from pipeline.inputs.archives import paths
@@ -46,7 +46,7 @@ def check_output(folder: str, *, overwrite: bool) -> None:
     """
     check_name("--output", folder)
     ownership.check_folder(beam_files(folder), folder, DATASET)
-    if not overwrite and storage.exists(storage.join(folder, COMPLETED_FILE)):
+    if not overwrite and storage.exists(join(folder, COMPLETED_FILE)):
         raise UserError(
             "--output already holds a completed dataset; give another folder, or "
             f"--overwrite to replace it. Received: {folder}"
@@ -81,7 +81,7 @@ def check_apart(job: JobConfig, inputs: Inputs) -> None:
         for flag, names in files.items()
         for path in dict.fromkeys(map(name_stored, names))
     ]
-    ownership.check_apart(dataset.output, read, flag="--output")
+    ownership.check_apart(dataset.output, read)
     names = [MANIFEST_FILE, COMPLETED_FILE, MARK_FILE, JOB_REPORT_FILE]
     names += [clips_file(0, dataset.num_shards), REJECTS_FILE]
     names += [
@@ -96,7 +96,7 @@ def check_apart(job: JobConfig, inputs: Inputs) -> None:
     if not wavs:
         return
     check_name("--wav_output", wavs)
-    ownership.check_apart(dataset.output, [("--wav_output", wavs)], flag="--output")
+    ownership.check_apart(dataset.output, [("--wav_output", wavs)])
     targets = list_wavs(job, inputs)
     ownership.check_files_apart(wavs, targets, read, flag="--wav_output")
     for pattern in job.audio:
@@ -119,7 +119,7 @@ def name_stored(path: str) -> str:
 
 def list_wavs(job: JobConfig, inputs: Inputs) -> list[str]:
     """Names of the files that `--wav_output` makes, below its folder."""
-    base = job.metadata.audio_base
+    base = job.metadata.folder.path
     names = {clip.path: relative_path(clip.path, base) for clip in inputs.clips}
     return [
         wav_name(name.lstrip("/"), whole=path in inputs.whole_names)
@@ -212,10 +212,10 @@ def prepare_output(
 def find_place(place: _Place) -> _Place:
     """The place with the folder to write to: in what is complete, `_next/`."""
     folder = place.output
-    if not storage.exists(storage.join(folder, COMPLETED_FILE)):
+    if not storage.exists(join(folder, COMPLETED_FILE)):
         return place
     return dataclasses.replace(
-        place, output=storage.join(folder, runs.NEXT_FOLDER), replaces=folder
+        place, output=join(folder, runs.NEXT_FOLDER), replaces=folder
     )
 
 
@@ -277,7 +277,7 @@ def take_over(
                 kept.update(list_files(shard))
             ownership.remove(files, output, kind, keep=kept)
             for name in (*folders, storage.TEMPORARY_FOLDER):
-                storage.make_folder(storage.join(output, name))
+                storage.make_folder(join(output, name))
             return place, len(finished)
     except storage.STORE_ERRORS as error:
         raise UserError(

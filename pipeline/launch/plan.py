@@ -145,8 +145,7 @@ def make_job(
         subset=arguments.subset,
         genres=tuple(g.strip() for g in arguments.genres.split(",") if g.strip()),
         split=_make_split(arguments),
-        audio_base=folder.path,
-        audio_aliases=folder.aliases,
+        folder=folder,
         labels=_make_labels(arguments),
     )
     if assume_inputs is None:
@@ -170,7 +169,7 @@ def make_job(
         num_shards=arguments.num_shards,
         wav_output=arguments.wav_output,
         music_weights=music_weights,
-        audio_base=metadata.audio_base,
+        audio_base=metadata.folder.path,
         tools=fingerprint_tools(versions),
         run=uuid.uuid4().hex,
     )

@@ -69,10 +69,13 @@ def main(flags: Sequence[str]) -> None:
         _ = pipeline | beam.Create([None]) | beam.Map(lambda _: None)
 
 
-def _check_server(flag: str, address: str | None, example: str) -> None:
-    """Connects to a server."""
+def _check_job_server(address: str | None) -> None:
+    """Connects to the server of --job_endpoint."""
     if not address:
-        raise UserError(f"{flag} is missing; give the server, e.g. {flag}={example}.")
+        raise UserError(
+            "--job_endpoint is missing; give the server, e.g. "
+            "--job_endpoint=localhost:8099."
+        )
     url = urllib.parse.urlsplit(address if "://" in address else f"//{address}")
     try:
         where = (url.hostname or "", url.port or 80)
@@ -81,15 +84,16 @@ def _check_server(flag: str, address: str | None, example: str) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"{flag}: no server answers there ({reason}); nothing was changed. Start "
-            f"it, or leave --runner out to use this machine. Received: {address}"
+            f"--job_endpoint: no server answers there ({reason}); nothing was changed. "
+            "Start it, or leave --runner out to use this machine. "
+            f"Received: {address}"
         ) from error
 
 
 def _check_portable(options: PipelineOptions, flags: Sequence[str]) -> None:
     endpoint = options.view_as(PortableOptions).job_endpoint
     if endpoint != "embed":
-        _check_server("--job_endpoint", endpoint, "localhost:8099")
+        _check_job_server(endpoint)
     _check_trial(options, flags)
 
 

@@ -73,7 +73,7 @@ def compute(spectrum: Spectrum, config: ClipConfig) -> NDArray[np.float32]:
     matrix = vector[0, :rows].reshape(MFCC + CHROMA + 1, spectrum.frames)
     matrix[:MFCC] = spectrum.once(compute_mfcc)
     matrix[MFCC : MFCC + CHROMA] = spectrum.once(compute_chroma)
-    matrix[-1] = spectrum.once(compute_crossings)
+    matrix[-1] = spectrum.once(compute_zero_crossing_rate)
     centroid, rolloff = spectrum.once(compute_brightness)
     vector[0, rows:] = centroid.mean(), centroid.std(), rolloff.mean(), rolloff.std()
     return vector
@@ -93,12 +93,7 @@ def compute_chroma(spectrum: Spectrum) -> Float32:
     return chroma.T
 
 
-def compute_crossings(spectrum: Spectrum) -> NDArray[np.float64]:
-    """`compute_zero_crossing_rate` of the spectrum's samples."""
-    return compute_zero_crossing_rate(spectrum.samples)
-
-
-def compute_zero_crossing_rate(samples: Float32) -> NDArray[np.float64]:
+def compute_zero_crossing_rate(spectrum: Spectrum) -> NDArray[np.float64]:
     """`librosa.feature.zero_crossing_rate`: shape (frames,), in crossings a sample.
 
     librosa pads with the edge values, counts sign changes in frames of 2,048
@@ -106,8 +101,8 @@ def compute_zero_crossing_rate(samples: Float32) -> NDArray[np.float64]:
     at a frame's first sample. Here each block of 512 samples is counted once,
     as bits, and four blocks make a frame.
     """
+    samples, count = spectrum.samples, spectrum.frames
     pad = N_FFT // 2
-    count = 1 + len(samples) // HOP_LENGTH
     length = (count + N_FFT // HOP_LENGTH - 1) * HOP_LENGTH
     negative = np.empty(max(length, len(samples) + N_FFT), bool)
     np.less(samples, np.float32(-1e-10), out=negative[pad : pad + len(samples)])

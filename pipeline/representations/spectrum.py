@@ -212,7 +212,7 @@ def compute_power(
     return power
 
 
-def estimate_tuning(power: Float32, *, sample_rate: float = SAMPLE_RATE) -> float:
+def estimate_tuning(power: Float32) -> float:
     """Estimates the tuning exactly as `librosa.estimate_tuning(S=power.T)`.
 
     Parabolic interpolation of spectral peaks (librosa.piptrack), touching only
@@ -221,12 +221,11 @@ def estimate_tuning(power: Float32, *, sample_rate: float = SAMPLE_RATE) -> floa
     Args:
       power: shape (frames, 1025), float32; `librosa.feature.chroma_stft` passes
         the power, `librosa.cqt` the magnitude.
-      sample_rate: frequency axis of the bins.
 
     Returns:
       Tuning in fractions of a semitone, in [-0.5, 0.5); 0 without any peak.
     """
-    frequencies = filters.fft_frequencies(sample_rate, N_FFT)
+    frequencies = filters.fft_frequencies(SAMPLE_RATE, N_FFT)
     in_range = np.flatnonzero((frequencies >= 150.0) & (frequencies < 4000.0))
     low, high = int(in_range[0]), int(in_range[-1]) + 1
     centre = power[:, low:high]
@@ -243,7 +242,7 @@ def estimate_tuning(power: Float32, *, sample_rate: float = SAMPLE_RATE) -> floa
     slope = np.float32(0.5) * (right - left)
     linear = np.abs(slope) >= np.abs(curvature)
     shift = np.where(linear, 0, -slope / np.where(curvature == 0, 1, curvature))
-    pitches = (bin_ + shift) * float(sample_rate) / N_FFT
+    pitches = (bin_ + shift) * float(SAMPLE_RATE) / N_FFT
     heights = middle + np.float32(0.5) * slope * shift
     loud = heights >= np.median(heights)
     return filters.find_tuning(pitches[loud])
@@ -262,15 +261,15 @@ def hann_window(dtype: type[np.floating[Any]] = np.float32) -> NDArray[Any]:
 
 
 @functools.cache
-def mel_blocks(bands: int, blocks: int = 8) -> Sequence[MelBlock]:
-    """Slaney mel filters as the few dense blocks on their diagonal.
+def mel_blocks(bands: int) -> Sequence[MelBlock]:
+    """Slaney mel filters as eight dense blocks on their diagonal.
 
     A filter covers a few neighbouring bins; multiplying by whole rows of the
     filterbank would spend nine tenths of the time on zeros.
     """
     bank = filters.mel_filters(bands, SAMPLE_RATE, N_FFT)
     result = []
-    for rows in np.array_split(np.arange(bands), blocks):
+    for rows in np.array_split(np.arange(bands), 8):
         band = slice(int(rows[0]), int(rows[-1]) + 1)
         used = np.flatnonzero(bank[band].any(axis=0))
         bins = slice(int(used[0]), int(used[-1]) + 1)
@@ -280,17 +279,17 @@ def mel_blocks(bands: int, blocks: int = 8) -> Sequence[MelBlock]:
 
 
 @functools.lru_cache(maxsize=128)
-def chroma_filters(tuning: float, sample_rate: float = SAMPLE_RATE) -> Float32:
+def chroma_filters(tuning: float) -> Float32:
     """`librosa.filters.chroma` for 12 pitch classes, transposed to (1025, 12)."""
-    bank = filters.chroma_filters(tuning, sample_rate, N_FFT)
+    bank = filters.chroma_filters(tuning, SAMPLE_RATE, N_FFT)
     return np.ascontiguousarray(bank.T)
 
 
-def power_to_db(power: Float32, *, top_db: float = 80.0) -> Float32:
+def power_to_db(power: Float32) -> Float32:
     """`librosa.power_to_db(power)` in float32: 10 log10, at most 80 dB deep."""
     decibels = np.maximum(power, np.float32(1e-10))
     np.log10(decibels, out=decibels)
     decibels *= np.float32(10)
-    floor = decibels.max() - np.float32(top_db)
+    floor = decibels.max() - np.float32(80)
     np.maximum(decibels, floor, out=decibels)
     return decibels

@@ -158,7 +158,7 @@ def compute_frame_features(spectrum: Spectrum) -> dict[str, NDArray[Any]]:
         "spectral_contrast": compute_contrast(power),
         "spectral_rolloff": rolloff[None],
         "tonnetz": compute_tonnetz(cens).T,
-        "zcr": spectrum.once(features.compute_crossings)[None],
+        "zcr": spectrum.once(features.compute_zero_crossing_rate)[None],
     }
 
 

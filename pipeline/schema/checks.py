@@ -27,7 +27,9 @@ T = TypeVar("T")
 
 #: A manifest that is larger is none: one of 100,000 shards has half of it.
 MOST_BYTES = 128 << 20
-_MOST_SHARDS, _MOST_GENRES, _MOST_REPRESENTATIONS = 99_999, 10_000, 100
+_MOST_SHARDS, _MOST_REPRESENTATIONS = 99_999, 100
+#: Of a dataset; letters of the name of each.
+MOST_GENRES, MOST_GENRE_LETTERS = 10_000, 1_000
 _MOST_VALUES, _MOST_COUNT = 1 << 30, 1 << 53
 #: NumPy names by encoding.
 _DTYPES = {
@@ -109,7 +111,7 @@ def check_whole(values: Mapping[str, Any], source: str) -> None:
 
 def _read_values(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "genres": _list(raw, "genres", _genre, most=_MOST_GENRES),
+        "genres": _list(raw, "genres", _genre, most=MOST_GENRES),
         "representations": _mapping(raw, "representations", _representation),
         "num_shards": _count(raw["num_shards"], "num_shards", 1, _MOST_SHARDS),
         "clips": _mapping(raw, "clips", _counts),
@@ -156,7 +158,7 @@ def _text(value: Any, where: str) -> str:
 
 def _genre(value: Any, where: str) -> str:
     name = _text(value, where)
-    _require(0 < len(name) <= 1000, where, "a name", value)
+    _require(0 < len(name) <= MOST_GENRE_LETTERS, where, "a name", value)
     return name
 
 
@@ -166,7 +168,7 @@ def _task(value: Any) -> str:
 
 
 def _path(value: Any, where: str) -> tuple[str, ...]:
-    path = _list({where: value}, where, _genre, most=_MOST_GENRES)
+    path = _list({where: value}, where, _genre, most=MOST_GENRES)
     _require(0 < len(set(path)) == len(path), where, "of genres, each once", value)
     return path
 
@@ -249,10 +251,8 @@ def _split(value: Any, where: str) -> Split | None:
     if value is None:
         return None
     content = _object(value, where, ("rule", "percent"))
-    rule, percent = (
-        content["rule"],
-        _list(content, "percent", _number, most=len(SPLITS)),
-    )
+    rule = content["rule"]
+    percent = _list(content, "percent", _number, most=len(SPLITS))
     fits = rule in ("fma", "hash") and len(percent) == (rule == "hash") * len(SPLITS)
     fits = fits and min(percent, default=0) >= 0
     _require(fits, where, "a rule and its shares", value)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from pipeline.common import storage
+from pipeline.common.files import join
 from pipeline.common.rejects import Reject
 from pipeline.representations import make_schemas
 from pipeline.schema import CLIPS_FOLDER, SPLITS, shard_file
@@ -54,7 +55,7 @@ def finish_shard(
     name = clips_file(shard, config.num_shards)
     with runs.writing(config):
         storage.write_atomically(
-            storage.join(config.output, *name.split("/")),
+            join(config.output, name),
             lines.encode(),
             scratch=config.output,
         )
@@ -77,7 +78,7 @@ def _take_out(
         for name, schema in schemas.items():
             for split in SPLITS:
                 path = shard_file(name, split, shard, config.num_shards)
-                source = storage.join(config.output, *path.split("/"))
+                source = join(config.output, path)
                 with storage.open_patiently(source) as file:
                     for record in read_records(file):
                         clip = decode_example(schema.fields, record)

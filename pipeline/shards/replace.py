@@ -42,15 +42,14 @@ def publish(place: Place, texts: Mapping[str, str], kind: Kind) -> None:
     """
     output = place.output
     paths = {
-        name: (storage.join(output, UNFINISHED + name), storage.join(output, name))
-        for name in texts
+        name: (join(output, UNFINISHED + name), join(output, name)) for name in texts
     }
     for name, (unfinished, path) in paths.items():
         with storage.writing(path), storage.create(unfinished) as file:
             file.write(texts[name].encode())
     # On stores without locks the file that names the run goes last.
     for folder in (storage.TEMPORARY_FOLDER, PROGRESS_FOLDER):
-        storage.delete_tree(storage.join(output, folder))
+        storage.delete_tree(join(output, folder))
     for unfinished, path in paths.values():
         with storage.writing(path):
             storage.rename(unfinished, path)
@@ -77,11 +76,11 @@ def replace_folder(folder: str, kind: Kind) -> None:
 
 def finish_replacing(folder: str, kind: Kind) -> None:
     """Ends what an interrupted job had begun; the caller holds the folder's lock."""
-    built = storage.join(folder, NEXT_FOLDER)
-    if storage.exists(storage.join(built, COMPLETED_FILE)):
+    built = join(folder, NEXT_FOLDER)
+    if storage.exists(join(built, COMPLETED_FILE)):
         replace_folder(folder, kind)
-    elif storage.exists(storage.join(built, _LIST_FILE)):
-        storage.delete(storage.join(built, _LIST_FILE))
+    elif storage.exists(join(built, _LIST_FILE)):
+        storage.delete(join(built, _LIST_FILE))
     if "://" not in folder:
         _remove_aside(_aside(folder), kind)
 
@@ -135,22 +134,20 @@ def _rename_exchange(first: str, second: str) -> bool:
 def _move_files(folder: str, kind: Kind) -> None:
     """Moves the new files over the old ones; marker first out, last in."""
     files = beam_files(folder)
-    built = storage.join(folder, NEXT_FOLDER)
-    listed = storage.join(built, _LIST_FILE)
+    built = join(folder, NEXT_FOLDER)
+    listed = join(built, _LIST_FILE)
     if not storage.exists(listed):
         names = sorted(storage.list_sizes(built))
         files.write(listed, json.dumps(names).encode())
     new = set(json.loads(storage.read_text(listed))) - {_LIST_FILE}
-    storage.delete(storage.join(folder, COMPLETED_FILE))
+    storage.delete(join(folder, COMPLETED_FILE))
     for path, regular in list(files.walk(folder)):
         inside = path.startswith(f"{NEXT_FOLDER}/")
         if regular and not inside and path not in new and kind.knows(path):
             files.delete(join(folder, path))
     last = (*kind.proof, COMPLETED_FILE)
     for name in sorted(new, key=lambda n: (n in last, n == COMPLETED_FILE, n)):
-        source, target = (
-            storage.join(start, *name.split("/")) for start in (built, folder)
-        )
+        source, target = (join(start, name) for start in (built, folder))
         if storage.exists(source):
             storage.make_folder(os.path.dirname(target))
             storage.rename(source, target)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.common.clip_config import ClipConfig
-from pipeline.common.rejects import Reason, Reject
+from pipeline.common.rejects import Reject
 from pipeline.schema import (
     SINGLE_LABEL,
     Field,
@@ -229,9 +229,6 @@ class ShardResult:
         """
         try:
             raw = json.loads(text)
-            rejects = [
-                {**row, "reason": Reason(row["reason"])} for row in raw["rejects"]
-            ]
             return cls(
                 shard=raw["shard"],
                 fingerprint=raw["fingerprint"],
@@ -240,7 +237,7 @@ class ShardResult:
                     for clip in raw["clips"]
                 ),
                 files={path: ShardFile(**file) for path, file in raw["files"].items()},
-                rejects=tuple(Reject(**row) for row in rejects),
+                rejects=tuple(map(Reject.from_dict, raw["rejects"])),
                 moments={
                     name: Moments(
                         mean=_unpack(arrays["mean"]),

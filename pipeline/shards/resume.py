@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline.common import storage
+from pipeline.common.files import join
 from pipeline.inputs.join import Clip
 from pipeline.schema import fingerprint
 from pipeline.shards.result import DatasetConfig, ShardResult
@@ -48,7 +49,7 @@ def result_file(shard: int, num_shards: int) -> str:
 
 def _result_path(shard: int, config: DatasetConfig) -> str:
     name = result_file(shard, config.num_shards)
-    return storage.join(config.output, *name.split("/"))
+    return join(config.output, name)
 
 
 def write_result(result: ShardResult, config: DatasetConfig) -> None:
@@ -93,7 +94,7 @@ def find_finished(
         return None
     if result.fingerprint != expected:
         return None
-    paths = [storage.join(config.output, *path.split("/")) for path in result.files]
+    paths = [join(config.output, path) for path in result.files]
     matches = storage.retry(FileSystems.match, paths)
     sizes = [[file.size_in_bytes for file in match.metadata_list] for match in matches]
     return result if sizes == [[file.size] for file in result.files.values()] else None
@@ -101,7 +102,7 @@ def find_finished(
 
 def list_finished(config: Place) -> list[int]:
     """Shards that earlier runs finished, with whatever inputs and options."""
-    names = storage.list_sizes(storage.join(config.output, PROGRESS_FOLDER))
+    names = storage.list_sizes(join(config.output, PROGRESS_FOLDER))
     files = {f"{PROGRESS_FOLDER}/{name}" for name in names}
     return [
         shard

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Protocol
 
 from pipeline.common import gcs, storage
 from pipeline.common.credentials import SCHEME
+from pipeline.common.files import join
 from pipeline.schema import COMPLETED_FILE, JOB_REPORT_FILE
 
 PROGRESS_FOLDER = "_progress"
@@ -83,12 +84,12 @@ def home(config: Place) -> str:
 
 def own_folder(config: Place) -> str:
     """Where a run lays what only it needs, until the dataset is complete."""
-    return storage.join(config.output, storage.TEMPORARY_FOLDER, config.run)
+    return join(config.output, storage.TEMPORARY_FOLDER, config.run)
 
 
 def run_path(config: Place) -> str:
     """The file that names the run."""
-    return storage.join(config.output, PROGRESS_FOLDER, RUN_FILE)
+    return join(config.output, PROGRESS_FOLDER, RUN_FILE)
 
 
 @contextlib.contextmanager
@@ -214,10 +215,10 @@ def completing(config: Place) -> Iterator[bool]:
 
 def _has_reported(config: Place, folder: str, marker: str) -> bool:
     """Whether a marker is there beside a report of this very run."""
-    if not storage.exists(storage.join(folder, marker)):
+    if not storage.exists(join(folder, marker)):
         return False
     try:
-        report = json.loads(storage.read_text(storage.join(folder, JOB_REPORT_FILE)))
+        report = json.loads(storage.read_text(join(folder, JOB_REPORT_FILE)))
     except (*storage.STORE_ERRORS, ValueError):
         return False
     return isinstance(report, dict) and report.get("run") == config.run

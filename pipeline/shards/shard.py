@@ -22,6 +22,7 @@ import soundfile
 
 from pipeline.common import storage
 from pipeline.common.clip_config import SAMPLE_RATE
+from pipeline.common.files import join
 from pipeline.common.regular_file import NotAFileError
 from pipeline.common.rejects import AudioError, Reason, Reject
 from pipeline.decoding import mp3
@@ -36,18 +37,6 @@ from pipeline.shards.moments import Moments
 from pipeline.shards.records import make_records
 from pipeline.shards.result import DatasetConfig, ShardResult, WrittenClip
 from pipeline.shards.writer import open_writer
-
-__all__ = [
-    "READ_AHEAD",
-    "DatasetConfig",
-    "count_progress",
-    "decode_ahead",
-    "fetch_audio",
-    "keep_or_make_shard",
-    "make_shard",
-    "open_audio",
-    "write_wav",
-]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -327,7 +316,7 @@ def write_wav(clip: Clip, samples: Float32, config: DatasetConfig) -> None:
     time = buffer.getbuffer()[:256].tobytes().index(b"PEAK") + 12
     buffer.getbuffer()[time : time + 4] = bytes(4)
     name = wav_name(relative_path(clip.path, config.audio_base), whole=clip.whole_name)
-    path = storage.join(config.wav_output, *name.lstrip("/").split("/"))
+    path = join(config.wav_output, name.lstrip("/"))
     storage.write_atomically(path, buffer.getvalue(), scratch=config.wav_output)
 
 

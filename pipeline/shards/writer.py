@@ -11,6 +11,7 @@ from typing import BinaryIO, Self, cast
 import google_crc32c
 
 from pipeline.common import storage
+from pipeline.common.files import join
 from pipeline.schema import SPLITS, ShardFile, shard_file
 from pipeline.shards.result import DatasetConfig
 from pipeline.shards.tfrecord import write_record
@@ -55,7 +56,7 @@ class ShardWriter:
                 self._names[name, split] = target
                 self._paths[name, split] = (
                     storage.temporary_path(output, target.replace("/", "-")),
-                    storage.join(output, *target.split("/")),
+                    join(output, target),
                 )
         self._files = {
             key: executor.submit(_open_counted, temporary, target)

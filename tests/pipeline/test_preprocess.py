@@ -25,14 +25,6 @@ def read_manifest(folder) -> Manifest:
     return Manifest.from_json((folder / "manifest.json").read_text(), source="test")
 
 
-def read_shards(folder) -> dict[str, list[bytes]]:
-    contents = {}
-    for path in sorted(folder.glob("*/*.tfrecord")):
-        with path.open("rb") as file:
-            contents[f"{path.parent.name}/{path.name}"] = list(read_records(file))
-    return contents
-
-
 def read_dataset(folder) -> dict[str, bytes]:
     """All files but the report, which has times in it."""
     files = (path for path in folder.rglob("*") if path.is_file())
@@ -49,7 +41,6 @@ def dataset(tmp_path_factory):
     output = folder / "dataset"
     code = run(
         "--audio", glob, "--metadata", metadata, "--output", output, "--num_shards", 2,
-        "--wav_output", folder / "wavs",
     )  # fmt: skip
     assert code == 0
     return folder
@@ -77,20 +68,6 @@ def test_makes_a_complete_dataset(dataset):
     assert marker == manifest.fingerprint
     assert not (dataset / "dataset" / "_temporary").exists()
     assert (dataset / "dataset" / "transform_fn" / "saved_model.pb").exists()
-
-
-def test_wavs_give_the_same_records(dataset):
-    assert len(list((dataset / "wavs").glob("*.wav"))) == 6
-    code = run(
-        "--audio", f"{dataset}/wavs/**.wav", "--metadata", dataset / "tracks.csv",
-        "--output", dataset / "again", "--num_shards", 2,
-        # The finest FFT that any of them needs serves all, here as there.
-        "--representations", "mel", "windows", "statistics",
-    )  # fmt: skip
-    assert code == 0
-    first, again = read_shards(dataset / "dataset"), read_shards(dataset / "again")
-    assert {name.split("/")[0] for name in again} == {"mel", "windows", "statistics"}
-    assert again == {name: first[name] for name in again}
 
 
 def test_workers_write_the_same_bytes(dataset, capfd):

@@ -98,7 +98,7 @@ def test_a_damaged_member_is_a_reject(corpus, tmp_path):
 
 
 def test_a_zip_an_album_is_what_it_unpacks_to(tmp_path, capsys):
-    """By a glob, or one after the other; rows name files as if they were unpacked."""
+    """By a glob and one by its name; rows name files as if they were unpacked."""
     albums = {
         "one": ["First/01.wav", "First/02.wav"],
         "two": ["01.wav", "02.wav"],
@@ -117,8 +117,7 @@ def test_a_zip_an_album_is_what_it_unpacks_to(tmp_path, capsys):
     write_csv(tmp_path / "tracks.csv", rows)
     sources = {
         "plain": [tmp_path / "unpacked"],
-        "glob": [tmp_path / "zips" / "*.zip"],
-        "several": [tmp_path / "zips" / f"{album}.zip" for album in albums],
+        "packed": [tmp_path / "zips" / "t*.zip", tmp_path / "zips" / "one.zip"],
     }
     shards = []
     for name, audio in sources.items():
@@ -130,7 +129,7 @@ def test_a_zip_an_album_is_what_it_unpacks_to(tmp_path, capsys):
         assert code == 0
         assert "6 tracks and 6 files are 6 clips" in capsys.readouterr().out
         shards.append(read_files(tmp_path / name, "*/*.tfrecord"))
-    assert shards[0] == shards[1] == shards[2]
+    assert shards[0] == shards[1]
 
 
 def test_a_shard_is_the_same_while_its_members_are(tmp_path):

@@ -7,7 +7,8 @@ import pytest
 
 from pipeline import preprocess
 from pipeline.common.rejects import Reason
-from pipeline.demo.corpus import DemoConfig, make_corpus
+from pipeline.demo.corpus import make_corpus
+from pipeline.demo.layout import DemoConfig
 from pipeline.schema import Manifest
 
 GENRES = ("Electronic", "Folk", "Rock")

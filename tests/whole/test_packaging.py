@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import preprocess
-from pipeline.demo.corpus import DemoConfig, make_corpus
+from pipeline.demo.corpus import make_corpus
+from pipeline.demo.layout import DemoConfig
 from pipeline.launch import commands
 from pipeline.representations import DEFAULTS
 from tests.support.cloud.worker_pool import (

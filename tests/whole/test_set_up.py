@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.launch import set_up
-from pipeline.launch.environment import Environment, read_pins, select_pins
+from pipeline.launch.environment import set_up
+from pipeline.launch.environment.installed import Environment, read_pins, select_pins
 from tests.support.jobs import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]

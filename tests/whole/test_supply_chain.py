@@ -16,8 +16,8 @@ import pytest
 from pipeline import preprocess
 from pipeline.common.quiet import keep_back_stderr
 from pipeline.inspect import reading
-from pipeline.launch import set_up
-from pipeline.launch.environment import Environment
+from pipeline.launch.environment import set_up
+from pipeline.launch.environment.installed import Environment
 from tests.support.audio_files import encode_with_ffmpeg, make_music
 from tests.support.corpora import write_tone
 

@@ -67,7 +67,8 @@ def check_clips(dataset: Dataset) -> None:
     dataset.check_genres()
     if not dataset.manifest.clip_totals["test"]:
         raise UserError(
-            f"The test split in {dataset.folder} holds no clips; preprocess more clips."
+            f"The test split in {dataset.folder} holds no clips; preprocess more "
+            "clips, or let cross-validation test all of them (./launch.sh folds)."
         )
 
 

@@ -67,9 +67,9 @@ class Stage:
     # The pace leaves out the start, and what was done before.
     _first: tuple[float, int] | None = None
 
-    def advance(self, count: int = 1, text: str | None = None) -> None:
+    def advance(self, count: int = 1) -> None:
         """Counts parts as done; from any thread."""
-        self.update(self.done + count, text)
+        self.update(self.done + count)
 
     def update(self, done: int, text: str | None = None) -> None:
         """Says how many parts are done, and what else there is to say."""

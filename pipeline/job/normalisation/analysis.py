@@ -26,7 +26,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from pipeline.common import storage
+from pipeline.common.files import join
 from pipeline.common.quiet import keep_back_stderr, optional_hidden
 from pipeline.schema import Normalisation, RepresentationSchema
 from pipeline.shards.moments import PooledMoments, pool_shards
@@ -80,7 +80,7 @@ def analyse(
     finally:
         FileSystems.set_options(options)
     make_reproducible(
-        storage.join(output, tft.TFTransformOutput.TRANSFORM_FN_DIR), scratch=output
+        join(output, tft.TFTransformOutput.TRANSFORM_FN_DIR), scratch=output
     )
     return _read_constants(output, schemas)
 

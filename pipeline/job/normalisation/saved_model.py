@@ -17,6 +17,7 @@ from typing import Any
 from tensorflow.core.protobuf import saved_model_pb2
 
 from pipeline.common import storage
+from pipeline.common.files import join
 
 SAVED_MODEL_FILE, FINGERPRINT_FILE = "saved_model.pb", "fingerprint.pb"
 _NAME = "_user_specified_name"
@@ -32,10 +33,10 @@ def make_reproducible(folder: str, *, scratch: str) -> None:
       folder: of the SavedModel.
       scratch: folder on the same file system for unfinished files.
     """
-    path = storage.join(folder, SAVED_MODEL_FILE)
+    path = join(folder, SAVED_MODEL_FILE)
     data = renumber_functions(storage.read_bytes(path))
     storage.write_atomically(path, data, scratch=scratch)
-    storage.delete(storage.join(folder, FINGERPRINT_FILE))
+    storage.delete(join(folder, FINGERPRINT_FILE))
 
 
 def renumber_functions(data: bytes) -> bytes:

@@ -17,7 +17,7 @@ from pathlib import Path
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
 
 from pipeline.common import ownership, storage
-from pipeline.common.files import beam_files
+from pipeline.common.files import beam_files, join
 from pipeline.common.owned_kinds import DATASET, MARK_FILE
 from pipeline.common.plain_text import find_message
 from pipeline.inputs.survey import Inputs
@@ -69,7 +69,7 @@ def claimed(output: str) -> Iterator[None]:
     except BaseException:
         if fresh:
             with contextlib.suppress(*storage.STORE_ERRORS):
-                storage.delete(storage.join(output, MARK_FILE))
+                storage.delete(join(output, MARK_FILE))
         if "://" not in output:
             with contextlib.suppress(OSError):
                 os.rmdir(os.path.join(output, storage.TEMPORARY_FOLDER))
@@ -90,7 +90,7 @@ def _find_missing(folder: str) -> list[str]:
 
 def find_folder(job: JobConfig) -> str:
     """Where a look's files and what starts the workers lie, until the job's end."""
-    return storage.join(runs.own_folder(job.dataset), "look")
+    return join(runs.own_folder(job.dataset), "look")
 
 
 def make_look(job: JobConfig, inputs: Inputs, folders: Mapping[str, str]) -> Look:
@@ -150,7 +150,7 @@ class Looker:
         started = time.monotonic()
         folders = {"--output": find_folder(job)}
         if job.dataset.wav_output:
-            folders["--wav_output"] = storage.join(
+            folders["--wav_output"] = join(
                 job.dataset.wav_output, storage.TEMPORARY_FOLDER, job.dataset.run
             )
         done = False
@@ -165,7 +165,7 @@ class Looker:
                 f"{runs.home(job.dataset)}"
             ) from error
         except UserError as error:
-            if not storage.exists(storage.join(folders["--output"], HERE)):
+            if not storage.exists(join(folders["--output"], HERE)):
                 place = runs.home(job.dataset)
                 raise runs.SupersededError(runs.describe(place)) from error
             raise

@@ -21,6 +21,7 @@ from apache_beam.options.pipeline_options import (
 )
 
 from pipeline.common import storage
+from pipeline.common.files import join
 from pipeline.common.progress.command_line import is_given
 from pipeline.inputs.survey import Inputs
 from pipeline.job.config import JobConfig
@@ -156,7 +157,7 @@ class FlinkRun:
 
     def _start_server(self) -> JobServer:
         given = [f for f in self._flags if f.partition("=")[0] == "--artifacts_dir"]
-        folder = storage.join(self._own_folder, "artifacts")
+        folder = join(self._own_folder, "artifacts")
         if given:
             folder = given[-1].partition("=")[2]
         server = JobServer(self._options, self._cluster, folder)
@@ -227,7 +228,7 @@ class FlinkRun:
             _say(f"Running as {self._cluster.url}/#/job/{job_id}/overview")
             if self._detach:
                 home = runs.home(job.dataset)
-                done = storage.join(home, COMPLETED_FILE)
+                done = join(home, COMPLETED_FILE)
                 raise DetachedError(
                     f"The job goes on; {_describe_cancel(self._cluster.url, job_id)}\n"
                     f"It completes the dataset itself: {done} comes last"

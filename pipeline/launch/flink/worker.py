@@ -19,6 +19,7 @@ import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline.common import storage
+from pipeline.common.files import join
 
 #: Modules that the job imports, and those that take long to import: only looked for.
 MODULES = ("google_crc32c", "numpy", "psutil", "pydub", "soundfile", "soxr")
@@ -76,7 +77,7 @@ class LookFn(beam.DoFn):
         folder = self._look.folders["--output"]
         if _read_word(folder) != GO:
             check_worker(self._look)
-            _write_file(storage.join(folder, READY + uuid.uuid4().hex))
+            _write_file(join(folder, READY + uuid.uuid4().hex))
             _await_go(folder)
 
 
@@ -157,13 +158,13 @@ def _check_versions(look: Look, where: str) -> None:
 
 def _check_folder(flag: str, folder: str, where: str) -> None:
     """A file of this machine's must be seen there, and one of that here."""
-    if not storage.exists(storage.join(folder, HERE)):
+    if not storage.exists(join(folder, HERE)):
         raise LookError(
             f"{where} do not see what this machine writes to {flag}: it must be a "
             "shared folder or a bucket, under the same name everywhere."
         )
     name = uuid.uuid4().hex
-    path = storage.join(folder, FILE + name)
+    path = join(folder, FILE + name)
     try:
         _write_file(path)
     except storage.STORE_ERRORS as error:
@@ -172,7 +173,7 @@ def _check_folder(flag: str, folder: str, where: str) -> None:
             f"{os.getuid()} write there, or run workers as another one."
         ) from error
     try:
-        _await_answer(storage.join(folder, SEEN + name), flag, where)
+        _await_answer(join(folder, SEEN + name), flag, where)
     finally:
         with contextlib.suppress(*storage.STORE_ERRORS):
             storage.delete(path)
@@ -199,7 +200,7 @@ def _await_go(folder: str) -> None:
 
 def _read_word(folder: str) -> bytes | None:
     """What `here` holds; None if it is gone."""
-    path = storage.join(folder, HERE)
+    path = join(folder, HERE)
     try:
         return storage.read_bytes(path)
     except storage.STORE_ERRORS:
@@ -217,14 +218,14 @@ def let_go(folder: str) -> None:
     Args:
       folder: of the look, in the output.
     """
-    _write_file(storage.join(folder, HERE), GO)
+    _write_file(join(folder, HERE), GO)
 
 
 def begin_look(folders: Mapping[str, str]) -> None:
     """Writes what workers must see."""
     for folder in folders.values():
         storage.make_folder(folder)
-        _write_file(storage.join(folder, HERE), WAIT)
+        _write_file(join(folder, HERE), WAIT)
 
 
 def count_ready(folder: str) -> int:
@@ -242,5 +243,5 @@ def answer_workers(folders: Mapping[str, str]) -> Iterator[str]:
             for name in sorted(names):
                 seen = SEEN + name.removeprefix(FILE)
                 if name.startswith(FILE) and seen not in names:
-                    _write_file(storage.join(folder, seen))
+                    _write_file(join(folder, seen))
                     yield name

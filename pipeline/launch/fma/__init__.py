@@ -1,1 +1,1 @@
-"""FMA's archives: what is published where, and fetching it; runs of all steps."""
+"""FMA's archives: what is published where, and fetching it."""

@@ -11,7 +11,7 @@ from pipeline.inputs.audio_files import match_audio
 from pipeline.schema import UserError
 from tests.support.cloud.environment import BUCKET, loopback_cloud
 from tests.support.corpora import write_csv, write_plain_corpus
-from tests.support.zips import METHODS, damage, write_zip, zip_folder
+from tests.support.zips import METHODS, write_zip, zip_folder
 
 PLACE = f"gs://{BUCKET}"
 
@@ -93,17 +93,6 @@ def test_the_records_are_those_of_the_folder(corpus, ranges, tmp_path, audio):
         assert starts.count(size - (1 << 17)) == 1
         assert all(last is not None for _, _, last in sounds)
         assert max(last - first for each, first, last in sounds if each == name) < size
-
-
-def test_a_damaged_member_is_a_reject_that_names_it(cloud, corpus, tmp_path):
-    path = zip_folder(tmp_path / "audio.zip", corpus / "audio")
-    damage(path, "audio/3.wav", 2000)
-    cloud.put("damaged/audio.zip", path.read_bytes())
-    run([f"{PLACE}/damaged/*.zip"], corpus / "tracks.csv", tmp_path / "dataset")
-    rejects = (tmp_path / "dataset" / "rejects-00000-of-00001.jsonl").read_text()
-    assert f'"{PLACE}/damaged/audio.zip!/audio/3.wav"' in rejects
-    assert '"damaged_in_zip"' in rejects
-    assert rejects.count("\n") == 1
 
 
 def test_what_is_no_archive_or_not_there_is_one_sentence(cloud, corpus, tmp_path):

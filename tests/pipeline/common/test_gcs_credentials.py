@@ -1,4 +1,5 @@
 import http.server
+import importlib
 import socket
 import threading
 
@@ -77,8 +78,8 @@ def test_a_metadata_server_that_is_silent_is_not_waited_for(monkeypatch):
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """Names of hosts that were looked for: Google's, in vain, for minutes."""
+def refused(monkeypatch, capsys):
+    """Checks that a command says what it needs, and asks no host for minutes first."""
     hosts = []
 
     def look(host, *_, **__):
@@ -89,7 +90,15 @@ def asked(monkeypatch):
     monkeypatch.setattr(
         socket, "create_connection", lambda address, *_, **__: look(*address)
     )
-    return hosts
+
+    def check(main, arguments):
+        assert main(arguments) == 2
+        assert hosts == []
+        error = capsys.readouterr().err
+        assert "gcloud auth application-default login" in error
+        assert error.count("\n") == 1
+
+    return check
 
 
 def test_only_remote_paths_need_credentials():
@@ -102,40 +111,26 @@ def test_only_remote_paths_need_credentials():
     "remote",
     ["--audio=gs://b-1/*.mp3", "--metadata=gs://b-1/t.csv", "--output=gs://b-1/d"],
 )
-def test_the_pipeline_says_so_at_once(tmp_path, capsys, remote, asked):
+def test_the_pipeline_says_so_at_once(tmp_path, remote, refused):
     (tmp_path / "t.csv").write_text("path,genre\na.wav,Rock\n")
     (tmp_path / "a.wav").write_bytes(b"")
-    code = preprocess.main(
-        [
-            f"--audio={tmp_path}/*.wav",
-            f"--metadata={tmp_path}/t.csv",
-            f"--output={tmp_path}/out",
-            remote,
-        ]
-    )
-    assert asked == []
-    error = capsys.readouterr().err
-    assert code == 2
-    assert "gcloud auth application-default login" in error
-    assert error.count("\n") == 1
+    arguments = [
+        f"--audio={tmp_path}/*.wav",
+        f"--metadata={tmp_path}/t.csv",
+        f"--output={tmp_path}/out",
+    ]
+    refused(preprocess.main, [*arguments, remote])
 
 
 @pytest.mark.parametrize(
     "flag", ["--data", "--output", "--checkpoint_dir", "--weights"]
 )
-def test_the_trainer_says_so_at_once(tmp_path, capsys, flag, asked):
+def test_the_trainer_says_so_at_once(tmp_path, flag, refused):
     from trainer import task
 
     paths = {"--data": str(tmp_path), "--output": str(tmp_path / "m")}
     paths[flag] = "gs://bucket/folder"
-    code = task.main(
-        ["--model=mel", *(f"{name}={path}" for name, path in paths.items())]
-    )
-    assert asked == []
-    error = capsys.readouterr().err
-    assert code == 2
-    assert "gcloud auth application-default login" in error
-    assert error.count("\n") == 1
+    refused(task.main, ["--model=mel", *(f"{name}={p}" for name, p in paths.items())])
 
 
 @pytest.mark.parametrize(
@@ -147,10 +142,5 @@ def test_the_trainer_says_so_at_once(tmp_path, capsys, flag, asked):
         ("baselines", ["--data=gs://bucket/d", "--output=models"]),
     ],
 )
-def test_so_does_the_rest_of_the_trainer(capsys, module, arguments, asked):
-    import importlib
-
-    main = importlib.import_module(f"trainer.{module}.__main__").main
-    assert main(arguments) == 2
-    assert asked == []
-    assert "gcloud auth application-default login" in capsys.readouterr().err
+def test_so_does_the_rest_of_the_trainer(module, arguments, refused):
+    refused(importlib.import_module(f"trainer.{module}.__main__").main, arguments)

@@ -45,52 +45,47 @@ def read_files(folder) -> dict[str, bytes]:
     }
 
 
-@pytest.fixture(params=[LocalFiles])
-def files(request):
-    return request.param()
-
-
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_a_new_or_empty_folder_is_ours(files, kind, tmp_path):
+def test_a_new_or_empty_folder_is_ours(kind, tmp_path):
     for folder in (tmp_path, tmp_path / "new"):
-        ownership.check_folder(files, str(folder), kind)
+        ownership.check_folder(FILES, str(folder), kind)
         assert not read_files(tmp_path)
-    ownership.claim(files, str(tmp_path / "new"), kind)
+    ownership.claim(FILES, str(tmp_path / "new"), kind)
     mark = json.loads((tmp_path / "new" / MARK_FILE).read_text())
     assert mark == {"kind": kind.name, "owner": ownership.OWNER}
-    ownership.claim(files, str(tmp_path / "new"), kind)
+    ownership.claim(FILES, str(tmp_path / "new"), kind)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("name", ["notes.txt", "checkpoints/best.ckpt", "ours"])
-def test_a_folder_without_our_mark_is_somebody_elses(files, kind, name, tmp_path):
+def test_a_folder_without_our_mark_is_somebody_elses(kind, name, tmp_path):
     write_files(tmp_path, [OURS[kind.name] if name == "ours" else name])
     before = read_files(tmp_path)
     for action in (ownership.check_folder, ownership.claim):
         with pytest.raises(UserError, match=r"nothing was changed.*Received: "):
-            action(files, str(tmp_path), kind)
+            action(FILES, str(tmp_path), kind)
     with pytest.raises(UserError, match="nothing was deleted"):
-        ownership.remove(files, str(tmp_path), kind)
+        ownership.remove(FILES, str(tmp_path), kind)
     assert read_files(tmp_path) == before
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_a_strange_file_in_our_folder_is_named_and_stays(files, kind, tmp_path):
-    ownership.claim(files, str(tmp_path), kind)
+def test_a_strange_file_in_our_folder_is_named_and_stays(kind, tmp_path):
+    ownership.claim(FILES, str(tmp_path), kind)
     write_files(tmp_path, [OURS[kind.name], "clips/song.mp3"])
     with pytest.raises(UserError, match=r"holds clips/song\.mp3"):
-        ownership.check_folder(files, str(tmp_path), kind)
-    assert ownership.remove(files, str(tmp_path), kind) == ["clips/song.mp3"]
+        ownership.check_folder(FILES, str(tmp_path), kind)
+    assert ownership.remove(FILES, str(tmp_path), kind) == ["clips/song.mp3"]
     assert set(read_files(tmp_path)) == {MARK_FILE, "clips/song.mp3"}
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_what_is_ours_goes_with_its_folders(files, kind, tmp_path):
+def test_what_is_ours_goes_with_its_folders(kind, tmp_path):
     folder = tmp_path / "ours"
-    ownership.claim(files, str(folder), kind)
+    ownership.claim(FILES, str(folder), kind)
     write_files(folder, [OURS[kind.name], temporary_name("model.keras")])
-    ownership.check_folder(files, str(folder), kind)
-    assert ownership.remove(files, str(folder), kind) == []
+    ownership.check_folder(FILES, str(folder), kind)
+    assert ownership.remove(FILES, str(folder), kind) == []
     assert not read_files(tmp_path)
 
 
@@ -164,21 +159,21 @@ def test_files_are_no_folders(tmp_path):
             ownership.claim(FILES, str(tmp_path / path), MODEL)
 
 
-def test_wavs_lie_beside_other_files_but_replace_only_their_own(files, tmp_path):
+def test_wavs_lie_beside_other_files_but_replace_only_their_own(tmp_path):
     folder = str(tmp_path)
     write_files(tmp_path, ["a.wav", "sub/notes.txt"])
     flag = "--wav_output"
     with pytest.raises(UserError, match=r"^--wav_output holds a\.wav"):
-        ownership.claim(files, folder, WAVS, names=["a.wav", "b.wav"], flag=flag)
-    ownership.claim(files, folder, WAVS, names=["sub/b.wav"], flag=flag)
+        ownership.claim(FILES, folder, WAVS, names=["a.wav", "b.wav"], flag=flag)
+    ownership.claim(FILES, folder, WAVS, names=["sub/b.wav"], flag=flag)
     write_files(tmp_path, ["sub/b.wav"])
     with pytest.raises(UserError, match=r"^--wav_output holds sub/b\.wav"):
-        ownership.claim(files, folder, WAVS, names=["sub/b.wav"], flag=flag)
+        ownership.claim(FILES, folder, WAVS, names=["sub/b.wav"], flag=flag)
     (tmp_path / "sub" / "b.wav").write_bytes(b"RIFF" + WAVS.sign)
-    ownership.claim(files, folder, WAVS, names=["sub/b.wav", "c.wav"], flag=flag)
+    ownership.claim(FILES, folder, WAVS, names=["sub/b.wav", "c.wav"], flag=flag)
     mark = json.loads((tmp_path / MARK_FILE).read_text())
     assert mark["files"] == ["c.wav", "sub/b.wav"]
-    ownership.remove(files, folder, WAVS)
+    ownership.remove(FILES, folder, WAVS)
     assert {"a.wav", "sub/notes.txt"} <= set(read_files(tmp_path))
     assert "sub/b.wav" not in read_files(tmp_path)
 
@@ -275,3 +270,19 @@ def test_a_way_back_from_a_folder_is_one(tmp_path):
     (tmp_path / "old").mkdir()
     ownership.claim(LocalFiles(), f"{tmp_path}/old/../new", DATASET)
     assert (tmp_path / "new" / "OWNER.json").exists()
+
+
+@pytest.mark.parametrize("mark", ["kind", "mine", "{}"])
+def test_wavs_replace_no_mark_of_another_folder(tmp_path, mark):
+    path = tmp_path / MARK_FILE
+    (tmp_path / "song.mp3").write_text("music")
+    if mark == "kind":
+        ownership.claim(FILES, f"{tmp_path}/new", DATASET)
+        (tmp_path / "new" / MARK_FILE).rename(path)
+    else:
+        path.write_text(mark)
+    before = read_files(tmp_path)
+    for act in (ownership.check_folder, ownership.claim):
+        with pytest.raises(UserError, match=f"--wav_output holds {MARK_FILE}"):
+            act(FILES, str(tmp_path), WAVS, flag="--wav_output")
+    assert read_files(tmp_path) == before

@@ -107,7 +107,7 @@ def test_what_was_done_before_does_not_count_for_the_pace(clock):
         clock[0] += 50  # The start is no measure either.
         stage.advance()
         clock[0] += 10
-        stage.advance(text="two workers")
+        stage.update(62, "two workers")
         assert stage.describe() == (
             "62 of 100 shards; 10 s a shard, 6 min 20 s left; two workers"
         )
@@ -190,7 +190,7 @@ def test_a_terminal_gets_a_line_that_goes(terminal):
         reporter.stage("folds", 2, "fold"),
         reporter.stage("training", 9, "epoch") as stage,
     ):
-        stage.advance(3, text="loss 0.5")
+        stage.update(3, "loss 0.5")
         written = ""
         while written.count("3 of 9 epochs; loss 0.5") < 2:  # Pictures.
             written += terminal.read()

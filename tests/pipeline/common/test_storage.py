@@ -10,7 +10,7 @@ from apache_beam.io.localfilesystem import LocalFileSystem
 from google.api_core.exceptions import Forbidden, ServiceUnavailable
 
 from pipeline.common import storage
-from pipeline.common.files import LocalFiles
+from pipeline.common.files import LocalFiles, join
 from tests.support.flaky import make_store_flaky
 
 
@@ -272,9 +272,8 @@ def test_read_text(tmp_path):
 
 
 def test_join():
-    assert storage.join("/a") == "/a"
-    assert storage.join("/a", "b", "c") == "/a/b/c"
-    assert storage.join("gs://bucket/a", "b", "c") == "gs://bucket/a/b/c"
+    assert join("/a/", "b") == "/a/b"
+    assert join("gs://bucket/a", "b", "c/d") == "gs://bucket/a/b/c/d"
 
 
 def test_exists(tmp_path):

@@ -17,6 +17,12 @@ from tests.support.audio_files import (
 )
 
 
+def decode(file):
+    """All frames of a file, full scale 1, and their rate in Hz."""
+    [decoding] = ffmpeg.decode_parts(file, lambda frames, _: [(0, frames)])
+    return ffmpeg.scale(decoding.frames), decoding.sample_rate
+
+
 @pytest.fixture
 def temporary(tmp_path, monkeypatch):
     """The folder that temporary files go to."""
@@ -27,7 +33,7 @@ def temporary(tmp_path, monkeypatch):
 @pytest.mark.parametrize("extension", ["m4a", "mp3", "flac"])
 def test_decodes_by_content(temporary, extension):
     aac = encode_with_ffmpeg(make_markers(4), extension=extension)
-    samples, rate = ffmpeg.decode(io.BytesIO(aac))
+    samples, rate = decode(io.BytesIO(aac))
     assert rate == RATE
     assert samples.dtype == np.float32
     assert samples.shape[1] == 1
@@ -41,12 +47,12 @@ def test_decodes_by_content(temporary, extension):
 
 def test_channels_stay_in_order(music):
     swapped = music[: 6 * RATE] * np.float32([1, 0.25])
-    samples, _ = ffmpeg.decode(io.BytesIO(encode(swapped, kind="FLAC")))
+    samples, _ = decode(io.BytesIO(encode(swapped, kind="FLAC")))
     np.testing.assert_allclose(samples, swapped, atol=1e-4)
 
 
 def test_other_rates_are_kept():
-    _, rate = ffmpeg.decode(io.BytesIO(encode(make_markers(2, 8_000), 8_000, "FLAC")))
+    _, rate = decode(io.BytesIO(encode(make_markers(2, 8_000), 8_000, "FLAC")))
     assert rate == 8_000
 
 
@@ -55,7 +61,7 @@ def test_other_rates_are_kept():
 )
 def test_no_audio_is_an_error_with_ffmpegs_last_line(temporary, data):
     with pytest.raises(ffmpeg.FfmpegError) as caught:
-        ffmpeg.decode(io.BytesIO(data))
+        decode(io.BytesIO(data))
     message = str(caught.value)
     assert "Invalid data" in message or "Error" in message
     assert "\n" not in message
@@ -68,7 +74,7 @@ def test_a_picture_is_no_audio(temporary):
         "0000000c4944415408d763f8cfc000000301010018dd8db00000000049454e44ae426082"
     )
     with pytest.raises(ffmpeg.FfmpegError):
-        ffmpeg.decode(io.BytesIO(png))
+        decode(io.BytesIO(png))
     assert list(temporary.iterdir()) == []
 
 
@@ -95,7 +101,7 @@ def test_a_part_is_the_same_by_seeking(monkeypatch, extension):
 
 def test_levels_over_full_scale_are_seen():
     loud = encode(5 * make_markers(2), kind="WAV", subtype="FLOAT")
-    samples, _ = ffmpeg.decode(io.BytesIO(loud))
+    samples, _ = decode(io.BytesIO(loud))
     assert np.abs(samples).max() == pytest.approx(2.5, rel=1e-3)
 
 
@@ -129,7 +135,7 @@ def test_a_playlist_opens_no_other_file(temporary, playlist):
     (temporary / "other.mp3").write_bytes(encode(make_markers(9)))
     content = playlist.format(path=temporary / "other.mp3").encode()
     with pytest.raises(ffmpeg.FfmpegError):
-        ffmpeg.decode(io.BytesIO(content))
+        decode(io.BytesIO(content))
 
 
 def fake_ffmpeg(folder, script: str) -> str:
@@ -144,7 +150,7 @@ def test_an_ffmpeg_that_hangs_is_ended(temporary, monkeypatch):
     monkeypatch.setattr(ffmpeg.imageio_ffmpeg, "get_ffmpeg_exe", lambda: executable)
     monkeypatch.setattr(ffmpeg, "TIME_LIMIT", 0.3)
     with pytest.raises(AudioError, match=r"longer than 0\.3 s") as caught:
-        ffmpeg.decode(io.BytesIO(b"audio"))
+        decode(io.BytesIO(b"audio"))
     assert caught.value.reason == Reason.DECODER_TIMED_OUT
     assert [path.name for path in temporary.iterdir()] == ["ffmpeg"]
 
@@ -160,7 +166,7 @@ def test_an_ffmpeg_that_crashes_is_a_reason(temporary, monkeypatch, script, name
     executable = fake_ffmpeg(temporary, script)
     monkeypatch.setattr(ffmpeg.imageio_ffmpeg, "get_ffmpeg_exe", lambda: executable)
     with pytest.raises(AudioError, match=rf"died 2 times \({name}\)") as caught:
-        ffmpeg.decode(io.BytesIO(b"audio"))
+        decode(io.BytesIO(b"audio"))
     assert caught.value.reason == Reason.DECODER_CRASHED
 
 
@@ -171,7 +177,7 @@ def test_an_ffmpeg_that_takes_too_much_cpu_time_is_not_tried_again(
     executable = fake_ffmpeg(temporary, f'echo x >>"$0.runs"; {script}')
     monkeypatch.setattr(ffmpeg.imageio_ffmpeg, "get_ffmpeg_exe", lambda: executable)
     with pytest.raises(AudioError, match="more than 31 s of CPU time") as caught:
-        ffmpeg.decode(io.BytesIO(b"audio"))
+        decode(io.BytesIO(b"audio"))
     assert caught.value.reason == Reason.DECODER_TIMED_OUT
     assert (temporary / "ffmpeg.runs").read_text() == "x\n"
 
@@ -181,21 +187,21 @@ def test_an_ffmpeg_that_is_killed_from_outside_costs_nothing(
     temporary, monkeypatch, script
 ):
     data = encode_with_ffmpeg(make_markers(4), extension="flac")
-    expected, _ = ffmpeg.decode(io.BytesIO(data))
+    expected, _ = decode(io.BytesIO(data))
     genuine = ffmpeg.imageio_ffmpeg.get_ffmpeg_exe()
     # Each of its two runs, for the packets and for the sound, is tried again.
     once = f'if rm "$0.once"; then {script}; fi; touch "$0.once"; exec {genuine} "$@"'
     executable = fake_ffmpeg(temporary, once)
     (temporary / "ffmpeg.once").touch()
     monkeypatch.setattr(ffmpeg.imageio_ffmpeg, "get_ffmpeg_exe", lambda: executable)
-    found, _ = ffmpeg.decode(io.BytesIO(data))
+    found, _ = decode(io.BytesIO(data))
     np.testing.assert_array_equal(found, expected)
 
 
 def test_what_is_too_large_is_not_copied(temporary, monkeypatch):
     monkeypatch.setattr(ffmpeg, "MAX_SOURCE_BYTES", 1_000)
     with pytest.raises(AudioError, match="its 1,001 bytes are too many") as caught:
-        ffmpeg.decode(io.BytesIO(bytes(1_001)))
+        decode(io.BytesIO(bytes(1_001)))
     assert caught.value.reason == Reason.TOO_LARGE
 
 
@@ -207,7 +213,7 @@ def test_too_little_temporary_space_is_a_reason(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: FullFile())
     with pytest.raises(AudioError) as caught:
-        ffmpeg.decode(io.BytesIO(bytes(5_000)))
+        decode(io.BytesIO(bytes(5_000)))
     assert caught.value.reason == Reason.NO_SPACE
     message = f"{tmp_path} does not take its 5,000 bytes for ffmpeg (No space left"
     assert str(caught.value).startswith(message)
@@ -219,7 +225,7 @@ def test_a_source_that_fails_is_not_taken_for_a_full_folder(temporary):
             raise OSError(errno.EIO, "the store is gone")
 
     with pytest.raises(OSError, match="the store is gone"):
-        ffmpeg.decode(FailingFile(b"audio"))
+        decode(FailingFile(b"audio"))
 
 
 def test_nothing_is_left_of_a_decoder_that_is_killed(temporary):

@@ -49,7 +49,7 @@ def pair_all(
     ]
 
     def key(path: str) -> str:
-        return audio_key(path, folder.path, kind, folder.aliases)
+        return audio_key(path, kind, folder)
 
     found = [AudioFile(f"{folder.path}/{name}", 9) for name in files]
     keys = {key(track.path) for track in tracks} | {key(file.path) for file in found}

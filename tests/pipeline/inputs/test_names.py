@@ -12,15 +12,15 @@ from pipeline.inputs.names import (
 
 def test_fma_files_are_known_by_their_number():
     for path in ("000/000002.mp3", "/x/2.mp3", "gs://b/fma/000/000002.wav"):
-        assert audio_key(path, "", "fma") == "2"
+        assert audio_key(path, "fma", AudioFolder()) == "2"
     # Not a track's file, and not another one's by chance.
-    assert audio_key("/x/README.txt", "", "fma") == "/x/README.txt"
-    assert audio_key("/x/12a.mp3", "", "fma") == "/x/12a.mp3"
+    assert audio_key("/x/README.txt", "fma", AudioFolder()) == "/x/README.txt"
+    assert audio_key("/x/12a.mp3", "fma", AudioFolder()) == "/x/12a.mp3"
 
 
 def test_the_wav_of_a_file_has_its_key():
-    assert audio_key("in/x/a.b.mp3", "in", "plain") == "x/a.b"
-    assert audio_key("wav/x/a.b.wav", "wav", "plain") == "x/a.b"
+    assert AudioFolder(path="in").key("in/x/a.b.mp3") == "x/a.b"
+    assert AudioFolder(path="wav").key("wav/x/a.b.wav") == "x/a.b"
 
 
 @pytest.mark.parametrize(
@@ -57,15 +57,15 @@ def test_relative_paths(path, base, expected):
 def test_what_may_mean_one_file_has_one_key(path):
     """From the folder above `/music` a row may start with `music`."""
     for base in ("/music", "/music/", "/./music"):
-        assert audio_key(path, base, "plain", ("/music", "music")) == "x/a"
-        assert audio_key("/music/x/a.mp3", base, "plain", ("music",)) == "x/a"
+        assert AudioFolder(path=base, aliases=("/music", "music")).key(path) == "x/a"
+        assert AudioFolder(path=base, aliases=("music",)).key("/music/x/a.mp3") == "x/a"
 
 
 def test_keys_on_an_object_store():
     base = "gs://bucket/music"
-    assert audio_key("gs://bucket/music/x/a.mp3", base, "plain") == "x/a"
-    assert audio_key("x/a.mp3", base, "plain") == "x/a"
-    assert audio_key("gs://other/x/a.mp3", base, "plain") == "gs://other/x/a"
+    assert AudioFolder(path=base).key("gs://bucket/music/x/a.mp3") == "x/a"
+    assert AudioFolder(path=base).key("x/a.mp3") == "x/a"
+    assert AudioFolder(path=base).key("gs://other/x/a.mp3") == "gs://other/x/a"
 
 
 def test_a_path_may_have_two_meanings():
@@ -83,8 +83,8 @@ def test_a_path_may_have_two_meanings():
 
 
 def test_only_known_extensions_are_extensions():
-    assert audio_key("blues/blues.00000", "", "plain") == "blues/blues.00000"
-    assert audio_key("blues/blues.00000.AU", "", "plain") == "blues/blues.00000"
+    assert AudioFolder().key("blues/blues.00000") == "blues/blues.00000"
+    assert AudioFolder().key("blues/blues.00000.AU") == "blues/blues.00000"
     assert wav_name("x/a.b.mp3", whole=False) == "x/a.b.wav"
     assert wav_name("x/a.b.mp3", whole=True) == "x/a.b.mp3.wav"
     assert wav_name("blues.00000", whole=False) == "blues.00000.wav"

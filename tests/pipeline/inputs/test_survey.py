@@ -6,7 +6,6 @@ import pytest
 from pipeline.inputs.audio_files import locate_audio
 from pipeline.inputs.genres import LabelRule
 from pipeline.inputs.metadata import MetadataConfig
-from pipeline.inputs.names import name_aliases
 from pipeline.inputs.splits import SplitConfig
 from pipeline.inputs.survey import Inputs, find_several, find_similar, inspect_inputs
 from pipeline.launch.messages import describe_inputs
@@ -15,9 +14,7 @@ from tests.support.corpora import write_csv, write_plain_corpus
 
 
 def inspect(glob, metadata, **changes):
-    config = MetadataConfig(
-        path=str(metadata), audio_base=locate_audio(glob).path, **changes
-    )
+    config = MetadataConfig(path=str(metadata), folder=locate_audio(glob), **changes)
     return inspect_inputs([glob], config)
 
 
@@ -93,11 +90,7 @@ def survey(folder, rows: str, files: str, glob: str = "music", **changes) -> Inp
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     (folder / "t.csv").write_text("path,genre\n" + rows.replace(" ", "\n") + "\n")
-    base = locate_audio(glob).path
-    config = MetadataConfig(
-        path="t.csv", audio_base=base, audio_aliases=name_aliases(base), **changes
-    )
-    return inspect_inputs([glob], config)
+    return inspect(glob, "t.csv", **changes)
 
 
 def test_counts_audio_and_what_is_none(tmp_path, monkeypatch):
@@ -171,3 +164,21 @@ def test_a_separator_that_was_not_given_is_named(tmp_path, monkeypatch):
         "A genre names several (Rock|Pop); it counts as one: --labels all "
         "--genre_separator '|' takes them apart."
     )
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (f"a.wav,{'R' * 1_001} b.wav,J", "A genre of --metadata has 1,001 letters"),
+        (
+            " ".join(f"a.wav,G{number}" for number in range(10_001)),
+            "--metadata has 10,001 genres",
+        ),
+    ],
+)
+def test_genres_that_no_manifest_holds_are_refused(
+    tmp_path, monkeypatch, rows, message
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        survey(tmp_path, rows, "a.wav b.wav")

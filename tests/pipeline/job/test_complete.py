@@ -243,9 +243,7 @@ def test_a_job_that_was_taken_over_completes_nothing(tmp_path):
     write_files(tmp_path, reports)
     (tmp_path / "_progress").mkdir()
     (tmp_path / "_progress" / "RUN").write_text("the other")
-    config = make_config(tmp_path)
-    dataset = dataclasses.replace(config.dataset, run="mine")
-    config = dataclasses.replace(config, dataset=dataset)
+    config = make_config(tmp_path).with_dataset(run="mine")
     with pytest.raises(SupersededError, match="Another job has begun to write"):
         finish(tmp_path, reports, config=config)
     assert not (tmp_path / "COMPLETED").exists()
@@ -259,10 +257,7 @@ def test_a_job_that_was_taken_over_completes_nothing(tmp_path):
 def test_a_last_step_that_is_repeated_does_nothing(tmp_path):
     reports = [make_shard_report(0)]
     write_files(tmp_path, reports)
-    config = make_config(tmp_path)
-    config = dataclasses.replace(
-        config, dataset=dataclasses.replace(config.dataset, run="mine")
-    )
+    config = make_config(tmp_path).with_dataset(run="mine")
     runs.begin_run(config.dataset)
     finish(tmp_path, reports, config=config)
     finish(tmp_path, reports, config=config)
@@ -275,10 +270,7 @@ def test_no_marker_without_a_manifest(tmp_path, monkeypatch, failing, call):
     """Whichever write fails, what is there is no dataset, or a whole one."""
     reports = [make_shard_report(0)]
     write_files(tmp_path, reports)
-    config = make_config(tmp_path)
-    config = dataclasses.replace(
-        config, dataset=dataclasses.replace(config.dataset, run="mine")
-    )
+    config = make_config(tmp_path).with_dataset(run="mine")
     runs.begin_run(config.dataset)
     original, calls = getattr(storage, failing), []
 

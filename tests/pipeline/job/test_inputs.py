@@ -9,7 +9,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from pipeline.common.rejects import Reason, Reject
 from pipeline.inputs.join import AudioFile, Join
 from pipeline.inputs.metadata import MetadataConfig, Track
-from pipeline.inputs.names import name_aliases
+from pipeline.inputs.names import AudioFolder, name_aliases
 from pipeline.inputs.survey import inspect_inputs
 from pipeline.job.counters import METRICS
 from pipeline.job.inputs import JoinTracks, MatchAudio, ReadTracks
@@ -118,7 +118,7 @@ def test_join_puts_every_input_in_one_place():
         joined = (
             pipeline | "T" >> beam.Create(tracks),
             pipeline | "F" >> beam.Create([AudioFile(f"m/{n}", 9) for n in names]),
-        ) | JoinTracks(genres=list(LABELS), kind="plain", audio_base="m")
+        ) | JoinTracks(genres=list(LABELS), kind="plain", folder=AudioFolder(path="m"))
         assert_that(
             joined.clips | "C" >> beam.Map(lambda c: (c.track_id, c.path, *c.labels)),
             equal_to(
@@ -161,7 +161,9 @@ def test_join_matches_fma_numbers():
         joined = (
             pipeline | "T" >> beam.Create([make_track("2", track_id="2")]),
             pipeline | "F" >> beam.Create([AudioFile("gs://b/x/000/000002.mp3", 1)]),
-        ) | JoinTracks(genres=list(LABELS), kind="fma", audio_base="gs://b/x")
+        ) | JoinTracks(
+            genres=list(LABELS), kind="fma", folder=AudioFolder(path="gs://b/x")
+        )
         assert_that(
             joined.clips | beam.Map(lambda clip: clip.path),
             equal_to(["gs://b/x/000/000002.mp3"]),
@@ -182,9 +184,8 @@ def test_the_survey_and_the_job_agree(tmp_path, monkeypatch):
         for i, name in enumerate(names.split())
     ]
     write_csv(tmp_path / "t.csv", rows)
-    config = MetadataConfig(
-        path="t.csv", audio_base="music", audio_aliases=name_aliases("music")
-    )
+    folder = AudioFolder(path="music", aliases=name_aliases("music"))
+    config = MetadataConfig(path="t.csv", folder=folder)
     inputs = inspect_inputs(["music"], config)
     with test_pipeline() as pipeline:
         start = pipeline | beam.Impulse()
@@ -194,8 +195,7 @@ def test_the_survey_and_the_job_agree(tmp_path, monkeypatch):
         ) | JoinTracks(
             genres=inputs.genres,
             kind="plain",
-            audio_base="music",
-            audio_aliases=config.audio_aliases,
+            folder=folder,
             nearest=inputs.nearest,
         )
         paths = joined.clips | "P" >> beam.Map(lambda clip: clip.path)

@@ -182,7 +182,7 @@ def run(clips, config, **options) -> tuple[list[Reject], list[int]]:
         assert_that(pooled, lambda rows: write_lines(counts, rows), label="Moments")
     rows = [json.loads(line) for line in rejects.read_text().splitlines()]
     return (
-        [Reject(**{**row, "reason": Reason(row["reason"])}) for row in rows],
+        [Reject.from_dict(row) for row in rows],
         [int(line) for line in counts.read_text().splitlines()],
     )
 

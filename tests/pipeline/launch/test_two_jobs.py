@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.common import storage
 from pipeline.common.clip_config import ClipConfig
+from pipeline.common.files import join
 from pipeline.job import complete
 from pipeline.launch.output import prepare_output
 from pipeline.schema import SPLITS, Manifest, shard_file
@@ -48,14 +49,14 @@ def do_job(
         with runs.writing(dataset):
             for split in SPLITS:
                 name = shard_file("mel", split, shard, SHARDS)
-                path = storage.join(dataset.output, *name.split("/"))
+                path = join(dataset.output, name)
                 storage.write_atomically(path, content.encode(), scratch=dataset.output)
     pause()
     manifest = dataclasses.replace(make_manifest(), description=content)
     with runs.completing(dataset) as done:
         assert not done
         report = json.dumps({"run": run}).encode()
-        path = storage.join(dataset.output, "report.json")
+        path = join(dataset.output, "report.json")
         pause()
         storage.write_atomically(path, report, scratch=dataset.output)
         complete.publish(dataset, manifest)

@@ -47,20 +47,20 @@ def suffix(number):
     return f"_{number}" if number else ""
 
 
+def normalise(keras, x, number):
+    name = f"batch_normalization{suffix(number)}"
+    return keras.layers.BatchNormalization(epsilon=1e-3, name=name)(x)
+
+
 def build_vgg(keras, pools):
     layers = keras.layers
-
-    def normalise(x, number):
-        name = f"batch_normalization{suffix(number)}"
-        return layers.BatchNormalization(epsilon=1e-3, name=name)(x)
-
     inputs = keras.Input((187, 96, 1))
-    x = normalise(inputs, 0)
+    x = normalise(keras, inputs, 0)
     for number, (window, stride) in enumerate(pools, start=1):
         convolve = layers.Conv2D(
             128, 3, padding="same", activation="relu", name=f"{number}CNN"
         )
-        x = layers.MaxPooling2D(window, stride)(normalise(convolve(x), number))
+        x = layers.MaxPooling2D(window, stride)(normalise(keras, convolve(x), number))
     return keras.Model(inputs, layers.Flatten()(x))
 
 
@@ -72,13 +72,8 @@ VGG_POOLS = {
 
 def build_musicnn(keras):
     layers = keras.layers
-
-    def normalise(x, number):
-        name = f"batch_normalization{suffix(number)}"
-        return layers.BatchNormalization(epsilon=1e-3, name=name)(x)
-
     inputs = keras.Input((187, 96, 1))
-    x = normalise(inputs, 0)
+    x = normalise(keras, inputs, 0)
     wide = layers.ZeroPadding2D((3, 0))(x)
     fronts = []
     for number, (filters, kernel) in enumerate(
@@ -91,7 +86,7 @@ def build_musicnn(keras):
             activation="relu",
             name=f"conv2d{suffix(number)}",
         )
-        y = normalise(convolve(wide if number < 2 else x), number + 1)
+        y = normalise(keras, convolve(wide if number < 2 else x), number + 1)
         bands = y.shape[2]
         y = layers.MaxPooling2D((1, bands))(y)
         fronts.append(layers.Reshape((187, filters))(y))
@@ -103,7 +98,7 @@ def build_musicnn(keras):
             64, (7, padded.shape[2]), activation="relu", name=f"conv2d_{number}"
         )
         z = convolve(layers.Reshape((*padded.shape[1:], 1))(padded))
-        z = layers.Reshape((187, 64))(normalise(z, number + 1))
+        z = layers.Reshape((187, 64))(normalise(keras, z, number + 1))
         y = z if number == 5 else layers.Add()([y, z])
         parts.append(y)
     both = layers.Concatenate()(parts)
@@ -113,7 +108,7 @@ def build_musicnn(keras):
     ]
     flat = layers.Flatten()(layers.Concatenate(axis=2)(pools))
     dense = layers.Dense(200, activation="relu", name="dense")
-    return keras.Model(inputs, normalise(dense(normalise(flat, 9)), 10))
+    return keras.Model(inputs, normalise(keras, dense(normalise(keras, flat, 9)), 10))
 
 
 @pytest.mark.parametrize("name", list(MODELS))

@@ -24,17 +24,21 @@ def draw(samples: np.ndarray, config: ClipConfig = WHOLE) -> np.ndarray:
     return mel.compute(Spectrum(samples, Workspace()), config)[0]
 
 
-def draw_with_librosa(samples: np.ndarray) -> np.ndarray:
-    """The image by its definition; shape (224, 224, 3), float."""
-    power = librosa.feature.melspectrogram(y=samples, sr=SAMPLE_RATE, n_mels=224)
+def mel_power(samples: np.ndarray) -> np.ndarray:
+    """librosa's mel spectrogram, `(224, frames)`."""
+    return librosa.feature.melspectrogram(y=samples, sr=SAMPLE_RATE, n_mels=224)
+
+
+def draw_with_librosa(power: np.ndarray, loudest: float) -> np.ndarray:
+    """The image of a part of a mel spectrogram by its definition, `(224, 224, 3)`."""
     edges = np.floor(np.arange(225) * power.shape[1] / 224 + 0.5).astype(int)
     groups = [power[:, a:b] for a, b in itertools.pairwise(edges)]
     channels = []
     for reduce in (np.mean, np.max, np.min):
         pixels = np.stack([reduce(group, axis=1) for group in groups], axis=1)
-        decibels = 10 * np.log10(np.maximum(pixels, 1e-10) / power.max())
+        decibels = 10 * np.log10(np.maximum(pixels, 1e-10) / loudest)
         channels.append(np.clip((decibels + 80) / 80 * 255, 0, 255))
-    return np.stack(channels, axis=2)
+    return np.stack(channels, axis=2).round()
 
 
 @pytest.mark.parametrize("name", SIGNALS)
@@ -43,7 +47,8 @@ def test_image_is_what_librosa_and_numpy_make(signal, name):
     image = draw(samples)
     assert image.shape == (224, 224, 3)
     assert image.dtype == np.uint8
-    difference = np.abs(image - draw_with_librosa(samples).round())
+    power = mel_power(samples)
+    difference = np.abs(image - draw_with_librosa(power, power.max()))
     assert difference.max() <= 1
     assert (difference > 0).mean() < 1e-3
     repeated = draw(samples, REPEAT)
@@ -107,7 +112,6 @@ def test_every_frame_belongs_to_one_pixel(frames):
 
 def test_pixels_have_eleven_or_twelve_frames():
     assert set(np.diff(mel.pixel_edges(CLIP_FRAMES)).tolist()) == {11, 12}
-    assert CLIP_FRAMES == 1 + CLIP_SAMPLES // HOP_LENGTH
 
 
 @pytest.mark.parametrize("config", [WHOLE, REPEAT])
@@ -119,21 +123,13 @@ def test_schema(config):
     assert schema.records_per_clip == 1
 
 
-def test_several_images_show_three_seconds_each(signal):
-    samples = signal(SIGNALS[0])
-    images = mel.compute(Spectrum(samples, Workspace()), FIVE)
+def test_several_images_lie_evenly_in_the_clip(signal):
+    images = mel.compute(Spectrum(signal(SIGNALS[0]), Workspace()), FIVE)
     assert images.shape == (5, 224, 224, 3)
     assert mel.make_schema(FIVE).records_per_clip == 5
-    power = librosa.feature.melspectrogram(y=samples, sr=SAMPLE_RATE, n_mels=224)
     starts = np.linspace(0, CLIP_FRAMES - mel.IMAGE_FRAMES, 5).astype(int)
-    for image, start in zip(images, starts, strict=True):
-        part = power[:, start : start + mel.IMAGE_FRAMES]
-        edges = mel.pixel_edges(mel.IMAGE_FRAMES)
-        groups = [part[:, a:b] for a, b in itertools.pairwise(edges)]
-        pixels = np.stack([group.mean(axis=1) for group in groups], axis=1)
-        decibels = 10 * np.log10(np.maximum(pixels, 1e-10) / power.max())
-        expected = np.clip((decibels + 80) / 80 * 255, 0, 255).round()
-        assert np.abs(image[..., 0] - expected).max() <= 1
+    spans = mel.image_spans(5, CLIP_FRAMES, CLIP_FRAMES)
+    assert [span.start for span in spans] == starts.tolist()
 
 
 def test_what_was_repeated_is_drawn_once():
@@ -148,7 +144,7 @@ def test_what_was_repeated_is_drawn_once():
 
 
 @pytest.mark.parametrize("double", [False, True])
-@pytest.mark.parametrize("length", [400, 1_500, 20_000, 132_096, 400_123, 1_320_000])
+@pytest.mark.parametrize("length", [400, 1_500, 20_000, 132_096, 400_123, CLIP_SAMPLES])
 def test_images_are_those_of_the_audio_alone(length, double):
     """Whatever follows it, and where it is padded: silence."""
     heard = make_music(30.0)[:length, 0]
@@ -157,18 +153,12 @@ def test_images_are_those_of_the_audio_alone(length, double):
     images = mel.compute(spectrum, FIVE)
     padded = np.zeros(max(length, mel.IMAGE_FRAMES * HOP_LENGTH), np.float32)
     padded[:length] = heard
-    power = librosa.feature.melspectrogram(y=padded, sr=SAMPLE_RATE, n_mels=224)
+    power = mel_power(padded)
     heard_frames = 1 + length // HOP_LENGTH
     loudest = power[:, :heard_frames].max()
     spans = mel.image_spans(5, CLIP_FRAMES, heard_frames)
     for image, span in zip(images, spans, strict=True):
-        part = power[:, span]
-        edges = mel.pixel_edges(mel.IMAGE_FRAMES)
-        groups = [part[:, a:b] for a, b in itertools.pairwise(edges)]
-        pixels = np.stack([group.mean(axis=1) for group in groups], axis=1)
-        decibels = 10 * np.log10(np.maximum(pixels, 1e-10) / loudest)
-        expected = np.clip((decibels + 80) / 80 * 255, 0, 255).round()
-        difference = np.abs(image[..., 0] - expected)
+        difference = np.abs(image - draw_with_librosa(power[:, span], loudest))
         assert difference.max() <= 2
         assert np.mean(difference > 1) < 1e-4
 

@@ -104,14 +104,6 @@ def test_tuning_of_a_tone(hertz):
     assert abs((tuning - expected + 0.5) % 1 - 0.5) < 0.1
 
 
-@pytest.mark.parametrize("rate", [22_050, SAMPLE_RATE])
-def test_tuning_on_another_frequency_axis(rate):
-    samples = sum(make_sine(523.25 * 1.01 * k, 3.0)[:, 0] / k for k in range(1, 6))
-    power = compute_power(np.asarray(samples, np.float32), Workspace())
-    expected = librosa.estimate_tuning(S=power.T, sr=rate, n_fft=N_FFT)
-    assert estimate_tuning(power, sample_rate=rate) == expected
-
-
 def test_tuning_of_silence():
     assert estimate_tuning(np.zeros((5, FREQUENCY_BINS), np.float32)) == 0.0
 

@@ -199,7 +199,7 @@ def test_shared_frames_are_computed_once(monkeypatch, names):
     shared = (
         "compute_mfcc",
         "compute_chroma",
-        "compute_crossings",
+        "compute_zero_crossing_rate",
         "compute_brightness",
     )
     for name in shared:

@@ -14,7 +14,7 @@ from pipeline.representations.spectrum import Workspace
 from pipeline.schema import Field, RepresentationSchema, Segment
 from pipeline.shards.moments import compute_moments
 from pipeline.shards.records import checksum_audio, make_records, warm_up
-from tests.support.audio_files import encode, make_music, represent_file
+from tests.support.audio_files import encode, make_music
 
 with keep_back_stderr():
     import tensorflow as tf
@@ -142,20 +142,6 @@ def test_representations_do_not_depend_on_each_other(arrays, samples, name):
     alone = compute_representations(samples, (name,), CONFIG, Workspace())
     assert set(alone) == {name}
     np.testing.assert_array_equal(alone[name], arrays[name])
-
-
-def test_represent_file(tmp_path, music_mp3, arrays):
-    path = tmp_path / "a.bin"
-    path.write_bytes(music_mp3)
-    found = represent_file(str(path), CONFIG, NAMES)
-    assert set(found) == set(NAMES)
-    for name in NAMES:
-        np.testing.assert_array_equal(found[name], arrays[name])
-
-
-def test_a_missing_file_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        represent_file(str(tmp_path / "none.mp3"), CONFIG, NAMES)
 
 
 def test_clips_are_sorted_by_track():

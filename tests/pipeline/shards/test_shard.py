@@ -22,12 +22,8 @@ from pipeline.inputs.join import Clip
 from pipeline.representations.spectrum import Workspace
 from pipeline.schema import SPLITS, ShardFile
 from pipeline.shards import runs, shard
-from pipeline.shards.shard import (
-    DatasetConfig,
-    fetch_audio,
-    keep_or_make_shard,
-    make_shard,
-)
+from pipeline.shards.result import DatasetConfig
+from pipeline.shards.shard import fetch_audio, keep_or_make_shard, make_shard
 from pipeline.shards.tfrecord import read_records
 from tests.support.audio_files import (
     RATE,

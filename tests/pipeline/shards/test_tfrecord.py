@@ -142,39 +142,6 @@ def test_files_are_tensorflows(tmp_path_factory, records):
     assert read(expected) == records
 
 
-def test_tensorflow_reads_the_records_back(tmp_path):
-    rng = np.random.default_rng(0)
-    fields = (NAME, LABEL, VECTOR, IMAGE)
-    rows = [
-        {
-            "name": f"ñ{index}",
-            "label": 10**index,
-            "vector": rng.standard_normal(3, np.float32),
-            "image": rng.integers(0, 256, (2, 3), np.uint8),
-        }
-        for index in range(4)
-    ]
-    path = tmp_path / "a.tfrecord"
-    path.write_bytes(write([encode_example(fields, row) for row in rows]))
-    spec = {
-        "name": tf.io.FixedLenFeature((), tf.string),
-        "label": tf.io.FixedLenFeature((), tf.int64),
-        "vector": tf.io.FixedLenFeature((3,), tf.float32),
-        "image": tf.io.FixedLenFeature((), tf.string),
-    }
-    parsed = [
-        tf.io.parse_single_example(record, spec)
-        for record in tf.data.TFRecordDataset(str(path))
-    ]
-    assert len(parsed) == len(rows)
-    for found, row in zip(parsed, rows, strict=True):
-        assert found["name"].numpy().decode() == row["name"]
-        assert found["label"] == row["label"]
-        np.testing.assert_array_equal(found["vector"], row["vector"])
-        image = np.frombuffer(found["image"].numpy(), np.uint8).reshape(2, 3)
-        np.testing.assert_array_equal(image, row["image"])
-
-
 @pytest.mark.parametrize("lost", range(1, 36))
 def test_a_file_that_is_cut_off_is_an_error(lost):
     data = write([b"first", b"a second one, longer"])  # 21 and 36 bytes

@@ -333,6 +333,7 @@ def test_without_test_clips_networks_are_trained_all_the_same(tmp_path, capsys):
     assert run(tmp_path / "data", tmp_path / "models") == 0
     printed = capsys.readouterr()
     assert "nothing is measured or compared" in printed.out
+    assert "(./launch.sh folds)" in printed.out
     assert "error" not in printed.err
     assert (tmp_path / "models" / "statistics" / "model.keras").exists()
 

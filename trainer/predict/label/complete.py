@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.common import storage
+from pipeline.common.files import join
 from pipeline.common.owned_kinds import LABELS
 from pipeline.job.checks import IncompleteDatasetError
 from pipeline.schema import COMPLETED_FILE, JOB_REPORT_FILE, REJECTS_FILE
@@ -62,7 +63,7 @@ def complete(
             reasons = ", ".join(f"{n} {r}" for r, n in summary["rejects"].items())
             raise IncompleteDatasetError(
                 f"No file could be used ({reasons or 'none is audio'}); see "
-                f"{storage.join(config.output, REJECTS_FILE)}."
+                f"{join(config.output, REJECTS_FILE)}."
             )
         text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
         digest = hashlib.sha256(text.encode()).hexdigest()
@@ -113,5 +114,5 @@ def summarise(config: LabelConfig, shards: Sequence[LabelledShard]) -> dict[str,
 
 
 def _write(config: LabelConfig, name: str, text: str) -> None:
-    path = storage.join(config.output, name)
+    path = join(config.output, name)
     storage.write_atomically(path, text.encode(), scratch=config.output)

@@ -8,7 +8,7 @@ import uuid
 from typing import Any
 
 from pipeline.common import gcs, ownership, storage
-from pipeline.common.files import beam_files
+from pipeline.common.files import beam_files, join
 from pipeline.common.owned_kinds import LABELS, MARK_FILE
 from pipeline.common.plain_text import align, one_line
 from pipeline.inputs.audio_files import match_audio
@@ -71,7 +71,7 @@ def make_config(
         tools=fingerprint_code(),
         run=uuid.uuid4().hex,
     )
-    completed = storage.exists(storage.join(flags.output, COMPLETED_FILE))
+    completed = storage.exists(join(flags.output, COMPLETED_FILE))
     if completed and not flags.overwrite:
         raise UserError(
             "--output already holds the labels of a completed job; give another "
@@ -104,9 +104,7 @@ def prepare_output(config: LabelConfig, *, overwrite: bool) -> tuple[LabelConfig
 
 def describe_result(output: str) -> str:
     """What a finished job made, in tables."""
-    summary: dict[str, Any] = json.loads(
-        storage.read_text(storage.join(output, LABELS_FILE))
-    )
+    summary: dict[str, Any] = json.loads(storage.read_text(join(output, LABELS_FILE)))
     inputs = summary["inputs"]
     parts = [
         f"Every file is in one place: {inputs['files']:,} files are "

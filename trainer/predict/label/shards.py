@@ -12,7 +12,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from pipeline.common import storage
-from pipeline.common.rejects import AudioError, Reason, Reject
+from pipeline.common.files import join
+from pipeline.common.rejects import AudioError, Reject
 from pipeline.inputs.join import AudioFile
 from pipeline.shards import runs
 from pipeline.shards.resume import result_file
@@ -92,10 +93,7 @@ class LabelledShard:
             raw = json.loads(text)
             files = {name: RowFile(**file) for name, file in raw.pop("files").items()}
             songs = tuple((path, tuple(genres)) for path, genres in raw.pop("songs"))
-            rejects = tuple(
-                Reject(**{**row, "reason": Reason(row["reason"])})
-                for row in raw.pop("rejects")
-            )
+            rejects = tuple(map(Reject.from_dict, raw.pop("rejects")))
             others = tuple(raw.pop("not_audio"))
             return cls(
                 files=files, songs=songs, rejects=rejects, not_audio=others, **raw
@@ -131,9 +129,7 @@ def keep_or_make_shard(
     """
     files = sorted(files)
     fingerprint = fingerprint_shard(shard, files, config)
-    path = storage.join(
-        config.output, *result_file(shard, config.num_shards).split("/")
-    )
+    path = join(config.output, result_file(shard, config.num_shards))
     earlier = _find_finished(path, fingerprint, config)
     if earlier is not None:
         for _ in files:
@@ -184,7 +180,7 @@ def _find_finished(
     if result.fingerprint != fingerprint:
         return None
     for name, file in result.files.items():
-        written = storage.match(storage.join(config.output, *name.split("/")))
+        written = storage.match(join(config.output, name))
         if [item.size_in_bytes for item in written] != [file.size]:
             return None
     return dataclasses.replace(result, kept=True)
@@ -200,7 +196,7 @@ def _write(shard: int, rows: Sequence[Row], config: LabelConfig) -> dict[str, Ro
         for kind, content in contents.items():
             name = rows_file(shard, config.num_shards, kind)
             storage.write_atomically(
-                storage.join(config.output, *name.split("/")),
+                join(config.output, name),
                 content,
                 scratch=config.output,
             )

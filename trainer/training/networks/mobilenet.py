@@ -126,9 +126,8 @@ def load_base_weights(base: keras.Model, weights: str) -> None:
       UserError: they cannot be downloaded, or do not fit.
     """
     if weights == "imagenet":
-        path = find_cached_weights() or _download_weights()
-        base.load_weights(path)
-        return
+        weights = find_cached_weights() or _download_weights()
+    advice = f"give {IMAGENET_FILE} as Keras publishes it."
     with tempfile.TemporaryDirectory() as folder:
         # HDF5 reads local files only.
         local = os.path.join(folder, pathlib.PurePosixPath(weights).name)
@@ -139,10 +138,16 @@ def load_base_weights(base: keras.Model, weights: str) -> None:
                 warnings.simplefilter("ignore")
                 base.load_weights(local)
         except (ValueError, KeyError, OSError) as error:
+            # Keras goes on with all values of the first layer.
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(
                 f"--weights {weights} does not hold the weights of MobileNetV2 without "
-                f"top ({error}); give {IMAGENET_FILE} as Keras publishes it."
+                f"top ({reason[:200]}); {advice}"
             ) from error
+    if not all(np.isfinite(array).all() for array in base.get_weights()):
+        raise UserError(
+            f"--weights {weights} holds values that are not finite; {advice}"
+        )
 
 
 def _download_weights() -> str:

@@ -8,7 +8,7 @@ from pipeline.inputs.archives import paths
 from pipeline.inputs.archives.reading import find_csv
 from pipeline.inputs.audio_files import locate_audio, make_audio_check, match_audio
 from pipeline.inputs.join import AudioFile
-from pipeline.inputs.names import make_folder, name_aliases
+from pipeline.inputs.names import AudioFolder, name_aliases
 from pipeline.schema import UserError
 from tests.support.zips import encrypt, write_zip
 
@@ -95,7 +95,7 @@ def test_the_archive_may_lie_anywhere(fma, tmp_path, monkeypatch):
 
 def test_names_are_those_below_an_unpacked_folder(fma):
     base = locate_audio(fma).path
-    folder = make_folder(base, name_aliases(base))
+    folder = AudioFolder(path=base, aliases=name_aliases(base))
     assert folder.name_file(f"{fma}!/fma_small/000/000002.mp3") == "000/000002.mp3"
     for row in ("000/000002.mp3", "fma_small/000/000002.mp3"):
         assert "000/000002.mp3" in folder.readings(row)

@@ -217,9 +217,35 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
     text.write_text("no weights")
     other = tmp_path / "other.weights.h5"
     keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]).save_weights(other)
-    for path in (text, other):
-        with pytest.raises(UserError, match="does not hold the weights of MobileNetV2"):
+    smaller = tmp_path / "smaller.weights.h5"
+    keras.applications.MobileNetV2(
+        input_shape=(32, 32, 3), include_top=False, weights=None, alpha=0.35
+    ).save_weights(smaller)
+    for path in (text, other, smaller):
+        with pytest.raises(UserError) as caught:
             mobilenet.build_base((32, 32, 3), str(path))
+        message = str(caught.value)
+        assert "does not hold the weights of MobileNetV2 without top" in message
+        assert len(message) < 500 + len(str(path))
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path, base):
+    copy = keras.models.clone_model(base)
+    copy.set_weights([np.full_like(array, np.nan) for array in base.get_weights()])
+    copy.save_weights(tmp_path / "nan.weights.h5")
+    with pytest.raises(
+        UserError, match=r"nan\.weights\.h5 holds values that are not f"
+    ):
+        mobilenet.build_base((32, 32, 3), str(tmp_path / "nan.weights.h5"))
+
+
+def test_a_damaged_cache_is_named(tmp_path, monkeypatch):
+    cached = tmp_path / "models" / mobilenet.IMAGENET_FILE
+    cached.parent.mkdir()
+    cached.write_bytes(b"broken off")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    with pytest.raises(UserError, match=rf"--weights {cached} does not hold the weig"):
+        mobilenet.build_base((32, 32, 3), "imagenet")
 
 
 def test_missing_weights_are_refused(tmp_path):

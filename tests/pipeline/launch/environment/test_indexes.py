@@ -4,8 +4,12 @@ import os
 
 import pytest
 
-from pipeline.launch import indexes
-from pipeline.launch.indexes import clean_variables, pip_variables, uv_settings
+from pipeline.launch.environment import indexes
+from pipeline.launch.environment.indexes import (
+    clean_variables,
+    pip_variables,
+    uv_settings,
+)
 
 
 @pytest.fixture

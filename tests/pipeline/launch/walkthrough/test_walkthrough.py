@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.launch.fma import demo, steps, whole
 from pipeline.launch.fma.published import BASE
+from pipeline.launch.walkthrough import demo, fma, steps
 from tests.support.jobs import ROOT, wait_for
 
 FETCH = f"--subset small --output run --mirror {BASE} --timeout 60"
@@ -52,7 +52,7 @@ def commands(tmp_path, monkeypatch):
             found = {"models": [{"name": "not-kept"}, {"name": "mel"}]}
             (models.parent / "report.json").write_text(json.dumps(found))
 
-    for module in (whole, demo):
+    for module in (fma, demo):
         monkeypatch.setattr(module, "run_step", run_step)
     return ran, codes
 
@@ -67,7 +67,7 @@ def complete(command: str) -> None:
 
 def test_one_command_is_all_steps(commands, capsys):
     ran, _ = commands
-    assert whole.main(["--subset", "small", "--output=run/"]) == 0
+    assert fma.main(["--subset", "small", "--output=run/"]) == 0
     room = 8_000 * 830_000 + (1 << 30)
     assert ran == [
         f"download {FETCH} --room {room}",
@@ -84,7 +84,7 @@ def test_one_command_is_all_steps(commands, capsys):
         "      ./launch.sh predict --model run/models/mel some-song.mp3\n"
     )
     Path("run/models/ensemble").mkdir()
-    assert whole.main(["compare", "--subset", "small", "--output=run"]) == 0
+    assert fma.main(["compare", "--subset", "small", "--output=run"]) == 0
     assert "predict --model run/models some-song.mp3" in capsys.readouterr().out
 
 
@@ -92,7 +92,7 @@ def test_options_go_to_the_commands_that_know_them(commands):
     ran, _ = commands
     flags = "--subset small --labels all --output run --min_tracks=9 --epochs 3"
     flags += " --model mel baselines --representations mel statistics --quiet"
-    assert whole.main(flags.split()) == 0
+    assert fma.main(flags.split()) == 0
     assert ran[2:] == [
         PREPROCESS.format("run/download")
         + " --labels all --min_tracks=9 --representations mel statistics --quiet",
@@ -101,14 +101,14 @@ def test_options_go_to_the_commands_that_know_them(commands):
     assert ran[0].endswith(" --quiet --room " + ran[0].split()[-1])
     ran.clear()
     flags = "--subset small --direct_num_workers 2 --output run --experiments=a"
-    assert whole.main([*flags.split(), "--epochs", "3"]) == 0
+    assert fma.main([*flags.split(), "--epochs", "3"]) == 0
     assert ran[2:] == [
         f"{PREPROCESS.format('run/download')} --direct_num_workers 2 --experiments=a",
         f"{TRAIN} --epochs 3",
     ]
     ran.clear()
     # More clips of these can be used.
-    assert whole.main(["--subset=large", "--labels=leaf"]) == 0
+    assert fma.main(["--subset=large", "--labels=leaf"]) == 0
     assert int(ran[0].split()[-1]) > 104_000 * 830_000
 
 
@@ -116,10 +116,10 @@ def test_a_complete_dataset_stays_if_it_is_the_one_asked_for(commands, capsys):
     ran, _ = commands
     made = PREPROCESS.format("/elsewhere") + " --labels=all --verbose"
     complete(made + " --overwrite --direct_num_workers=3")
-    assert whole.main(["--subset", "small", "--output", "run", "--labels", "all"]) == 0
+    assert fma.main(["--subset", "small", "--output", "run", "--labels", "all"]) == 0
     assert [line.split()[0] for line in ran] == ["download", "train"]
     assert "run/dataset is complete." in capsys.readouterr().out
-    assert whole.main(["--subset", "small", "--output", "run"]) == 2
+    assert fma.main(["--subset", "small", "--output", "run"]) == 2
     err = capsys.readouterr().err
     assert "run/dataset was made with other options; give another --output" in err
     assert "It was made by: preprocess --audio /elsewhere" in err
@@ -128,11 +128,11 @@ def test_a_complete_dataset_stays_if_it_is_the_one_asked_for(commands, capsys):
         content = json.dumps({"command": f"./launch.sh {command}"})
         Path("run/dataset/report.json").write_text(content)
         flags = ["--subset", "small", "--output", "run", "--labels", "all"]
-        assert whole.main(flags) == 2
+        assert fma.main(flags) == 2
         err = capsys.readouterr().err
         assert err.startswith("error: run/dataset was made with other options")
     Path("run/dataset/report.json").write_text("{}")
-    assert whole.main(["--subset", "small", "--output", "run"]) == 2
+    assert fma.main(["--subset", "small", "--output", "run"]) == 2
     assert "does not tell how the dataset was made" in capsys.readouterr().err
 
 
@@ -140,12 +140,12 @@ def test_a_step_alone_and_a_folder_of_zips(commands, capsys):
     ran, _ = commands
     Path("zips").mkdir()
     flags = ["--subset", "small", "--output", "run", "--mirror", "zips"]
-    assert whole.main(["preprocess", *flags]) == 0
+    assert fma.main(["preprocess", *flags]) == 0
     assert ran[1] == PREPROCESS.format("zips")
     assert "== 1/1 FMA, small: preprocess" in capsys.readouterr().out
-    assert whole.main(["download", *flags, "--timeout", "9"]) == 0
+    assert fma.main(["download", *flags, "--timeout", "9"]) == 0
     assert ran[2] == ("download --subset small --output run --mirror zips --timeout 9")
-    assert whole.main(["compare", *flags]) == 0
+    assert fma.main(["compare", *flags]) == 0
     assert ran[3] == (
         "compare --models run/models --data run/dataset --output run --audio "
         "zips/fma_small.zip"
@@ -174,7 +174,7 @@ def test_wrong_options_are_one_sentence_before_any_step(
     commands, capsys, arguments, message
 ):
     try:
-        code = whole.main(arguments.split())
+        code = fma.main(arguments.split())
     except SystemExit as end:
         code = end.code
     assert code == 2
@@ -188,7 +188,7 @@ def test_wrong_options_are_one_sentence_before_any_step(
 def test_a_step_that_ends_badly_ends_all(commands, capsys, code, given):
     ran, codes = commands
     codes["preprocess"] = code
-    assert whole.main(["--subset", "small"]) == given
+    assert fma.main(["--subset", "small"]) == given
     assert len(ran) == 3
     told = "stopped: the same command goes on from there." in capsys.readouterr().err
     assert told is (code != 2)
@@ -216,7 +216,7 @@ def test_local_is_corpus_dataset_models_and_report(commands, capsys):
 #: A run whose one step says when it began, waits, and says how it was ended.
 RUN = """
 import signal, sys
-from pipeline.launch.fma import steps
+from pipeline.launch.walkthrough import steps
 from pipeline.common.child_process import python_command
 steps.python_command = lambda *_: [sys.executable, "-c", '''
 import signal, sys, time
@@ -321,7 +321,7 @@ if wait_for_turn(pathlib.Path("ready").touch):
 """
 BOTH = """
 import sys
-from pipeline.launch.fma import steps
+from pipeline.launch.walkthrough import steps
 codes = dict(zip(("first", "second"), sys.argv[1:]))
 steps.python_command = lambda _, name: [sys.executable, "-c", codes[name]]
 try:
@@ -449,7 +449,7 @@ def test_two_steps_that_have_cores_to_spare_start_one_successor(ready):
 def test_a_step_ends_with_a_launcher_that_is_killed(tmp_path):
     corpus = tmp_path / "corpus"
     words = ["demo", "--output", str(corpus), "--workers", "2"]
-    code = f"from pipeline.launch.fma import steps; steps.run_step({words!r})"
+    code = f"from pipeline.launch.walkthrough import steps; steps.run_step({words!r})"
     launcher = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
     wait_for(lambda: any(corpus.rglob("*.mp3")))
     started = psutil.Process(launcher.pid).children(recursive=True)

@@ -1,7 +1,7 @@
 """Makes the environment of launch.sh, or finds that it is whole.
 
-`python -m pipeline.launch.set_up --help`. Nothing is resolved: a lock file says what is
-installed, with hashes, by uv or, where it cannot be had, pip. Standard library only.
+Nothing is resolved: a lock file says what is installed, with hashes, by uv or, where it
+cannot be had, pip. Standard library only; launch.sh runs it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from concurrent import futures
 from pathlib import Path
 
 from pipeline.common.plain_text import print_error
-from pipeline.launch import indexes
-from pipeline.launch.environment import (
+from pipeline.launch.environment import indexes
+from pipeline.launch.environment.installed import (
     MARK,
     Environment,
     SetUpError,

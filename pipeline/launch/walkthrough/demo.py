@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pipeline.common.plain_text import one_line, print_error
 from pipeline.common.progress import add_progress_flags, format_seconds, make_reporter
 from pipeline.common.progress.command_line import CommandParser
-from pipeline.launch.fma.steps import StepError, Successor, number, run_step
+from pipeline.launch.walkthrough.steps import StepError, Successor, number, run_step
 
 OUTPUT = "demo-run"
 

@@ -16,7 +16,7 @@ from pipeline.common.progress.command_line import CommandParser
 from pipeline.launch.commands import COMMANDS, find_module
 from pipeline.launch.fma import published
 from pipeline.launch.fma.__main__ import add_flags
-from pipeline.launch.fma.steps import StepError, number, route, run_step
+from pipeline.launch.walkthrough.steps import StepError, number, route, run_step
 from pipeline.schema import COMPLETED_FILE, JOB_REPORT_FILE, UserError
 
 STEPS = ("download", "preprocess", "train", "compare")
