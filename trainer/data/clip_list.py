@@ -25,14 +25,16 @@ def read_clip_list(folder: str, column: str) -> Iterator[tuple[str, str]]:
         return
     for name in sorted(tf.io.gfile.listdir(clips)):
         if name.endswith(".jsonl"):
-            with tf.io.gfile.GFile(f"{clips}/{name}", "r") as file:
+            with tf.io.gfile.GFile(f"{clips}/{name}", "rb") as file:
                 for line in file:
                     try:
                         clip = json.loads(line)
-                        found = str(clip["track_id"]), str(clip[column])
+                        found = clip["track_id"], clip[column]
+                        if not all(isinstance(text, str) and text for text in found):
+                            raise TypeError(f"Expected texts. Received: {found}")
                     except (ValueError, TypeError, KeyError) as error:
                         raise UserError(
                             f"{clips}/{name} is damaged; copy the dataset anew. "
-                            f"Received: {line[:80]!r}"
+                            f"Received: {line[:80].decode(errors='replace')!r}"
                         ) from error
                     yield found

@@ -15,6 +15,7 @@ from tests.support.trainer_fixtures import write_dataset
 from tests.support.training_run import make_clusters
 from trainer.baselines.vectors import load_normalised
 from trainer.compare import __main__ as compare
+from trainer.data.clip_list import read_clip_list
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.evaluation.report_folder import Result, read_report
 from trainer.export import __main__ as export
@@ -99,9 +100,24 @@ def test_copies_of_a_recording_are_never_heard_and_tested(data, tmp_path):
         fold_of = dict(zip(clips.track_ids, clips.parts.tolist(), strict=True))
         assert len({fold_of[track] for track in same}) == 1
         assert clips.rule.endswith("together, copies of a recording together")
-    (copy / "clips" / "00000-of-00001.jsonl").write_text('{"track_id": "0"}\n')
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"track_id": "0"}',
+        # Else all clips would be copies of one recording.
+        b'{"track_id": "0", "audio": null}',
+        b'{"track_id": "0", "audio": ""}',
+        b'["0", "a"]',
+        b"\xad\xff",
+    ],
+)
+def test_a_damaged_list_of_clips_is_one_sentence(tmp_path, content):
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "00000-of-00001.jsonl").write_bytes(content + b"\n")
     with pytest.raises(UserError, match="jsonl is damaged; copy the dataset anew"):
-        assign_folds(copied, 4, 0)
+        list(read_clip_list(str(tmp_path), "audio"))
 
 
 def test_groups_are_joined_by_way_of_others():
