@@ -168,8 +168,10 @@ def checked_port(port: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        # `socket.create_server` puts the address into the error's own text.
+        reason = os.strerror(error.errno or 0)
         raise UserError(
-            f"Port {port} cannot be used ({error.strerror}); give another --port."
+            f"Port {port} cannot be used ({reason}); give another --port."
         ) from error
 
 

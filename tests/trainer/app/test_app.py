@@ -293,7 +293,10 @@ def test_a_taken_port_is_told_before_models_are_loaded(models, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert main([f"--model={models}/nowhere", f"--port={port}"]) == 2
-    assert f"error: Port {port} cannot be used" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        f"error: Port {port} cannot be used (Address already in use); give another "
+        "--port.\n"
+    )
 
 
 def test_only_a_port_is_told_of_as_one(models, monkeypatch):
