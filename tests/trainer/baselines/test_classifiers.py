@@ -298,6 +298,25 @@ def test_folds_decide_which_candidate_is_taken():
     assert choice.choose(candidates, without).parameters == {"name": "many"}
 
 
+def test_of_several_genres_a_clip_average_precision_decides():
+    labels = np.array([[1, 1], [1, 0], [0, 1], [0, 0]], np.uint8)
+
+    def named(name, scores):
+        return Classifier(
+            parameters={"name": name}, predict=lambda rows: scores, **UNUSED
+        )
+
+    examples = Examples(
+        training=np.zeros((4, 1)),
+        training_labels=labels,
+        validation=np.zeros((4, 1)),
+        validation_labels=labels,
+        genres=2,
+    )
+    candidates = [named("wrong", 1.0 - labels), named("right", 1.0 * labels)]
+    assert choice.choose(candidates, examples).parameters == {"name": "right"}
+
+
 def test_temperature_leaves_out_genres_that_are_never_predicted():
     scores = np.array([[1.0, -np.inf], [1.0, -np.inf]])
     assert fit_temperature(scores, np.array([1, 1])) == 1.0

@@ -22,6 +22,8 @@ def test_components_are_those_of_scikit_learn(clips, monkeypatch, small):
     training, others = clips
     found = find_components(squared_distances(training, training), 8)
     oracle = PCA(8, svd_solver="full").fit(training.astype(float))
+    again = find_components(squared_distances(training, training), 8)
+    np.testing.assert_array_equal(found.vectors, again.vectors)
     assert found.share == pytest.approx(oracle.explained_variance_ratio_.sum())
     for rows in (training, others):
         scores = found.project(squared_distances(rows, training)) / found.scale

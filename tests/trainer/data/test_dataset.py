@@ -188,7 +188,12 @@ def test_batches_ahead_are_bounded_by_their_bytes(dataset, cached, monkeypatch):
         if not cached:
             dataset.evaluation_batches("mel", "test", 2)
         assert set(kept) == {expected}
-        assert max(made) <= expected
+        # None is left to the tuner, which is off: it would take all processors.
+        assert 0 < min(made) <= max(made) <= expected
+    made.clear()
+    monkeypatch.setattr(streams, "PREFETCHED_BYTES", 1)
+    dataset.load("mel", "test")
+    assert made == [2]
     monkeypatch.undo()
     field = dataclasses.replace(value, shape=(224, 224, 3), dtype="float32")
     assert streams.batches_ahead(field, 512) == 2

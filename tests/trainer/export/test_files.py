@@ -315,6 +315,27 @@ def test_a_file_is_not_exported_without_what_lies_beside_it(
     assert [path.name for path in tmp_path.iterdir()] == ["OWNER.json"]
 
 
+def test_no_file_is_loaded_with_what_lies_beside_another(
+    models, tmp_path, capfd, monkeypatch
+):
+    rename = LocalFiles.rename
+
+    def fail(self, source, target):
+        if target.endswith("model_card.md"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), target)
+        rename(self, source, target)
+
+    argv = [f"--model={models['statistics']}", "--format=onnx", f"--output={tmp_path}"]
+    assert export.main(argv) == 0
+    capfd.readouterr()
+    monkeypatch.setattr(LocalFiles, "rename", fail)
+    refuse(capfd, argv, "--output cannot be written")
+    assert not (tmp_path / "model.onnx").exists()
+    monkeypatch.undo()
+    assert export.main(argv) == 0
+    assert (tmp_path / "model.onnx").exists()
+
+
 def test_flags_that_do_not_go_together_are_refused(data, models, tmp_path, capsys):
     model = f"--model={models['statistics']}"
     refuse(capsys, [model, "--quantize=int8"], "--quantize goes with --format litert")
