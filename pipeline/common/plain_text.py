@@ -174,6 +174,11 @@ def allow_any_text() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def quantity(count: int, noun: str) -> str:
+    """A number of things in words: 0 clips, 1 clip, 1,000 clips."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def columns_of(text: str) -> int:
     """How many columns of a terminal a line takes: two for a Chinese character."""
     if text.isascii():
