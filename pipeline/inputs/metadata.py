@@ -19,7 +19,7 @@ from pipeline.inputs.splits import SplitConfig, split_by_hash
 from pipeline.schema import SPLITS, UserError, shorten
 
 if TYPE_CHECKING:
-    from _csv import _reader
+    from _csv import Reader
 
 #: Each contains those before it. FMA's large and full hold the same tracks, as
 #: 30 s clips and untrimmed.
@@ -191,7 +191,7 @@ def _check_quotes(name: str, value: str, where: str) -> None:
         )
 
 
-def read_layout(reader: _reader, config: MetadataConfig) -> Layout:
+def read_layout(reader: Reader, config: MetadataConfig) -> Layout:
     """Recognises a metadata file by its header rows, and consumes them.
 
     Raises:
@@ -214,7 +214,7 @@ def read_layout(reader: _reader, config: MetadataConfig) -> Layout:
     )
 
 
-def _read_rows(reader: _reader, config: MetadataConfig) -> Iterator[list[str]]:
+def _read_rows(reader: Reader, config: MetadataConfig) -> Iterator[list[str]]:
     """Passes rows on; what csv cannot parse is the user's to change."""
     begin = reader.line_num + 1
     try:
