@@ -178,8 +178,8 @@ def _check_unnamed(row: Sequence[str], index: int, layout: Layout, where: str) -
 
 
 def _check_quotes(name: str, value: str, where: str) -> None:
-    """Refuses quotes that are letters of the value, or hide the rows that follow."""
-    if name != "path" and re.search(r"[\r\n]", value.strip()):
+    """Refuses quotes that are letters of the value, or hide rows, which have commas."""
+    if name != "path" and re.search(r"[\r\n].*,", value.strip(), re.DOTALL):
         raise UserError(
             f"{where}: the {name} goes on behind a line's end; close the quote that "
             f"it begins with. Received: {shorten(value)}"

@@ -217,9 +217,9 @@ def test_a_quote_that_is_closed_too_late_hides_no_row(rows, message):
     assert message in refuse("path,genre\n" + rows)
 
 
-def test_a_name_of_a_file_may_have_a_line_break():
-    (track,) = read('path,genre\n"a\nb.wav",Rock\n')
-    assert track.path == "a\nb.wav"
+def test_a_line_break_that_no_row_follows_is_a_part_of_its_value():
+    (track,) = read('path,genre,artist_id\n"a\nb,c.wav",Rock,"new\nline"\n')
+    assert (track.path, track.artist_id) == ("a\nb,c.wav", "new\nline")
 
 
 def test_what_is_no_end_of_a_csv_line_may_be_in_a_genre():
