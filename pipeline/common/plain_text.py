@@ -89,10 +89,11 @@ def end_output(*streams: TextIO) -> None:
 
 
 def is_read(stream: TextIO) -> bool:
-    """Whether a stream is no pipe whose reader has ended."""
+    """Whether a stream is no pipe, or socket, whose reader has ended."""
     poll = select.poll()
     poll.register(stream.fileno(), 0)
-    return not any(event & select.POLLERR for _, event in poll.poll(0))
+    ended = select.POLLERR | select.POLLHUP  # Of a pipe; of a socket, as sshd has it.
+    return not any(event & ended for _, event in poll.poll(0))
 
 
 def _spell(character: str) -> str:
@@ -171,6 +172,11 @@ def allow_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def quantity(count: int, noun: str) -> str:
+    """A number of things in words: 0 clips, 1 clip, 1,000 clips."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def columns_of(text: str) -> int:

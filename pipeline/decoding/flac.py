@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 from typing import BinaryIO
 
@@ -17,6 +18,8 @@ from pipeline.common.rejects import AudioError, Reason
 PLACES, SEARCHED_BYTES = 5, 1 << 16
 #: Read at once.
 _PIECE = 4 << 20
+#: What a frame begins with: of a constant, of a varying number of samples.
+_MARK = re.compile(rb"\xff[\xf8\xf9]")
 
 
 def check_length(file: BinaryIO, size: int) -> None:
@@ -99,9 +102,8 @@ def _find_last_frame(data: bytes, block: int, longest: int) -> list[int]:
 
     Another frame has to be in front of it: single bytes may look like a header.
     """
-    position = len(data)
     later: list[int] = []
-    while (position := data.rfind(b"\xff", 0, position)) >= 0:
+    for position in reversed([found.start() for found in _MARK.finditer(data)]):
         number = _parse_frame(data[position : position + 16])
         if number is None:
             continue
@@ -115,8 +117,8 @@ def _find_last_frame(data: bytes, block: int, longest: int) -> list[int]:
 
 
 def _parse_frame(header: bytes) -> int | None:
-    """The number in a frame's header; None if it is no header."""
-    if len(header) < 6 or header[1] not in (0xF8, 0xF9) or header[3] & 1:
+    """The number in a frame's header, from its mark on; None if it is no header."""
+    if len(header) < 6 or header[3] & 1:
         return None
     # Coded as UTF-8 does it, in up to seven bytes.
     ones = 8 - (header[4] ^ 0xFF).bit_length()

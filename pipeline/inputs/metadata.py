@@ -11,12 +11,15 @@ import dataclasses
 import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from pipeline.inputs.genres import CellReader, LabelRule, is_nothing
 from pipeline.inputs.names import AudioFolder, unify_artist
 from pipeline.inputs.splits import SplitConfig, split_by_hash
 from pipeline.schema import SPLITS, UserError, shorten
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 #: Each contains those before it. FMA's large and full hold the same tracks, as
 #: 30 s clips and untrimmed.
@@ -175,8 +178,8 @@ def _check_unnamed(row: Sequence[str], index: int, layout: Layout, where: str) -
 
 
 def _check_quotes(name: str, value: str, where: str) -> None:
-    """Refuses quotes that are letters of the value, or hide the rows that follow."""
-    if name != "path" and len(value.strip().splitlines()) > 1:
+    """Refuses quotes that are letters of the value, or hide rows, which have commas."""
+    if name != "path" and re.search(r"[\r\n].*,", value.strip(), re.DOTALL):
         raise UserError(
             f"{where}: the {name} goes on behind a line's end; close the quote that "
             f"it begins with. Received: {shorten(value)}"
@@ -188,13 +191,13 @@ def _check_quotes(name: str, value: str, where: str) -> None:
         )
 
 
-def read_layout(rows: Iterator[list[str]], config: MetadataConfig) -> Layout:
+def read_layout(reader: Reader, config: MetadataConfig) -> Layout:
     """Recognises a metadata file by its header rows, and consumes them.
 
     Raises:
       UserError: it is neither kind, or `config` does not fit it.
     """
-    rows = _read_rows(rows, config)
+    rows = _read_rows(reader, config)
     # csv takes quotes after a byte order mark for a part of the name.
     header = [name.strip().lstrip("\ufeff").strip('"') for name in next(rows, [])]
     if set(_PLAIN_REQUIRED) <= set(header):
@@ -211,16 +214,17 @@ def read_layout(rows: Iterator[list[str]], config: MetadataConfig) -> Layout:
     )
 
 
-def _read_rows(
-    rows: Iterator[list[str]], config: MetadataConfig
-) -> Iterator[list[str]]:
+def _read_rows(reader: Reader, config: MetadataConfig) -> Iterator[list[str]]:
     """Passes rows on; what csv cannot parse is the user's to change."""
+    begin = reader.line_num + 1
     try:
-        while (row := _read_row(rows)) is not None:
+        while (row := _read_row(reader)) is not None:
             yield row
+            begin = reader.line_num + 1
     except csv.Error as error:
         raise UserError(
-            f"{config.path} is no CSV ({error}); give FMA's tracks.csv, or a CSV with "
+            f"{config.path} line {begin}: the row that begins there is no CSV "
+            f"({error}). Close its quotes, or give FMA's tracks.csv, or a CSV with "
             "the columns path,genre[,track_id,artist_id,split]."
         ) from error
 

@@ -12,7 +12,7 @@ from pipeline.common.credentials import require_credentials
 from pipeline.common.files import beam_files
 from pipeline.common.owned_kinds import CROISSANT, PARQUET, PICTURE
 from pipeline.common.ownership import check_file
-from pipeline.common.plain_text import align, one_line, print_error
+from pipeline.common.plain_text import align, one_line, print_error, quantity
 from pipeline.common.progress import Reporter
 from pipeline.common.progress.command_line import CommandParser
 from pipeline.inspect import reading
@@ -110,12 +110,13 @@ def _describe_whole(manifest: Manifest, *, completed: bool) -> str:
     count = manifest.inputs.get
     others = count("files_not_audio", 0)
     lines = [
-        f"{count('total', 0):,} inputs: {count('clips', 0):,} clips in the records, "
-        f"{count('rejects', 0):,} rejects."
-        + f" {others:,} more files are no audio."
+        f"{quantity(count('total', 0), 'input')}: "
+        f"{quantity(count('clips', 0), 'clip')} in the records, "
+        f"{quantity(count('rejects', 0), 'reject')}."
+        + f" {quantity(others, 'file')} beside them without audio."
         * bool(others),
-        f"{len(manifest.genres)} genres{_count_labels(manifest)}, "
-        f"{manifest.num_shards} shards a split.",
+        f"{quantity(len(manifest.genres), 'genre')}{_count_labels(manifest)}, "
+        f"{quantity(manifest.num_shards, 'shard')} a split.",
         f"Split: {one_line(manifest.split_rule)}.",
         f"Fingerprint: {manifest.fingerprint[:16]}.",
     ]
@@ -285,7 +286,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             table = arguments.parquet
             rows, data = write_parquet(folder, manifest, table, flag="--parquet")
-            print(f"\nTable: {one_line(table)}, {rows:,} clips")
+            print(f"\nTable: {one_line(table)}, {quantity(rows, 'clip')}")
             if described is not None:
                 from pipeline.inspect.croissant import write_croissant
 
@@ -316,7 +317,7 @@ def _recompute(folder: str, manifest: Manifest, count: int) -> int:
 
     result = recompute(folder, manifest, count, make_progress("recompute"))
     if result.clips:
-        print(f"\n{result.clips:,} clips made anew from their files.")
+        print(f"\n{quantity(result.clips, 'clip')} made anew from the audio.")
         print(f"\n{result.describe()}")
     if result.problems:
         print("\nWrong:")
@@ -344,7 +345,8 @@ def _verify(folder: str, manifest: Manifest) -> int:
         unchecked = (
             " The manifest does not say how to work splits out; that was not checked."
         )
-    checked = f"{result.files:,} files, {result.records:,} records checked."
+    files, records = quantity(result.files, "file"), quantity(result.records, "record")
+    checked = f"{files}, {records} checked."
     if not result.problems:
         leaking = manifest.artists_in_several_splits or manifest.audio_in_several_splits
         but = " but the leaks above, kept on purpose" if leaking else ""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import BinaryIO
 
-from pipeline.common.plain_text import align
+from pipeline.common.plain_text import align, quantity
 from pipeline.common.rejects import AudioError
 from pipeline.common.storage import read_ahead
 from pipeline.decoding.waveform import Waveform, load_waveform
@@ -265,7 +265,8 @@ def describe(estimate: Estimate, sample: Sample, prices: Prices) -> str:
     """An estimate as text."""
     part = f", {sample.embedding_seconds * 1000:.0f} ms of them for its embedding"
     rejects = part * bool(sample.embedding_seconds)
-    rejects += f"; {sample.rejects} files not usable" if sample.rejects else ""
+    unusable = quantity(sample.rejects, "file")
+    rejects += f"; {unusable} not usable" * bool(sample.rejects)
     rows = [
         ["clips", f"{estimate.clips:,}"],
         ["audio to read", _size(estimate.bytes_in)],
@@ -288,8 +289,8 @@ def describe(estimate: Estimate, sample: Sample, prices: Prices) -> str:
     header = ["workers", "local", "Dataflow", "US$", "US$ per 1,000 clips"]
     return "\n\n".join(
         [
-            f"{sample.clips} clips measured: {sample.cpu_seconds * 1000:.0f} ms of CPU "
-            f"each{rejects}",
+            f"{quantity(sample.clips, 'clip')} measured: "
+            f"{sample.cpu_seconds * 1000:.0f} ms of CPU each{rejects}",
             align(["the job", "in all"], rows),
             align(header, runs),
             f"Dataflow: one-vCPU workers at list prices of {prices.dated} (vCPU "

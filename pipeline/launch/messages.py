@@ -12,6 +12,7 @@ from pipeline.common.plain_text import (
     explain_no_room,
     find_message,
     one_line,
+    quantity,
 )
 from pipeline.common.storage import WriteError
 from pipeline.inputs.assign import name_some
@@ -42,11 +43,14 @@ def describe_inputs(inputs: Inputs, job: JobConfig) -> str:
                 "(--leaks drop)."
             )
         )
-    others = f" (and {inputs.other_files} others)" * bool(inputs.other_files)
+    others = f" (and {quantity(inputs.other_files, 'other')})" * bool(
+        inputs.other_files
+    )
     lines = [
-        f"{inputs.files - inputs.other_files} audio files{others}, {inputs.tracks} "
-        f"wanted tracks; {len(inputs.clips)} clips to process ({size:,.0f} MB), "
-        f"{len(inputs.genres)} genres.",
+        f"{quantity(inputs.files - inputs.other_files, 'audio file')}{others}, "
+        f"{quantity(inputs.tracks, 'wanted track')}; "
+        f"{quantity(len(inputs.clips), 'clip')} to process ({size:,.0f} MB), "
+        f"{quantity(len(inputs.genres), 'genre')}.",
         f"Split: {job.split.describe()}.{leaking}",
         *_describe_checksums(inputs),
         *_describe_labels_of(inputs),
@@ -157,9 +161,10 @@ def describe_integrity(manifest: Manifest) -> str:
     not_audio = inputs.get("files_not_audio", 0)
     others = f"; {not_audio} more are no audio" if not_audio else ""
     lines = [
-        f"Every input is in one place: {inputs['tracks']} tracks and "
-        f"{inputs['files']} files are {inputs['clips']} clips, {inputs['rejects']} "
-        f"rejects, {inputs['files_not_wanted']} unwanted files{others}."
+        f"Every input is in one place: {quantity(inputs['tracks'], 'track')} and "
+        f"{quantity(inputs['files'], 'file')} are {quantity(inputs['clips'], 'clip')}, "
+        f"{quantity(inputs['rejects'], 'reject')}, "
+        f"{quantity(inputs['files_not_wanted'], 'unwanted file')}{others}."
     ]
     for shared, what in (
         (manifest.artists_in_several_splits, "artists"),
@@ -201,19 +206,21 @@ def summarise(report: Mapping[str, Any]) -> str:
     by_genre = report["clips_by_split_and_genre"]
     genres = {genre for counts in by_genre.values() for genre, n in counts.items() if n}
     splits = ", ".join(f"{report['clips_by_split'][split]} {split}" for split in SPLITS)
-    lines = [f"{report['clips']} clips of {len(genres)} genres: {splits}."]
+    clips = quantity(report["clips"], "clip")
+    lines = [f"{clips} of {quantity(len(genres), 'genre')}: {splits}."]
     shards = report.get("shards", {})
     if shards.get("kept"):
         lines.append(_describe_shards(shards))
     if report["rejects"]:
         reasons = sorted(report["rejects_by_reason"].items())
         named = ", ".join(f"{reason} {count}" for reason, count in reasons)
-        lines.append(f"{report['rejects']} rejects: {named}.")
+        lines.append(f"{quantity(report['rejects'], 'reject')}: {named}.")
     return "\n".join([*lines, *_describe_labels(report), *_describe_repeated(report)])
 
 
 def _describe_shards(shards: Mapping[str, int]) -> str:
-    return f"{shards['kept']} shards kept from an earlier run, {shards['made']} made."
+    kept = quantity(shards["kept"], "shard")
+    return f"{kept} kept from an earlier run, {shards['made']} made."
 
 
 def _describe_repeated(report: Mapping[str, Any]) -> Iterator[str]:

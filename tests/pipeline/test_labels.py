@@ -54,7 +54,7 @@ def test_what_contradicts_is_told_and_the_job_goes_on(corpus, capsys, monkeypatc
     assert run("--audio", "music", "--metadata", "t.csv", "--output", "out") == 0
     out = capsys.readouterr().out
     for line in (
-        "7 audio files (and 1 others), 10 wanted tracks; 5 clips to process",
+        "7 audio files (and 1 other), 10 wanted tracks; 5 clips to process",
         "1 tracks find no file; they will be rejected.",
         "2 tracks have a genre such as nan, which stands for nothing; they will be "
         "rejected.",

@@ -235,7 +235,7 @@ def test_a_full_disk_is_one_sentence(dataset, tmp_path, capsys, monkeypatch):
         assert not (tmp_path / "out" / "manifest.json").exists()
     FullDisk.left = 10**9
     assert run(*arguments) == 0
-    assert "shards kept from an earlier run" in capsys.readouterr().out
+    assert "kept from an earlier run" in capsys.readouterr().out
 
 
 class FullDisk:

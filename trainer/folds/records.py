@@ -126,7 +126,7 @@ def assign_folds(dataset: Dataset, folds: int, seed: int) -> FoldedClips:
         for column, genre in enumerate(manifest.genres)
     }
     several = labels.ndim > 1
-    everybody = {"The dataset": len(set(groups))} if several else members
+    everybody = {"the dataset": len(set(groups))} if several else members
     heard = {name: found for name, found in everybody.items() if found}
     if sum(found > 0 for found in members.values()) < 2:
         raise schema.UserError(
@@ -138,8 +138,8 @@ def assign_folds(dataset: Dataset, folds: int, seed: int) -> FoldedClips:
         most = min(short.values())
         fewer = f"use --folds {most}, " * (most >= MIN_FOLDS)
         raise schema.UserError(
-            f"There are fewer {unit} than {folds} folds of {named}; {fewer}add {unit}, "
-            "or preprocess other --genres alone."
+            f"{folds} folds need as many {unit}, and there are fewer in {named}; "
+            f"{fewer}add {unit}, or preprocess other --genres alone."
         )
     few = [genre for genre, found in members.items() if 0 < found < folds]
     numbers = np.zeros(len(tracks), np.int64)

@@ -19,7 +19,14 @@ from pipeline.common.plain_text import (
     markdown,
     one_line,
     print_error,
+    quantity,
 )
+
+
+def test_one_thing_is_no_several():
+    counted = [quantity(count, "clip") for count in (0, 1, 2, 1_000)]
+    assert counted == ["0 clips", "1 clip", "2 clips", "1,000 clips"]
+
 
 anything = strategies.text(strategies.characters(exclude_categories=()))
 

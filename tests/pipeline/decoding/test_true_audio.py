@@ -15,7 +15,7 @@ import soundfile
 
 from pipeline.common.clip_config import ClipConfig
 from pipeline.common.rejects import AudioError, Reason
-from pipeline.decoding import mp3, mpeg
+from pipeline.decoding import flac, mp3, mpeg
 from pipeline.decoding.excerpts import decode_parts
 from pipeline.decoding.waveform import load_waveform, resample
 from tests.support.audio_files import encode, encode_with_ffmpeg, make_id3
@@ -491,6 +491,19 @@ def test_an_avi_written_to_a_pipe_does_not_know_its_length(glide):
 @pytest.mark.parametrize("behind", [bytes(300_000), b"no frame of FLAC" * 20_000])
 def test_what_stands_behind_flac_is_no_audio(files, behind):
     check_middle(files["FLAC"] + behind)
+
+
+def test_erased_storage_behind_flac_takes_no_time(files, monkeypatch):
+    """Its bytes are 255, as a frame's first one."""
+    looks: list[bytes] = []
+    parse = flac._parse_frame
+    monkeypatch.setattr(flac, "_parse_frame", lambda h: looks.append(h) or parse(h))
+    data = files["FLAC"]
+    flac.check_length(io.BytesIO(data), len(data))
+    expected = len(looks)
+    behind = b"\xff" * 500_000
+    flac.check_length(io.BytesIO(data + behind), len(data + behind))
+    assert len(looks) < 3 * expected + 100
 
 
 def test_a_clip_that_is_hardly_too_short_is_not_said_to_be_long_enough(glide):

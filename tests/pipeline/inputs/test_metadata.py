@@ -195,16 +195,20 @@ def test_a_quote_that_is_never_closed_is_no_csv(monkeypatch):
     monkeypatch.setattr(metadata, "_FIELD_LIMIT", 1_000)
     row = '3,1,"never closed,test,small,Rock\n'
     message = refuse(FMA_HEADER + row + "4,1,x,test,small,Rock\n" * 100)
-    assert message.startswith("m.csv is no CSV (field larger than field limit (1000))")
-    assert refuse('"' + "x" * 2_000).startswith("m.csv is no CSV")
+    assert message.startswith(
+        "m.csv line 4: the row that begins there is no CSV (field larger than field "
+        "limit (1000)). Close its quotes"
+    )
+    assert refuse('"' + "x" * 2_000).startswith("m.csv line 1: the row")
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
         # Rows would be letters of a genre.
-        ('a.wav,"Rock\nb.wav,Jazz\n', "is no CSV (unexpected end of data)"),
+        ('a.wav,"Rock\nb.wav,Jazz\n', "line 2: the row that begins there is no CSV"),
         ('a.wav,"Rock\nb.wav,"Jazz"\n', "is no CSV (',' expected after '\"')"),
+        ('a.wav,Rock\n"b\n.wav",Pop\nc.wav,"Jazz\n', "line 5: the row that begins"),
         ('a.wav,"Rock\nb.wav,Jazz"\nc.wav,Pop\n', "line 3: the genre goes on behind"),
         ('a.wav,"Rock\rb.wav,Jazz"\rc.wav,Pop\r', "the genre goes on behind"),
     ],
@@ -213,9 +217,20 @@ def test_a_quote_that_is_closed_too_late_hides_no_row(rows, message):
     assert message in refuse("path,genre\n" + rows)
 
 
-def test_a_name_of_a_file_may_have_a_line_break():
-    (track,) = read('path,genre\n"a\nb.wav",Rock\n')
-    assert track.path == "a\nb.wav"
+def test_a_line_break_that_no_row_follows_is_a_part_of_its_value():
+    (track,) = read('path,genre,artist_id\n"a\nb,c.wav",Rock,"new\nline"\n')
+    assert (track.path, track.artist_id) == ("a\nb,c.wav", "new\nline")
+
+
+def test_what_is_no_end_of_a_csv_line_may_be_in_a_genre():
+    (track,) = read("path,genre,artist_id\na.wav,Rock\x0b\x85Roll,X\u2028Y\n")
+    assert (track.genres, track.artist_id) == (("Rock\x0b\x85Roll",), "X\u2028Y")
+
+
+def test_other_columns_of_fma_hold_line_breaks_and_quotes():
+    title = '"<p>""So"" he, said\r\n\n\u2028 \x85"'
+    rows = f"3,1,{title},test,small,Rock\n4,1.0,x,test,small,Rock\n"
+    assert [track.track_id for track in read(FMA_HEADER + rows)] == ["3", "4"]
 
 
 def test_long_fields_are_read_without_a_change_to_the_limit_of_others():

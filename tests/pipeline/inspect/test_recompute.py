@@ -91,7 +91,7 @@ def test_librosa_makes_the_same(seconds, channels, images):
 def test_records_are_what_librosa_makes_of_the_files(made, capsys):
     assert inspect.main([str(made[0]), "--recompute", "3"]) == 0
     printed = capsys.readouterr().out
-    assert "3 clips made anew from their files." in printed
+    assert "3 clips made anew from the audio." in printed
     table = printed.split("of librosa's")[1].splitlines()[2:]
     largest = {name: float(value) for name, _, _, value, *_ in map(str.split, table)}
     assert largest.keys() == set(NAMES)

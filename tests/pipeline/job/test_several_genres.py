@@ -100,7 +100,7 @@ def test_the_dataset_is_inspected(dataset, capsys):
     arguments = [str(dataset), "--verify", "--picture", picture]
     assert inspect.main(arguments) == 0
     out = capsys.readouterr().out
-    assert "5 genres, 2.2 a clip on average, 1 shards a split." in out
+    assert "5 genres, 2.2 a clip on average, 1 shard a split." in out
     assert "Electronic > IDM" in out
     rows = {line.split("  ")[0]: line.split()[-3:] for line in out.splitlines()}
     assert rows["all"] == ["3", "1", "1"]

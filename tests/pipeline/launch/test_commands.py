@@ -6,6 +6,7 @@ import errno
 import functools
 import importlib.util
 import os
+import socket
 import subprocess
 import sys
 import types
@@ -55,6 +56,18 @@ def test_a_command_ends_quietly_with_who_reads_it(monkeypatch, capfd):
     """As in `./launch.sh predict ... | head -1`."""
     monkeypatch.setattr(commands, "find_module", lambda name: Printer())
     with nobody_reads(monkeypatch, "stdout") as [stream]:
+        assert commands.main(["fma-predict"]) == 141
+        assert goes_nowhere(stream)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_command_ends_quietly_with_who_reads_its_socket(monkeypatch, capfd):
+    """As that of an ssh without a terminal."""
+    monkeypatch.setattr(commands, "find_module", lambda name: Printer())
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    with ours, open(os.dup(ours.fileno()), "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
         assert commands.main(["fma-predict"]) == 141
         assert goes_nowhere(stream)
     assert capfd.readouterr() == ("", "")

@@ -94,7 +94,7 @@ def test_estimate_measures_and_writes_nothing(tmp_path, capsys):
     assert sorted(tmp_path.rglob("*")) == before
     text = capsys.readouterr().out
     assert "2 clips measured" in text
-    assert "1 files not usable" in text
+    assert "1 file not usable" in text
     assert "features to write" in text
     assert "US$ per 1,000 clips" in text
 

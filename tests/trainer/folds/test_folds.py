@@ -130,15 +130,15 @@ def test_too_few_artists_of_a_genre_are_refused(dataset):
     with pytest.raises(UserError) as caught:
         assign_folds(dataset, 13, 0)
     assert str(caught.value) == (
-        "There are fewer artists than 13 folds of Folk (12), Jazz (12); use --folds 12,"
-        " add artists, or preprocess other --genres alone."
+        "13 folds need as many artists, and there are fewer in Folk (12), Jazz (12); "
+        "use --folds 12, add artists, or preprocess other --genres alone."
     )
 
 
 @pytest.mark.parametrize(
     ("genres", "message"),
     [
-        (("Folk", "Jazz"), r"of Folk \(1\), Jazz \(1\); add artists, or"),
+        (("Folk", "Jazz"), r"in Folk \(1\), Jazz \(1\); add artists, or"),
         (("Folk",), r"data holds clips of fewer than two genres.*of more genres\.$"),
     ],
 )

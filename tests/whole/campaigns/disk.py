@@ -91,7 +91,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 if start(job, log).wait():
                     faults.append(f"{size} kB: then {log.read_text()[-300:]}")
                     continue
-                kept = [s for s in log.read_text().splitlines() if "shards kept" in s]
+                kept = [
+                    s
+                    for s in log.read_text().splitlines()
+                    if "kept from an earlier run" in s
+                ]
                 wrong = compare(output, expected)
                 if wrong:
                     faults.append(f"{size} kB: then {len(wrong)} files, {wrong[:5]}")

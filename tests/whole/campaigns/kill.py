@@ -161,7 +161,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                         faults.append(f"kill {kills}: processes live on")
             datasets += 1
             log = output.with_suffix(".log").read_text()
-            lines = [line for line in log.splitlines() if "shards kept" in line]
+            lines = [
+                line for line in log.splitlines() if "kept from an earlier run" in line
+            ]
             kept += bool(lines)
             wrong = compare(output, expected[mode])
             if wrong:
