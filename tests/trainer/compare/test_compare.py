@@ -151,6 +151,11 @@ def test_models_without_predictions_are_never_called_noise(models):
     content = json.loads((models.parent / "report.json").read_text())
     assert content["models"][1]["behind_best_interval"] is None
     assert content["models"][1]["within_noise_of_best"] is False
+    (models / "cnn" / "predictions.csv").unlink()
+    assert main(["--models", str(models)]) == 0
+    content = json.loads((models.parent / "report.json").read_text())
+    close = [model["within_noise_of_best"] for model in content["models"]]
+    assert close == [True, False, False]
 
 
 def test_files_are_written_above_the_models_and_their_paths_printed(models, capsys):
