@@ -186,12 +186,15 @@ def _saying_what_is_unknown(form: str) -> Iterator[None]:
 
     Raises:
       UserError: they do not take the model.
+      OSError: files cannot be written.
     """
     library = litert if form == "litert" else onnx_file
     try:
         # LiteRT's converter prints what it raises, a page of it.
         with keep_back_stderr(replay=False):
             yield
+    except OSError:
+        raise  # Of the temporary folder, not of the model.
     except (*LIBRARY_ERRORS, *library.find_errors()) as error:
         unknown = {first or other for first, other in _UNKNOWN.findall(str(error))}
         operations = ", ".join(sorted(unknown))

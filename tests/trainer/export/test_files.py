@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import functools
 import json
 import os
 import shutil
@@ -295,6 +296,9 @@ def test_what_a_converter_stumbles_over_is_one_sentence(
 
         monkeypatch.setattr(library, "convert", convert)
         refuse(capfd, [*argv, str(output)], "cannot hold this model", error.__name__)
+    full = functools.partial(OSError, errno.ENOSPC)
+    monkeypatch.setattr(library, "convert", lambda *_: convert(error=full))
+    refuse(capfd, [*argv, str(output)], "The temporary folder", "make room there")
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
 
 
