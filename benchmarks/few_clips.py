@@ -25,12 +25,7 @@ from trainer.baselines.__main__ import choose_representations, train_baselines
 from trainer.baselines.fitting import BASELINES
 from trainer.config import MODELS, TrainConfig
 from trainer.data.dataset import Dataset, open_dataset
-from trainer.folds.records import (
-    FoldedClips,
-    assign_folds,
-    link_fold,
-    split_records,
-)
+from trainer.folds.records import FoldedClips, assign_folds, split_records
 from trainer.training.train import train
 
 
@@ -74,9 +69,8 @@ def measure(
     clips = draw_clips(dataset, count, seed)
     accuracies = {}
     with tempfile.TemporaryDirectory() as scratch:
-        files = split_records(dataset, clips, f"{scratch}/records")
         data = f"{scratch}/data"
-        link_fold(dataset, clips, files, f"{scratch}/records", data, 0)
+        split_records(dataset, clips, f"{scratch}/records").link(data, 0)
         few = open_dataset(data)
         for name in choose_representations(few, None):
             for report in train_baselines(few, name, BASELINES, f"{scratch}/models"):
